@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the rooms speak of: frozen facts about a server, free of Nova's and the engine's types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+LABEL_PREFIX = "org.openstack.nova."
+NAME_PREFIX = "nova-"
+
+
+class PowerState(StrEnum):
+    """A container's state in the words of Nova (nova/compute/power_state.py)."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUTDOWN = "shutdown"
+    CRASHED = "crashed"
+    NOSTATE = "nostate"
+
+
+@dataclass(frozen=True)
+class Address:
+    """One fixed address of a port."""
+
+    cidr: str  # "10.0.0.5/24" or "fd00::5/64": the address with its subnet's prefix length
+    gateway: str | None = None  # the subnet's gateway, if it has one
+
+
+@dataclass(frozen=True)
+class Route:
+    """A host route of a subnet."""
+
+    destination: str  # CIDR
+    gateway: str
+
+
+@dataclass(frozen=True)
+class Port:
+    """A Neutron port as the server's network interface."""
+
+    id: str
+    mac: str
+    device: str  # the host's end ("tap" + first 11 characters of the id)
+    interface: str  # the server's end: "eth0", "eth1" in the order of the request
+    network_id: str
+    mtu: int
+    bridge: str = "br-int"
+    vif_type: str = "ovs"
+    addresses: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
+    dns: tuple[str, ...] = ()
+    active: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a flavor allows."""
+
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+    pids: int = 4096
+    nofile: int = 65536
+    cpu_shares: int | None = None  # None: 1024 a vCPU
+
+
+@dataclass(frozen=True)
+class Image:
+    """A Glance image that a server boots from."""
+
+    id: str
+    name: str
+    checksum: str | None = None  # os_hash_value if Glance has one
+    size: int | None = None  # bytes as stored in Glance
+    disk_format: str | None = None
+    container_format: str | None = None
+    properties: dict[str, str] = field(default_factory=dict)  # every property, also those that Nova does not know
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Nova server, whole: all that the rooms need to build its container."""
+
+    uuid: str
+    name: str
+    hostname: str
+    project_id: str
+    user_id: str
+    flavor: str
+    image: Image
+    limits: Limits
+    ports: tuple[Port, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+    admin_password: str | None = field(default=None, repr=False)
+    key_data: str | None = None  # the public key, in OpenSSH's format
+
+    @property
+    def container_name(self) -> str:
+        """The container's name; unique, so that a create is idempotent."""
+        return NAME_PREFIX + self.uuid
+
+
+def namespace_name(server_uuid: str) -> str:
+    """The network namespace's name below /run/netns; it outlives the container."""
+    return NAME_PREFIX + server_uuid

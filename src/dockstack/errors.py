@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The only exception base: what happened, and what to do about it."""
+
+from __future__ import annotations
+
+
+class DockstackError(Exception):
+    """An error that a person will read.
+
+    Attributes:
+        brief: one sentence: what happened.
+        resolution: one or more sentences: what to do about it; empty if nothing can be done.
+        details: raw evidence (a log tail, an engine's answer); may have many lines.
+    """
+
+    def __init__(self, brief: str, resolution: str = "", details: str = "") -> None:
+        """Keep the three parts; ``str()`` joins brief and resolution."""
+        super().__init__(brief)
+        self.brief = brief
+        self.resolution = resolution
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"{self.brief} {self.resolution}".strip()
