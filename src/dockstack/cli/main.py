@@ -54,7 +54,8 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Nova servers as Docker containers, on a real OpenStack cloud of your own.
 
-    Start with `dockstack up`; then `dockstack verify` proves the cloud and `source /etc/dockstack/openrc` lets you use it.
+    Start with `dockstack up`; then `dockstack verify` proves the cloud, and `. /etc/dockstack/openrc`
+    lets you use it.
     """
 
 
