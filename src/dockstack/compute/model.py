@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 LABEL_PREFIX = "org.openstack.nova."
 NAME_PREFIX = "nova-"
@@ -77,6 +78,20 @@ class Image:
     disk_format: str | None = None
     container_format: str | None = None
     properties: dict[str, str] = field(default_factory=dict)  # every property, also those that Nova does not know
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """What an image says about its process (OCI image specification, "config"); server and image properties win over it."""
+
+    env: dict[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    user: str = ""
+    working_directory: str = ""
+    stop_signal: str | None = None
+    volumes: tuple[str, ...] = ()  # declared mount points, absolute paths
+    healthcheck: dict[str, Any] | None = None  # in the engine's form: Test, Interval, Timeout, Retries, StartPeriod
 
 
 @dataclass(frozen=True)
