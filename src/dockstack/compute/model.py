@@ -82,7 +82,7 @@ class Image:
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """What an image says about its process (OCI image specification, "config"); server and image properties win over it."""
+    """What an image says about its process (OCI specification, "config"); server and image properties win over it."""
 
     env: dict[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
