@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every attribute there is: name, kind, default, and when to change it."""
+
+from __future__ import annotations
+
+from dockstack.deploy.attributes import Attribute, Kind
+
+# The formats that Glance 33 takes by default, without those that a hypervisor plugin adds.
+GLANCE_CONTAINER_FORMATS = ["ami", "ari", "aki", "bare", "ovf", "ova", "compressed"]
+
+CATALOGUE: tuple[Attribute, ...] = (
+    Attribute("release", Kind.STRING, "2026.2", "The OpenStack release; its lock ships with dockstack.", ("2026.2",)),
+    Attribute("region", Kind.STRING, "RegionOne", "Change it when this cloud joins others in one Keystone."),
+    Attribute(
+        "hypervisor",
+        Kind.STRING,
+        "docker",
+        "What servers are; `fake` boots nothing and is the floor that benchmarks compare with.",
+        ("docker", "fake"),
+    ),
+    Attribute(
+        "listen_address",
+        Kind.ADDRESS,
+        "127.0.0.1",
+        "Address the APIs listen on; set it to an address of this machine, or 0.0.0.0, to let others in.",
+    ),
+    Attribute(
+        "public_address",
+        Kind.STRING,
+        "",
+        "Address that the catalogue names; empty means the listen address (or this machine's own if that is 0.0.0.0).",
+    ),
+    Attribute("debug", Kind.BOOLEAN, False, "Let the services log at DEBUG; turn it on to hunt a fault."),
+    Attribute(
+        "services.backend",
+        Kind.STRING,
+        "auto",
+        "Who supervises: auto takes systemd where it is PID 1, otherwise supervisor.",
+        ("auto", "systemd", "supervisor"),
+    ),
+    Attribute("deploy.parallel", Kind.INTEGER, 4, "How many stages run at once; lower it on a slow disk.", minimum=1),
+    Attribute("deploy.verify", Kind.BOOLEAN, True, "Boot a first server at the end of `up`."),
+    # -- the engine -----------------------------------------------------------------------------------------------
+    Attribute("docker.enable", Kind.BOOLEAN, True, "Whether a compute node runs Docker servers; decided per node."),
+    Attribute("docker.package", Kind.STRING, "docker.io", "The engine's package, if no engine is there yet."),
+    Attribute("docker.group", Kind.STRING, "docker", "The group that may speak to the engine; nova joins it."),
+    Attribute("docker.socket", Kind.PATH, "/run/docker.sock", "The engine's socket."),
+    Attribute(
+        "docker.socket_mode", Kind.MODE, "660", "The socket's mode. World-writable modes are refused: root for all."
+    ),
+    Attribute("docker.data_root", Kind.PATH, "/var/lib/docker", "Where an engine that we start keeps its data."),
+    # -- images ---------------------------------------------------------------------------------------------------
+    Attribute(
+        "image.container_formats",
+        Kind.APPENDED,
+        GLANCE_CONTAINER_FORMATS,
+        "Container formats that Glance takes; what you list is added, and a hypervisor plugin adds its own.",
+    ),
+    Attribute("image.store", Kind.PATH, "/var/lib/glance/images", "Where Glance keeps image data."),
+    # -- networks -------------------------------------------------------------------------------------------------
+    Attribute(
+        "network.datapath",
+        Kind.STRING,
+        "auto",
+        "Open vSwitch's datapath; auto takes the kernel's if it is there.",
+        ("auto", "system", "netdev"),
+    ),
+    Attribute("network.external_name", Kind.STRING, "public", "The external network's name."),
+    Attribute(
+        "network.external_cidr", Kind.CIDR, "203.0.113.0/24", "Range of the floating IPs; change it if it is used here."
+    ),
+    Attribute(
+        "network.external_gateway", Kind.ADDRESS, "203.0.113.1", "This machine's address on the external bridge."
+    ),
+    Attribute("network.external_bridge", Kind.STRING, "br-ex", "The bridge that carries the external network."),
+    Attribute("network.physical_network", Kind.STRING, "public", "Neutron's name of the external bridge."),
+    Attribute("network.tenant_name", Kind.STRING, "private", "The first tenant network's name."),
+    Attribute("network.tenant_cidr", Kind.CIDR, "10.77.0.0/24", "Addresses of the first tenant network."),
+    Attribute("network.tenant_cidr_v6", Kind.CIDR, "fd77::/64", "IPv6 addresses of the first tenant network."),
+    Attribute("network.router_name", Kind.STRING, "router1", "The router between the two."),
+    Attribute("network.dns", Kind.LIST, [], "Name servers for the servers; empty means those of this machine."),
+    Attribute(
+        "network.encap_ip", Kind.ADDRESS, "127.0.0.1", "Address of the tunnels between nodes; change it for many nodes."
+    ),
+    Attribute("network.nat", Kind.BOOLEAN, True, "Let servers reach the outside through this machine's address."),
+    # -- sizes ----------------------------------------------------------------------------------------------------
+    Attribute("workers.api", Kind.INTEGER, 1, "Processes of each API; raise it for many users.", minimum=1),
+    Attribute("workers.conductor", Kind.INTEGER, 1, "Processes of nova-conductor.", minimum=1),
+    Attribute("workers.scheduler", Kind.INTEGER, 1, "Processes of nova-scheduler.", minimum=1),
+    Attribute("workers.threads", Kind.INTEGER, 4, "Threads of each API process.", minimum=1),
+    Attribute("compute.cpu_allocation_ratio", Kind.FLOAT, 4.0, "vCPUs sold per core.", minimum=0.1),
+    Attribute(
+        "compute.ram_allocation_ratio",
+        Kind.FLOAT,
+        1.0,
+        "Memory sold per byte; above 1 it is overcommitted.",
+        minimum=0.1,
+    ),
+    Attribute("compute.disk_allocation_ratio", Kind.FLOAT, 1.0, "Disk sold per byte.", minimum=0.1),
+    Attribute("compute.reserved_memory_mb", Kind.INTEGER, 512, "Memory kept for the machine itself, MiB.", minimum=0),
+    Attribute("compute.reserved_disk_mb", Kind.INTEGER, 1024, "Disk kept for the machine itself, MiB.", minimum=0),
+    Attribute("compute.max_concurrent_builds", Kind.INTEGER, 10, "Servers built at once on a node.", minimum=0),
+    Attribute(
+        "database.buffer_pool_mb",
+        Kind.INTEGER,
+        64,
+        "MariaDB's buffer pool, MiB; raise it for thousands of servers.",
+        minimum=5,
+    ),
+    Attribute(
+        "database.max_connections", Kind.INTEGER, 300, "MariaDB's connections; raise it with the workers.", minimum=10
+    ),
+    # -- ports ----------------------------------------------------------------------------------------------------
+    Attribute("ports.keystone", Kind.PORT, 5000, "Identity API."),
+    Attribute("ports.glance", Kind.PORT, 9292, "Image API."),
+    Attribute("ports.placement", Kind.PORT, 8778, "Placement API."),
+    Attribute("ports.nova", Kind.PORT, 8774, "Compute API."),
+    Attribute("ports.metadata", Kind.PORT, 8775, "Nova's metadata API."),
+    Attribute("ports.neutron", Kind.PORT, 9696, "Network API."),
+    Attribute("ports.rabbitmq", Kind.PORT, 5672, "Message bus."),
+    Attribute("ports.rabbitmq_distribution", Kind.PORT, 25672, "Message bus, between its nodes."),
+    Attribute("ports.epmd", Kind.PORT, 4369, "Erlang's port mapper, of the message bus."),
+    Attribute("ports.memcached", Kind.PORT, 11211, "Token cache."),
+    Attribute("ports.mariadb", Kind.PORT, 3306, "Database, for compute-less nodes; on one machine its socket is used."),
+    Attribute("ports.ovn_northbound", Kind.PORT, 6641, "OVN's northbound database."),
+    Attribute("ports.ovn_southbound", Kind.PORT, 6642, "OVN's southbound database."),
+)

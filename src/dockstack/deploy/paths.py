@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where things live on a node; the names are part of the contract with operators."""
+
+from __future__ import annotations
+
+ETC = "/etc/dockstack"
+ENVIRONMENT_FILE = f"{ETC}/dockstack.yaml"
+SECRETS_FILE = f"{ETC}/secrets.yaml"
+OPENRC = f"{ETC}/openrc"
+CLOUDS_YAML = "/etc/openstack/clouds.yaml"
+
+OPT = "/opt/dockstack"
+OPENSTACK_VENV = f"{OPT}/openstack"
+CLI_VENV = f"{OPT}/cli"
+RUNTIME_DIRECTORY = f"{OPT}/runtime"
+LOCK_MARKER = f"{OPENSTACK_VENV}/.dockstack-lock"  # the installed lock's hash: what the services' code is
+DRIVER_MARKER = f"{OPENSTACK_VENV}/.dockstack-driver"  # the installed wheel's hash: what nova-compute loads besides
+
+VAR = "/var/lib/dockstack"
+STATE_DIRECTORY = f"{VAR}/deploy"
+PATCH_DIRECTORY = f"{VAR}/patches"
+RUN = "/run/dockstack"
+LOG = "/var/log/dockstack"

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands before everything else: dockstack's own directories."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.deploy import paths
+from dockstack.deploy.stages import Stage
+
+if TYPE_CHECKING:
+    from dockstack.deploy.inventory import Node
+    from dockstack.deploy.layer import Machine
+
+
+def stages(node: Node) -> tuple[Stage, ...]:
+    """Return the stages that every node runs first."""
+    del node
+    return (Stage("foundation", "Making dockstack's directories", lay, phase="prepare"),)
+
+
+def lay(machine: Machine) -> None:
+    """Make the directories that later stages expect."""
+    machine.directory(paths.ETC)
+    machine.directory(paths.OPT)
+    machine.directory(paths.VAR)
+    machine.directory(paths.STATE_DIRECTORY, mode=0o700)
+    machine.directory(paths.PATCH_DIRECTORY)
+    machine.directory(paths.LOG)
+    machine.directory(paths.RUN)
