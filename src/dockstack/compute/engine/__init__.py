@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine: the only importer of the docker SDK; typed results, typed errors, a timeout on every call."""
+
+from __future__ import annotations
+
+from dockstack.compute.engine.client import Engine
+from dockstack.compute.engine.faults import (
+    Conflict,
+    EngineError,
+    EngineFull,
+    EngineUnavailable,
+    ImageUnusable,
+    NotFound,
+)
+from dockstack.compute.engine.records import (
+    Container,
+    ContainerSpec,
+    EngineImage,
+    EngineInfo,
+    Event,
+    EventKind,
+    Execution,
+)
+from dockstack.compute.engine.streams import EventStream
+
+__all__ = [
+    "Conflict",
+    "Container",
+    "ContainerSpec",
+    "Engine",
+    "EngineError",
+    "EngineFull",
+    "EngineImage",
+    "EngineInfo",
+    "EngineUnavailable",
+    "Event",
+    "EventKind",
+    "EventStream",
+    "Execution",
+    "ImageUnusable",
+    "NotFound",
+]

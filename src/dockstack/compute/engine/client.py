@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls to the engine, one method each."""
+
+from __future__ import annotations
+
+import re
+import threading
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import docker.errors
+
+import docker
+from dockstack.compute.engine import faults
+from dockstack.compute.engine.faults import Conflict, ImageUnusable, NotFound, message_of, translated
+from dockstack.compute.engine.records import (
+    UUID_LABEL,
+    Container,
+    EngineImage,
+    EngineInfo,
+    Execution,
+)
+from dockstack.compute.engine.streams import EVENT_KINDS, EventStream, converse, guarded, tail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from dockstack.compute.engine.records import ContainerSpec
+
+_LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
+_LOAD_SILENCE = 900  # seconds between two signs of life while a large layer unpacks on a slow disk
+_LOG_LINES = (2_000, 200_000)  # a console tail needs one round if lines are of usual length, else a second
+
+
+class Engine:
+    """A Docker engine.
+
+    Safe to share among threads: each thread gets its own SDK client, because a requests session is not.
+    """
+
+    def __init__(self, base_url: str, timeout: int) -> None:
+        """Remember where the engine is; nothing is called yet.
+
+        Args:
+            base_url: as DOCKER_HOST: "unix:///run/docker.sock".
+            timeout: seconds to wait for an answer, or for the next bytes of one.
+        """
+        self.base_url = base_url
+        self.timeout = timeout
+        self._threads = threading.local()
+        self._api_version: str | None = None
+
+    def info(self) -> EngineInfo:
+        """Describe the engine and its machine."""
+        with translated("asking for its description"):
+            said = self._client().info()
+            version = self._client().version()
+        return EngineInfo(
+            name=said["Name"],
+            version=said["ServerVersion"],
+            api_version=version["ApiVersion"],
+            cpus=said["NCPU"],
+            memory_bytes=said["MemTotal"],
+            root_directory=said["DockerRootDir"],
+            storage_driver=said["Driver"],
+            kernel=said["KernelVersion"],
+            architecture=said["Architecture"],
+            cgroup_version=int(said.get("CgroupVersion") or 1),
+            runtimes=tuple(sorted(said.get("Runtimes") or {})),
+            live_restore=bool(said.get("LiveRestoreEnabled")),
+            security_options=tuple(said.get("SecurityOptions") or ()),
+        )
+
+    def ping(self) -> None:
+        """Return if the engine answers.
+
+        Raises:
+            EngineUnavailable: it does not.
+        """
+        with translated("a ping"):
+            self._client().ping()
+
+    def containers(self, labels: Mapping[str, str] | None = None) -> tuple[Container, ...]:
+        """List the containers of ours in every state, in one call however many there are.
+
+        Args:
+            labels: further labels that must match.
+        """
+        wanted = [UUID_LABEL, *(f"{key}={value}" for key, value in (labels or {}).items())]
+        with translated("listing containers"):
+            entries = self._client().containers(all=True, filters={"label": wanted})
+        return tuple(found for found in map(Container.of_listing, entries) if found.ours)
+
+    def container(self, name: str) -> Container:
+        """Describe one container, by name or id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        with translated(f"looking at container {name}"):
+            return Container.of_inspection(self._client().inspect_container(name))
+
+    def create(self, name: str, spec: ContainerSpec) -> str:
+        """Create a container and return its id; it does not run yet.
+
+        Raises:
+            Conflict: the name is taken.
+            ImageUnusable: the engine cannot make a container from this image.
+            NotFound: the image is not in the engine.
+        """
+        with translated(f"creating container {name}"):
+            try:
+                return str(self._client().create_container_from_config(spec.body(), name)["Id"])
+            except docker.errors.APIError as error:
+                raise _blame_image(f"creating container {name}", error) from error
+
+    def start(self, name: str) -> None:
+        """Start a container; one that runs already is fine.
+
+        Raises:
+            ImageUnusable: the image's command does not exist or cannot be executed.
+        """
+        with translated(f"starting container {name}"):
+            try:
+                self._client().start(name)
+            except docker.errors.APIError as error:
+                raise _blame_image(f"starting container {name}", error) from error
+
+    def stop(self, name: str, timeout: int) -> None:
+        """Send the stop signal, wait ``timeout`` seconds, kill; one that is stopped is fine."""
+        with translated(f"stopping container {name}"):
+            self._client().stop(name, timeout=timeout)
+
+    def kill(self, name: str, signal: str = "SIGKILL") -> None:
+        """Send a signal to the first process.
+
+        Raises:
+            Conflict: the container does not run.
+        """
+        with translated(f"sending {signal} to container {name}"):
+            self._client().kill(name, signal)
+
+    def pause(self, name: str) -> None:
+        """Freeze every process.
+
+        Raises:
+            Conflict: it does not run, or is paused already.
+        """
+        with translated(f"pausing container {name}"):
+            self._client().pause(name)
+
+    def unpause(self, name: str) -> None:
+        """Thaw every process."""
+        with translated(f"unpausing container {name}"):
+            self._client().unpause(name)
+
+    def remove(self, name: str) -> None:
+        """Kill and remove a container with its anonymous volumes; return when it is gone, absent is success."""
+        try:
+            with translated(f"removing container {name}"):
+                self._client().remove_container(name, v=True, force=True)
+        except NotFound:
+            return
+        except Conflict:  # somebody else's removal is under way
+            self._wait_removed(name)
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a container another name.
+
+        Raises:
+            Conflict: the new name is taken.
+        """
+        with translated(f"renaming container {name} to {new_name}"):
+            self._client().rename(name, new_name)
+
+    def update(self, name: str, limits: Mapping[str, Any]) -> None:
+        """Change limits of a container, running or not (see containers/limits.py).
+
+        Raises:
+            EngineError: refused, for example memory below what is in use.
+        """
+        with translated(f"changing the limits of container {name}"):
+            client = self._client()
+            url = f"{client.base_url}/v{client.api_version}/containers/{name}/update"
+            answer = client.post(url, json=dict(limits), timeout=self.timeout)
+        if not answer.ok:
+            raise faults.of_status(
+                f"changing the limits of container {name}", answer.status_code, message_of(answer.content)
+            )
+
+    def logs(self, name: str, tail_bytes: int) -> bytes:
+        """Return the last bytes that the container's processes wrote, at most ``tail_bytes``."""
+        kept = b""
+        with translated(f"reading the log of container {name}"):
+            for lines in _LOG_LINES:
+                stream = self._client().logs(name, stream=True, follow=False, tail=lines)
+                kept, complete = tail(stream, tail_bytes, lines)
+                if complete:
+                    break
+        return kept
+
+    def execute(
+        self,
+        name: str,
+        command: Iterable[str],
+        *,
+        user: str = "",
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        timeout: int | None = None,
+        output_bytes: int = 1 << 20,
+    ) -> Execution:
+        """Run a command inside a running container and wait for it.
+
+        Args:
+            name: the container.
+            command: the argument vector; no shell is involved.
+            user: who runs it; empty for the image's user.
+            stdin: what it reads.
+            environment: further variables.
+            timeout: seconds until we give up; the engine's timeout if None.
+            output_bytes: how much of the output to keep; the end wins.
+
+        Raises:
+            Conflict: the container does not run, or is paused.
+            EngineUnavailable: the command did not finish in time.
+        """
+        with translated(f"running a command in container {name}"):
+            client = self._client()
+            made = client.exec_create(
+                name,
+                list(command),
+                stdin=bool(stdin),
+                user=user,
+                environment=dict(environment or {}) or None,
+            )
+            output = converse(client, made["Id"], stdin, timeout or self.timeout, output_bytes)
+            exit_code = client.exec_inspect(made["Id"])["ExitCode"]
+        return Execution(int(exit_code), output)
+
+    def put_archive(self, name: str, path: str, archive: bytes) -> None:
+        """Unpack a tar archive below ``path`` inside a container, running or not."""
+        with translated(f"writing files into container {name}"):
+            self._client().put_archive(name, path, archive)
+
+    def get_archive(self, name: str, path: str) -> Iterator[bytes]:
+        """Stream ``path`` inside a container as a tar archive."""
+        action = f"reading files of container {name}"
+        with translated(action):
+            chunks, _ = self._client().get_archive(name, path)
+        return guarded(action, chunks)
+
+    def image(self, reference: str) -> EngineImage | None:
+        """Describe an image, by id or name; None if there is none."""
+        try:
+            with translated(f"looking at image {reference}"):
+                entry = self._client().inspect_image(reference)
+        except NotFound:
+            return None
+        config = dict(entry.get("Config") or {})
+        return EngineImage(
+            id=entry["Id"],
+            config=config,
+            size=entry["Size"],
+            architecture=entry["Architecture"],
+            os=entry["Os"],
+            tags=tuple(entry.get("RepoTags") or ()),
+            labels=dict(config.get("Labels") or {}),
+        )
+
+    def images(self, *, label: str | None = None, reference: str | None = None) -> tuple[EngineImage, ...]:
+        """List images, by label or by a pattern of names; ``config``, ``architecture`` and ``os`` stay empty."""
+        filters = {key: value for key, value in (("label", label), ("reference", reference)) if value}
+        with translated("listing images"):
+            entries = self._client().images(filters=filters)
+        return tuple(
+            EngineImage(
+                id=entry["Id"],
+                config={},
+                size=entry["Size"],
+                architecture="",
+                os="",
+                tags=tuple(entry.get("RepoTags") or ()),
+                labels=dict(entry.get("Labels") or {}),
+            )
+            for entry in entries
+        )
+
+    def load_image(self, chunks: Iterable[bytes]) -> tuple[str, ...]:
+        """Load a docker-save archive and return the ids of its images.
+
+        The engine answers 200 before it has looked at the archive; what went wrong comes in the stream.
+
+        Raises:
+            ImageUnusable: the archive is broken.
+            EngineFull: the engine's disk is full.
+        """
+        action = "loading an image"
+        loaded: list[str] = []
+        client = self._connect(_LOAD_SILENCE)
+        try:
+            with translated(action):
+                for line in client.load_image(iter(chunks)):
+                    if "error" in line:
+                        raise faults.of_stream(action, str(line["error"]))
+                    loaded += _LOADED.findall(str(line.get("stream", "")))
+        finally:
+            client.close()
+        found = [self.image(name) for name in loaded]
+        if not found:
+            raise faults.of_stream(action, "the archive holds no image")
+        return tuple(image.id for image in found if image is not None)
+
+    def save_image(self, reference: str) -> Iterator[bytes]:
+        """Stream an image as a docker-save archive."""
+        action = f"saving image {reference}"
+        client = self._connect(_LOAD_SILENCE)
+        with translated(action):
+            chunks = client.get_image(reference)
+        return guarded(action, chunks)
+
+    def commit(self, name: str, *, repository: str, tag: str, pause: bool = True) -> str:
+        """Make an image from a container's root file system and return its id."""
+        client = self._connect(_LOAD_SILENCE)
+        try:
+            with translated(f"making an image from container {name}"):
+                params = {"container": name, "repo": repository, "tag": tag, "pause": "1" if pause else "0"}
+                url = f"{client.base_url}/v{client.api_version}/commit"
+                answer = client.post(url, params=params, json={}, timeout=_LOAD_SILENCE)
+            if not answer.ok:
+                raise faults.of_status(
+                    f"making an image from container {name}", answer.status_code, message_of(answer.content)
+                )
+            return str(answer.json()["Id"])
+        finally:
+            client.close()
+
+    def tag_image(self, image_id: str, repository: str, tag: str) -> None:
+        """Give an image one more name; the name moves if another image had it."""
+        with translated(f"tagging image {image_id}"):
+            self._client().tag(image_id, repository, tag, force=True)
+
+    def remove_image(self, reference: str) -> None:
+        """Remove an image, or one of its names; absent is success.
+
+        Raises:
+            Conflict: a container needs it.
+        """
+        try:
+            with translated(f"removing image {reference}"):
+                self._client().remove_image(reference)
+        except NotFound:
+            return
+
+    def events(self, since_ns: int | None = None) -> EventStream:
+        """Follow the events of containers of ours.
+
+        Args:
+            since_ns: begin with the events of that time (inclusive; the engine remembers 256); None: now.
+
+        The stream itself has no timeout, since silence is its usual state: close it to end it.
+        """
+        filters = {"type": ["container"], "event": sorted(EVENT_KINDS), "label": [UUID_LABEL]}
+        since = None if since_ns is None else f"{since_ns // 10**9}.{since_ns % 10**9:09d}"
+        client = self._connect(self.timeout)
+        with translated("following events"):
+            client.ping()  # a hung engine shows here, where there is a timeout
+            return EventStream(client.events(since=since, filters=filters, decode=True))
+
+    def _client(self) -> Any:
+        """Return this thread's SDK client."""
+        client = getattr(self._threads, "client", None)
+        if client is None:
+            client = self._threads.client = self._connect(self.timeout)
+        return client
+
+    def _connect(self, timeout: int) -> Any:
+        with translated("connecting"):
+            client = docker.APIClient(self.base_url, version=self._api_version, timeout=timeout)
+            client.trust_env = False  # a proxy set for downloads is not meant for the engine
+            self._api_version = client.api_version
+        return client
+
+    def _wait_removed(self, name: str) -> None:
+        try:
+            with translated(f"waiting for the removal of container {name}"):
+                self._client().wait(name, timeout=self.timeout, condition="removed")
+        except NotFound:
+            return
+
+
+def _blame_image(action: str, error: docker.errors.APIError) -> Exception:
+    """Status 400 to a create or start that we built means: what the image brought cannot run."""
+    if error.status_code != HTTPStatus.BAD_REQUEST:
+        return error
+    message = error.explanation or str(error)
+    return ImageUnusable(
+        f"The container engine cannot run this image, at {action}: {message.strip()}",
+        "Check the image's command, entry point, user and working directory, and the properties that override them.",
+        message,
+    )
