@@ -20,49 +20,34 @@ from pyinfra.api.operation import operation
 from pyinfra.context import ctx_host, ctx_state
 from pyinfra.operations import apt, server
 
-from dockstack.errors import DockstackError
+from dockstack.deploy.backends import choose
+from dockstack.deploy.state import Records, ensure_running
+from dockstack.deploy.output import Output, StepFailedError, shell_line, tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from dockstack.deploy.backends.model import Backend
     from dockstack.deploy.inventory import Node
     from dockstack.deploy.manifest import Manifest
     from dockstack.deploy.secrets import Secrets
     from dockstack.deploy.services import Service
 
-TAIL_LINES = 25
 POLICY = "/usr/sbin/policy-rc.d"
 POLICY_MARK = "# dockstack: services do not start while packages are installed"
 
 
-class StepFailedError(DockstackError):
-    """A step on a node failed; ``details`` holds the last lines of its output."""
-
-
-@dataclass(frozen=True)
-class Output:
-    """What a command said."""
-
-    ok: bool
-    stdout: str
-    stderr: str
-
-    @property
-    def lines(self) -> list[str]:
-        """The lines of stdout."""
-        return self.stdout.splitlines()
-
-
-@operation()
-def _execute(command: str) -> Iterator[StringCommand]:
+def _run_line(command: str) -> Iterator[StringCommand]:
     yield StringCommand(command)
 
 
-@operation()
-def _place(content: bytes, path: str, finish: str) -> Iterator[StringCommand | FileUploadCommand]:
-    temporary = f"{path}.dockstack-new"
-    yield FileUploadCommand(io.BytesIO(content), temporary)
+def _put_file(content: bytes, path: str, finish: str) -> Iterator[StringCommand | FileUploadCommand]:
+    yield FileUploadCommand(io.BytesIO(content), f"{path}.dockstack-new")
     yield StringCommand(finish)
+
+
+_execute = operation()(_run_line)
+_place = operation()(_put_file)
 
 
 class Machine:
@@ -76,6 +61,7 @@ class Machine:
         connection: Any,
         *,
         say: Callable[[str], None] = lambda _: None,
+        records: Records | None = None,
     ) -> None:
         """Use ``connection.connect(node)`` for the pyinfra state and host."""
         self.node = node
@@ -85,6 +71,8 @@ class Machine:
         self._state = connection.state
         self._host = connection.host
         self._say = say
+        self.records = records or Records.here()
+        self.backend: Backend = choose(self, self.attributes.text("services.backend"))
         self.changes = 0
 
     # -- questions ------------------------------------------------------------------------------------------------
@@ -321,8 +309,6 @@ class Machine:
         Raises:
             StepFailedError: it does not become ready; ``details`` holds the last lines of its log.
         """
-        from dockstack.deploy.state import ensure_running  # noqa: PLC0415 - state builds on this layer
-
         started = ensure_running(self, service)
         self.changes += started
         return started
@@ -347,11 +333,10 @@ class Machine:
         return changed
 
     def _failure(self, what: str, stdout: str, stderr: str) -> StepFailedError:
-        tail = "\n".join([*stdout.splitlines(), *stderr.splitlines()][-TAIL_LINES:])
         return StepFailedError(
             f"A step on {self.node.name} failed: {self.secrets.redact(what)}",
             "Correct the cause that stands above and run `dockstack up` again: it goes on from here.",
-            self.secrets.redact(tail),
+            self.secrets.redact(tail(f"{stdout}\n{stderr}")),
         )
 
     def _claim(self, path: str, *, exists: bool) -> None:
@@ -382,26 +367,6 @@ class Machine:
             f"if grep -qsF {shlex.quote(POLICY_MARK)} {POLICY}; then"
             f" if test -e {POLICY}.dockstack-saved; then mv -f {POLICY}.dockstack-saved {POLICY}; else rm -f {POLICY}; fi; fi"
         )
-
-
-def shell_line(
-    command: str | Sequence[str],
-    *,
-    user: str | None = None,
-    environment: Mapping[str, str] | None = None,
-    directory: str | None = None,
-) -> str:
-    """Return one shell line that runs the command as wanted."""
-    text = command if isinstance(command, str) else shlex.join(command)
-    if not (user or environment or directory):
-        return text
-    if directory:
-        text = f"cd {shlex.quote(directory)} && {text}"
-    settings = [f"{name}={value}" for name, value in (environment or {}).items()]
-    prefix = ["runuser", "-u", user, "--"] if user else []
-    if settings:
-        prefix += ["env", *settings]
-    return shlex.join([*prefix, "sh", "-c", text])
 
 
 def _brief(what: Any) -> str:

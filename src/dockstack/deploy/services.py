@@ -59,6 +59,7 @@ class Service:
         watch: files whose content decides on a restart: configuration and markers of installed code.
         packages: distribution packages whose version decides on a restart.
         unit: the distribution's own systemd unit, used where PID 1 is systemd instead of one of ours.
+        replaces: units of the distribution that are disabled because this service takes their place.
         prepare: commands run as root before the start (run directories and the like); idempotent.
         stop_signal: what asks the service to end.
         stop_timeout: seconds before SIGKILL.
@@ -83,6 +84,7 @@ class Service:
     watch: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     unit: str | None = None
+    replaces: tuple[str, ...] = ()
     prepare: tuple[tuple[str, ...], ...] = ()
     stop_signal: str = "TERM"
     stop_timeout: int = 30

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services under a supervisord of our own, for machines whose PID 1 is not systemd; rendering is pure.
+
+Supervisor loses sight of a service's workers when their parent is killed, and of everything when it is killed itself. Every
+process that it starts therefore carries a mark in its environment; what carries the mark of a service without descending from
+its main process is ended before that service starts again.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+import time
+import xmlrpc.client
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from dockstack.deploy import paths, processes
+from dockstack.deploy.backends.model import RunState
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dockstack.deploy.backends.model import Shell
+    from dockstack.deploy.services import Service
+
+DIRECTORY = f"{paths.ETC}/supervisor"
+CONFIGURATION = f"{DIRECTORY}/supervisord.conf"
+PROGRAMS = f"{DIRECTORY}/programs"
+SOCKET = f"{paths.RUN}/supervisor.sock"
+PIDFILE = f"{paths.RUN}/supervisord.pid"
+LOG = f"{paths.LOG}/supervisord.log"
+START_LIMIT = 20.0
+STOP_LIMIT = 300.0
+POLL = 0.05
+BAD_NAME, ALREADY_ADDED, NOT_RUNNING, ALREADY_STARTED = 10, 90, 70, 60
+STOPPED_STATES = {"STOPPED", "EXITED", "FATAL", "UNKNOWN"}
+
+SUPERVISORD_CONF = f"""\
+[unix_http_server]
+file={SOCKET}
+chmod=0600
+
+[supervisord]
+logfile={LOG}
+logfile_maxbytes=5MB
+logfile_backups=2
+pidfile={PIDFILE}
+nodaemon=true
+silent=true
+minfds=65536
+umask=022
+directory=/
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+
+[include]
+files={PROGRAMS}/*.conf
+"""
+
+
+def render(service: Service) -> str:
+    """Return the program's section."""
+    environment = {**service.environment, processes.SERVICE_MARK: service.name}
+    group = "true" if service.kill_mode == "group" else "false"
+    lines = [
+        f"[program:{service.name}]",
+        f"command={' '.join(quote(word) for word in wrapped_command(service))}",
+        f"user={service.user if not (service.group or service.groups) else 'root'}",
+        f"directory={service.directory}",
+        f"environment={','.join(f'{name}={quote_setting(value)}' for name, value in sorted(environment.items()))}",
+        "autostart=false",
+        "autorestart=true",
+        "startsecs=1",
+        "startretries=10",
+        f"stopsignal={service.stop_signal}",
+        f"stopwaitsecs={service.stop_timeout}",
+        f"stopasgroup={group}",
+        f"killasgroup={group}",
+        "redirect_stderr=true",
+        f"stdout_logfile={service.log_path.replace('%', '%%')}",
+        "stdout_logfile_maxbytes=50MB",
+        "stdout_logfile_backups=2",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def wrapped_command(service: Service) -> tuple[str, ...]:
+    """Return the command with what supervisor cannot do itself: groups, limits and the order of sacrifice."""
+    wrapper: list[str] = []
+    if service.oom_score:
+        wrapper += ["/usr/bin/choom", "-n", str(service.oom_score), "--"]
+    if service.nofile != Service.__dataclass_fields__["nofile"].default:
+        wrapper += ["/usr/bin/prlimit", f"--nofile={service.nofile}", "--"]
+    if service.group or service.groups:
+        wrapper += ["/usr/bin/setpriv", f"--reuid={service.user}", f"--regid={service.group or service.user}"]
+        wrapper += [f"--groups={','.join(service.groups)}" if service.groups else "--init-groups", "--"]
+    return (*wrapper, *service.command)
+
+
+def quote(word: str) -> str:
+    """Quote one word for supervisor's shell-like command line; ``%`` would be expanded and ``;`` start a comment."""
+    escaped = word.replace("%", "%%")
+    if escaped and not set(escaped) & set(" \t\"'\\;#$`&|<>()*?[]{}~!"):
+        return escaped
+    return "'" + escaped.replace("'", "'\"'\"'") + "'"
+
+
+def quote_setting(value: str) -> str:
+    """Quote the value of one environment variable."""
+    escaped = value.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+class Supervisor:
+    """Drives our supervisord on this machine over its socket, which only root may use."""
+
+    name = "supervisor"
+
+    def __init__(self, shell: Shell) -> None:
+        """Write files through this shell."""
+        self._shell = shell
+
+    def render(self, service: Service) -> str:
+        """Return the program's section."""
+        return render(service)
+
+    def prepare(self) -> None:
+        """Have supervisord running, detached from the command line; end first what a killed one left.
+
+        Raises:
+            DockstackError: it does not come up.
+        """
+        for directory, mode in ((DIRECTORY, "755"), (PROGRAMS, "755"), (paths.RUN, "755"), (paths.LOG, "755")):
+            self._shell.run(["install", "-d", "-m", mode, directory])
+        self._shell.file(CONFIGURATION, SUPERVISORD_CONF)
+        if self._answers():
+            return
+        self._end_leftovers()
+        subprocess.Popen(
+            [f"{paths.CLI_VENV}/bin/supervisord", "-n", "-c", CONFIGURATION],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+        )
+        deadline = time.monotonic() + START_LIMIT
+        while not self._answers():
+            if time.monotonic() > deadline:
+                raise DockstackError(f"supervisord does not come up within {START_LIMIT:.0f} s.", f"Its log is {LOG}.")
+            time.sleep(POLL)
+
+    def define(self, service: Service) -> bool:
+        """Write the program's section; supervisord takes it at the next start of the service."""
+        return self._shell.file(f"{PROGRAMS}/{service.name}.conf", render(service))
+
+    def look(self, service: Service) -> RunState:
+        """Ask supervisord; if it is not there, nothing runs."""
+        info = self._info(service.name)
+        if info is None:
+            return RunState(running=False, reason="not started")
+        state = str(info["statename"])
+        running = state in {"RUNNING", "STARTING"} and bool(info["pid"])
+        reason = "" if running else str(info["spawnerr"] or info["description"] or state.lower())
+        return RunState(running, int(info["pid"]) or None, state == "FATAL", reason)
+
+    def start(self, service: Service) -> None:
+        """Start with the present definition: stop, end left workers, take the definition, start."""
+        self.stop(service)
+        self._shell.run(["install", "-d", os.path.dirname(service.log_path)])  # noqa: PTH120 - a path on the node
+        for command in service.prepare:
+            self._shell.run(command)
+        if self._info(service.name) is not None:
+            self._call("removeProcessGroup", service.name)
+        self._call("reloadConfig")
+        self._call("addProcessGroup", service.name, ignore=ALREADY_ADDED)
+        self._call("startProcess", service.name, False, ignore=ALREADY_STARTED)
+
+    def stop(self, service: Service) -> None:
+        """Stop, wait, and end workers that outlived their parent."""
+        info = self._info(service.name)
+        if info is not None and str(info["statename"]) not in STOPPED_STATES:
+            self._call("stopProcess", service.name, True, ignore=NOT_RUNNING)
+        processes.end(self.leftovers(service), service.stop_timeout)
+
+    def remove(self, service: Service) -> None:
+        """Stop and forget."""
+        self.stop(service)
+        if self._info(service.name) is not None:
+            self._call("removeProcessGroup", service.name, ignore=BAD_NAME)
+        self._shell.absent(f"{PROGRAMS}/{service.name}.conf")
+
+    def finish(self) -> None:
+        """Shut supervisord down and wait until it is gone."""
+        pid = self.supervisor_pid()
+        if pid is None:
+            return
+        self._call("shutdown")
+        deadline = time.monotonic() + STOP_LIMIT
+        while processes.look(pid) is not None and time.monotonic() < deadline:
+            time.sleep(POLL)
+        processes.end([pid], 1)
+
+    def supervisor_pid(self) -> int | None:
+        """Return the pid of our supervisord, if it answers."""
+        return int(self._call("getPID")) if self._answers() else None
+
+    def leftovers(self, service: Service) -> list[int]:
+        """Return processes of a service that do not descend from its main process.
+
+        Of a service whose children are to be left alone (an engine's containers), only a process that runs the service's
+        own program counts.
+        """
+        info = self._info(service.name)
+        everything = processes.snapshot()
+        alive = processes.tree(int(info["pid"]), everything) if info and info["pid"] else set()
+        found = set(processes.marked(processes.SERVICE_MARK, service.name)) - alive
+        if service.kill_mode == "process":
+            program = Path(service.command[0]).name
+            found = {pid for pid in found if Path((processes.arguments(pid) or [""])[0]).name == program}
+        return sorted(found)
+
+    def _end_leftovers(self) -> None:
+        """End what a killed supervisord left, except the children of an engine: those are servers."""
+        from dockstack.deploy.state import Records  # noqa: PLC0415 - state builds on the backends
+
+        services = {service.name: service for service in Records.here().services()}
+        found = [pid for service in services.values() for pid in self.leftovers(service)]
+        longest = max((service.stop_timeout for service in services.values()), default=0)
+        processes.end(found, longest)
+
+    def _answers(self) -> bool:
+        try:
+            self._call("getSupervisorVersion")
+        except (OSError, http.client.HTTPException):
+            return False
+        return True
+
+    def _info(self, name: str) -> Mapping[str, Any] | None:
+        try:
+            return cast("Mapping[str, Any] | None", self._call("getProcessInfo", name, ignore=BAD_NAME))
+        except (OSError, http.client.HTTPException):
+            return None
+
+    def _call(self, method: str, *arguments: Any, ignore: int | None = None) -> Any:
+        with xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=_UnixTransport(), allow_none=True) as proxy:
+            try:
+                return getattr(proxy.supervisor, method)(*arguments)
+            except xmlrpc.client.Fault as fault:
+                if fault.faultCode == ignore:
+                    return None
+                raise DockstackError(
+                    f"supervisord refused {method} {' '.join(map(str, arguments))}: {fault.faultString}",
+                    f"Its log is {LOG}.",
+                ) from fault
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, host: str) -> None:
+        super().__init__(host, timeout=STOP_LIMIT)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(STOP_LIMIT)
+        self.sock.connect(SOCKET)
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        del host
+        return _UnixConnection("localhost")
