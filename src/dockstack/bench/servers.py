@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time servers through the API, as a user's client would see them."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from openstack import exceptions as sdk_errors
+
+from dockstack.bench.model import PREFIX, Boot, Burst
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+POLL_SECONDS = 0.1  # the resolution of what we measure; the same for every kind of server
+BURST_POLL_SECONDS = 0.5  # one list call a round, whatever the number of servers
+LIMIT_SECONDS = 120.0
+BURST_LIMIT_SECONDS = 600.0
+POSTING_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to boot, and where."""
+
+    image_id: str
+    flavor_id: str
+    network_id: str
+    zone: str
+
+
+def post(connection: Any, recipe: Recipe, name: str) -> Any:
+    """Ask for a server."""
+    return connection.compute.create_server(
+        name=PREFIX + name,
+        image_id=recipe.image_id,
+        flavor_id=recipe.flavor_id,
+        networks=[{"uuid": recipe.network_id}],
+        availability_zone=recipe.zone,
+    )
+
+
+def time_server(connection: Any, recipe: Recipe, name: str) -> Boot:
+    """Boot and delete one server.
+
+    Raises:
+        DockstackError: it did not become ACTIVE or did not go away; it is deleted all the same.
+    """
+    started = time.monotonic()
+    server = post(connection, recipe, name)
+    answered = time.monotonic() - started
+    try:
+        wait_active(connection, server.id)
+        active = time.monotonic() - started
+    except BaseException:
+        connection.compute.delete_server(server.id, ignore_missing=True)
+        raise
+    return Boot(answered, active, delete(connection, server.id))
+
+
+def wait_active(connection: Any, server_id: str) -> None:
+    """Poll until a server is ACTIVE."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while True:
+        server = connection.compute.get_server(server_id)
+        if server.status == "ACTIVE":
+            return
+        if server.status == "ERROR":
+            raise DockstackError(
+                f"A server of the benchmark went to ERROR: {(server.fault or {}).get('message', 'no fault recorded')}",
+                "Run `dockstack verify --only docker`: it tells more.",
+            )
+        if time.monotonic() > deadline:
+            raise DockstackError(f"A server of the benchmark was not ACTIVE within {LIMIT_SECONDS:g} s.")
+        time.sleep(POLL_SECONDS)
+
+
+def delete(connection: Any, server_id: str) -> float:
+    """Delete a server; return the seconds until the API answers 404."""
+    started = time.monotonic()
+    connection.compute.delete_server(server_id)
+    while True:
+        try:
+            connection.compute.get_server(server_id)
+        except sdk_errors.NotFoundException:
+            return time.monotonic() - started
+        if time.monotonic() - started > LIMIT_SECONDS:
+            raise DockstackError(f"Server {server_id} was not gone within {LIMIT_SECONDS:g} s after its delete.")
+        time.sleep(POLL_SECONDS)
+
+
+def time_burst(connection: Any, recipe: Recipe, name: str, count: int, say: Callable[[str], None]) -> Burst:
+    """Ask for many servers at once, wait until each is ACTIVE or in ERROR, then delete them all at once."""
+    started = time.monotonic()
+    with ThreadPoolExecutor(POSTING_THREADS) as pool:
+        list(pool.map(lambda number: post(connection, recipe, f"{name}-{number}"), range(count)))
+    settled = wait_settled(connection, name, count, say)
+    seconds = time.monotonic() - started
+    errors = tuple(fault_of(connection, server) for server in settled if server.status != "ACTIVE")
+    deleted = time.monotonic()
+    delete_all(connection, name)
+    return Burst(count, count - len(errors), errors, seconds, time.monotonic() - deleted)
+
+
+def wait_settled(connection: Any, name: str, count: int, say: Callable[[str], None]) -> list[Any]:
+    """Poll the list until no server of a burst is being built; what is still being built then counts as an error."""
+    deadline = time.monotonic() + BURST_LIMIT_SECONDS
+    while True:
+        servers = named(connection, name)
+        settled = [server for server in servers if server.status in {"ACTIVE", "ERROR"}]
+        say(f"{len(settled)} of {count}")
+        if len(settled) == count or time.monotonic() > deadline:
+            return servers
+        time.sleep(BURST_POLL_SECONDS)
+
+
+def fault_of(connection: Any, server: Any) -> str:
+    """Say why a server is not ACTIVE."""
+    full = connection.compute.get_server(server.id)
+    return f"{full.status}: {(full.fault or {}).get('message', 'no fault recorded')}"
+
+
+def named(connection: Any, name: str = "") -> list[Any]:
+    """List the benchmark's servers, whoever's they are."""
+    return list(connection.compute.servers(name=f"^{PREFIX}{name}", all_projects=True))
+
+
+def delete_all(connection: Any, name: str = "") -> None:
+    """Delete the benchmark's servers and wait until all are gone.
+
+    Raises:
+        DockstackError: some are still there after the limit.
+    """
+    deadline = time.monotonic() + BURST_LIMIT_SECONDS
+    asked: set[str] = set()
+    while servers := named(connection, name):
+        for server in servers:
+            if server.id not in asked:
+                connection.compute.delete_server(server.id, ignore_missing=True)
+                asked.add(server.id)
+        if time.monotonic() > deadline:
+            raise DockstackError(
+                f"{len(servers)} servers of the benchmark do not go away.", "Look at `dockstack logs nova-compute`."
+            )
+        time.sleep(BURST_POLL_SECONDS)

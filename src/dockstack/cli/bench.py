@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dockstack bench``: measure the cloud beside its floors."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import openstack
+from keystoneauth1 import exceptions as auth_errors
+from openstack import exceptions as sdk_errors
+from rich.console import Console
+
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+@click.group()
+def bench() -> None:
+    """Measure the cloud beside its floors: the fake driver's and the bare engine's, in the same run."""
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Treat SIGTERM as Ctrl-C, so that everything is taken back."""
+    del number, frame
+    raise KeyboardInterrupt
+
+
+@bench.command()
+@click.option("--count", default=20, show_default=True, type=click.IntRange(1, 1000), help="Samples of each kind.")
+@click.option(
+    "--burst", default=20, show_default=True, type=click.IntRange(0, 1000), help="Servers at once; 0: no burst."
+)
+@click.option("--warm-up", default=2, show_default=True, type=click.IntRange(0, 100), help="Rounds thrown away first.")
+@click.option("--image", default="dockstack-base", show_default=True, help="What servers boot from.")
+@click.option("--flavor", default="m1.nano", show_default=True, help="The servers' flavor.")
+@click.option("--network", default="private", show_default=True, help="The servers' network.")
+@click.option("--no-floor", is_flag=True, help="Leave out the fake driver; no goal can be stated then.")
+@click.option("--os-cloud", envvar="OS_CLOUD", default="dockstack", show_default=True, help="Cloud of clouds.yaml.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write boot.json and boot.png into this directory.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+def boot(
+    *,
+    count: int,
+    burst: int,
+    warm_up: int,
+    image: str,
+    flavor: str,
+    network: str,
+    no_floor: bool,
+    os_cloud: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Time boot, delete and a burst, interleaved with the fake driver and `docker run`.
+
+    Run it on the cloud's machine, as root, while nothing else runs there.
+    """
+    from dockstack.bench import report  # noqa: PLC0415 - matplotlib takes a second to import
+    from dockstack.bench.boot import Plan, measure  # noqa: PLC0415 - as above
+
+    console = Console(stderr=as_json)
+    plan = Plan(count, burst, warm_up, image, flavor, network, not no_floor)
+    try:
+        connection = openstack.connect(cloud=os_cloud, app_name="dockstack")
+        with console.status("starting") as status:
+            measured = measure(connection, plan, status.update)
+    except (sdk_errors.SDKException, auth_errors.ClientException) as error:
+        raise DockstackError(
+            f"The cloud {os_cloud!r} did not do what the benchmark asked for.",
+            "Prove it first with `dockstack verify`.",
+            str(error),
+        ) from error
+    if output:
+        for path in report.write(measured, output):
+            console.print(f"wrote {path}")
+    if as_json:
+        click.echo(json.dumps(report.document_of(measured), indent=2))
+        return
+    console.print(report.table_of(measured))
+    for note in report.notes_of(measured):
+        console.print(note, markup=False)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an exercise works with: the cloud, an undo stack, and a voice."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dockstack.verify.model import PREFIX, Timeouts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dockstack.verify.model import Facts
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """In whose name, and on which network, servers are made."""
+
+    connection: Any
+    network_id: str
+    external_network_id: str | None
+
+
+@dataclass
+class Context:
+    """One exercise's view of the cloud; its stack takes back all that the exercise makes.
+
+    Attributes:
+        seen: (connection, server id) of each server made: what a diagnosis looks at after a failure.
+    """
+
+    connection: Any
+    facts: Facts
+    exercise: str
+    say: Callable[[str], None]
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    stack: ExitStack = field(default_factory=ExitStack)
+    seen: list[tuple[Any, str]] = field(default_factory=list)
+    token: str = field(default_factory=lambda: secrets.token_hex(3))
+
+    @property
+    def tenant(self) -> Tenant:
+        """The tenant that the cloud's credentials are for."""
+        return Tenant(self.connection, self.facts.network_id, self.facts.external_network_id)
+
+    def name(self, what: str) -> str:
+        """Name a resource, so that a later run finds it if this one is killed."""
+        return f"{PREFIX}{self.exercise}-{what}-{self.token}"

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make what the exercises need; each "do" registers its "undo" on the context's stack."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from openstack import exceptions as sdk_errors
+
+from dockstack.verify.model import CheckFailed
+from dockstack.verify.probe import wait_until
+from dockstack.verify.shell import KeyPair, Shell, log_in
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dockstack.verify.context import Context, Tenant
+
+PING = {"protocol": "icmp"}
+PING6 = {"protocol": "ipv6-icmp", "ether_type": "IPv6"}
+SSH = {"protocol": "tcp", "port_range_min": 22, "port_range_max": 22}
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A server that we are logged in to."""
+
+    server: Any
+    address: str  # its floating IP
+    key: KeyPair
+    shell: Shell
+    group: Any
+
+
+def make_key(ctx: Context, tenant: Tenant | None = None, what: str = "key") -> tuple[str, KeyPair]:
+    """Generate a key pair and import its public half; return its name and the pair."""
+    tenant = tenant or ctx.tenant
+    pair = KeyPair.generate()
+    name = ctx.name(what)
+    key = tenant.connection.compute.create_keypair(name=name, public_key=pair.public, type="ssh")
+    ctx.stack.callback(tenant.connection.compute.delete_keypair, key, ignore_missing=True)
+    return name, pair
+
+
+def make_group(ctx: Context, rules: Sequence[dict[str, Any]], tenant: Tenant | None = None, what: str = "group") -> Any:
+    """Make a security group that lets in nothing but these rules."""
+    network = (tenant or ctx.tenant).connection.network
+    group = network.create_security_group(name=ctx.name(what), description="made by dockstack verify")
+    ctx.stack.callback(network.delete_security_group, group.id, ignore_missing=True)
+    for rule in rules:
+        allow(tenant or ctx.tenant, group.id, rule)
+    return group
+
+
+def allow(tenant: Tenant, group_id: str, rule: dict[str, Any]) -> Any:
+    """Let something in; the rule goes with its group."""
+    full = {"ether_type": "IPv4", **rule}
+    return tenant.connection.network.create_security_group_rule(security_group_id=group_id, direction="ingress", **full)
+
+
+def boot(
+    ctx: Context,
+    *,
+    what: str = "server",
+    tenant: Tenant | None = None,
+    group: Any = None,
+    key_name: str | None = None,
+    user_data: str | None = None,
+    image_id: str | None = None,
+) -> Any:
+    """Boot a server and wait until it is ACTIVE.
+
+    Raises:
+        CheckFailed: it went to ERROR (the details hold its fault) or was not ACTIVE in time.
+    """
+    server = request_server(
+        ctx, what=what, tenant=tenant, group=group, key_name=key_name, user_data=user_data, image_id=image_id
+    )
+    ctx.say(f"waiting for {server.name} to be ACTIVE")
+    return wait_for_status((tenant or ctx.tenant).connection, server.id, "ACTIVE", ctx.timeouts.active)
+
+
+def request_server(
+    ctx: Context,
+    *,
+    what: str = "server",
+    tenant: Tenant | None = None,
+    group: Any = None,
+    key_name: str | None = None,
+    user_data: str | None = None,
+    image_id: str | None = None,
+) -> Any:
+    """Ask for a server and do not wait for it."""
+    tenant = tenant or ctx.tenant
+    wishes: dict[str, Any] = {
+        "name": ctx.name(what),
+        "image_id": image_id or ctx.facts.image_id,
+        "flavor_id": ctx.facts.flavor_id,
+        "networks": [{"uuid": tenant.network_id}],
+    }
+    if group is not None:
+        wishes["security_groups"] = [{"name": group.id}]
+    if key_name:
+        wishes["key_name"] = key_name
+    if user_data:
+        wishes["user_data"] = base64.b64encode(user_data.encode()).decode()
+    server = tenant.connection.compute.create_server(**wishes)
+    ctx.stack.callback(delete_server, tenant.connection, server.id, ctx.timeouts.terminate)
+    ctx.seen.append((tenant.connection, server.id))
+    return tenant.connection.compute.get_server(server.id)
+
+
+def wait_for_status(connection: Any, server_id: str, status: str, seconds: float) -> Any:
+    """Wait until a server has a status and no task any more.
+
+    Raises:
+        CheckFailed: it went to ERROR, or the time is over.
+    """
+    last = ["unknown"]
+
+    def look() -> Any:
+        server = connection.compute.get_server(server_id)
+        last[0] = f"{server.status}, task {server.task_state}"
+        if server.status == "ERROR" and status != "ERROR":
+            fault = server.fault or {}
+            raise CheckFailed(
+                f"{server.name} went to ERROR: {fault.get('message', 'no fault was recorded')}",
+                "The fault names the cause; more is in /var/log/nova/nova-compute.log under this server's id.",
+                f"{server.id}\n{fault.get('details', '')}".strip(),
+            )
+        return server if server.status == status and server.task_state is None else None
+
+    try:
+        return wait_until(look, seconds, f"server {server_id} to be {status}")
+    except CheckFailed as failure:
+        if failure.details:
+            raise
+        raise CheckFailed(
+            f"Server {server_id} was not {status} within {seconds:g} s; it is {last[0]}.",
+            "Look for its id in /var/log/nova/nova-compute.log; on a slow machine raise ACTIVE_TIMEOUT.",
+        ) from failure
+
+
+def delete_server(connection: Any, server_id: str, seconds: float) -> None:
+    """Delete a server and wait until it is gone; one that is not there is fine.
+
+    Raises:
+        CheckFailed: it is still there after that time.
+    """
+    connection.compute.delete_server(server_id, ignore_missing=True)
+    wait_until(
+        lambda: is_gone(connection, server_id),
+        seconds,
+        f"server {server_id} to be gone after its delete",
+        "Look for its id in /var/log/nova/nova-compute.log; on a slow machine raise TERMINATE_TIMEOUT.",
+    )
+
+
+def is_gone(connection: Any, server_id: str) -> bool:
+    """Whether Nova says 404 for a server."""
+    try:
+        connection.compute.get_server(server_id)
+    except sdk_errors.NotFoundException:
+        return True
+    return False
+
+
+def ports_of(connection: Any, server_id: str) -> list[Any]:
+    """Return a server's ports."""
+    return list(connection.network.ports(device_id=server_id))
+
+
+def fixed_address(connection: Any, server_id: str, version: int = 4) -> str:
+    """Return the first fixed address of an IP version.
+
+    Raises:
+        CheckFailed: the server has none.
+    """
+    for port in ports_of(connection, server_id):
+        for fixed in port.fixed_ips:
+            if (":" in fixed["ip_address"]) == (version == 6):  # noqa: PLR2004 - IP version 6
+                return str(fixed["ip_address"])
+    raise CheckFailed(
+        f"Server {server_id} has no IPv{version} address.", "Look at its ports: `openstack port list --server`."
+    )
+
+
+def make_floating_ip(ctx: Context, server: Any, tenant: Tenant | None = None) -> Any:
+    """Take a floating IP and lead it to the server's first port."""
+    tenant = tenant or ctx.tenant
+    network = tenant.connection.network
+    ports = ports_of(tenant.connection, server.id)
+    if not ports:
+        raise CheckFailed(f"{server.name} has no port.", "Look at `openstack port list --server`.")
+    floating = network.create_ip(
+        floating_network_id=tenant.external_network_id, port_id=ports[0].id, description=ctx.name("ip")
+    )
+    ctx.stack.callback(network.delete_ip, floating.id, ignore_missing=True)
+    return floating
+
+
+def make_guest(
+    ctx: Context,
+    *,
+    what: str = "server",
+    tenant: Tenant | None = None,
+    rules: Sequence[dict[str, Any]] = (PING, SSH),
+    user_data: str | None = None,
+) -> Guest:
+    """Boot a server with a key pair, a floating IP and a login."""
+    group = make_group(ctx, rules, tenant, f"{what}-group")
+    key_name, key = make_key(ctx, tenant, f"{what}-key")
+    server = boot(ctx, what=what, tenant=tenant, group=group, key_name=key_name, user_data=user_data)
+    floating = make_floating_ip(ctx, server, tenant)
+    ctx.say(f"logging in to {floating.floating_ip_address}")
+    shell = open_shell(ctx, floating.floating_ip_address, key)
+    return Guest(server, floating.floating_ip_address, key, shell, group)
+
+
+def open_shell(ctx: Context, address: str, key: KeyPair) -> Shell:
+    """Log in as the image's user; the stack ends the connection."""
+    shell = log_in(address, ctx.facts.login_user, key, ctx.timeouts.answer, ctx.timeouts.command)
+    ctx.stack.callback(shell.close)
+    return shell

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A login inside a server, by SSH with a key pair of our own."""
+
+from __future__ import annotations
+
+import io
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+import paramiko
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from dockstack.verify.model import CheckFailed
+from dockstack.verify.probe import wait_until
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """An Ed25519 key pair: Nova no longer makes private keys (microversion 2.92)."""
+
+    private: str = field(repr=False)
+    public: str
+
+    @classmethod
+    def generate(cls) -> KeyPair:
+        """Make a new pair, both in OpenSSH's formats."""
+        key = Ed25519PrivateKey.generate()
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        return cls(private.decode(), public.decode())
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command inside a server came to."""
+
+    status: int
+    output: str
+
+
+class AcceptNewHost(paramiko.MissingHostKeyPolicy):
+    """A server that was made seconds ago has a host key that nobody can know yet."""
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+        """Accept; nothing secret is sent to a server of the exercises."""
+
+
+class Shell:
+    """Commands inside one server."""
+
+    def __init__(self, client: paramiko.SSHClient, address: str, timeout: float) -> None:
+        """Wrap a connected client; ``timeout`` is for each command."""
+        self._client = client
+        self._address = address
+        self._timeout = timeout
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; a connection that is gone already is fine."""
+        self._client.close()
+
+    def attempt(self, command: str) -> Done:
+        """Run a command and return its status with both outputs.
+
+        Raises:
+            CheckFailed: the connection broke or the command did not end in time.
+        """
+        try:
+            _, output, _ = self._client.exec_command(f"{{ {command}\n}} 2>&1", timeout=self._timeout)
+            text = output.read().decode(errors="replace")
+            return Done(output.channel.recv_exit_status(), text)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise CheckFailed(
+                f"`{command}` inside {self._address} gave no answer within {self._timeout:g} s.",
+                "Look at the server's console log and at the path to it.",
+                repr(error),
+            ) from error
+
+    def run(self, command: str) -> str:
+        """Run a command that has to succeed; return its output without the last line feed.
+
+        Raises:
+            CheckFailed: it failed.
+        """
+        done = self.attempt(command)
+        if done.status != 0:
+            raise CheckFailed(
+                f"`{command}` inside {self._address} ended with status {done.status}.", details=done.output
+            )
+        return done.output.strip()
+
+
+def log_in(address: str, user: str, key: KeyPair, seconds: float, command_timeout: float = 30) -> Shell:
+    """Log in as soon as the server lets us.
+
+    Raises:
+        CheckFailed: not within that time; the details say what the last try met.
+    """
+    last = ["nothing tried"]
+
+    def attempt() -> Shell | None:
+        try:
+            return Shell(connect(address, user, key), address, command_timeout)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            last[0] = repr(error)
+            return None
+
+    try:
+        return wait_until(attempt, seconds, f"SSH login as {user} at {address}", every=0.5)
+    except CheckFailed as failure:
+        raise CheckFailed(
+            failure.brief,
+            "If the port is refused, sshd does not run in the server; if it is silent, look at security groups and "
+            "the floating IP; if the key is refused, the server did not get it from the metadata service.",
+            f"last try: {last[0]}",
+        ) from failure
+
+
+def connect(address: str, user: str, key: KeyPair) -> paramiko.SSHClient:
+    """Connect once, with nothing but this key."""
+    client = paramiko.SSHClient()
+    client.set_missing_host_key_policy(AcceptNewHost())
+    pkey = paramiko.Ed25519Key.from_private_key(io.StringIO(key.private))
+    try:
+        client.connect(
+            address,
+            username=user,
+            pkey=pkey,
+            timeout=CONNECT_SECONDS,
+            banner_timeout=CONNECT_SECONDS,
+            auth_timeout=CONNECT_SECONDS * 2,
+            allow_agent=False,
+            look_for_keys=False,
+            sock=socket.create_connection((address, 22), timeout=CONNECT_SECONDS),
+        )
+    except BaseException:
+        client.close()
+        raise
+    return client
