@@ -67,10 +67,10 @@ CATALOGUE: tuple[Attribute, ...] = (
     ),
     Attribute("network.external_name", Kind.STRING, "public", "The external network's name."),
     Attribute(
-        "network.external_cidr", Kind.CIDR, "203.0.113.0/24", "Range of the floating IPs; change it if it is used here."
+        "network.external_cidr", Kind.CIDR, "198.51.100.0/24", "Range of the floating IPs; change it if it is used here."
     ),
     Attribute(
-        "network.external_gateway", Kind.ADDRESS, "203.0.113.1", "This machine's address on the external bridge."
+        "network.external_gateway", Kind.ADDRESS, "198.51.100.1", "This machine's address on the external bridge."
     ),
     Attribute("network.external_bridge", Kind.STRING, "br-ex", "The bridge that carries the external network."),
     Attribute("network.physical_network", Kind.STRING, "public", "Neutron's name of the external bridge."),
