@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The base image: busybox, a small ssh server and an init of our own, in a few megabytes and a few seconds.
+
+No registry is asked. The same packages give the same bytes, so that an import knows what it has already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.images.packages import architecture, needed_libraries, unpack_closure
+from dockstack.errors import DockstackError
+from dockstack.oci import Configuration, Digest, Layer, Platform, go_architecture, hybrid_archive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = "dockstack-base"
+USER = "dockstack"
+PACKAGES = ("busybox-static", "dropbear-bin")
+_ROOTFS = Path(__file__).with_name("rootfs")
+_UID = 1000  # of USER, as in rootfs/etc/passwd
+_SSH_PROGRAMS = {"dropbear": "usr/sbin", "dropbearkey": "usr/bin", "dbclient": "usr/bin"}
+_EXECUTABLE = frozenset({"sbin/init", "usr/lib/dockstack/metadata", "etc/udhcpc/default.script"})
+_PRIVATE = frozenset({"etc/shadow"})
+_SKIPPED_APPLETS = frozenset({"busybox", "init", "linuxrc", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "reboot", "halt"})
+_PROCESS = {
+    "Cmd": ["/sbin/init"],
+    "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+    "StopSignal": "SIGTERM",
+    "Labels": {"org.opencontainers.image.title": NAME},
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One entry of the image's only layer."""
+
+    mode: int
+    data: bytes | None = None  # a file's content
+    target: str | None = None  # a symbolic link's target; a directory has neither
+    owner: int = 0
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """The built image.
+
+    Attributes:
+        configuration: its digest is the engine's image id.
+        layer: the only layer, an uncompressed tar.
+    """
+
+    configuration: Configuration
+    layer: bytes
+
+    def archive(self) -> Iterator[bytes]:
+        """Stream the archive, which is an OCI layout and loads into every engine."""
+        diff_id = self.configuration.diff_ids[0]
+        return hybrid_archive(self.configuration, [Layer(diff_id, len(self.layer), lambda: (self.layer,))])
+
+    def checksum(self, algorithm: str = "sha512") -> str:
+        """Compute the archive's digest, as Glance does."""
+        state = hashlib.new(algorithm)
+        for chunk in self.archive():
+            state.update(chunk)
+        return state.hexdigest()
+
+
+def build() -> BaseImage:
+    """Build the base image for this machine's architecture.
+
+    Raises:
+        DockstackError: the packages cannot be had.
+    """
+    with tempfile.TemporaryDirectory(prefix="dockstack-base-") as directory:
+        root = unpack_closure(PACKAGES, Path(directory))
+        tree = directories() | our_files() | _applets(root) | _ssh_programs(root)
+    layer = layer_tar(tree)
+    platform = Platform("linux", *go_architecture(architecture()))
+    comment = "dockstack image build"
+    return BaseImage(Configuration.build(platform, [Digest.of(layer)], dict(_PROCESS), comment), layer)
+
+
+def write(image: BaseImage, path: Path) -> int:
+    """Write the archive to a file, whole or not at all, and return its size."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.writelines(image.archive())
+        size = partial.stat().st_size
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DockstackError(f"Cannot write {path}: {error.strerror}.", "Choose another file with -o.") from error
+    return size
+
+
+def layer_tar(tree: dict[str, Node]) -> bytes:
+    """Write a tree as a tar: sorted, the epoch as its time, numeric owners; the same tree gives the same bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path, node in sorted(tree.items()):
+            info = tarfile.TarInfo(path)
+            info.mode, info.uid, info.gid = node.mode, node.owner, node.owner
+            if node.target is not None:
+                info.type, info.linkname = tarfile.SYMTYPE, node.target
+            elif node.data is None:
+                info.type = tarfile.DIRTYPE
+            info.size = len(node.data or b"")
+            archive.addfile(info, io.BytesIO(node.data or b""))
+    return buffer.getvalue()
+
+
+def directories() -> dict[str, Node]:
+    """List the image's directories, the mount points of a container among them."""
+    ordinary = (
+        "bin dev etc etc/dropbear etc/udhcpc home lib media mnt opt proc run sbin sys usr usr/bin usr/lib"
+        " usr/lib/dockstack usr/local usr/local/bin usr/local/sbin usr/sbin var var/lib var/lib/dockstack var/log"
+    )
+    return {path: Node(0o755) for path in ordinary.split()} | {
+        "root": Node(0o700),
+        f"home/{USER}": Node(0o755, owner=_UID),
+        "tmp": Node(0o1777),
+        "var/tmp": Node(0o1777),
+        "var/run": Node(0o777, target="/run"),
+    }
+
+
+def our_files() -> dict[str, Node]:
+    """Read the files that are part of this package: the init, the metadata client, the accounts."""
+    files = {str(path.relative_to(_ROOTFS)): path for path in _ROOTFS.rglob("*") if path.is_file()}
+    return {name: Node(_mode(name), path.read_bytes()) for name, path in files.items()}
+
+
+def _mode(name: str) -> int:
+    if name in _EXECUTABLE:
+        return 0o755
+    return 0o600 if name in _PRIVATE else 0o644
+
+
+def _applets(root: Path) -> dict[str, Node]:
+    """Link every applet of busybox that makes sense in a container."""
+    busybox = root / "bin/busybox"
+    if not busybox.exists():
+        busybox = root / "usr/bin/busybox"
+    names = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    links = {f"bin/{name}": Node(0o777, target="busybox") for name in names if name not in _SKIPPED_APPLETS}
+    return {"bin/busybox": Node(0o755, busybox.read_bytes())} | links
+
+
+def _ssh_programs(root: Path) -> dict[str, Node]:
+    """Take the ssh server, its key maker and its client, with the libraries that they load."""
+    programs = tuple(f"{directory}/{name}" for name, directory in _SSH_PROGRAMS.items())
+    nodes = {path: Node(0o755, (root / path).read_bytes()) for path in programs}
+    for name, path in needed_libraries(root, programs).items():
+        place = name.lstrip("/") if name.startswith("/") else f"lib/{name}"
+        parents = [str(parent) for parent in Path(place).parents if str(parent) != "."]
+        nodes |= {parent: Node(0o755) for parent in parents}
+        nodes[place] = Node(0o755, path.read_bytes())
+    return nodes | {"usr/bin/ssh": Node(0o777, target="dbclient")}
