@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """From an inventory to tasks: every recipe's stages on every node, with what each waits for.
 
-A recipe is a file in ``recipes/`` with a function ``stages(node)``, which returns its stages (none if the node has no use for it).
+A recipe is a file in ``recipes/`` with a function ``stages(node)``, which returns its stages (none if the node has no use
+for it), and a line in ``RECIPES``.
 """
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dockstack.deploy import recipes
 from dockstack.deploy.stages import Stage, check_graph
 
 if TYPE_CHECKING:
     from dockstack.deploy.inventory import Inventory, Node
+
+# Files of recipes/; their order means nothing, what a stage waits for stands in the stage.
+RECIPES = ("foundation", "environments")
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,9 @@ def node_stages(node: Node) -> tuple[Stage, ...]:
         DockstackError: the recipes' dependencies do not fit together.
     """
     found: list[Stage] = []
-    for module in sorted(info.name for info in pkgutil.iter_modules(recipes.__path__)):
-        recipe = importlib.import_module(f"{recipes.__name__}.{module}")
-        if hasattr(recipe, "stages"):
-            found.extend(recipe.stages(node))
+    for name in RECIPES:
+        recipe = importlib.import_module(f"dockstack.deploy.recipes.{name}")
+        found.extend(recipe.stages(node))
     return check_graph(found)
 
 
