@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The [docker] options of nova.conf."""
+
+from __future__ import annotations
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup("docker", title="Docker driver", help="Nova servers as containers of a Docker engine.")
+
+_ENGINE = [
+    cfg.StrOpt(
+        "host_url",
+        default="unix:///run/docker.sock",
+        help="Where the engine listens. Change it when the engine has another socket. It must run on this very host, "
+        "because networks, volumes and limits are this host's.",
+    ),
+    cfg.IntOpt(
+        "timeout",
+        default=60,
+        min=1,
+        help="Seconds to wait for an answer of the engine, or for the next bytes of one. Raise it on a host whose disk "
+        "is slow enough to make starts fail with 'did not answer'.",
+    ),
+    cfg.StrOpt(
+        "runtime",
+        default="dockstack",
+        help="The OCI runtime that starts servers, as the engine's daemon.json names it. Change it only if that name "
+        "is taken there. Without this runtime a server cannot have its network before its first process.",
+    ),
+    cfg.StrOpt(
+        "patch_directory",
+        default="/var/lib/dockstack/patches",
+        help="Where the driver leaves a note for the runtime about each container. Must be the directory that "
+        "dockstack-runtime-install was given, belong to root or to this service's user, and be writable by none else.",
+    ),
+    cfg.StrOpt(
+        "state_directory",
+        default="/var/lib/dockstack",
+        help="Where the driver keeps temporary files. Change it when that file system is too small for an image.",
+    ),
+]
+
+_CONTAINERS = [
+    cfg.StrOpt(
+        "log_max_size",
+        default="5m",
+        regex=r"^[1-9][0-9]*[kmg]$",
+        help="How large a server's console log may grow before it is rotated. Raise it if users miss older output; "
+        "each server may use log_max_size times log_max_files.",
+    ),
+    cfg.IntOpt(
+        "log_max_files",
+        default=2,
+        min=1,
+        max=100,
+        help="How many rotated pieces of a console log to keep. With 1, a rotation empties the console.",
+    ),
+    cfg.IntOpt(
+        "pids_limit",
+        default=4096,
+        min=16,
+        help="How many processes and threads a server may have if its flavor does not say. Lower it on hosts with very "
+        "many servers, raise it for Java-like workloads.",
+    ),
+    cfg.IntOpt(
+        "nofile_limit",
+        default=65536,
+        min=256,
+        help="How many files one process of a server may have open if its flavor does not say.",
+    ),
+    cfg.IntOpt(
+        "stop_timeout",
+        default=30,
+        min=0,
+        help="Seconds a server gets to shut down before it is killed, if neither Nova nor the image says. Raise it for "
+        "databases.",
+    ),
+]
+
+_IMAGES = [
+    cfg.IntOpt(
+        "image_max_unpacked_mb",
+        default=20480,
+        min=1,
+        help="The largest image, unpacked, that this host accepts, in MB. It bounds what a compressed bomb can write. "
+        "Raise it for legitimately larger images.",
+    ),
+    cfg.IntOpt(
+        "image_max_entries",
+        default=1_000_000,
+        min=1,
+        help="The largest number of files in an image. Raise it if yours have more and the file system has the inodes.",
+    ),
+    cfg.IntOpt(
+        "image_timeout",
+        default=1800,
+        min=1,
+        help="Seconds that fetching and loading one image may take in all. Raise it for large images on slow networks.",
+    ),
+]
+
+_NETWORK = [
+    cfg.StrOpt(
+        "metadata_route",
+        default="link",
+        choices=[
+            ("link", "directly on the server's first network: OVN, whose metadata port answers there"),
+            ("gateway", "by the default gateway: a router proxies metadata, as the ML2/OVS agents do"),
+            ("none", "no route; the subnet's host routes name one, or there is no metadata service"),
+        ],
+        help="How a server reaches 169.254.169.254 if its subnet's host routes do not say. Change it when the cloud's "
+        "network is not OVN.",
+    ),
+]
+
+OPTIONS = [*_ENGINE, *_CONTAINERS, *_IMAGES, *_NETWORK]
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Make ``conf.docker`` known; a second call changes nothing."""
+    conf.register_group(GROUP)
+    conf.register_opts(OPTIONS, group=GROUP)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """Answer oslo.config's sample generator (entry point oslo.config.opts)."""
+    return [(GROUP, OPTIONS)]

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apply the driver's patch to a bundle's config.json, then become the real runtime.
+
+Runs as root in every start of a server, before its first process, as ``python3 -I -S``: standard library only.
+It fails closed: without a patch that it understands and a namespace that exists, the container does not start.
+
+Whom it trusts: the patch directory's owner. That is root or the compute service's user, who may write to the engine's
+socket and so is root's equal already; a patch as that user's own file adds nothing to what it can do. Everybody else must be
+unable to write there, and a namespace is only ever one of ours below /run/netns, never the host's.
+"""
+
+# ruff: noqa: PTH - pathlib costs more than all the rest of this start-up
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+import sys
+import time
+
+VERSION = 1
+NAMESPACES = "/run/netns/"
+NAMESPACE_PREFIX = "nova-"
+# Nothing else is known in version 1; a patch of a newer driver must not be applied by halves.
+KEYS = {"version", "netns", "drop_mounts"}
+PATCH_BYTES = 1 << 20
+
+# linux/nsfs.h: NS_GET_NSTYPE, and linux/sched.h: CLONE_NEWNET
+_NS_GET_NSTYPE = 0xB703
+_CLONE_NEWNET = 0x40000000
+
+_CALLS = ("create", "restore", "run")
+# runc's global options that take a value (runc --help)
+_GLOBAL_VALUES = ("--log", "--log-format", "--root", "--criu", "--rootless")
+
+
+class Refusal(Exception):  # noqa: N818 - the runtime refuses
+    """Why the container must not start; the text reaches the engine's error."""
+
+
+def main(arguments: list[str]) -> None:
+    """Edit if the call needs it, then exec; arguments: the runtime, the patch directory and the runtime's own."""
+    runtime, patches, *call = arguments
+    try:
+        bundle = find_bundle(call)
+        if bundle is not None:
+            identity = os.path.basename(os.path.realpath(bundle))
+            apply(read_patch(patches, identity), os.path.join(bundle, "config.json"))
+        os.execv(runtime, [runtime, *call])  # noqa: S606 - no shell wanted
+    except (Refusal, OSError, ValueError, KeyError, TypeError) as error:
+        report(call, f"dockstack-runtime: {error}")
+        sys.exit(1)
+
+
+def find_bundle(call: list[str]) -> str | None:
+    """Return the bundle's directory if the call reads its config.json, else None."""
+    words = iter(call)
+    for word in words:
+        if word in _GLOBAL_VALUES:
+            next(words, None)
+        elif not word.startswith("-"):
+            break
+    else:
+        return None
+    if word not in _CALLS:
+        return None
+    for option in words:
+        if option in ("--bundle", "-b"):
+            return next(words, ".")
+        name, _, value = option.partition("=")
+        if name in ("--bundle", "-b"):
+            return value
+    return "."
+
+
+def read_patch(directory: str, identity: str) -> dict[str, object]:
+    """Read and check a container's patch.
+
+    Raises:
+        Refusal: there is none, somebody else could have written it, or it means something that we do not know.
+    """
+    owner = os.stat(directory)
+    if owner.st_mode & 0o022:
+        raise Refusal(f"{directory} can be written by others than its owner")
+    path = os.path.join(directory, identity + ".json")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise Refusal(f"no network was prepared for this container: {path} is missing") from None
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o022 or found.st_uid not in (0, owner.st_uid):
+            raise Refusal(f"{path} is no file that only the owner of its directory can write")
+        data = file.read(PATCH_BYTES + 1)
+    if len(data) > PATCH_BYTES:
+        raise Refusal(f"{path} is too large")
+    patch = json.loads(data)
+    if not isinstance(patch, dict) or patch.get("version") != VERSION or not set(patch) <= KEYS:
+        raise Refusal(f"{path} is not of version {VERSION}: install the runtime of the driver's version")
+    return patch
+
+
+def apply(patch: dict[str, object], path: str) -> None:
+    """Rewrite config.json so that the container joins the prepared namespace; a crash leaves the old file or the new."""
+    namespace = check_namespace(patch.get("netns"))
+    with open(path, encoding="utf-8") as file:
+        config = json.load(file)
+    join_namespace(config, namespace)
+    drop_mounts(config, patch.get("drop_mounts", []))
+    new = path + ".dockstack"
+    with open(new, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), stat.S_IMODE(os.stat(path).st_mode))
+        json.dump(config, file)
+    os.rename(new, path)
+
+
+def check_namespace(path: object) -> str:
+    """Return the path of a network namespace that is one of ours and not the host's.
+
+    Raises:
+        Refusal: it is missing or something else.
+    """
+    if (
+        not isinstance(path, str)
+        or os.path.normpath(path) != path
+        or not path.startswith(NAMESPACES + NAMESPACE_PREFIX)
+    ):
+        raise Refusal(f"{path!r} is no namespace of a server")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise Refusal(f"the network namespace {path} is missing: restart the server through Nova") from None
+    try:
+        found, host = os.fstat(descriptor), os.stat("/proc/self/ns/net")
+        if found.st_dev != host.st_dev or fcntl.ioctl(descriptor, _NS_GET_NSTYPE) != _CLONE_NEWNET:
+            raise Refusal(f"{path} is no network namespace: restart the server through Nova")
+        if found.st_ino == host.st_ino:
+            raise Refusal(f"{path} is the host's own network namespace")
+    finally:
+        os.close(descriptor)
+    return path
+
+
+def join_namespace(config: dict[str, object], path: str) -> None:
+    """Point config.json's network namespace at ``path`` and keep the engine's network code away from it.
+
+    The engine's set-up hook (libnetwork-setkey) switches IPv6 off in the namespace and so flushes our addresses.
+    """
+    linux = config["linux"]
+    if not isinstance(linux, dict):
+        raise Refusal("config.json has no Linux section")
+    kept = [entry for entry in linux.get("namespaces", []) if entry.get("type") != "network"]
+    linux["namespaces"] = [*kept, {"type": "network", "path": path}]
+    hooks = config.get("hooks")
+    if isinstance(hooks, dict) and "prestart" in hooks:
+        hooks["prestart"] = [hook for hook in hooks["prestart"] if "libnetwork-setkey" not in hook.get("args", [])]
+
+
+def drop_mounts(config: dict[str, object], destinations: object) -> None:
+    """Take bind mounts away from config.json; what the image has there shows instead."""
+    if not isinstance(destinations, list):
+        raise Refusal("drop_mounts is no list")
+    unwanted = {os.path.normpath(str(destination)) for destination in destinations}
+    mounts = config.get("mounts")
+    if unwanted and isinstance(mounts, list):
+        config["mounts"] = [
+            mount
+            for mount in mounts
+            if mount.get("type") != "bind" or os.path.normpath(mount["destination"]) not in unwanted
+        ]
+
+
+def report(call: list[str], message: str) -> None:
+    """Say it where the engine looks for a runtime's errors: the file that --log names; and on standard error."""
+    sys.stderr.write(message + "\n")
+    path = ""
+    for index, word in enumerate(call):
+        if word == "--log" and index + 1 < len(call):
+            path = call[index + 1]
+    if path:
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"level": "error", "msg": message, "time": now}) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One thread that follows the engine's events, whatever happens to the engine."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from dockstack.compute.engine import Event, EventKind, EventStream
+from dockstack.compute.model import PowerState
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dockstack.compute.engine import Container, Engine
+
+LOG = logging.getLogger(__name__)
+
+_FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0  # seconds between attempts to reach an engine that is away
+
+_STATES = {
+    EventKind.STARTED: PowerState.RUNNING,
+    EventKind.STOPPED: PowerState.SHUTDOWN,
+    EventKind.PAUSED: PowerState.PAUSED,
+    EventKind.RESUMED: PowerState.RUNNING,
+}
+
+
+class Follower:
+    """Follows events; at every (re)connect lists all containers first.
+
+    The engine keeps only its last 256 events and none over a crash. So what a listing shows is compared with what was
+    known before, and a difference is reported like the event that was missed.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        on_event: Callable[[Event], None],
+        on_listing: Callable[[tuple[Container, ...]], None],
+    ) -> None:
+        """Prepare to follow; ``start`` begins.
+
+        Args:
+            engine: whose events.
+            on_event: called in the follower's thread with each event, none twice.
+            on_listing: called in the follower's thread at each (re)connect with all containers of ours, to reconcile.
+        """
+        self._engine = engine
+        self._on_event = on_event
+        self._on_listing = on_listing
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._stream: EventStream | None = None
+        self._states: dict[str, PowerState] | None = None
+        self._seen: set[Event] = set()
+        self._last_ns = 0
+        self._thread = threading.Thread(target=self._run, name="engine-events", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow, in a thread of its own."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 10) -> None:
+        """End the thread and wait for it, at most ``timeout`` seconds."""
+        self._stopping.set()
+        with self._lock:
+            if self._stream is not None:
+                self._stream.close()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        delay = _FIRST_DELAY
+        while not self._stopping.is_set():
+            connected_at = time.monotonic()
+            try:
+                self._follow()
+                LOG.info("The engine ended the event stream; connecting again")
+            except DockstackError as error:
+                LOG.warning("Cannot follow the engine's events: %s", error)
+            except Exception:
+                LOG.exception("Following the engine's events failed; going on")
+            delay = _FIRST_DELAY if time.monotonic() - connected_at > _LONGEST_DELAY else min(delay * 2, _LONGEST_DELAY)
+            self._stopping.wait(delay)
+
+    def _follow(self) -> None:
+        """Connect, list, report what was missed, then follow to the stream's end.
+
+        The stream is opened before the listing: what happens between the two waits in it.
+        """
+        stream = self._engine.events(self._last_ns or None)
+        with self._lock:
+            self._stream = stream
+        try:
+            if not self._stopping.is_set():
+                self._catch_up(self._engine.containers())
+                for event in stream:
+                    self._take(event)
+        finally:
+            with self._lock:
+                self._stream = None
+            stream.close()
+
+    def _catch_up(self, containers: tuple[Container, ...]) -> None:
+        now = time.time_ns()
+        states = {container.server_uuid: container.state for container in containers}
+        missed = [] if self._states is None else list(differences(self._states, states, now))
+        self._states = states
+        self._on_listing(containers)
+        for event in missed:
+            self._on_event(event)
+
+    def _take(self, event: Event) -> None:
+        """Report an event once: after a reconnect the engine repeats those of the last moment."""
+        if event.time_ns < self._last_ns or event in self._seen:
+            return
+        if event.time_ns > self._last_ns:
+            self._seen.clear()
+            self._last_ns = event.time_ns
+        self._seen.add(event)
+        if self._states is not None:
+            state = _STATES[event.kind]
+            if self._states.get(event.server_uuid, PowerState.SHUTDOWN) == state:
+                return  # the listing told already
+            self._states[event.server_uuid] = state
+        self._on_event(event)
+
+
+def differences(before: dict[str, PowerState], after: dict[str, PowerState], now_ns: int) -> list[Event]:
+    """Return the events that lead from one listing to another; a server that is gone has stopped."""
+    events = []
+    for uuid in sorted(before.keys() | after.keys()):
+        was, now = before.get(uuid, PowerState.SHUTDOWN), after.get(uuid, PowerState.SHUTDOWN)
+        kind = _change(was, now)
+        if kind is not None:
+            events.append(Event(uuid, kind, now_ns))
+    return events
+
+
+def _change(was: PowerState, now: PowerState) -> EventKind | None:
+    if was == now or PowerState.NOSTATE in (was, now):
+        return None
+    if now is PowerState.PAUSED:
+        return EventKind.PAUSED
+    if now is PowerState.RUNNING:
+        return EventKind.RESUMED if was is PowerState.PAUSED else EventKind.STARTED
+    return EventKind.STOPPED if was in (PowerState.RUNNING, PowerState.PAUSED) else None

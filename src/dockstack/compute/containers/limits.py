@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A flavor's limits in the engine's words, and what a server uses of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from dockstack.compute.model import Limits
+
+_MIB = 1 << 20
+_CPU_PERIOD = 100_000  # microseconds; the kernel's default
+_SHARES = (2, 262_144)  # what the kernel takes
+_SMALLEST_MB = 6  # what the engine takes
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a server's processes used so far and hold now."""
+
+    cpu_ns: int
+    memory_bytes: int
+    memory_max_bytes: int | None  # None: no limit
+    oom_kills: int
+    pids: int
+    read_bytes: int
+    written_bytes: int
+
+
+def update_values(limits: Limits) -> dict[str, Any]:
+    """Return what POST /containers/{id}/update takes.
+
+    Quota and period instead of NanoCpus: the engine refuses to mix them, and checks NanoCpus against the host's CPUs,
+    which a flavor may exceed. Memory and swap are sent together, because memory above the old swap limit is refused.
+
+    Raises:
+        DockstackError: the flavor's memory is too small for the engine, which would silently set no limit for 0.
+    """
+    if limits.memory_mb < _SMALLEST_MB or limits.vcpus < 1:
+        raise DockstackError(
+            f"A server cannot have {limits.memory_mb} MB of memory and {limits.vcpus} vCPUs.",
+            f"Choose a flavor with at least {_SMALLEST_MB} MB and 1 vCPU.",
+        )
+    shares = limits.cpu_shares if limits.cpu_shares is not None else 1024 * limits.vcpus
+    return {
+        "Memory": limits.memory_mb * _MIB,
+        "MemorySwap": limits.memory_mb * _MIB,
+        "CpuPeriod": _CPU_PERIOD,
+        "CpuQuota": limits.vcpus * _CPU_PERIOD,
+        "CpuShares": min(max(shares, _SHARES[0]), _SHARES[1]),
+        "PidsLimit": limits.pids,
+    }
+
+
+def host_config(limits: Limits) -> dict[str, Any]:
+    """Return the part of a new container's HostConfig that limits it."""
+    files = {"Name": "nofile", "Soft": limits.nofile, "Hard": limits.nofile}
+    return {**update_values(limits), "Ulimits": [files]}
+
+
+def usage(pid: int, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Usage | None:
+    """Read what the control group of a server's first process counted; None if the process is gone.
+
+    Works for both hierarchies and needs no root. The engine's own statistics take 1 to 2 s a call.
+    """
+    try:
+        lines = (proc / str(pid) / "cgroup").read_text().splitlines()
+    except OSError:  # ProcessLookupError if it goes away while we read
+        return None
+    groups = {
+        name: cgroups / name / path.lstrip("/")
+        for _, names, path in (line.split(":", 2) for line in lines)
+        for name in names.split(",")
+    }
+    if "memory" in groups:
+        return _usage_v1(groups)
+    unified = groups.get("")
+    return _usage_v2(cgroups / unified.relative_to(cgroups)) if unified is not None else None
+
+
+def _usage_v1(groups: dict[str, Path]) -> Usage:
+    memory, blkio = groups["memory"], groups.get("blkio", Path("/nonexistent"))
+    limit = _number(memory / "memory.limit_in_bytes")
+    operations = _table(blkio / "blkio.throttle.io_service_bytes", columns=2)
+    return Usage(
+        cpu_ns=_number(groups.get("cpuacct", memory) / "cpuacct.usage"),
+        memory_bytes=_number(memory / "memory.usage_in_bytes"),
+        memory_max_bytes=limit if limit < 1 << 62 else None,
+        oom_kills=_keyed(memory / "memory.oom_control").get("oom_kill", 0),
+        pids=_number(groups.get("pids", memory) / "pids.current"),
+        read_bytes=sum(int(row[2]) for row in operations if row[1] == "Read"),
+        written_bytes=sum(int(row[2]) for row in operations if row[1] == "Write"),
+    )
+
+
+def _usage_v2(group: Path) -> Usage:
+    limit = _text(group / "memory.max").strip()
+    devices = [dict(item.split("=", 1) for item in row[1:]) for row in _table(group / "io.stat", columns=1)]
+    return Usage(
+        cpu_ns=_keyed(group / "cpu.stat").get("usage_usec", 0) * 1000,
+        memory_bytes=_number(group / "memory.current"),
+        memory_max_bytes=int(limit) if limit.isdigit() else None,
+        oom_kills=_keyed(group / "memory.events").get("oom_kill", 0),
+        pids=_number(group / "pids.current"),
+        read_bytes=sum(int(device.get("rbytes", 0)) for device in devices),
+        written_bytes=sum(int(device.get("wbytes", 0)) for device in devices),
+    )
+
+
+def _text(path: Path) -> str:
+    """Read a file of the kernel; one that is missing (a controller is off, the group is going away) reads as empty."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _number(path: Path) -> int:
+    return int(_text(path).strip() or 0)
+
+
+def _table(path: Path, columns: int) -> list[list[str]]:
+    rows = [line.split() for line in _text(path).splitlines()]
+    return [row for row in rows if len(row) > columns]
+
+
+def _keyed(path: Path) -> dict[str, int]:
+    return {row[0]: int(row[1]) for row in _table(path, columns=1) if row[1].isdigit()}

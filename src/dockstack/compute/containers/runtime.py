@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The OCI runtime wrapper: its files, its installation, and the patches that the driver leaves for it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+
+from dockstack.compute.containers.editor import VERSION
+from dockstack.errors import DockstackError
+
+RUNTIME = "dockstack-runtime"
+EDITOR = "dockstack-runtime-editor"
+PYTHON = "/usr/bin/python3"
+DIRECTORY = Path("/opt/dockstack/runtime")
+PATCHES = Path("/var/lib/dockstack/patches")
+
+_IDENTITY = re.compile(r"[0-9a-zA-Z][0-9a-zA-Z_.-]*")
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What the wrapper changes in a container's configuration before its first process."""
+
+    netns: str  # the path of the network namespace to join
+    drop_mounts: tuple[str, ...] = ()  # destinations of mounts that the engine adds and the server must not get
+
+
+def render(patch_directory: str, runc: str, python: str = PYTHON) -> dict[str, str]:
+    """Return the wrapper's files, name to text, with the directories written into them.
+
+    Args:
+        patch_directory: where ``write_patch`` leaves its files.
+        runc: the real runtime, an absolute path.
+        python: the system's interpreter, an absolute path; it must outlive any environment of ours.
+    """
+    here = resources.files("dockstack.compute.containers")
+    dispatcher = (here / "dispatcher.sh").read_text(encoding="utf-8")
+    for mark, value in (("@PATCHES@", patch_directory), ("@RUNC@", runc), ("@PYTHON@", python)):
+        dispatcher = dispatcher.replace(mark, shlex.quote(value))
+    return {EDITOR: (here / "editor.py").read_text(encoding="utf-8"), RUNTIME: dispatcher}
+
+
+def install(directory: Path, patch_directory: Path, runc: str | None = None, python: str = PYTHON) -> bool:
+    """Write the wrapper's files, each whole or not at all; say whether anything changed.
+
+    Servers that start meanwhile meet the old file or the new one. Nothing needs a restart.
+
+    Raises:
+        DockstackError: there is no real runtime or no interpreter.
+    """
+    found = runc or shutil.which("runc", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if found is None or not os.access(found, os.X_OK):
+        raise DockstackError(f"There is no OCI runtime {found or 'runc'}.", "Install runc, or name it with --runc.")
+    if not os.access(python, os.X_OK):
+        raise DockstackError(f"There is no interpreter {python}.", "Install the distribution's python3.")
+    directory.mkdir(parents=True, exist_ok=True)
+    files = render(str(patch_directory.absolute()), str(Path(found).absolute()), python)
+    return any([_place(directory / name, text) for name, text in files.items()])  # noqa: C419 - all of them, always
+
+
+def patch_path(patch_directory: Path, container_id: str) -> Path:
+    """Return where the wrapper looks for a container's patch.
+
+    Raises:
+        ValueError: ``container_id`` is none.
+    """
+    if not _IDENTITY.fullmatch(container_id):
+        raise ValueError(f"{container_id!r} is no container id")
+    return patch_directory / f"{container_id}.json"
+
+
+def write_patch(patch_directory: Path, container_id: str, patch: Patch) -> None:
+    """Leave a patch for a container's next starts; an older one is replaced."""
+    path = patch_path(patch_directory, container_id)
+    _write(path, json.dumps({"version": VERSION, **asdict(patch)}), 0o600)
+
+
+def remove_patch(patch_directory: Path, container_id: str) -> None:
+    """Remove a container's patch; absent is success."""
+    patch_path(patch_directory, container_id).unlink(missing_ok=True)
+
+
+def patched(patch_directory: Path) -> tuple[str, ...]:
+    """Return the ids of all containers that have a patch, for the sweep of strays."""
+    return tuple(sorted(path.stem for path in patch_directory.glob("*.json")))
+
+
+def main() -> None:
+    """Install the wrapper: the console script ``dockstack-runtime-install``."""
+    parser = argparse.ArgumentParser(description="Install the OCI runtime that dockstack's servers start with.")
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where to put it (default: %(default)s)")
+    parser.add_argument("--patches", type=Path, default=PATCHES, help="[docker] patch_directory (default: %(default)s)")
+    parser.add_argument("--runc", help="the real runtime (default: the first runc on PATH)")
+    options = parser.parse_args()
+    try:
+        changed = install(options.directory, options.patches, options.runc)
+    except (DockstackError, OSError) as error:
+        sys.exit(f"dockstack-runtime-install: {error}")
+    print("changed" if changed else "unchanged")
+
+
+def _place(path: Path, text: str) -> bool:
+    mode = 0o755
+    try:
+        if path.read_text(encoding="utf-8") == text and path.stat().st_mode & 0o777 == mode:
+            return False
+    except FileNotFoundError:
+        pass
+    _write(path, text, mode)
+    return True
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    """Put a whole file in place, also across a power cut."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(descriptor, mode)
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        Path(name).rename(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server as a container: everything that the engine must know, as one value."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import asdict, fields
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from dockstack.compute.containers import limits, namespaces
+from dockstack.compute.containers.runtime import Patch
+from dockstack.compute.engine import ContainerSpec
+from dockstack.compute.model import LABEL_PREFIX, Address, Port, Route
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dockstack.compute.model import ImageConfig, Server
+
+# What the labels mean; raise it with their meaning, so that an older server is told from a newer one.
+LABELS_VERSION = "1"
+
+# What package managers, sshd, su and login need, and ping; each is one of the engine's own defaults.
+CAPABILITIES = (
+    "AUDIT_WRITE",  # sshd and su through PAM
+    "CHOWN",  # package managers
+    "DAC_OVERRIDE",  # root reads and writes everybody's files
+    "FOWNER",  # package managers change modes of files they do not own
+    "FSETID",  # and keep set-group-id bits
+    "KILL",  # an init stops its services
+    "NET_BIND_SERVICE",  # ports below 1024
+    "NET_RAW",  # ping, DHCP clients; addresses of others are stopped by Neutron's port security
+    "SETFCAP",  # packages with file capabilities
+    "SETGID",  # login, su, every service that drops privileges
+    "SETPCAP",  # inits that drop capabilities for their services
+    "SETUID",  # as SETGID
+    "SYS_CHROOT",  # sshd's privilege separation
+)
+
+_INITS = ("init", "systemd", "openrc-init", "runit-init", "s6-svscan")
+_HOSTNAME_BYTES = 64  # sethostname(2)
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+_ENV_NAME = re.compile(r"[^=\0]+")
+_SIGNAL = re.compile(r"(SIG)?[A-Z]+[0-9]*([+-][0-9]+)?|[0-9]{1,2}")
+_ENV_PREFIX = "docker_env_"
+
+
+class PropertyError(DockstackError):
+    """An image property or a server's metadata says something that we cannot do."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        """Name the property."""
+        super().__init__(f"The property {name} {problem}.", f"Correct {name} on the image or in the server's metadata.")
+
+
+def build_spec(
+    server: Server,
+    image_id: str,
+    image: ImageConfig,
+    *,
+    host: str,
+    runtime: str = "dockstack",
+    log_max_size: str = "5m",
+    log_max_files: int = 2,
+    stop_timeout: int = 30,
+) -> ContainerSpec:
+    """Decide how a server runs: its metadata wins over the image's properties, and they over the image's configuration.
+
+    Not privileged, no new privileges, the engine's seccomp profile, no network but the one that the runtime joins.
+
+    Raises:
+        PropertyError: a property is not what it should be, or nothing says what to run.
+        DockstackError: the flavor is too small.
+    """
+    entrypoint, command = _process(server, image)
+    settings = _Settings(server)
+    return ContainerSpec(
+        image=image_id,
+        hostname=_hostname(server, settings),
+        runtime=runtime,
+        labels=labels(server, image, host),
+        limits=limits.host_config(server.limits),
+        command=command,
+        entrypoint=entrypoint,
+        environment=_environment(server, image, settings),
+        user=settings.text("docker_user", image.user),
+        working_directory=_directory(settings, image),
+        stop_signal=_signal(settings, image),
+        stop_timeout=settings.number("docker_stop_timeout", stop_timeout),
+        tty=settings.truth("docker_tty", default=False),
+        init=settings.truth("docker_init", default=False),
+        capabilities=CAPABILITIES,
+        dns=tuple(dict.fromkeys(address for port in server.ports for address in port.dns)),
+        extra_hosts=_own_addresses(server),
+        tmpfs=_tmpfs(entrypoint + command),
+        log_max_size=log_max_size,
+        log_max_files=log_max_files,
+    )
+
+
+def build_patch(server: Server, image: ImageConfig) -> Patch:
+    """Say what the runtime changes at each start of the server.
+
+    Declared volumes stay in the server's own root file system: there they count against its disk, go into its snapshots
+    and live as long as it does. The engine would put each into a volume that does none of that.
+    """
+    return Patch(netns=namespaces.path(server.uuid), drop_mounts=tuple(sorted(image.volumes)))
+
+
+def labels(server: Server, image: ImageConfig, host: str) -> dict[str, str]:
+    """Return what a restart must know, and what an operator filters by.
+
+    Every one is always set, since an image's own labels would show through.
+    """
+    said = {
+        "version": LABELS_VERSION,
+        "uuid": server.uuid,
+        "name": server.name,
+        "hostname": server.hostname,
+        "project": server.project_id,
+        "user": server.user_id,
+        "flavor": server.flavor,
+        "image": server.image.id,
+        "host": host,
+        "ports": json.dumps([asdict(port) for port in server.ports]),
+        "volumes": json.dumps(list(image.volumes)),
+    }
+    return {LABEL_PREFIX + key: _printable(value) for key, value in said.items()}
+
+
+def ports_of(found: Mapping[str, str]) -> tuple[Port, ...]:
+    """Read a container's ports back from its labels: those of its creation, not what was attached later."""
+    known = {field.name for field in fields(Port)}
+    return tuple(
+        Port(
+            **{key: value for key, value in entry.items() if key in known - {"addresses", "routes", "dns"}},
+            addresses=tuple(Address(**address) for address in entry["addresses"]),
+            routes=tuple(Route(**route) for route in entry["routes"]),
+            dns=tuple(entry["dns"]),
+        )
+        for entry in json.loads(found.get(LABEL_PREFIX + "ports", "[]"))
+    )
+
+
+class _Settings:
+    """Reads settings by name: metadata first, then the image's properties."""
+
+    def __init__(self, server: Server) -> None:
+        self._found = {**server.image.properties, **server.metadata}
+
+    def text(self, name: str, default: str) -> str:
+        return self._found.get(name, default)
+
+    def optional(self, name: str) -> str | None:
+        return self._found.get(name)
+
+    def number(self, name: str, default: int) -> int:
+        value = self._found.get(name, str(default))
+        if not value.isascii() or not value.isdigit():
+            raise PropertyError(name, f"is {value!r}, not a number of seconds")
+        return int(value)
+
+    def truth(self, name: str, *, default: bool) -> bool:
+        value = str(self._found.get(name, default)).lower()
+        if value not in _TRUE + _FALSE:
+            raise PropertyError(name, f"is {value!r}, neither true nor false")
+        return value in _TRUE
+
+    def json(self, name: str, kind: type, expected: str) -> Any:
+        """Parse a property; None if it is not set."""
+        text = self._found.get(name)
+        if text is None:
+            return None
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+        if not isinstance(value, kind):
+            raise PropertyError(name, f"is not {expected}: {text[:80]!r}")
+        items: list[Any] = [*value.values()] if isinstance(value, dict) else [*value]
+        if not all(isinstance(item, str) and "\0" not in item for item in items):
+            raise PropertyError(name, f"is not {expected}: {text[:80]!r}")
+        return value
+
+
+def _process(server: Server, image: ImageConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return entry point and command; an entry point of one's own drops the image's command, as the engine's does."""
+    settings = _Settings(server)
+    entrypoint = settings.json("docker_entrypoint", list, "a JSON array of strings")
+    command = settings.json("docker_command", list, "a JSON array of strings")
+    line = settings.optional("os_command_line")
+    if command is None and line is not None:
+        try:
+            command = shlex.split(line)
+        except ValueError as error:
+            raise PropertyError("os_command_line", f"is no command line ({error})") from error
+    if command is None:
+        command = image.command if entrypoint is None else ()
+    if entrypoint is None:
+        entrypoint = image.entrypoint
+    if not entrypoint and not command:
+        raise DockstackError(
+            f"The image {server.image.name or server.image.id} does not say what to run.",
+            'Set the property os_command_line or docker_command on it, for example docker_command=["/sbin/init"].',
+        )
+    return tuple(entrypoint), tuple(command)
+
+
+def _environment(server: Server, image: ImageConfig, settings: _Settings) -> tuple[str, ...]:
+    merged = {**image.env, **(settings.json("docker_env", dict, "a JSON object of strings") or {})}
+    for name, value in {**server.image.properties, **server.metadata}.items():
+        if name.startswith(_ENV_PREFIX):
+            merged[name.removeprefix(_ENV_PREFIX)] = value
+    for name, value in merged.items():
+        if not _ENV_NAME.fullmatch(name) or "\0" in value:
+            raise PropertyError("docker_env", f"has a variable that no process can have: {name[:80]!r}")
+    return tuple(f"{name}={value}" for name, value in merged.items())
+
+
+def _directory(settings: _Settings, image: ImageConfig) -> str:
+    directory = settings.text("docker_workdir", image.working_directory)
+    if directory and not PurePosixPath(directory).is_absolute():
+        raise PropertyError("docker_workdir", f"is {directory!r}, not an absolute path")
+    return directory
+
+
+def _signal(settings: _Settings, image: ImageConfig) -> str | None:
+    signal = settings.text("docker_stop_signal", image.stop_signal or "")
+    if signal and not _SIGNAL.fullmatch(signal):
+        raise PropertyError("docker_stop_signal", f"is {signal!r}, not a signal such as SIGTERM")
+    return signal or None
+
+
+def _hostname(server: Server, settings: _Settings) -> str:
+    hostname = settings.text("docker_hostname", server.hostname)
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", hostname):
+        raise PropertyError("docker_hostname", f"is {hostname!r}, not a host name")
+    return hostname[:_HOSTNAME_BYTES].rstrip(".-")
+
+
+def _own_addresses(server: Server) -> tuple[str, ...]:
+    """Let the server resolve its own name, which the engine does only on its own networks."""
+    addresses = [address.cidr.partition("/")[0] for port in server.ports for address in port.addresses]
+    return tuple(f"{server.hostname}:{address}" for address in addresses)
+
+
+def _tmpfs(process: tuple[str, ...]) -> dict[str, str]:
+    """An init expects /run empty at each boot; what a plain service keeps there came with its image."""
+    if PurePosixPath(process[0]).name not in _INITS:
+        return {}
+    return {"/run": "rw,nosuid,nodev,noexec,mode=755"}
+
+
+def _printable(value: str) -> str:
+    """Drop what UTF-8 cannot carry; everything else is safe in a label."""
+    return value.encode("utf-8", "replace").decode("utf-8")

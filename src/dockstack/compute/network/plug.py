@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The switch's end of a port, through os-vif's Open vSwitch plugin."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import os_vif
+import os_vif.exception
+from os_vif import objects
+from oslo_config import cfg
+from vif_plug_ovs.ovsdb import ovsdb_lib
+
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dockstack.compute.model import Port, Server
+
+_SUPPORTED = ("ovs",)
+
+
+class PlugError(DockstackError):
+    """The virtual switch refused a port, or is not there."""
+
+
+class _Switch:
+    """One connection to this host's Open vSwitch database; the library keeps it up across restarts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._database: Any = None
+
+    def database(self) -> Any:
+        """Connect at the first call; ovsdbapp's connection is safe for many threads."""
+        with self._lock:
+            if self._database is None:
+                os_vif.initialize()
+                self._database = ovsdb_lib.BaseOVS(cfg.CONF.vif_plug_ovs).ovsdb
+            return self._database
+
+
+_switch = _Switch()
+
+
+def plug(server: Server, port: Port) -> None:
+    """Put the port's device on its bridge as the interface that Neutron waits for. Again is fine.
+
+    The device must exist (see wire).
+
+    Raises:
+        PlugError: the switch is not there, refused, or the port is of a kind that a container cannot have.
+    """
+    _check(port)
+    with _explained(f"plugging port {port.id} of server {server.uuid}"):
+        os_vif.plug(_vif(port, _datapath(port.bridge)), _instance(server))
+
+
+def unplug(server: Server, port: Port) -> None:
+    """Take the port's device off its bridge and remove the device; absent is success.
+
+    Raises:
+        PlugError: the switch is not there.
+    """
+    _check(port)
+    with _explained(f"unplugging port {port.id} of server {server.uuid}"):
+        os_vif.unplug(_vif(port, _datapath(port.bridge)), _instance(server))
+
+
+def unplug_device(device: str) -> None:
+    """Take a device off whatever bridge it is on, for the sweep of strays; absent is success."""
+    with _explained(f"unplugging device {device}"):
+        _switch.database().del_port(device, if_exists=True).execute(check_error=True)
+
+
+def list_plugged() -> dict[str, str]:
+    """Return the devices of servers on this host's switch, each with its server's uuid, for the sweep of strays."""
+    with _explained("listing the switch's ports"):
+        rows = _switch.database().db_list("Interface", columns=["name", "external_ids"]).execute(check_error=True)
+    return {
+        row["name"]: row["external_ids"]["vm-uuid"]
+        for row in rows
+        if row["name"].startswith("tap") and "vm-uuid" in row["external_ids"]
+    }
+
+
+def _check(port: Port) -> None:
+    if port.vif_type not in _SUPPORTED:
+        raise PlugError(
+            f"Port {port.id} was bound as {port.vif_type!r}, which a container cannot have.",
+            "Bind it on an Open vSwitch or OVN network with vnic_type normal; 'binding_failed' means that no Neutron "
+            "mechanism driver took this host: check that ovn-controller runs and is registered as a chassis.",
+        )
+
+
+def _datapath(bridge: str) -> str:
+    """Return the bridge's datapath type: os-vif writes what it is told, and a wrong one would stop all traffic.
+
+    Raises:
+        PlugError: there is no such bridge.
+    """
+    rows = (
+        _switch.database().db_find("Bridge", ("name", "=", bridge), columns=["datapath_type"]).execute(check_error=True)
+    )
+    if not rows:
+        raise PlugError(
+            f"There is no bridge {bridge} on this host.",
+            "Start ovn-controller (it creates the bridge), then try again.",
+        )
+    return rows[0]["datapath_type"] or "system"
+
+
+def _vif(port: Port, datapath: str) -> objects.vif.VIFOpenVSwitch:
+    profile = objects.vif.VIFPortProfileOpenVSwitch(interface_id=port.id, create_port=True, datapath_type=datapath)
+    network = objects.network.Network(
+        id=port.network_id, bridge=port.bridge, mtu=port.mtu, subnets=objects.subnet.SubnetList(objects=[])
+    )
+    return objects.vif.VIFOpenVSwitch(
+        id=port.id,
+        address=port.mac,
+        network=network,
+        plugin="ovs",
+        port_profile=profile,
+        vif_name=port.device,
+        bridge_name=port.bridge,
+        has_traffic_filtering=True,
+        preserve_on_delete=False,
+    )
+
+
+def _instance(server: Server) -> objects.instance_info.InstanceInfo:
+    return objects.instance_info.InstanceInfo(uuid=server.uuid, name=server.container_name)
+
+
+@contextmanager
+def _explained(action: str) -> Iterator[None]:
+    """Turn os-vif's and ovsdbapp's errors into ours; both wrap their causes in these."""
+    try:
+        yield
+    except (os_vif.exception.ExceptionBase, RuntimeError, TimeoutError, OSError) as error:
+        raise PlugError(
+            f"The virtual switch failed at {action}: {error}",
+            "Check that Open vSwitch runs and listens where [vif_plug_ovs] ovsdb_connection says "
+            "(`ovs-vsctl set-manager ptcp:6640:127.0.0.1`), and that the bridge exists.",
+        ) from error

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The only code that runs as root: namespaces and the links in them.
+
+Each entry point is idempotent and takes plain values, because oslo.privsep sends them to a daemon as msgpack. That
+daemon has many threads, so nothing here forks, and whatever enters a namespace does it in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from oslo_privsep import capabilities, priv_context
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+NAMESPACES = Path("/run/netns")
+_NAME = re.compile(r"nova-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_DEVICE = re.compile(r"tap[0-9a-f-]{1,11}")
+
+# linux/sched.h, linux/mount.h, linux/if_addr.h, linux/rtnetlink.h
+_CLONE_NEWNET = 0x40000000
+_MS_BIND, _MS_REC, _MS_SHARED, _MNT_DETACH = 0x1000, 0x4000, 0x100000, 0x2
+_IFA_F_NODAD = 0x02
+_RT_SCOPE_LINK = 253
+
+# The host's end carries frames between server and switch; the host's own stack must neither answer nor route them.
+# Needed where the switch reads the device beside the stack, as Open vSwitch's userspace datapath does.
+_HOST_END = {
+    "ipv6/conf/{}/disable_ipv6": "1",
+    "ipv4/conf/{}/arp_ignore": "8",
+    "ipv4/conf/{}/rp_filter": "1",
+    "ipv4/conf/{}/forwarding": "0",
+}
+# An address must be usable when the first process starts: no duplicate address detection (Neutron's are unique),
+# and no router advertisements, since addresses and routes are all set here.
+_SERVER_END = {
+    "disable_ipv6": "0",
+    "accept_dad": "0",
+    "dad_transmits": "0",
+    "accept_ra": "0",
+    "autoconf": "0",
+}
+
+context = priv_context.PrivContext(
+    "dockstack",
+    cfg_section="dockstack_privileged",
+    pypath=__name__ + ".context",
+    capabilities=[capabilities.CAP_SYS_ADMIN, capabilities.CAP_NET_ADMIN],
+)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@context.entrypoint
+def create_namespace(name: str) -> None:
+    """Make a named network namespace with its loopback up."""
+    path = _namespace(name)
+    with _namespaces_locked():
+        if not _is_namespace(path):
+            path.touch(mode=0o444)
+            _in_thread(_bind_new_namespace, path)
+    _inside(path, _loopback_up)
+
+
+@context.entrypoint
+def delete_namespace(name: str) -> None:
+    """Remove a namespace's name; the kernel removes the rest with its last process."""
+    path = _namespace(name)
+    with _namespaces_locked():
+        if not path.exists():
+            return
+        while _libc.umount2(os.fsencode(path), _MNT_DETACH) == 0:
+            pass  # once for every mount on it
+        path.unlink(missing_ok=True)
+
+
+@context.entrypoint
+def wire(namespace: str, device: str, nic: dict[str, Any]) -> None:
+    """Join the host and a namespace by a veth pair and configure the server's end completely.
+
+    Args:
+        namespace: the namespace's name.
+        device: the host's end.
+        nic: the server's end: interface (its name), mac, mtu, addresses ("10.0.0.5/24"),
+            routes ([destination, gateway or "", metric, on link]).
+    """
+    _check_device(device)
+    path = _namespace(namespace)
+    if not _inside(path, lambda ip: ip.link_lookup(ifname=nic["interface"])):
+        with _netlink() as ip:
+            _delete_link(ip, device)
+            _create_pair(ip, path, device, nic)
+    with _netlink() as ip:
+        for key, value in _HOST_END.items():
+            _sysctl(key.format(device), value)
+        ip.link("set", ifname=device, mtu=nic["mtu"], ifalias=namespace, state="up")
+    _inside(path, lambda ip: _configure(ip, nic))
+
+
+@context.entrypoint
+def delete_device(device: str) -> None:
+    """Remove the host's end of a pair, and with it the server's."""
+    _check_device(device)
+    with _netlink() as ip:
+        _delete_link(ip, device)
+
+
+@context.entrypoint
+def interfaces(namespace: str) -> list[dict[str, Any]]:
+    """Describe a namespace's links but the loopback: name, mac, mtu, up, addresses; empty if there is no namespace."""
+    path = _namespace(namespace)
+    return _inside(path, _describe_links) if _is_namespace(path) else []
+
+
+def _namespace(name: str) -> Path:
+    """Refuse what is no name of ours: the caller may be compromised, root must not."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a server's namespace")
+    return NAMESPACES / name
+
+
+def _check_device(device: str) -> None:
+    if not _DEVICE.fullmatch(device):
+        raise ValueError(f"{device!r} is no name of a server's tap device")
+
+
+def _is_namespace(path: Path) -> bool:
+    """Whether something of the kernel's namespace file system is mounted here, and not only an empty file left over."""
+    try:
+        return path.stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _namespaces_locked() -> Iterator[None]:
+    """Hold the lock that iproute2 holds too, with /run/netns shared, so that other mount namespaces see it."""
+    NAMESPACES.mkdir(mode=0o755, exist_ok=True)
+    descriptor = os.open(NAMESPACES, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        directory = os.fsencode(NAMESPACES)
+        if _libc.mount(b"", directory, b"none", _MS_SHARED | _MS_REC, None) != 0:
+            _checked(_libc.mount(directory, directory, b"none", _MS_BIND | _MS_REC, None), "binding /run/netns")
+            _checked(_libc.mount(b"", directory, b"none", _MS_SHARED | _MS_REC, None), "sharing /run/netns")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _bind_new_namespace(path: Path) -> None:
+    _checked(_libc.unshare(_CLONE_NEWNET), "making a network namespace")
+    source = b"/proc/thread-self/ns/net"
+    _checked(_libc.mount(source, os.fsencode(path), b"none", _MS_BIND, None), f"mounting {path}")
+
+
+def _checked(result: int, action: str) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{action}: {os.strerror(code)}")
+
+
+def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """Run where a change of namespace ends with the thread."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(work, *arguments).result()
+
+
+def _inside(path: Path, work: Callable[[Any], T]) -> T:
+    """Run ``work`` with a netlink socket of the namespace."""
+
+    def enter() -> T:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _checked(_libc.setns(descriptor, _CLONE_NEWNET), f"entering {path}")
+        finally:
+            os.close(descriptor)
+        with _netlink() as ip:
+            return work(ip)
+
+    return _in_thread(enter)
+
+
+@contextmanager
+def _netlink() -> Iterator[Any]:
+    """Open a netlink socket in this thread's namespace; errors become OSError, which survives the way to the client."""
+    try:
+        with IPRoute() as ip:
+            yield ip
+    except NetlinkError as error:
+        raise OSError(error.code, f"netlink: {os.strerror(error.code)}") from error
+
+
+def _loopback_up(ip: Any) -> None:
+    ip.link("set", index=1, state="up")
+
+
+def _delete_link(ip: Any, device: str) -> None:
+    try:
+        ip.link("del", ifname=device)
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+
+
+def _create_pair(ip: Any, path: Path, device: str, nic: dict[str, Any]) -> None:
+    """Create both ends in one call, the server's at once in its namespace: no half of it can be left over."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        peer = {"ifname": nic["interface"], "net_ns_fd": descriptor, "address": nic["mac"], "mtu": nic["mtu"]}
+        ip.link("add", ifname=device, kind="veth", mtu=nic["mtu"], peer=peer)
+    finally:
+        os.close(descriptor)
+
+
+def _sysctl(key: str, value: str) -> None:
+    """Set a network variable of this thread's namespace; a kernel without IPv6 has none of its."""
+    path = Path("/proc/sys/net", key)
+    if path.exists():
+        path.write_text(value)
+
+
+def _configure(ip: Any, nic: dict[str, Any]) -> None:
+    for key, value in _SERVER_END.items():
+        _sysctl(f"ipv6/conf/{nic['interface']}/{key}", value)
+    index = ip.link_lookup(ifname=nic["interface"])[0]
+    ip.link("set", index=index, address=nic["mac"], mtu=nic["mtu"], state="up")
+    for address in nic["addresses"]:
+        host, _, prefix = address.partition("/")
+        flags = {"flags": _IFA_F_NODAD} if ":" in host else {}
+        ip.addr("replace", index=index, address=host, prefixlen=int(prefix), **flags)
+    for destination, gateway, metric, on_link in nic["routes"]:
+        route: dict[str, Any] = {"dst": destination, "oif": index, "priority": metric}
+        if gateway:
+            route |= {"gateway": gateway, "flags": ["onlink"] if on_link else []}
+        else:
+            route["scope"] = _RT_SCOPE_LINK
+        ip.route("replace", **route)
+
+
+def _describe_links(ip: Any) -> list[dict[str, Any]]:
+    addresses: dict[int, list[str]] = {}
+    for entry in ip.get_addr():
+        addresses.setdefault(entry["index"], []).append(f"{entry.get('address')}/{entry['prefixlen']}")
+    return [
+        {
+            "name": link.get("ifname"),
+            "mac": link.get("address"),
+            "mtu": link.get("mtu"),
+            "up": link["state"] == "up",
+            "addresses": sorted(addresses.get(link["index"], [])),
+        }
+        for link in ip.get_links()
+        if link.get("ifname") != "lo"
+    ]
