@@ -4,7 +4,7 @@
 It reads the same configuration files as the node's own nova-compute, with one file of ours after them. Ports are bound
 by OVN to a chassis, so the fake host gets a chassis row of its own in OVN's southbound database; nothing stands
 behind it. The fake driver plugs nothing, so no `network-vif-plugged` can come: the fake service does not wait for it
-(vif_plugging_timeout=0). The floor is therefore what scheduling, allocation, binding and the API cost, and nothing else.
+(vif_plugging_timeout=0). The floor is what scheduling, allocation, binding and the API cost, and nothing else.
 """
 
 from __future__ import annotations

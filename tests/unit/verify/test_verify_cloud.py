@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from openstack import exceptions as sdk_errors
+
+from dockstack.errors import DockstackError
+from dockstack.verify.cloud import Choices, choose_flavor, find_facts, why_not_the_host
+from dockstack.verify.model import Capability
+
+pytestmark = pytest.mark.unit
+
+
+def cloud(*, hypervisor="docker", subnets=("v4",), gateway=True, forbidden=False, image_format="docker", images=True):
+    def hypervisors(details):
+        if forbidden:
+            raise sdk_errors.ForbiddenException("no")
+        return [SimpleNamespace(hypervisor_type=hypervisor, name="node", state="up", status="enabled")]
+
+    image = SimpleNamespace(id="i", name="dockstack-base", container_format=image_format, properties={})
+    network = SimpleNamespace(id="n", name="private", subnet_ids=list(subnets), is_router_external=False)
+    gateway_info = {"network_id": "public"} if gateway else None
+    return SimpleNamespace(
+        compute=SimpleNamespace(
+            hypervisors=hypervisors,
+            flavors=lambda: [
+                SimpleNamespace(id="f", name="m1.small", ram=1024, vcpus=1, disk=5),
+                SimpleNamespace(id="n", name="m1.nano", ram=64, vcpus=1, disk=1),
+            ],
+        ),
+        image=SimpleNamespace(images=lambda status: iter([image] if images else []), find_image=lambda name: None),
+        network=SimpleNamespace(
+            networks=lambda: [network],
+            get_subnet=lambda name: SimpleNamespace(ip_version=int(name[-1])),
+            ports=lambda network_id: [SimpleNamespace(device_owner="network:router_interface", device_id="r")],
+            get_router=lambda router: SimpleNamespace(external_gateway_info=gateway_info),
+        ),
+    )
+
+
+def missing(**kwargs):
+    return set(find_facts(cloud(**kwargs), Choices()).missing) - {Capability.HOST}
+
+
+def test_a_whole_cloud_lacks_nothing():
+    facts = find_facts(cloud(subnets=("v4", "v6")), Choices())
+    assert set(facts.missing) <= {Capability.HOST}
+    assert (facts.flavor_name, facts.external_network_id, facts.login_user) == ("m1.nano", "public", "dockstack")
+
+
+@pytest.mark.parametrize(
+    ("differently", "lacks"),
+    [
+        ({}, {Capability.IPV6}),
+        ({"hypervisor": "fake"}, {Capability.IPV6, Capability.GUEST, Capability.LOGIN, Capability.DOCKER}),
+        ({"hypervisor": "QEMU"}, {Capability.IPV6, Capability.DOCKER}),
+        ({"gateway": False}, {Capability.IPV6, Capability.FLOATING_IP, Capability.LOGIN}),
+        ({"forbidden": True}, {Capability.IPV6, Capability.ADMIN, Capability.DOCKER}),
+        ({"image_format": "bare"}, {Capability.IPV6, Capability.LOGIN}),
+    ],
+)
+def test_what_is_missing_has_a_reason(differently, lacks):
+    assert missing(**differently) == lacks
+
+
+def test_no_image_is_said():
+    with pytest.raises(DockstackError, match="no image"):
+        find_facts(cloud(images=False), Choices())
+
+
+def test_a_wish_that_is_not_there_is_said():
+    with pytest.raises(DockstackError, match="no image 'x'"):
+        find_facts(cloud(), Choices(image="x"))
+
+
+def test_no_flavor_is_said():
+    connection = SimpleNamespace(compute=SimpleNamespace(flavors=list))
+    with pytest.raises(DockstackError, match="no flavor"):
+        choose_flavor(connection, None)
+
+
+def test_the_host_capability_needs_root_and_this_machine(monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("socket.gethostname", lambda: "node")
+    assert why_not_the_host({"docker"}, ["node"]) == ""
+    assert "only machine" in why_not_the_host({"docker"}, ["node", "other"])
+    assert "compute node is other" in why_not_the_host({"docker"}, ["other"])
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert "not root" in why_not_the_host({"docker"}, ["node"])
