@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import resource
 import socket
 import subprocess
 import time
@@ -33,7 +34,9 @@ PROGRAMS = f"{DIRECTORY}/programs"
 SOCKET = f"{paths.RUN}/supervisor.sock"
 PIDFILE = f"{paths.RUN}/supervisord.pid"
 LOG = f"{paths.LOG}/supervisord.log"
+OUTPUT = f"{paths.LOG}/supervisord.out"
 START_LIMIT = 20.0
+FILE_LIMIT = 65536
 STOP_LIMIT = 300.0
 POLL = 0.05
 BAD_NAME, ALREADY_ADDED, NOT_RUNNING, ALREADY_STARTED = 10, 90, 70, 60
@@ -51,7 +54,6 @@ logfile_backups=2
 pidfile={PIDFILE}
 nodaemon=true
 silent=true
-minfds=65536
 umask=022
 directory=/
 
@@ -65,14 +67,15 @@ files={PROGRAMS}/*.conf
 
 def render(service: Service) -> str:
     """Return the program's section."""
-    environment = {**service.environment, processes.SERVICE_MARK: service.name}
+    environment = {processes.SERVICE_MARK: service.name, **_plain_environment(service)}
+    settings = [f'{name}="{value.replace("%", "%%")}"' for name, value in sorted(environment.items())]
     group = "true" if service.kill_mode == "group" else "false"
     lines = [
         f"[program:{service.name}]",
         f"command={' '.join(quote(word) for word in wrapped_command(service))}",
         f"user={service.user if not (service.group or service.groups) else 'root'}",
         f"directory={service.directory}",
-        f"environment={','.join(f'{name}={quote_setting(value)}' for name, value in sorted(environment.items()))}",
+        f"environment={','.join(settings)}",
         "autostart=false",
         "autorestart=true",
         "startsecs=1",
@@ -92,10 +95,12 @@ def render(service: Service) -> str:
 
 def wrapped_command(service: Service) -> tuple[str, ...]:
     """Return the command with what supervisor cannot do itself: groups, limits and the order of sacrifice."""
-    wrapper: list[str] = []
+    plain = _plain_environment(service)
+    awkward = [f"{name}={value}" for name, value in sorted(service.environment.items()) if name not in plain]
+    wrapper: list[str] = ["/usr/bin/env", *awkward] if awkward else []
     if service.oom_score:
         wrapper += ["/usr/bin/choom", "-n", str(service.oom_score), "--"]
-    if service.nofile != Service.__dataclass_fields__["nofile"].default:
+    if service.nofile != FILE_LIMIT:
         wrapper += ["/usr/bin/prlimit", f"--nofile={service.nofile}", "--"]
     if service.group or service.groups:
         wrapper += ["/usr/bin/setpriv", f"--reuid={service.user}", f"--regid={service.group or service.user}"]
@@ -111,10 +116,9 @@ def quote(word: str) -> str:
     return "'" + escaped.replace("'", "'\"'\"'") + "'"
 
 
-def quote_setting(value: str) -> str:
-    """Quote the value of one environment variable."""
-    escaped = value.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+def _plain_environment(service: Service) -> dict[str, str]:
+    """Return the variables that supervisor's own parser understands: it has no way to write a quote."""
+    return {name: value for name, value in service.environment.items() if not set(value) & set("'\"\\\n")}
 
 
 class Supervisor:
@@ -142,19 +146,22 @@ class Supervisor:
         if self._answers():
             return
         self._end_leftovers()
-        subprocess.Popen(
-            [f"{paths.CLI_VENV}/bin/supervisord", "-n", "-c", CONFIGURATION],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd="/",
-            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
-        )
+        with Path(OUTPUT).open("w") as output:
+            subprocess.Popen(
+                [f"{paths.CLI_VENV}/bin/supervisord", "-n", "-c", CONFIGURATION],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd="/",
+                env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+                preexec_fn=_raise_file_limit,
+            )
         deadline = time.monotonic() + START_LIMIT
         while not self._answers():
             if time.monotonic() > deadline:
-                raise DockstackError(f"supervisord does not come up within {START_LIMIT:.0f} s.", f"Its log is {LOG}.")
+                said = Path(OUTPUT).read_text()
+                raise DockstackError("supervisord does not come up.", f"Its log is {LOG}.", said)
             time.sleep(POLL)
 
     def define(self, service: Service) -> bool:
@@ -260,6 +267,13 @@ class Supervisor:
                     f"supervisord refused {method} {' '.join(map(str, arguments))}: {fault.faultString}",
                     f"Its log is {LOG}.",
                 ) from fault
+
+
+def _raise_file_limit() -> None:
+    """Give supervisord, and so its services, as many open files as the machine allows them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = FILE_LIMIT if hard == resource.RLIM_INFINITY else min(hard, FILE_LIMIT)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 class _UnixConnection(http.client.HTTPConnection):
