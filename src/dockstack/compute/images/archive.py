@@ -200,7 +200,7 @@ def _write(file: BinaryIO, data: bytes) -> None:
     try:
         file.write(data)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise WorkspaceFull(
             "The host has no room left to check the image.", "Free space on it, or boot on another host."

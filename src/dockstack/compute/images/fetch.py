@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Glance images in the engine: fetched once, however many servers ask at the same time.
+
+An image is found again by two tags, which no image can bring along because names are dropped on the way in:
+``dockstack.local/glance:<image id>`` for people, ``dockstack.local/checksum:<os_hash_value>`` for its very content.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import re
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dockstack.compute.images.normalise import image_config, normalise
+from dockstack.oci import ImageRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from dockstack.compute.engine import Engine, EngineImage
+    from dockstack.compute.images.streams import ImageLimits
+    from dockstack.compute.model import Image, ImageConfig
+
+LOG = logging.getLogger(__name__)
+
+GLANCE_REPOSITORY = "dockstack.local/glance"
+CHECKSUM_REPOSITORY = "dockstack.local/checksum"
+_CHECKSUM = re.compile("[0-9a-f]{32,128}")  # md5 to sha512; a tag takes 128 characters
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image that the engine has."""
+
+    engine_id: str  # "sha256:..."; always create from this, never from a name
+    config: ImageConfig
+    size: int  # bytes, unpacked
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """A fetch under way, which others wait for."""
+
+    max_bytes: int
+    result: Future[LoadedImage]
+
+
+class ImageStore:
+    """The engine's images, by Glance image."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        download: Callable[[Image], Iterable[bytes]],
+        workspace: Path,
+        limits: ImageLimits,
+        *,
+        parallel: int = 2,
+        architecture: str = "",
+    ) -> None:
+        """Join an engine and a way to download.
+
+        Args:
+            engine: where the images go.
+            download: streams an image's data as Glance stores it.
+            workspace: a directory of ours alone, for archives while they are checked.
+            limits: what no image may exceed, whatever its flavor's disk.
+            parallel: how many different images are fetched side by side.
+            architecture: the engine's machine, as uname names it; this machine's if empty.
+        """
+        self._engine = engine
+        self._download = download
+        self._workspace = workspace
+        self._limits = limits
+        self._architecture = architecture or platform.machine()
+        self._slots = threading.BoundedSemaphore(parallel)
+        self._lock = threading.Lock()
+        self._flights: dict[tuple[str, str | None], _Flight] = {}
+
+    def ensure(self, image: Image, max_bytes: int) -> LoadedImage:
+        """Return the image in the engine; fetch it if it is not there yet.
+
+        Whoever asks for an image that is being fetched waits for that fetch and shares its result, also its failure;
+        the next one after a failure tries again.
+
+        Args:
+            image: as Glance describes it.
+            max_bytes: what it may unpack to: the flavor's disk; 0: the host's limit alone.
+
+        Raises:
+            ImageRejected: it is broken, hostile, too large, or not for this host.
+            WorkspaceFull: the host has no room to check it.
+            EngineError: the engine could not take it.
+        """
+        allowed = min(max_bytes or self._limits.max_unpacked_bytes, self._limits.max_unpacked_bytes)
+        while True:
+            flight, owner = self._join(image, allowed)
+            if owner:
+                self._fly(image, flight)
+            try:
+                loaded = flight.result.result()
+            except ImageRejected:
+                if owner or allowed <= flight.max_bytes:
+                    raise
+                continue  # refused for another's smaller disk, perhaps: try with ours
+            if loaded.size > allowed:
+                raise ImageRejected(
+                    f"The image unpacks to {loaded.size >> 20} MiB and may have {allowed >> 20} MiB.",
+                    "Choose a flavor with a larger disk, or a smaller image.",
+                )
+            return loaded
+
+    def remove(self, glance_id: str) -> None:
+        """Forget a Glance image; its content goes when no other Glance image has the same.
+
+        Raises:
+            Conflict: a container still needs it.
+        """
+        name = f"{GLANCE_REPOSITORY}:{glance_id}"
+        found = self._engine.image(name)
+        if found is None:
+            return
+        self._engine.remove_image(name)
+        if any(tag.startswith(f"{GLANCE_REPOSITORY}:") and tag != name for tag in found.tags):
+            return
+        for tag in found.tags:
+            if tag.startswith(f"{CHECKSUM_REPOSITORY}:"):
+                self._engine.remove_image(tag)
+
+    def sweep(self) -> None:
+        """Make the workspace, and empty it of what a dead process may have left."""
+        self._workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in self._workspace.glob("spool-*"):
+            LOG.info("Removing %s, left by a process that was killed", path)
+            path.unlink(missing_ok=True)
+
+    def _join(self, image: Image, max_bytes: int) -> tuple[_Flight, bool]:
+        """Find the flight for an image, or open one; True if it is ours to fly."""
+        key = (image.id, image.checksum)
+        with self._lock:
+            if key in self._flights:
+                return self._flights[key], False
+            flight = self._flights[key] = _Flight(max_bytes, Future())
+            return flight, True
+
+    def _fly(self, image: Image, flight: _Flight) -> None:
+        """Do the work of a flight, and tell everybody who waits how it ended."""
+        try:
+            with self._slots:
+                loaded = self._cached(image) or self._fetch(image, flight.max_bytes)
+        except BaseException as error:  # whatever it was, nobody may wait for ever
+            self._land(image)
+            flight.result.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._land(image)
+            flight.result.set_result(loaded)
+
+    def _land(self, image: Image) -> None:
+        with self._lock:
+            del self._flights[image.id, image.checksum]
+
+    def _cached(self, image: Image) -> LoadedImage | None:
+        """Find the image by its content; by its id alone only where Glance recorded no checksum."""
+        name = f"{GLANCE_REPOSITORY}:{image.id}"
+        found = self._engine.image(_checksum_name(image) or name)
+        if found is None:
+            return None
+        if name not in found.tags:
+            self._engine.tag_image(found.id, GLANCE_REPOSITORY, image.id)
+        return _described(found)
+
+    def _fetch(self, image: Image, max_bytes: int) -> LoadedImage:
+        limits = replace(self._limits, max_unpacked_bytes=max_bytes)
+        chunks = _counted(self._download(image), image)
+        with normalise(chunks, architecture=self._architecture, limits=limits, workspace=self._workspace) as normalised:
+            LOG.info("Loading image %s (%s) as %s", image.id, image.name, normalised.engine_id)
+            ids = self._engine.load_image(normalised.stream())
+            if ids != (normalised.engine_id,):
+                raise ImageRejected(
+                    f"The engine took the image for {', '.join(ids)} instead of {normalised.engine_id}.",
+                    "This is a fault of the host's engine: look at its log and its version.",
+                )
+            self._tag(image, normalised.engine_id)
+            return LoadedImage(normalised.engine_id, normalised.config, normalised.size)
+
+    def _tag(self, image: Image, engine_id: str) -> None:
+        """Name the image, so that it is found again and no prune of nameless images takes it."""
+        self._engine.tag_image(engine_id, GLANCE_REPOSITORY, image.id)
+        if name := _checksum_name(image):
+            self._engine.tag_image(engine_id, CHECKSUM_REPOSITORY, name.rpartition(":")[2])
+
+
+def _checksum_name(image: Image) -> str | None:
+    if image.checksum is None or not _CHECKSUM.fullmatch(image.checksum):
+        return None
+    return f"{CHECKSUM_REPOSITORY}:{image.checksum}"
+
+
+def _described(found: EngineImage) -> LoadedImage:
+    return LoadedImage(found.id, image_config(found.config), found.size)
+
+
+def _counted(chunks: Iterable[bytes], image: Image) -> Iterator[bytes]:
+    """Pass a download on and insist on its length; hang up when nobody reads on.
+
+    Raises:
+        ImageRejected: Glance sent less or more than it says that the image has.
+    """
+    count = 0
+    try:
+        for chunk in chunks:
+            count += len(chunk)
+            yield chunk
+    finally:
+        if callable(close := getattr(chunks, "close", None)):
+            close()
+    if image.size is not None and count != image.size:
+        raise ImageRejected(
+            f"Glance sent {count} bytes of image {image.id}, which has {image.size}.",
+            "Look at Glance's store and log; then try again.",
+        )
