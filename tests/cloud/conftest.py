@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cloud that `dockstack up` built; these tests fail, and do not skip, where it does not answer."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from dockstack.errors import DockstackError
+from dockstack.verify.cloud import DEFAULT_CLOUD, Choices, connect, find_facts
+from dockstack.verify.context import Context
+from dockstack.verify.diagnosis import diagnose
+from dockstack.verify.model import Timeouts
+from dockstack.verify.sweep import only_run, sweep
+
+REPORT = pytest.StashKey[pytest.TestReport]()
+
+
+@pytest.fixture(scope="session")
+def connection():
+    try:
+        found = connect(DEFAULT_CLOUD)
+        sweep(found, 60, lambda text: None, admin=True)
+    except DockstackError as error:
+        pytest.fail(f"{error}\n{error.details}\nThese tests need the cloud: run `dockstack up` first.", pytrace=False)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def facts(connection):
+    return find_facts(connection, Choices())
+
+
+@pytest.fixture
+def timeouts():
+    return Timeouts.from_environment()
+
+
+@pytest.fixture
+def alone():
+    """No run of `dockstack verify` may sweep what a test makes."""
+    with only_run(DEFAULT_CLOUD):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call":
+        item.stash[REPORT] = report
+    return report
+
+
+@pytest.fixture
+def ctx(request, connection, facts, timeouts, alone):
+    """An exercise's context; after a failure it asks the cloud what it knows, then everything is taken back."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")[:40]
+    context = Context(connection, facts, name, print, timeouts)
+    with context.stack:
+        yield context
+        report = request.node.stash.get(REPORT, None)
+        if report is None or report.failed:
+            print("\n".join(diagnose(context)))

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's processes, for tests that kill them."""
+
+from __future__ import annotations
+
+import calendar
+import contextlib
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import docker
+from dockstack.verify.host import NAMESPACES, UUID_LABEL, find_traces
+from dockstack.verify.probe import answers_ping, wait_until
+from dockstack.verify.resources import delete_server, ports_of
+
+RESTART_SECONDS = 90
+RECONCILE_SECONDS = 90
+
+
+def engine():
+    return docker.APIClient(version="auto", timeout=60)
+
+
+def pid_of(program):
+    """The process whose program (or script) is this one; the oldest if there are several."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_text(errors="replace").split("\0")
+            if any(Path(word).name == program for word in words[:2]) and "dockstack-bench" not in "".join(words):
+                found.append(int(path.parent.name))
+    return min(found, default=None)
+
+
+def kill(program, number=signal.SIGKILL):
+    """End a process as a crash would; return its id."""
+    pid = wait_until(lambda: pid_of(program), 10, f"{program} to run", "Run `dockstack up`.")
+    os.kill(pid, number)
+    return pid
+
+
+def wait_restarted(program, old):
+    return wait_until(
+        lambda: (new := pid_of(program)) and new != old and new, RESTART_SECONDS, f"{program} to be started again"
+    )
+
+
+def wait_compute_reports(connection, since):
+    """Until nova-compute has reported after a moment (time.time())."""
+
+    def reported():
+        services = connection.compute.services(binary="nova-compute")
+        return any(
+            each.state == "up" and epoch(each.updated_at) > since
+            for each in services
+            if not each.host.startswith("dockstack-bench")
+        )
+
+    wait_until(reported, RESTART_SECONDS, "nova-compute to report again", every=1)
+
+
+def epoch(text):
+    return calendar.timegm(time.strptime(text.partition(".")[0], "%Y-%m-%dT%H:%M:%S"))
+
+
+def wait_engine_answers():
+    def answers():
+        try:
+            return engine().ping()
+        except (docker.errors.DockerException, OSError):
+            return False
+
+    wait_until(answers, RESTART_SECONDS, "the engine to answer again")
+
+
+def delete_and_find_nothing(connection, server_id, timeouts):
+    """Delete a server; nothing of it may be left, at the latest after the driver's next reconciliation."""
+    port_ids = tuple(port.id for port in ports_of(connection, server_id))
+    delete_server(connection, server_id, timeouts.terminate)
+    left = ["nothing looked at"]
+
+    def clean():
+        left[0] = find_traces(server_id, port_ids).describe()
+        return not left[0]
+
+    try:
+        wait_until(clean, RECONCILE_SECONDS, f"nothing of {server_id} to be left", every=1)
+    except Exception as error:
+        raise AssertionError(f"{error}: {left[0]}") from error
+    assert ports_of(connection, server_id) == []
+
+
+def container_of(server_id):
+    """The server's container as the engine shows it; None if there is none."""
+    with contextlib.suppress(docker.errors.NotFound):
+        return engine().inspect_container(f"nova-{server_id}")
+    return None
+
+
+def namespace_of(server_id):
+    return (NAMESPACES / f"nova-{server_id}").exists()
+
+
+def stray_containers(connection):
+    """Containers that say they are a server's, but Nova knows no such server."""
+    known = {server.id for server in connection.compute.servers(all_projects=True)}
+    ours = engine().containers(all=True, filters={"label": UUID_LABEL})
+    return [each["Labels"][UUID_LABEL] for each in ours if each["Labels"][UUID_LABEL] not in known]
+
+
+@contextmanager
+def pinging(address, every=0.2):
+    """Ping all the time; yields the list of answers, one true or false for each."""
+    answers, over = [], threading.Event()
+
+    def ping():
+        while not over.is_set():
+            answers.append(answers_ping(address, every * 4))
+            over.wait(every)
+
+    thread = threading.Thread(target=ping, daemon=True)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        thread.join(10)
+
+
+def longest_silence(answers):
+    longest = run = 0
+    for answer in answers:
+        run = 0 if answer else run + 1
+        longest = max(longest, run)
+    return longest
