@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How people and tools reach the cloud."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import yaml
+
+from dockstack.deploy.configuration.wishes import TENANT
+
+if TYPE_CHECKING:
+    from dockstack.deploy.configuration.settings import Settings
+
+CLOUD = "dockstack"
+TENANT_CLOUD = "dockstack-demo"
+
+
+def openrc(settings: Settings) -> str:
+    """Return the shell file that makes a shell the administrator's."""
+    values = {
+        "OS_AUTH_URL": settings.identity_url,
+        "OS_USERNAME": "admin",
+        "OS_PASSWORD": settings.secret("admin_password"),
+        "OS_PROJECT_NAME": "admin",
+        "OS_USER_DOMAIN_NAME": "Default",
+        "OS_PROJECT_DOMAIN_NAME": "Default",
+        "OS_REGION_NAME": settings.region,
+        "OS_IDENTITY_API_VERSION": "3",
+        "OS_INTERFACE": "public",
+    }
+    lines = "\n".join(f"export {name}='{value}'" for name, value in values.items())
+    return f"# The administrator of the cloud that dockstack made: . /etc/dockstack/openrc\nunset OS_CLOUD\n{lines}\n"
+
+
+def clouds_yaml(settings: Settings) -> str:
+    """Return clouds.yaml with the administrator's and the first tenant's cloud."""
+
+    def cloud(user: str, project: str, password: str) -> dict[str, object]:
+        return {
+            "auth": {
+                "auth_url": settings.identity_url,
+                "username": user,
+                "password": password,
+                "project_name": project,
+                "user_domain_name": "Default",
+                "project_domain_name": "Default",
+            },
+            "region_name": settings.region,
+            "identity_api_version": 3,
+            "interface": "public",
+        }
+
+    clouds = {
+        CLOUD: cloud("admin", "admin", settings.secret("admin_password")),
+        TENANT_CLOUD: cloud(TENANT, TENANT, settings.secret("demo_password")),
+    }
+    return yaml.safe_dump({"clouds": clouds}, sort_keys=True)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Glance: images in files, formats appended to and never replaced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.configuration import oslo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dockstack.deploy.configuration.ini import Ini
+    from dockstack.deploy.configuration.settings import Settings
+
+DEFAULT_CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed")
+"""Glance's own list (glance/common/config.py), to which a hypervisor adds."""
+
+STATE_DIRECTORY = "/var/lib/glance"
+
+
+def container_formats(added: Iterable[str]) -> tuple[str, ...]:
+    """Return Glance's own formats and the added ones, each once, in a stable order."""
+    return tuple(dict.fromkeys((*DEFAULT_CONTAINER_FORMATS, *added)))
+
+
+def glance_api_conf(settings: Settings) -> Ini:
+    """Return glance-api.conf."""
+    return {
+        "DEFAULT": {
+            **oslo.logging_options(settings),
+            "enabled_backends": "files:file",
+            # web-download would let a tenant read what only this machine can reach.
+            "enabled_import_methods": "[glance-direct]",
+            "image_size_cap": str(settings.image_size_limit_gb * 1024**3),
+            "worker_self_reference_url": settings.url(settings.ports.glance),
+        },
+        "database": oslo.database_section(settings, "glance", "glance"),
+        "glance_store": {"default_backend": "files"},
+        "files": {"filesystem_store_datadir": settings.image_store},
+        "os_glance_staging_store": {"filesystem_store_datadir": f"{STATE_DIRECTORY}/staging"},
+        "os_glance_tasks_store": {"filesystem_store_datadir": f"{STATE_DIRECTORY}/tasks"},
+        "image_format": {"container_formats": ",".join(container_formats(settings.container_formats))},
+        "keystone_authtoken": oslo.token_section(settings, "glance"),
+        "paste_deploy": {"flavor": "keystone", "config_file": "/etc/glance/glance-api-paste.ini"},
+        "oslo_concurrency": {"lock_path": f"{STATE_DIRECTORY}/lock"},
+        **oslo.messaging_sections(),
+    }

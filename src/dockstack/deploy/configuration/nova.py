@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova: one cell besides cell0; databases in a file that nova-compute never reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.configuration import oslo, privilege
+from dockstack.deploy.configuration.openvswitch import DATABASE_REMOTE
+
+if TYPE_CHECKING:
+    from dockstack.deploy.configuration.ini import Ini
+    from dockstack.deploy.configuration.settings import Settings
+
+STATE_DIRECTORY = "/var/lib/nova"
+API_PASTE_FILE = "/etc/nova/nova-api-paste.ini"
+
+
+def nova_conf(settings: Settings) -> Ini:
+    """Return nova.conf, which all Nova services read."""
+    return {
+        "DEFAULT": {
+            **oslo.logging_options(settings),
+            "my_ip": settings.tunnel_address,
+            "host": settings.hostname,
+            "state_path": STATE_DIRECTORY,
+            "transport_url": settings.transport_url,
+            "compute_driver": settings.compute_driver,
+            "force_config_drive": "false",
+            # Servers that ran before a reboot of the host run after it.
+            "resume_guests_state_on_host_boot": "true",
+            "initial_cpu_allocation_ratio": str(settings.cpu_allocation_ratio),
+            "initial_ram_allocation_ratio": str(settings.ram_allocation_ratio),
+            "initial_disk_allocation_ratio": str(settings.disk_allocation_ratio),
+            "reserved_host_memory_mb": str(settings.reserved_memory_mb),
+            "reserved_host_disk_mb": str(settings.reserved_disk_mb),
+            "vif_plugging_is_fatal": "true",
+            "vif_plugging_timeout": "120",
+            "max_concurrent_builds": str(settings.concurrent_builds),
+        },
+        "api": {"auth_strategy": "keystone"},
+        "cache": oslo.cache_section(settings),
+        "conductor": {"workers": str(settings.conductor_workers)},
+        "scheduler": {"workers": str(settings.scheduler_workers), "discover_hosts_in_cells_interval": "10"},
+        "quota": {"instances": "100", "cores": "400", "ram": "512000"},
+        "glance": oslo.client_section(settings, "nova"),
+        "keystone_authtoken": oslo.token_section(settings, "nova"),
+        "service_user": {**oslo.account(settings, "nova"), "send_service_user_token": "true"},
+        "neutron": {
+            **oslo.client_section(settings, "nova"),
+            "service_metadata_proxy": "true",
+            "metadata_proxy_shared_secret": settings.secret("metadata_secret"),
+            "default_floating_pool": settings.networks.external_name,
+        },
+        "placement": oslo.client_section(settings, "nova"),
+        "cinder": {**oslo.account(settings, "nova"), "os_region_name": settings.region},
+        "notifications": {"notification_format": "unversioned"},
+        "vnc": {"enabled": "false"},
+        "wsgi": {"api_paste_config": API_PASTE_FILE},
+        "oslo_concurrency": {"lock_path": f"{STATE_DIRECTORY}/lock"},
+        "os_vif_ovs": {"ovsdb_connection": DATABASE_REMOTE},
+        **privilege.helper_sections(settings, "nova"),
+        **oslo.messaging_sections(),
+    }
+
+
+def nova_db_conf(settings: Settings) -> Ini:
+    """Return nova-db.conf; nova-compute refuses to start where it sees a database."""
+    return {
+        "api_database": oslo.database_section(settings, "nova", "nova_api"),
+        "database": oslo.database_section(settings, "nova", "nova"),
+    }
+
+
+def cell0_database_url(settings: Settings) -> str:
+    """Return the address of the database for servers that found no host."""
+    return settings.database_url("nova", "nova_cell0")

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Open vSwitch and OVN at their standard places; sockets only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dockstack.deploy.configuration.settings import Settings
+
+DATABASE_SOCKET = "/run/openvswitch/db.sock"
+DATABASE_REMOTE = f"unix:{DATABASE_SOCKET}"
+NORTHBOUND_REMOTE = "unix:/run/ovn/ovnnb_db.sock"
+SOUTHBOUND_REMOTE = "unix:/run/ovn/ovnsb_db.sock"
+
+
+def open_vswitch_settings(settings: Settings) -> tuple[str, ...]:
+    """Return the arguments of `ovs-vsctl set Open_vSwitch .`; they must be in place before ovs-vswitchd starts."""
+    networks = settings.networks
+    values = [
+        f"external-ids:system-id={settings.hostname}",
+        f"external-ids:hostname={settings.hostname}",
+        f"external-ids:ovn-remote={SOUTHBOUND_REMOTE}",
+        "external-ids:ovn-encap-type=geneve",
+        f"external-ids:ovn-encap-ip={settings.tunnel_address}",
+        f"external-ids:ovn-bridge-mappings={networks.physical_network}:{networks.external_bridge}",
+        "external-ids:ovn-cms-options=enable-chassis-as-gw",
+        f"external-ids:ovn-bridge-datapath-type={settings.datapath}",
+        "external-ids:ovn-monitor-all=true",
+    ]
+    if settings.datapath == "netdev":
+        # Without it a veth's unfinished checksums make the userspace connection tracker drop every TCP packet.
+        values.append("other_config:userspace-tso-enable=true")
+    return tuple(values)

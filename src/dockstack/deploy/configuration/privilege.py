@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a service that is not root does the few things that only root may: privsep through a narrow sudo rule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dockstack.deploy.configuration.ini import Ini
+    from dockstack.deploy.configuration.settings import Settings
+
+_CONFIG_FILES = {"nova": "/etc/nova/nova.conf", "neutron": "/etc/neutron/neutron.conf"}
+
+_SECTIONS = {
+    "nova": (
+        "dockstack_privileged",
+        "nova_sys_admin",
+        "privsep_osbrick",
+        "vif_plug_linux_bridge_privileged",
+        "vif_plug_ovs_privileged",
+    ),
+    "neutron": (
+        "privsep",
+        "privsep_conntrack",
+        "privsep_dhcp_release",
+        "privsep_link",
+        "privsep_namespace",
+        "privsep_ovs_vsctl",
+    ),
+}
+
+_CONTEXTS = {
+    "nova": (
+        r"dockstack\.compute\.privileged\.[a-z_]+",
+        r"nova\.privsep\.sys_admin_pctxt",
+        r"os_brick\.privileged\.default",
+        r"vif_plug_linux_bridge\.privsep\.vif_plug",
+        r"vif_plug_ovs\.privsep\.vif_plug",
+    ),
+    "neutron": (r"neutron\.privileged\.[a-z_]+",),
+}
+"""The privsep contexts that each user may enter, as parts of sudo's regular expressions."""
+
+
+def helper_command(settings: Settings, user: str) -> str:
+    """Return the command that starts a privsep daemon for one service."""
+    return f"sudo -n {settings.virtualenv}/bin/privsep-helper --config-file {_CONFIG_FILES[user]}"
+
+
+def helper_sections(settings: Settings, user: str) -> Ini:
+    """Return the section of each privsep context that a service may enter."""
+    command = helper_command(settings, user)
+    return {section: {"helper_command": command} for section in _SECTIONS[user]}
+
+
+def sudoers(settings: Settings, user: str) -> str:
+    """Return the sudo rule that allows exactly these helpers (regular expressions need sudo 1.9.10)."""
+    contexts = "|".join(_CONTEXTS[user])
+    config_file = _CONFIG_FILES[user].replace(".", r"\.")
+    arguments = f"^--config-file {config_file} --privsep_context ({contexts}) --privsep_sock_path /[a-zA-Z0-9_/.]+$"
+    return (
+        f"# Written by dockstack: {user} gains root only through its privsep helpers.\n"
+        f"Defaults:{user} !requiretty, !use_pty\n"
+        f"{user} ALL=(root) NOPASSWD: {settings.virtualenv}/bin/privsep-helper {arguments}\n"
+    )

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every process of the cloud as a Service: who runs it, with what, after whom, and when it is ready."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.configuration import rabbitmq, scripts
+from dockstack.deploy.configuration.openvswitch import DATABASE_SOCKET
+from dockstack.deploy.paths import ETC, LOCK_MARKER
+from dockstack.deploy.services import Check, CheckKind, Service
+
+if TYPE_CHECKING:
+    from dockstack.deploy.configuration.settings import Settings
+
+OVS_GROUP = "dockstack-ovs"
+"""Whoever is in it may speak to Open vSwitch's and OVN's databases."""
+
+CACHE_GROUP = "dockstack-cache"
+"""Whoever is in it may read the token cache."""
+
+PYTHON_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1", "LC_ALL": "C.UTF-8"}
+
+# The group must write to a socket to connect to it; a supervisor's usual umask takes that away.
+_GROUP_WRITABLE = ("/bin/sh", "-c", 'umask 007; exec "$@"', "sh")
+
+_QUIET = ("-vconsole:info", "-vsyslog:off", "-vfile:off")
+
+
+def infrastructure(settings: Settings) -> tuple[Service, ...]:
+    """Return the database, the message bus and the cache."""
+    return (_mariadb(settings), *_rabbitmq(settings), _memcached(settings))
+
+
+def network_fabric() -> tuple[Service, ...]:
+    """Return Open vSwitch and OVN."""
+    return (
+        Service(
+            name="ovsdb",
+            title="Open vSwitch's configuration database",
+            command=(
+                *_GROUP_WRITABLE,
+                "/usr/sbin/ovsdb-server",
+                "/etc/openvswitch/conf.db",
+                f"--remote=punix:{DATABASE_SOCKET}",
+                "--remote=db:Open_vSwitch,Open_vSwitch,manager_options",
+                "--unixctl=/run/openvswitch/ovsdb-server.ctl",
+                "--pidfile=/run/openvswitch/ovsdb-server.pid",
+                *_QUIET,
+            ),
+            group=OVS_GROUP,
+            log="/var/log/openvswitch/ovsdb-server.log",
+            prepare=((scripts.OPEN_VSWITCH_DATABASE,),),
+            check=Check(CheckKind.UNIX, DATABASE_SOCKET),
+            packages=("openvswitch-switch",),
+            replaces=("openvswitch-switch.service",),
+            oom_score=-900,
+        ),
+        Service(
+            name="ovs-vswitchd",
+            title="Open vSwitch's datapath",
+            command=(
+                "/usr/sbin/ovs-vswitchd",
+                f"unix:{DATABASE_SOCKET}",
+                "--pidfile=/run/openvswitch/ovs-vswitchd.pid",
+                *_QUIET,
+            ),
+            log="/var/log/openvswitch/ovs-vswitchd.log",
+            requires=("ovsdb",),
+            prepare=((scripts.OPEN_VSWITCH_SETTINGS,),),
+            check=Check(CheckKind.COMMAND, command=("ovs-appctl", "-t", "ovs-vswitchd", "version")),
+            watch=(scripts.OPEN_VSWITCH_SETTINGS,),
+            packages=("openvswitch-switch",),
+            oom_score=-900,
+        ),
+        _ovn_database("nb"),
+        _ovn_database("sb"),
+        Service(
+            name="ovn-northd",
+            title="OVN's translator of logical networks to flows",
+            command=(
+                "/usr/bin/ovn-northd",
+                "--ovnnb-db=unix:/run/ovn/ovnnb_db.sock",
+                "--ovnsb-db=unix:/run/ovn/ovnsb_db.sock",
+                "--pidfile=/run/ovn/ovn-northd.pid",
+                "--n-threads=1",
+                *_QUIET,
+            ),
+            log="/var/log/ovn/ovn-northd.log",
+            requires=("ovn-nb", "ovn-sb"),
+            check=Check(CheckKind.COMMAND, command=("ovn-appctl", "-t", "ovn-northd", "status")),
+            packages=("ovn-central",),
+        ),
+        Service(
+            name="ovn-controller",
+            title="OVN on this chassis, and the external bridge",
+            command=(
+                "/usr/bin/ovn-controller",
+                f"unix:{DATABASE_SOCKET}",
+                "--pidfile=/run/ovn/ovn-controller.pid",
+                *_QUIET,
+            ),
+            log="/var/log/ovn/ovn-controller.log",
+            requires=("ovs-vswitchd", "ovn-sb"),
+            prepare=((scripts.EXTERNAL_BRIDGE,),),
+            check=Check(CheckKind.COMMAND, command=("ovn-appctl", "-t", "ovn-controller", "connection-status")),
+            watch=(scripts.EXTERNAL_BRIDGE, scripts.OPEN_VSWITCH_SETTINGS),
+            packages=("ovn-host",),
+            replaces=("ovn-host.service",),
+        ),
+    )
+
+
+def keystone(settings: Settings) -> tuple[Service, ...]:
+    """Return the identity API."""
+    return (
+        _api(
+            settings, "keystone", "keystone", settings.ports.keystone, "Identity API", ("/etc/keystone/keystone.conf",)
+        ),
+    )
+
+
+def placement(settings: Settings) -> tuple[Service, ...]:
+    """Return the placement API."""
+    return (
+        _api(
+            settings,
+            "placement-api",
+            "placement",
+            settings.ports.placement,
+            "Placement API",
+            ("/etc/placement/placement.conf",),
+        ),
+    )
+
+
+def glance(settings: Settings) -> tuple[Service, ...]:
+    """Return the image API."""
+    files = ("/etc/glance/glance-api.conf", "/etc/glance/glance-api-paste.ini")
+    return (_api(settings, "glance-api", "glance", settings.ports.glance, "Image API", files),)
+
+
+def nova_control(settings: Settings) -> tuple[Service, ...]:
+    """Return Nova without nova-compute."""
+    files = ("/etc/nova/nova.conf", "/etc/nova/nova-db.conf")
+    api_files = (*files, "/etc/nova/nova-api-paste.ini")
+    return (
+        _api(settings, "nova-api", "nova", settings.ports.nova, "Compute API", api_files),
+        _api(settings, "nova-metadata", "nova", settings.ports.nova_metadata, "Metadata API", api_files),
+        _daemon(settings, "nova-conductor", "nova", "Nova's conductor", files),
+        _daemon(settings, "nova-scheduler", "nova", "Nova's scheduler", files),
+    )
+
+
+def nova_compute(settings: Settings, groups: tuple[str, ...] = (), watch: tuple[str, ...] = ()) -> tuple[Service, ...]:
+    """Return nova-compute; a hypervisor adds groups for its sockets and files that decide on a restart."""
+    files = ("/etc/nova/nova.conf",)
+    return (
+        _daemon(
+            settings,
+            "nova-compute",
+            "nova",
+            "Nova's compute node",
+            files,
+            groups=(OVS_GROUP, CACHE_GROUP, *groups),
+            watch=watch,
+            requires=("rabbitmq", "ovs-vswitchd"),
+        ),
+    )
+
+
+def neutron(settings: Settings) -> tuple[Service, ...]:
+    """Return Neutron's API, its maintenance worker and the agent that serves metadata."""
+    files = ("/etc/neutron/neutron.conf", "/etc/neutron/plugins/ml2/ml2_conf.ini")
+    agent_files = ("/etc/neutron/neutron.conf", "/etc/neutron/ovn_agent.ini")
+    groups = (OVS_GROUP, CACHE_GROUP)
+    return (
+        _api(
+            settings,
+            "neutron-api",
+            "neutron",
+            settings.ports.neutron,
+            "Network API",
+            (*files, "/etc/neutron/api-paste.ini"),
+            groups=groups,
+            requires=("ovn-nb", "ovn-sb"),
+        ),
+        _daemon(
+            settings,
+            "neutron-ovn-maintenance-worker",
+            "neutron",
+            "Repairs differences between Neutron and OVN",
+            files,
+            groups=groups,
+            requires=("mariadb", "rabbitmq", "ovn-nb", "ovn-sb"),
+        ),
+        _daemon(
+            settings,
+            "neutron-ovn-agent",
+            "neutron",
+            "Metadata for servers",
+            agent_files,
+            groups=groups,
+            requires=("ovn-controller",),
+        ),
+    )
+
+
+def _mariadb(settings: Settings) -> Service:
+    directory = f"{settings.run_directory}/mariadb"
+    question = ("mariadb", "--no-defaults", f"--socket={settings.database_socket}")
+    return Service(
+        name="mariadb",
+        title="Database",
+        command=("/usr/sbin/mariadbd", f"--defaults-file={ETC}/mariadb.cnf"),
+        user="mysql",
+        log="/var/log/mariadb/mariadb.log",
+        prepare=(("install", "-d", "-o", "mysql", "-g", "mysql", "-m", "755", directory),),
+        check=Check(
+            CheckKind.COMMAND,
+            command=("mariadb", "--no-defaults", f"--socket={settings.database_socket}", "-e", "DO 1"),
+        ),
+        watch=(f"{ETC}/mariadb.cnf",),
+        packages=("mariadb-server-core",),
+        stop_timeout=60,
+        oom_score=-600,
+    )
+
+
+def _rabbitmq(settings: Settings) -> tuple[Service, ...]:
+    environment = rabbitmq.environment(settings)
+    epmd_port = settings.ports.epmd
+    return (
+        Service(
+            name="epmd",
+            title="Erlang's port mapper, for the message bus",
+            command=("/usr/bin/epmd", "-address", "127.0.0.1", "-port", str(epmd_port)),
+            user="epmd",
+            log="/var/log/rabbitmq/epmd.log",
+            check=Check(CheckKind.TCP, f"127.0.0.1:{epmd_port}"),
+        ),
+        Service(
+            name="rabbitmq",
+            title="Message bus",
+            command=("/usr/lib/rabbitmq/bin/rabbitmq-server",),
+            user="rabbitmq",
+            environment=environment,
+            log="/var/log/rabbitmq/rabbitmq.log",
+            requires=("epmd",),
+            check=Check(CheckKind.TCP, f"{settings.bind_address}:{settings.ports.rabbitmq}"),
+            watch=(
+                f"{rabbitmq.CONFIGURATION_DIRECTORY}/rabbitmq.conf",
+                f"{rabbitmq.CONFIGURATION_DIRECTORY}/definitions.json",
+            ),
+            packages=("rabbitmq-server",),
+            replaces=("rabbitmq-server.service",),
+        ),
+    )
+
+
+def _memcached(settings: Settings) -> Service:
+    directory = f"{settings.run_directory}/memcached"
+    return Service(
+        name="memcached",
+        title="Token cache",
+        command=(
+            "/usr/bin/memcached",
+            "-s",
+            settings.memcached_socket,
+            "-a",
+            "0770",
+            "-m",
+            "32",
+            "-t",
+            "1",
+            "-c",
+            "512",
+        ),
+        user="memcache",
+        group=CACHE_GROUP,
+        log="/var/log/dockstack/memcached.log",
+        prepare=(("install", "-d", "-o", "memcache", "-g", CACHE_GROUP, "-m", "750", directory),),
+        check=Check(CheckKind.UNIX, settings.memcached_socket),
+        packages=("memcached",),
+        replaces=("memcached.service",),
+    )
+
+
+def _ovn_database(side: str) -> Service:
+    socket = f"/run/ovn/ovn{side}_db.sock"
+    name = "northbound" if side == "nb" else "southbound"
+    return Service(
+        name=f"ovn-{side}",
+        title=f"OVN's {name} database",
+        command=(
+            *_GROUP_WRITABLE,
+            "/usr/sbin/ovsdb-server",
+            f"/var/lib/ovn/ovn{side}_db.db",
+            f"--remote=punix:{socket}",
+            f"--unixctl=/run/ovn/ovn{side}_db.ctl",
+            f"--pidfile=/run/ovn/ovn{side}_db.pid",
+            *_QUIET,
+        ),
+        group=OVS_GROUP,
+        log=f"/var/log/ovn/ovsdb-server-{side}.log",
+        prepare=((scripts.OVN_DATABASE, side),),
+        check=Check(CheckKind.UNIX, socket),
+        packages=("ovn-central",),
+        replaces=("ovn-central.service",),
+    )
+
+
+def uwsgi_file(name: str) -> str:
+    """Return where an API's uWSGI configuration stands."""
+    return f"{ETC}/uwsgi/{name}.ini"
+
+
+def _api(
+    settings: Settings,
+    name: str,
+    user: str,
+    port: int,
+    title: str,
+    files: tuple[str, ...],
+    *,
+    groups: tuple[str, ...] = (CACHE_GROUP,),
+    requires: tuple[str, ...] = (),
+) -> Service:
+    """An API in one uWSGI process."""
+    host = "127.0.0.1" if settings.bind_address == "0.0.0.0" else settings.bind_address
+    return Service(
+        name=name,
+        title=title,
+        command=(f"{settings.virtualenv}/bin/uwsgi", "--ini", uwsgi_file(name)),
+        user=user,
+        groups=groups,
+        environment={**PYTHON_ENVIRONMENT, **_CONFIGURATION_ENVIRONMENT.get(user, {})},
+        log=f"/var/log/{user}/{name}.log",
+        requires=("mariadb", "memcached", *(() if user in {"keystone", "placement"} else ("rabbitmq",)), *requires),
+        check=Check(CheckKind.HTTP, f"http://{host}:{port}/"),
+        watch=(*files, uwsgi_file(name), LOCK_MARKER),
+    )
+
+
+_CONFIGURATION_ENVIRONMENT = {
+    # Nova takes the first file as paste configuration.
+    "nova": {
+        "OS_NOVA_CONFIG_DIR": "/etc/nova",
+        "OS_NOVA_CONFIG_FILES": "nova-api-paste.ini;nova.conf;nova-db.conf",
+    },
+}
+
+
+def _daemon(
+    settings: Settings,
+    name: str,
+    user: str,
+    title: str,
+    files: tuple[str, ...],
+    *,
+    groups: tuple[str, ...] = (CACHE_GROUP,),
+    watch: tuple[str, ...] = (),
+    requires: tuple[str, ...] = ("mariadb", "rabbitmq"),
+) -> Service:
+    """A daemon of the services' environment that reads the given files."""
+    options = tuple(part for file in files for part in ("--config-file", file))
+    return Service(
+        name=name,
+        title=title,
+        command=(f"{settings.virtualenv}/bin/{name}", *options),
+        user=user,
+        groups=groups,
+        environment=PYTHON_ENVIRONMENT,
+        log=f"/var/log/{user}/{name}.log",
+        requires=requires,
+        watch=(*files, LOCK_MARKER, *watch),
+    )

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that the builders need to know about one cloud, as frozen facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SERVICE_USERS = ("keystone", "glance", "placement", "nova", "neutron")
+"""The users that services run as, and the names of their SQL and Keystone accounts."""
+
+DATABASES: Mapping[str, tuple[str, ...]] = {
+    "keystone": ("keystone",),
+    "glance": ("glance",),
+    "placement": ("placement",),
+    "nova": ("nova_api", "nova_cell0", "nova"),
+    "neutron": ("neutron",),
+}
+"""Which databases each SQL account owns."""
+
+SECRET_NAMES = (
+    "admin_password",
+    "demo_password",
+    "rabbitmq_password",
+    "rabbitmq_cookie",
+    "metadata_secret",
+    *(f"{user}_password" for user in SERVICE_USERS if user != "keystone"),
+    *(f"{user}_database_password" for user in SERVICE_USERS),
+)
+"""Every secret that one cloud has; letters and digits only, so that URLs need no quoting."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where each listener answers."""
+
+    keystone: int = 5000
+    placement: int = 8778
+    glance: int = 9292
+    nova: int = 8774
+    nova_metadata: int = 8775
+    neutron: int = 9696
+    rabbitmq: int = 5672
+    rabbitmq_distribution: int = 25672
+    epmd: int = 24369
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks that a new cloud has."""
+
+    external_name: str = "public"
+    physical_network: str = "public"
+    external_cidr: str = "198.51.100.0/24"
+    external_gateway: str = "198.51.100.1"
+    external_pool: tuple[str, str] = ("198.51.100.10", "198.51.100.250")
+    external_bridge: str = "br-ex"
+    tenant_name: str = "private"
+    tenant_cidr: str = "10.77.0.0/24"
+    tenant_cidr_v6: str = "fd77::/64"
+    router_name: str = "router1"
+    dns_servers: tuple[str, ...] = ()
+    masquerade: bool = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One cloud on one controller."""
+
+    secrets: Mapping[str, str] = field(repr=False)
+    hostname: str
+    bind_address: str = "127.0.0.1"
+    controller_address: str = "127.0.0.1"
+    tunnel_address: str = "127.0.0.1"
+    region: str = "RegionOne"
+    virtualenv: str = "/opt/dockstack/openstack"
+    state_directory: str = "/var/lib/dockstack"
+    run_directory: str = "/run/dockstack"
+    datapath: str = "system"
+    ports: Ports = Ports()
+    networks: Networks = Networks()
+    container_formats: tuple[str, ...] = ()
+    image_store: str = "/var/lib/glance/images"
+    image_size_limit_gb: int = 50
+    debug: bool = False
+    compute_driver: str = "fake.FakeDriverWithoutFakeNodes"
+    cpu_allocation_ratio: float = 16.0
+    ram_allocation_ratio: float = 1.0
+    disk_allocation_ratio: float = 1.0
+    reserved_memory_mb: int = 512
+    reserved_disk_mb: int = 1024
+    concurrent_builds: int = 10
+    api_threads: int = 4
+    conductor_workers: int = 1
+    scheduler_workers: int = 1
+    buffer_pool_mb: int = 64
+    database_connections: int = 300
+
+    def secret(self, name: str) -> str:
+        """Return one of SECRET_NAMES."""
+        return self.secrets[name]
+
+    def url(self, port: int, path: str = "") -> str:
+        """Return the address of an API as the catalogue shows it."""
+        return f"http://{self.controller_address}:{port}{path}"
+
+    @property
+    def identity_url(self) -> str:
+        """Keystone's address, with the version."""
+        return self.url(self.ports.keystone, "/v3")
+
+    @property
+    def database_socket(self) -> str:
+        """MariaDB's only listener."""
+        return f"{self.run_directory}/mariadb/mariadb.sock"
+
+    @property
+    def memcached_socket(self) -> str:
+        """Memcached's only listener."""
+        return f"{self.run_directory}/memcached/memcached.sock"
+
+    @property
+    def transport_url(self) -> str:
+        """RabbitMQ's address for oslo.messaging."""
+        password = self.secret("rabbitmq_password")
+        return f"rabbit://openstack:{password}@{self.controller_address}:{self.ports.rabbitmq}/"
+
+    def database_url(self, user: str, database: str) -> str:
+        """Return SQLAlchemy's address of one database."""
+        password = self.secret(f"{user}_database_password")
+        return (
+            f"mysql+pymysql://{user}:{password}@localhost/{database}?unix_socket={self.database_socket}&charset=utf8mb4"
+        )

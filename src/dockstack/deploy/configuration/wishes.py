@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a new cloud holds, as the data that provision.py takes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from dockstack.deploy.configuration.settings import SERVICE_USERS
+
+if TYPE_CHECKING:
+    from dockstack.deploy.configuration.settings import Settings
+
+TENANT = "demo"
+
+FLAVORS: tuple[dict[str, Any], ...] = (
+    {"id": "1", "name": "m1.nano", "vcpus": 1, "ram": 64, "disk": 1},
+    {"id": "2", "name": "m1.tiny", "vcpus": 1, "ram": 256, "disk": 1},
+    {"id": "3", "name": "m1.small", "vcpus": 1, "ram": 1024, "disk": 5},
+    {"id": "4", "name": "m1.medium", "vcpus": 2, "ram": 2048, "disk": 10},
+)
+
+
+def administrator(settings: Settings) -> dict[str, Any]:
+    """Return how to reach Keystone as its administrator; it holds the password."""
+    return {"auth_url": settings.identity_url, "admin_password": settings.secret("admin_password")}
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """Return accounts, catalogue and the first tenant; it holds passwords."""
+    ports = settings.ports
+    return {
+        **administrator(settings),
+        "region": settings.region,
+        "accounts": {user: settings.secret(f"{user}_password") for user in SERVICE_USERS if user != "keystone"},
+        "services": [
+            {"name": "glance", "type": "image", "url": settings.url(ports.glance)},
+            {"name": "nova", "type": "compute", "url": settings.url(ports.nova, "/v2.1")},
+            {"name": "placement", "type": "placement", "url": settings.url(ports.placement)},
+            {"name": "neutron", "type": "network", "url": settings.url(ports.neutron)},
+        ],
+        "tenant": {"project": TENANT, "user": TENANT, "password": settings.secret("demo_password")},
+    }
+
+
+def flavors(settings: Settings) -> dict[str, Any]:
+    """Return the flavors."""
+    return {**administrator(settings), "flavors": list(FLAVORS)}
+
+
+def networks(settings: Settings) -> dict[str, Any]:
+    """Return the networks and who owns them."""
+    return {
+        **administrator(settings),
+        "tenant": {"project": TENANT},
+        "networks": asdict(settings.networks),
+    }
+
+
+def await_compute(settings: Settings, hosts: list[str], since: float, timeout: float = 120) -> dict[str, Any]:
+    """Return which compute hosts must report, and since when (seconds since the epoch)."""
+    return {**administrator(settings), "hosts": hosts, "since": since, "timeout": timeout}

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The users that services run as, their groups, and their directories."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.configuration.programs import CACHE_GROUP, OVS_GROUP
+from dockstack.deploy.configuration.settings import SERVICE_USERS
+from dockstack.deploy.stages import Stage
+
+if TYPE_CHECKING:
+    from dockstack.deploy.inventory import Node
+    from dockstack.deploy.layer import Machine
+
+GROUPS = {"nova": (OVS_GROUP, CACHE_GROUP), "neutron": (OVS_GROUP, CACHE_GROUP)}
+
+
+def stages(node: Node) -> tuple[Stage, ...]:
+    """Return the stage that makes users; it needs nothing that is installed."""
+    del node
+    return (Stage("accounts", "Making the services' users", make, ("foundation",), phase="prepare"),)
+
+
+def make(machine: Machine) -> None:
+    """Make a user for each service; nothing but its own state belongs to it, configuration is root's."""
+    for group in (OVS_GROUP, CACHE_GROUP):
+        machine.group(group)
+    for user in SERVICE_USERS:
+        machine.user(user, home=f"/var/lib/{user}", groups=GROUPS.get(user, (CACHE_GROUP,)))
+        machine.directory(f"/etc/{user}", group=user, mode=0o750)
+        machine.directory(f"/var/lib/{user}", owner=user, mode=0o755)
+        machine.directory(f"/var/log/{user}", owner=user, group="adm", mode=0o750)

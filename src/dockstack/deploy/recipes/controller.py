@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the recipes of all OpenStack services share: files, migrations, scripts that run on the controller."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from dockstack.deploy import paths
+from dockstack.deploy.configuration.apis import uwsgi_files
+from dockstack.deploy.configuration.ini import render_ini
+from dockstack.deploy.configuration.mariadb import data_directory
+from dockstack.deploy.configuration.programs import uwsgi_file
+from dockstack.deploy.configuration.scripts import DIRECTORY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dockstack.deploy.configuration.ini import Ini
+    from dockstack.deploy.configuration.settings import Settings
+    from dockstack.deploy.layer import Machine
+
+PYTHON = f"{paths.OPENSTACK_VENV}/bin/python"
+MIGRATION_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PYTHONWARNINGS": "ignore"}
+
+
+def write_configuration(machine: Machine, user: str, files: Mapping[str, Ini]) -> None:
+    """Write a service's files: root's, readable by the service alone, for they hold passwords."""
+    for path, ini in files.items():
+        machine.file(path, render_ini(ini), group=user, mode=0o640)
+
+
+def write_api_file(machine: Machine, settings: Settings, name: str) -> None:
+    """Write the uWSGI file of one API."""
+    machine.directory(uwsgi_file(name).rpartition("/")[0])
+    machine.file(uwsgi_file(name), render_ini(uwsgi_files(settings)[name]))
+
+
+def copy_paste_file(machine: Machine, source: str, path: str, user: str) -> None:
+    """Copy a file that describes an API's pipeline out of the environment: its release decides on the content."""
+    content = machine.read(f"{paths.OPENSTACK_VENV}/etc/{source}")
+    if content is not None:
+        machine.file(path, content, group=user, mode=0o640)
+
+
+def migrate(
+    machine: Machine, settings: Settings, user: str, database: str, command: Sequence[str], *, title: str
+) -> None:
+    """Bring a database to the installed version, once for each set of installed versions."""
+    lock = machine.digests([paths.LOCK_MARKER])[paths.LOCK_MARKER]
+
+    def run() -> None:
+        machine.command(command, title=title, user=user, environment=MIGRATION_ENVIRONMENT)
+
+    table = f"{data_directory(settings)}/{database}/alembic_version.frm"
+    machine.once(f"migration-{user}", lock, run, unless=["test", "-e", table])
+
+
+def install_script(machine: Machine, name: str) -> str:
+    """Put a script of this package onto the node and return its path."""
+    content = (resources.files("dockstack.deploy.recipes") / f"{name}.py").read_text()
+    machine.directory(DIRECTORY)
+    path = f"{DIRECTORY}/{name}.py"
+    machine.file(path, content)
+    return path
+
+
+def provision(machine: Machine, action: str, wish: Mapping[str, Any]) -> None:
+    """Run one action of provision.py on the node; the wish travels on standard input, for it holds passwords."""
+    script = install_script(machine, "provision")
+    machine.command([PYTHON, script, action], stdin=json.dumps(wish), environment=MIGRATION_ENVIRONMENT)
+
+
+def provision_once(machine: Machine, action: str, wish: Mapping[str, Any]) -> None:
+    """Run an action unless exactly this wish was fulfilled before, in a database that is still there."""
+    text = json.dumps(wish, sort_keys=True)
+    created = machine.manifest.done("database-created") or ""
+    key = hashlib.sha256(f"{created}{text}".encode()).hexdigest()
+    machine.once(f"provision-{action}", key, lambda: provision(machine, action, wish))

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Open vSwitch and OVN at their standard places; bridges of others in the same switch are left alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.configuration import programs, scripts
+from dockstack.deploy.inventory import Role
+from dockstack.deploy.recipes.facts import settings_of
+from dockstack.deploy.stages import Stage
+
+if TYPE_CHECKING:
+    from dockstack.deploy.inventory import Node
+    from dockstack.deploy.layer import Machine
+
+CENTRAL = {"ovn-nb", "ovn-sb", "ovn-northd"}
+BRIDGES = ("br-int",)
+
+
+def stages(node: Node) -> tuple[Stage, ...]:
+    """Return the stage that starts the switch and OVN."""
+    del node
+    return (
+        Stage(
+            "switch",
+            "Starting Open vSwitch and OVN",
+            start,
+            ("packages", "accounts", "supervisor"),
+            phase="infrastructure",
+        ),
+    )
+
+
+def start(machine: Machine) -> None:
+    """Have the switch running with its settings, OVN on top, and the external bridge up."""
+    settings = settings_of(machine)
+    machine.directory(scripts.DIRECTORY)
+    for path, content in scripts.all_scripts(settings).items():
+        machine.file(path, content, mode=0o755)
+    for bridge in (*BRIDGES, settings.networks.external_bridge):
+        if (
+            not machine.manifest.ours("bridge", bridge)
+            and not machine.run(["ip", "link", "show", bridge], check=False).ok
+        ):
+            machine.manifest.made("bridge", bridge)
+    if settings.networks.masquerade:
+        machine.manifest.made("masquerade", settings.networks.external_cidr)
+    for service in programs.network_fabric():
+        if service.name not in CENTRAL or machine.node.has(Role.CONTROLLER):
+            machine.service(service)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a node's attributes and what the node itself says to the Settings that all builders take."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+from dockstack.deploy import paths
+from dockstack.deploy.configuration.settings import SECRET_NAMES, Networks, Ports, Settings
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from dockstack.deploy.attributes import Attributes
+    from dockstack.deploy.layer import Machine
+
+FIRST_FLOATING_ADDRESS = 10
+_QUESTION = (
+    "hostname; if test -d /sys/module/openvswitch || modprobe -q openvswitch 2>/dev/null; then echo system;"
+    " else echo netdev; fi; sed -n 's/^nameserver  *//p' /etc/resolv.conf"
+)
+
+
+def settings_of(machine: Machine) -> Settings:
+    """Return the settings of the cloud as one node needs them."""
+    hostname, datapath, *resolvers = machine.run(_QUESTION).stdout.split()
+    wanted = machine.attributes.text("network.datapath")
+    return settings_from(
+        machine.attributes,
+        {name: machine.secrets.get(name) for name in SECRET_NAMES},
+        hostname=hostname,
+        datapath=datapath if wanted == "auto" else wanted,
+        resolvers=tuple(resolvers),
+    )
+
+
+def settings_from(
+    attributes: Attributes, secrets: dict[str, str], *, hostname: str, datapath: str, resolvers: tuple[str, ...] = ()
+) -> Settings:
+    """Return the settings; pure."""
+    listen = attributes.text("listen_address")
+    return Settings(
+        secrets=secrets,
+        hostname=hostname,
+        bind_address=listen,
+        controller_address=attributes.text("public_address") or ("127.0.0.1" if listen == "0.0.0.0" else listen),
+        tunnel_address=attributes.text("network.encap_ip"),
+        region=attributes.text("region"),
+        virtualenv=paths.OPENSTACK_VENV,
+        state_directory=paths.VAR,
+        run_directory=paths.RUN,
+        datapath=datapath,
+        ports=_ports(attributes),
+        networks=_networks(attributes, resolvers),
+        container_formats=attributes.items("image.container_formats"),
+        image_store=attributes.text("image.store"),
+        debug=attributes.flag("debug"),
+        cpu_allocation_ratio=attributes.ratio("compute.cpu_allocation_ratio"),
+        ram_allocation_ratio=attributes.ratio("compute.ram_allocation_ratio"),
+        disk_allocation_ratio=attributes.ratio("compute.disk_allocation_ratio"),
+        reserved_memory_mb=attributes.number("compute.reserved_memory_mb"),
+        reserved_disk_mb=attributes.number("compute.reserved_disk_mb"),
+        concurrent_builds=attributes.number("compute.max_concurrent_builds"),
+        api_threads=attributes.number("workers.threads"),
+        conductor_workers=attributes.number("workers.conductor"),
+        scheduler_workers=attributes.number("workers.scheduler"),
+        buffer_pool_mb=attributes.number("database.buffer_pool_mb"),
+        database_connections=attributes.number("database.max_connections"),
+    )
+
+
+def _ports(attributes: Attributes) -> Ports:
+    return Ports(
+        keystone=attributes.number("ports.keystone"),
+        placement=attributes.number("ports.placement"),
+        glance=attributes.number("ports.glance"),
+        nova=attributes.number("ports.nova"),
+        nova_metadata=attributes.number("ports.metadata"),
+        neutron=attributes.number("ports.neutron"),
+        rabbitmq=attributes.number("ports.rabbitmq"),
+        rabbitmq_distribution=attributes.number("ports.rabbitmq_distribution"),
+        epmd=attributes.number("ports.epmd"),
+    )
+
+
+def _networks(attributes: Attributes, resolvers: tuple[str, ...]) -> Networks:
+    external = ipaddress.ip_network(attributes.text("network.external_cidr"))
+    gateway = ipaddress.ip_address(attributes.text("network.external_gateway"))
+    if gateway not in external:
+        raise DockstackError(
+            f"network.external_gateway {gateway} is not in network.external_cidr {external}.",
+            "Set both, as in --set network.external_cidr=198.51.100.0/24 --set network.external_gateway=198.51.100.1",
+        )
+    return Networks(
+        external_name=attributes.text("network.external_name"),
+        physical_network=attributes.text("network.physical_network"),
+        external_cidr=str(external),
+        external_gateway=str(gateway),
+        external_pool=_pool(external, gateway),
+        external_bridge=attributes.text("network.external_bridge"),
+        tenant_name=attributes.text("network.tenant_name"),
+        tenant_cidr=attributes.text("network.tenant_cidr"),
+        tenant_cidr_v6=attributes.text("network.tenant_cidr_v6"),
+        router_name=attributes.text("network.router_name"),
+        dns_servers=attributes.items("network.dns") or usable_resolvers(resolvers),
+        masquerade=attributes.flag("network.nat"),
+    )
+
+
+def _pool(
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network, gateway: ipaddress.IPv4Address | ipaddress.IPv6Address
+) -> tuple[str, str]:
+    """Return the floating addresses: from the tenth on, or from behind the gateway in a small or unusual network."""
+    last = network[-2]
+    first = min(network[0] + FIRST_FLOATING_ADDRESS, last)
+    if gateway >= first:
+        first, last = (first, gateway - 1) if gateway == last else (gateway + 1, last)
+    return str(first), str(last)
+
+
+def usable_resolvers(resolvers: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the IPv4 name servers that a server can reach: those of this machine that are not its own loopback."""
+    usable = []
+    for text in resolvers:
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            continue
+        if address.version == 4 and not address.is_loopback:  # noqa: PLR2004
+            usable.append(str(address))
+    return tuple(usable)

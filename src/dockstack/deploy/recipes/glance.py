@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Glance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.deploy import paths
+from dockstack.deploy.configuration import programs
+from dockstack.deploy.configuration.glance import STATE_DIRECTORY, glance_api_conf
+from dockstack.deploy.inventory import Role
+from dockstack.deploy.recipes.controller import copy_paste_file, migrate, write_api_file, write_configuration
+from dockstack.deploy.recipes.facts import settings_of
+from dockstack.deploy.stages import Stage
+
+if TYPE_CHECKING:
+    from dockstack.deploy.inventory import Node
+    from dockstack.deploy.layer import Machine
+
+CONF = "/etc/glance/glance-api.conf"
+PASTE = "/etc/glance/glance-api-paste.ini"
+
+
+def stages(node: Node) -> tuple[Stage, ...]:
+    """Return the stages of the image API."""
+    if not node.has(Role.CONTROLLER):
+        return ()
+    return (
+        Stage(
+            "glance-files", "Configuring Glance", configure, ("accounts", "openstack-environment"), phase="configure"
+        ),
+        Stage(
+            "glance-database",
+            "Migrating Glance's database",
+            migrate_database,
+            ("glance-files", "database"),
+            phase="databases",
+        ),
+        Stage("glance", "Starting Glance", start, ("glance-database", "token-cache", "message-bus"), phase="services"),
+    )
+
+
+def configure(machine: Machine) -> None:
+    """Write the files and make the store."""
+    settings = settings_of(machine)
+    write_configuration(machine, "glance", {CONF: glance_api_conf(settings)})
+    copy_paste_file(machine, "glance/glance-api-paste.ini", PASTE, "glance")
+    write_api_file(machine, settings, "glance-api")
+    for directory in (settings.image_store, *(f"{STATE_DIRECTORY}/{name}" for name in ("staging", "tasks", "lock"))):
+        machine.directory(directory, owner="glance", mode=0o750)
+
+
+def migrate_database(machine: Machine) -> None:
+    """Bring the database to the installed version."""
+    command = (f"{paths.OPENSTACK_VENV}/bin/glance-manage", "--config-file", CONF, "db_sync")
+    migrate(machine, settings_of(machine), "glance", "glance", command, title="Migrating Glance's database")
+
+
+def start(machine: Machine) -> None:
+    """Have the API running."""
+    for service in programs.glance(settings_of(machine)):
+        machine.service(service)

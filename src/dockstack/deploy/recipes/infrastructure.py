@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MariaDB, RabbitMQ and memcached: instances of our own beside whatever else runs on the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import uuid
+from typing import TYPE_CHECKING
+
+from dockstack.deploy import paths
+from dockstack.deploy.configuration import mariadb, programs, rabbitmq
+from dockstack.deploy.configuration.ini import render_ini
+from dockstack.deploy.inventory import Role
+from dockstack.deploy.recipes.facts import settings_of
+from dockstack.deploy.stages import Stage
+
+if TYPE_CHECKING:
+    from dockstack.deploy.configuration.settings import Settings
+    from dockstack.deploy.inventory import Node
+    from dockstack.deploy.layer import Machine
+
+DATABASE_OPTIONS = f"{paths.ETC}/mariadb.cnf"
+
+
+def stages(node: Node) -> tuple[Stage, ...]:
+    """Return a stage for each of the three."""
+    if not node.has(Role.CONTROLLER):
+        return ()
+    before = ("packages", "accounts", "supervisor")
+    return (
+        Stage("database", "Starting the database", database, before, phase="infrastructure"),
+        Stage("message-bus", "Starting the message bus", message_bus, before, phase="infrastructure"),
+        Stage("token-cache", "Starting the token cache", token_cache, before, phase="infrastructure"),
+    )
+
+
+def database(machine: Machine) -> None:
+    """Have MariaDB running with a database and an account for each service."""
+    settings = settings_of(machine)
+    machine.file(DATABASE_OPTIONS, render_ini(mariadb.mariadb_cnf(settings)))
+    machine.user("mysql", home="/nonexistent")
+    machine.directory("/var/log/mariadb", owner="mysql", group="adm", mode=0o750)
+    _make_data_directory(machine, settings)
+    (service,) = (each for each in programs.infrastructure(settings) if each.name == "mariadb")
+    machine.service(service)
+    sql = mariadb.bootstrap_sql(settings)
+    created = machine.manifest.done("database-created") or ""
+    machine.once(
+        "database-accounts",
+        hashlib.sha256(f"{created}{sql}".encode()).hexdigest(),
+        lambda: _run(machine, settings, sql),
+    )
+
+
+def _make_data_directory(machine: Machine, settings: Settings) -> None:
+    """Make an empty instance beside its final place and move it there whole: a killed run leaves nothing half made."""
+    final = mariadb.data_directory(settings)
+    new = shlex.quote(f"{final}.new")
+    options = "--user=mysql --skip-test-db --auth-root-authentication-method=socket"
+    install = f"mariadb-install-db --defaults-file={DATABASE_OPTIONS} --datadir={new} {options}"
+    made = machine.command(
+        f"rm -rf {new} && install -d -o mysql -g mysql -m 700 {new} && {install}"
+        f" && sync -f {new} && rm -rf {shlex.quote(final)} && mv -T {new} {shlex.quote(final)}",
+        title="Making the database's files",
+        unless=["test", "-d", f"{final}/mysql"],
+    )
+    if made:
+        # What was done in a database that is gone has to be done again.
+        machine.manifest.set_done("database-created", uuid.uuid4().hex)
+
+
+def _run(machine: Machine, settings: Settings, sql: str) -> None:
+    client = ["mariadb", "--no-defaults", f"--socket={settings.database_socket}"]
+    machine.command(client, stdin=sql)
+
+
+def message_bus(machine: Machine) -> None:
+    """Have RabbitMQ running with the services' account."""
+    settings = settings_of(machine)
+    state = f"{settings.state_directory}/rabbitmq"
+    machine.directory(rabbitmq.CONFIGURATION_DIRECTORY)
+    machine.directory(state, owner="rabbitmq", mode=0o700)
+    machine.directory("/var/log/rabbitmq", owner="rabbitmq", mode=0o750)
+    machine.file(f"{rabbitmq.CONFIGURATION_DIRECTORY}/rabbitmq.conf", rabbitmq.rabbitmq_conf(settings))
+    machine.file(f"{rabbitmq.CONFIGURATION_DIRECTORY}/enabled_plugins", "[].\n")
+    machine.file(
+        f"{rabbitmq.CONFIGURATION_DIRECTORY}/definitions.json",
+        rabbitmq.definitions_json(settings),
+        group="rabbitmq",
+        mode=0o640,
+    )
+    machine.file(f"{state}/.erlang.cookie", settings.secret("rabbitmq_cookie"), owner="rabbitmq", mode=0o400)
+    for service in programs.infrastructure(settings):
+        if service.name in {"epmd", "rabbitmq"}:
+            machine.service(service)
+
+
+def token_cache(machine: Machine) -> None:
+    """Have memcached running."""
+    for service in programs.infrastructure(settings_of(machine)):
+        if service.name == "memcached":
+            machine.service(service)

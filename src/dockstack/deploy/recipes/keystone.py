@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keystone: database, keys, API, administrator, then the accounts and endpoints of all others."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from typing import TYPE_CHECKING
+
+from dockstack.deploy import paths
+from dockstack.deploy.configuration import programs, wishes
+from dockstack.deploy.configuration.keystone import KEY_DIRECTORIES, keystone_conf
+from dockstack.deploy.inventory import Role
+from dockstack.deploy.recipes.controller import (
+    MIGRATION_ENVIRONMENT,
+    migrate,
+    provision_once,
+    write_api_file,
+    write_configuration,
+)
+from dockstack.deploy.recipes.facts import settings_of
+from dockstack.deploy.stages import Stage
+
+if TYPE_CHECKING:
+    from dockstack.deploy.configuration.settings import Settings
+    from dockstack.deploy.inventory import Node
+    from dockstack.deploy.layer import Machine
+
+CONF = "/etc/keystone/keystone.conf"
+MANAGE = (f"{paths.OPENSTACK_VENV}/bin/keystone-manage", "--config-file", CONF)
+
+
+def stages(node: Node) -> tuple[Stage, ...]:
+    """Return the stages from an empty database to a full catalogue."""
+    if not node.has(Role.CONTROLLER):
+        return ()
+    return (
+        Stage("keystone-files", "Configuring Keystone", configure, ("accounts",), phase="configure"),
+        Stage(
+            "keystone-database",
+            "Migrating Keystone's database",
+            migrate_and_bootstrap,
+            ("keystone-files", "database", "openstack-environment"),
+            phase="databases",
+        ),
+        Stage("keystone", "Starting Keystone", start, ("keystone-database", "token-cache"), phase="identity"),
+        Stage("identity", "Making accounts and the catalogue", provide, ("keystone",), phase="identity"),
+    )
+
+
+def configure(machine: Machine) -> None:
+    """Write the files and make the keys."""
+    settings = settings_of(machine)
+    write_configuration(machine, "keystone", {CONF: keystone_conf(settings)})
+    write_api_file(machine, settings, "keystone")
+    for directory in KEY_DIRECTORIES:
+        machine.directory(directory, owner="keystone", mode=0o700)
+        machine.command(make_keys(directory), user="keystone", unless=["test", "-s", f"{directory}/1"])
+
+
+def make_keys(directory: str) -> str:
+    """Return the shell line that makes the first two Fernet keys: 32 random bytes each in URL-safe base64.
+
+    keystone-manage would do the same in seven seconds of imports. The line can be killed anywhere and run again.
+    """
+    place = shlex.quote(directory)
+    make = f"head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '\\n' > {place}/.new"
+    one = f"test -s {place}/$key || {{ {make} && mv {place}/.new {place}/$key; }} || exit 1"
+    return f"umask 077; for key in 0 1; do {one}; done"
+
+
+def migrate_and_bootstrap(machine: Machine) -> None:
+    """Bring the database to the installed version; make the administrator and Keystone's own endpoints."""
+    settings = settings_of(machine)
+    migrate(machine, settings, "keystone", "keystone", (*MANAGE, "db_sync"), title="Migrating Keystone's database")
+    created = machine.manifest.done("database-created") or ""
+    material = f"{created}{settings.secret('admin_password')}{settings.identity_url}{settings.region}"
+    key = hashlib.sha256(material.encode()).hexdigest()
+    machine.once("keystone-bootstrap", key, lambda: _bootstrap(machine, settings))
+
+
+def _bootstrap(machine: Machine, settings: Settings) -> None:
+    urls = [f"--bootstrap-{interface}-url={settings.identity_url}" for interface in ("admin", "internal", "public")]
+    bootstrap = shlex.join([*MANAGE, "bootstrap", *urls, f"--bootstrap-region-id={settings.region}"])
+    machine.command(
+        f"read -r OS_BOOTSTRAP_PASSWORD && export OS_BOOTSTRAP_PASSWORD && exec {bootstrap}",
+        user="keystone",
+        stdin=settings.secret("admin_password") + "\n",
+        environment=MIGRATION_ENVIRONMENT,
+    )
+
+
+def start(machine: Machine) -> None:
+    """Have the API running."""
+    for service in programs.keystone(settings_of(machine)):
+        machine.service(service)
+
+
+def provide(machine: Machine) -> None:
+    """Make the services' accounts, the catalogue and the first tenant."""
+    provision_once(machine, "identity", wishes.identity(settings_of(machine)))

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks of a new cloud, and the files with which people reach it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.deploy import paths
+from dockstack.deploy.configuration import clients, wishes
+from dockstack.deploy.inventory import Role
+from dockstack.deploy.recipes.controller import provision_once
+from dockstack.deploy.recipes.facts import settings_of
+from dockstack.deploy.stages import Stage
+
+if TYPE_CHECKING:
+    from dockstack.deploy.inventory import Node
+    from dockstack.deploy.layer import Machine
+
+
+def stages(node: Node) -> tuple[Stage, ...]:
+    """Return the last stages before servers."""
+    if not node.has(Role.CONTROLLER):
+        return ()
+    return (
+        Stage("networks", "Making networks and the router", networks, ("neutron", "identity"), phase="cloud"),
+        Stage("client-files", "Writing openrc and clouds.yaml", client_files, ("foundation",), phase="configure"),
+    )
+
+
+def networks(machine: Machine) -> None:
+    """Make the external and the tenant's network and the router between them."""
+    provision_once(machine, "networks", wishes.networks(settings_of(machine)))
+
+
+def client_files(machine: Machine) -> None:
+    """Write how to reach the cloud; root's alone, for they hold passwords."""
+    settings = settings_of(machine)
+    machine.file(paths.OPENRC, clients.openrc(settings), mode=0o600)
+    machine.directory(paths.CLOUDS_YAML.rpartition("/")[0])
+    machine.file(paths.CLOUDS_YAML, clients.clouds_yaml(settings), mode=0o600)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova without its compute node: cells, APIs, conductor and scheduler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.configuration import programs, wishes
+from dockstack.deploy.configuration.nova import API_PASTE_FILE, STATE_DIRECTORY, nova_conf, nova_db_conf
+from dockstack.deploy.configuration.privilege import sudoers
+from dockstack.deploy.inventory import Role
+from dockstack.deploy.recipes.controller import (
+    PYTHON,
+    copy_paste_file,
+    install_script,
+    migrate,
+    provision_once,
+    write_api_file,
+    write_configuration,
+)
+from dockstack.deploy.recipes.facts import settings_of
+from dockstack.deploy.stages import Stage
+
+if TYPE_CHECKING:
+    from dockstack.deploy.inventory import Node
+    from dockstack.deploy.layer import Machine
+
+CONF = "/etc/nova/nova.conf"
+DATABASE_CONF = "/etc/nova/nova-db.conf"
+APIS = {"nova-api", "nova-metadata"}
+
+
+def stages(node: Node) -> tuple[Stage, ...]:
+    """Return the stages of Nova's control plane."""
+    if not node.has(Role.CONTROLLER):
+        return ()
+    return (
+        Stage(
+            "nova-files",
+            "Configuring Nova",
+            configure,
+            ("accounts", "packages", "openstack-environment"),
+            phase="configure",
+        ),
+        Stage(
+            "nova-database",
+            "Migrating Nova's databases",
+            migrate_database,
+            ("nova-files", "database"),
+            phase="databases",
+        ),
+        Stage(
+            "nova",
+            "Starting Nova's APIs",
+            start_apis,
+            ("nova-database", "token-cache", "message-bus"),
+            phase="services",
+        ),
+        # Started before the catalogue is there, they would give up on Placement for good.
+        Stage(
+            "nova-daemons",
+            "Starting Nova's conductor and scheduler",
+            start_daemons,
+            ("nova-database", "message-bus", "token-cache", "identity"),
+            phase="services",
+        ),
+        Stage("flavors", "Making flavors", flavors, ("nova", "identity"), phase="cloud"),
+    )
+
+
+def configure(machine: Machine) -> None:
+    """Write the files and the sudo rule of the privileged helpers."""
+    settings = settings_of(machine)
+    for name in ("instances", "lock"):
+        machine.directory(f"{STATE_DIRECTORY}/{name}", owner="nova")
+    write_configuration(machine, "nova", {CONF: nova_conf(settings), DATABASE_CONF: nova_db_conf(settings)})
+    copy_paste_file(machine, "nova/api-paste.ini", API_PASTE_FILE, "nova")
+    for api in sorted(APIS):
+        write_api_file(machine, settings, api)
+    machine.file("/etc/sudoers.d/dockstack-nova", sudoers(settings, "nova"), mode=0o440)
+
+
+def migrate_database(machine: Machine) -> None:
+    """Bring all three databases to the installed version and map both cells."""
+    script = install_script(machine, "nova_database")
+    command = (PYTHON, script, "--config-file", CONF, "--config-file", DATABASE_CONF)
+    migrate(machine, settings_of(machine), "nova", "nova", command, title="Migrating Nova's databases")
+
+
+def start_apis(machine: Machine) -> None:
+    """Have the compute and the metadata API running."""
+    for service in programs.nova_control(settings_of(machine)):
+        if service.name in APIS:
+            machine.service(service)
+
+
+def start_daemons(machine: Machine) -> None:
+    """Have conductor and scheduler running."""
+    for service in programs.nova_control(settings_of(machine)):
+        if service.name not in APIS:
+            machine.service(service)
+
+
+def flavors(machine: Machine) -> None:
+    """Make the first flavors."""
+    provision_once(machine, "flavors", wishes.flavors(settings_of(machine)))

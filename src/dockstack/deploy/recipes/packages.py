@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the distribution provides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.inventory import Role
+from dockstack.deploy.stages import Stage
+
+if TYPE_CHECKING:
+    from dockstack.deploy.inventory import Node
+    from dockstack.deploy.layer import Machine
+
+EVERYWHERE = ("iproute2", "iptables", "openvswitch-switch", "ovn-host", "procps", "sudo")
+CONTROLLER = ("mariadb-client-core", "mariadb-server-core", "memcached", "ovn-central", "rabbitmq-server")
+COMPUTE = ("haproxy",)
+
+
+def stages(node: Node) -> tuple[Stage, ...]:
+    """Return the stage that installs packages, beside the one that installs the services' code."""
+    del node
+    return (Stage("packages", "Installing the distribution's packages", install, ("foundation",), phase="install"),)
+
+
+def install(machine: Machine) -> None:
+    """Install them in one go; nothing of them starts by itself."""
+    machine.packages(*wanted(machine.node))
+
+
+def wanted(node: Node) -> tuple[str, ...]:
+    """Return the packages that a node's roles need."""
+    names = list(EVERYWHERE)
+    if node.has(Role.CONTROLLER):
+        names += CONTROLLER
+    if node.has(Role.COMPUTE) or node.has(Role.NETWORK):
+        names += COMPUTE
+    return tuple(sorted(names))

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make what a cloud holds: accounts, endpoints, flavors, networks; runs on the controller, with the services' Python.
+
+One process, a few requests, no client library that takes seconds to load. The wish comes as JSON on standard input,
+for it holds passwords; what was made is printed line by line. Everything is looked for before it is made, so it can
+run at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from keystoneauth1 import exceptions
+from keystoneauth1.identity import v3
+from keystoneauth1.session import Session
+
+Json = dict[str, Any]
+
+READY_POLL = 0.5
+REQUEST_TIMEOUT = 120
+
+
+class Api:
+    """One service of the catalogue, as the administrator sees it."""
+
+    def __init__(self, session: Session, service_type: str, prefix: str = "") -> None:
+        """Use the internal endpoint; ``prefix`` is a version that the endpoint does not name."""
+        self._session = session
+        self._filter = {"service_type": service_type, "interface": "internal"}
+        self._prefix = prefix
+
+    def call(self, method: str, path: str, body: Json | None = None, **headers: str) -> Json:
+        """Send one request and return the answer's JSON, empty if there is none.
+
+        Raises:
+            keystoneauth1.exceptions.HttpError: the service refused.
+        """
+        answer = self._session.request(
+            self._prefix + path, method, endpoint_filter=self._filter, json=body, headers=headers
+        )
+        return dict(answer.json()) if answer.content else {}
+
+    def one(self, collection: str, path: str | None = None, **query: str) -> Json | None:
+        """Return the only member that fits a query, or None."""
+        text = "&".join(f"{key}={value}" for key, value in query.items())
+        found = self.call("GET", f"{path or '/' + collection}?{text}")[collection]
+        return dict(found[0]) if found else None
+
+    def ensure(self, kind: str, values: Json, *, path: str = "", **query: str) -> Json:
+        """Return the member that fits the query, made from ``values`` if there is none."""
+        collection = path or f"{kind}s"
+        present = self.one(collection, f"/{collection}", **query)
+        if present is not None:
+            return present
+        made(kind, str(values.get("name", "")))
+        return dict(self.call("POST", f"/{collection}", {kind: values})[kind])
+
+
+def made(kind: str, name: str) -> None:
+    """Tell that something came to be."""
+    print(f"made {kind} {name}".rstrip(), flush=True)
+
+
+def connect(wish: Json) -> Session:
+    """Return a session of the administrator."""
+    auth = v3.Password(
+        auth_url=wish["auth_url"],
+        username="admin",
+        password=wish["admin_password"],
+        project_name="admin",
+        user_domain_id="default",
+        project_domain_id="default",
+    )
+    return Session(auth=auth, timeout=REQUEST_TIMEOUT)
+
+
+# -- identity ---------------------------------------------------------------------------------------------------------
+
+
+def provide_identity(wish: Json) -> None:
+    """Make the services' accounts and the catalogue, and the tenant that a new cloud has."""
+    keystone = Api(connect(wish), "identity")
+    roles = {role["name"]: role["id"] for role in keystone.call("GET", "/roles")["roles"]}
+    service_project = keystone.ensure("project", {"name": "service", "domain_id": "default"}, name="service")
+    for name, password in wish["accounts"].items():
+        user = _user(keystone, name, password)
+        _grant(keystone, service_project["id"], user["id"], [roles["service"], roles["admin"]])
+    for service in wish["services"]:
+        _endpoints(keystone, service, wish["region"])
+    tenant = wish["tenant"]
+    project = keystone.ensure("project", {"name": tenant["project"], "domain_id": "default"}, name=tenant["project"])
+    user = _user(keystone, tenant["user"], tenant["password"])
+    _grant(keystone, project["id"], user["id"], [roles["member"], roles["reader"]])
+
+
+def _user(keystone: Api, name: str, password: str) -> Json:
+    present = keystone.one("users", name=name, domain_id="default")
+    if present is None:
+        made("user", name)
+        wish = {"name": name, "password": password, "domain_id": "default"}
+        return dict(keystone.call("POST", "/users", {"user": wish})["user"])
+    keystone.call("PATCH", f"/users/{present['id']}", {"user": {"password": password}})
+    return present
+
+
+def _grant(keystone: Api, project: str, user: str, roles: list[str]) -> None:
+    for role in roles:
+        keystone.call("PUT", f"/projects/{project}/users/{user}/roles/{role}")
+
+
+def _endpoints(keystone: Api, wish: Json, region: str) -> None:
+    values = {"name": wish["name"], "type": wish["type"]}
+    service = keystone.ensure("service", values, name=wish["name"], type=wish["type"])
+    present = keystone.call("GET", f"/endpoints?service_id={service['id']}&region_id={region}")["endpoints"]
+    by_interface = {endpoint["interface"]: endpoint for endpoint in present}
+    for interface in ("public", "internal", "admin"):
+        endpoint = by_interface.get(interface)
+        if endpoint is None:
+            made("endpoint", f"{wish['name']} {interface}")
+            values = {"service_id": service["id"], "interface": interface, "url": wish["url"], "region_id": region}
+            keystone.call("POST", "/endpoints", {"endpoint": values})
+        elif endpoint["url"] != wish["url"]:
+            keystone.call("PATCH", f"/endpoints/{endpoint['id']}", {"endpoint": {"url": wish["url"]}})
+
+
+# -- flavors ----------------------------------------------------------------------------------------------------------
+
+
+def provide_flavors(wish: Json) -> None:
+    """Make the flavors that are missing; one that is there keeps its sizes, for servers may use it."""
+    nova = Api(connect(wish), "compute")
+    present = {flavor["name"] for flavor in nova.call("GET", "/flavors?is_public=None")["flavors"]}
+    for flavor in wish["flavors"]:
+        if flavor["name"] not in present:
+            made("flavor", flavor["name"])
+            nova.call("POST", "/flavors", {"flavor": flavor})
+
+
+# -- networks ---------------------------------------------------------------------------------------------------------
+
+
+def provide_networks(wish: Json) -> None:
+    """Make the external network, the tenant's network, the router between them, and open ping and SSH for it."""
+    session = connect(wish)
+    keystone, neutron = Api(session, "identity"), Api(session, "network", "/v2.0")
+    tenant = keystone.one("projects", name=wish["tenant"]["project"], domain_id="default")
+    admin = keystone.one("projects", name="admin", domain_id="default")
+    if tenant is None or admin is None:
+        raise SystemExit("The projects are missing: make the identity first.")
+    external = _external_network(neutron, wish, admin["id"])
+    subnets = _tenant_network(neutron, wish, tenant["id"])
+    _router(neutron, wish, tenant["id"], external, subnets)
+    for project in (tenant["id"], admin["id"]):
+        _open_ping_and_ssh(neutron, project)
+
+
+def _external_network(neutron: Api, wish: Json, project: str) -> str:
+    names = wish["networks"]
+    network = neutron.ensure(
+        "network",
+        {
+            "name": names["external_name"],
+            "project_id": project,
+            "router:external": True,
+            "provider:network_type": "flat",
+            "provider:physical_network": names["physical_network"],
+        },
+        **{"name": names["external_name"], "router:external": "true"},
+    )
+    _subnet(
+        neutron,
+        {
+            "name": f"{names['external_name']}-v4",
+            "network_id": network["id"],
+            "project_id": project,
+            "ip_version": 4,
+            "cidr": names["external_cidr"],
+            "gateway_ip": names["external_gateway"],
+            "enable_dhcp": False,
+            "allocation_pools": [{"start": names["external_pool"][0], "end": names["external_pool"][1]}],
+        },
+    )
+    return str(network["id"])
+
+
+def _tenant_network(neutron: Api, wish: Json, project: str) -> list[str]:
+    names = wish["networks"]
+    network = neutron.ensure(
+        "network", {"name": names["tenant_name"], "project_id": project}, name=names["tenant_name"], project_id=project
+    )
+    common = {"network_id": network["id"], "project_id": project}
+    version_4 = _subnet(
+        neutron,
+        {
+            **common,
+            "name": f"{names['tenant_name']}-v4",
+            "ip_version": 4,
+            "cidr": names["tenant_cidr"],
+            "dns_nameservers": names["dns_servers"],
+        },
+    )
+    version_6 = _subnet(
+        neutron,
+        {
+            **common,
+            "name": f"{names['tenant_name']}-v6",
+            "ip_version": 6,
+            "cidr": names["tenant_cidr_v6"],
+            "ipv6_ra_mode": "slaac",
+            "ipv6_address_mode": "slaac",
+        },
+    )
+    return [version_4, version_6]
+
+
+def _subnet(neutron: Api, values: Json) -> str:
+    subnet = neutron.ensure("subnet", values, name=values["name"], network_id=values["network_id"])
+    wanted = values.get("dns_nameservers")
+    if wanted is not None and subnet["dns_nameservers"] != wanted:
+        neutron.call("PUT", f"/subnets/{subnet['id']}", {"subnet": {"dns_nameservers": wanted}})
+    return str(subnet["id"])
+
+
+def _router(neutron: Api, wish: Json, project: str, external: str, subnets: list[str]) -> None:
+    name = wish["networks"]["router_name"]
+    values = {"name": name, "project_id": project, "external_gateway_info": {"network_id": external}}
+    router = neutron.ensure("router", values, name=name, project_id=project)
+    if not router.get("external_gateway_info"):
+        neutron.call("PUT", f"/routers/{router['id']}", {"router": {"external_gateway_info": {"network_id": external}}})
+    ports = neutron.call("GET", f"/ports?device_id={router['id']}")["ports"]
+    attached = {address["subnet_id"] for port in ports for address in port["fixed_ips"]}
+    for subnet in subnets:
+        if subnet not in attached:
+            neutron.call("PUT", f"/routers/{router['id']}/add_router_interface", {"subnet_id": subnet})
+            made("router interface", name)
+
+
+def _open_ping_and_ssh(neutron: Api, project: str) -> None:
+    # Listing a project's groups makes its default group.
+    group = neutron.one("security_groups", "/security-groups", name="default", project_id=project)
+    if group is None:
+        raise SystemExit(f"Project {project} has no default security group.")
+    present = {
+        (rule["ethertype"], rule["protocol"], rule["port_range_min"])
+        for rule in group["security_group_rules"]
+        if rule["direction"] == "ingress"
+    }
+    for family, protocol, port in (
+        ("IPv4", "icmp", None),
+        ("IPv4", "tcp", 22),
+        ("IPv6", "ipv6-icmp", None),
+        ("IPv6", "tcp", 22),
+    ):
+        if (family, protocol, port) in present:
+            continue
+        values = {
+            "security_group_id": group["id"],
+            "project_id": project,
+            "direction": "ingress",
+            "ethertype": family,
+            "protocol": protocol,
+        }
+        if port:
+            values.update(port_range_min=port, port_range_max=port)
+        neutron.call("POST", "/security-group-rules", {"security_group_rule": values})
+        made("security group rule", f"{family} {protocol}")
+
+
+# -- readiness --------------------------------------------------------------------------------------------------------
+
+
+def await_compute(wish: Json) -> None:
+    """Wait until nova-compute has reported after ``since`` (seconds since the epoch) and is mapped to a cell."""
+    nova = Api(connect(wish), "compute")
+    deadline = time.monotonic() + float(wish["timeout"])
+    since = datetime.fromtimestamp(float(wish["since"]), UTC).replace(tzinfo=None)
+    while True:
+        missing = _missing(nova, wish["hosts"], since)
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            raise SystemExit(f"nova-compute has not reported on {', '.join(missing)}; its log says why.")
+        time.sleep(READY_POLL)
+
+
+def _missing(nova: Api, hosts: list[str], since: datetime) -> list[str]:
+    services = nova.call("GET", "/os-services?binary=nova-compute")["services"]
+    fresh = {
+        service["host"]
+        for service in services
+        if service["state"] == "up" and service["updated_at"] and datetime.fromisoformat(service["updated_at"]) >= since
+    }
+    # A hypervisor is listed once its host is mapped to a cell.
+    mapped = {hypervisor["service"]["host"] for hypervisor in nova.call("GET", "/os-hypervisors/detail")["hypervisors"]}
+    return [host for host in hosts if host not in fresh or host not in mapped]
+
+
+ACTIONS = {
+    "identity": provide_identity,
+    "flavors": provide_flavors,
+    "networks": provide_networks,
+    "await-compute": await_compute,
+}
+
+
+def main() -> None:
+    """Do the actions that the command line names with the wish on standard input."""
+    wish = json.load(sys.stdin)
+    for action in sys.argv[1:]:
+        try:
+            ACTIONS[action](wish)
+        except exceptions.ClientException as error:
+            raise SystemExit(f"{action}: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
