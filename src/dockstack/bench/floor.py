@@ -118,7 +118,6 @@ def override_of(memory_mb: int) -> str:
 compute_driver = fake.SmallFakeDriver
 host = {HOST}
 state_path = {DIRECTORY}
-log_dir =
 log_file = {DIRECTORY}/nova-compute.log
 vif_plugging_timeout = 0
 vif_plugging_is_fatal = false

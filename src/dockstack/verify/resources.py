@@ -219,8 +219,15 @@ def make_guest(
     return Guest(server, floating.floating_ip_address, key, shell, group)
 
 
-def open_shell(ctx: Context, address: str, key: KeyPair) -> Shell:
-    """Log in as the image's user; the stack ends the connection."""
-    shell = log_in(address, ctx.facts.login_user, key, ctx.timeouts.answer, ctx.timeouts.command)
+def pinging_shell(ctx: Context, guest: Guest) -> Shell:
+    """Return a login that may send pings: the user's, or root's where the image's ping is for root only."""
+    if guest.shell.attempt("ping -c 1 -W 1 127.0.0.1").status == 0:
+        return guest.shell
+    return open_shell(ctx, guest.address, guest.key, "root")
+
+
+def open_shell(ctx: Context, address: str, key: KeyPair, user: str | None = None) -> Shell:
+    """Log in, as the image's user if nobody else is named; the stack ends the connection."""
+    shell = log_in(address, user or ctx.facts.login_user, key, ctx.timeouts.answer, ctx.timeouts.command)
     ctx.stack.callback(shell.close)
     return shell

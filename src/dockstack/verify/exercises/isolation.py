@@ -10,7 +10,7 @@ from openstack import exceptions as sdk_errors
 from dockstack.verify.exercises.access import LOGIN_NEEDS
 from dockstack.verify.model import Capability, CheckFailed, Exercise
 from dockstack.verify.probe import answers_ping, wait_until
-from dockstack.verify.resources import fixed_address, make_guest
+from dockstack.verify.resources import fixed_address, make_guest, pinging_shell
 from dockstack.verify.tenants import make_tenant
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ def keep_apart(ctx: Context) -> None:
         raise CheckFailed("The list of servers shows a server of another project.")
     address = fixed_address(victim_tenant.connection, victim.server.id)
     wait_until(lambda: answers_ping(victim.address), ctx.timeouts.answer, "the other project's server to be up")
+    pinger = pinging_shell(ctx, stranger)
     ctx.say(f"the stranger's server sends packets to {address}")
-    if stranger.shell.attempt(f"ping -c 3 -W 1 {address}").status == 0:
+    if pinger.attempt(f"ping -c 3 -W 1 {address}").status == 0:
         raise CheckFailed(f"A server of one project reaches {address} on another project's network.")
     if stranger.shell.attempt(f"echo | nc -w 3 {address} 22").output.startswith("SSH-"):
         raise CheckFailed(f"A server of one project reaches TCP port 22 of {address} on another project's network.")

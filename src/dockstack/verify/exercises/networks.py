@@ -19,6 +19,7 @@ from dockstack.verify.resources import (
     make_floating_ip,
     make_group,
     make_guest,
+    pinging_shell,
     ports_of,
 )
 
@@ -84,8 +85,9 @@ def talk_to_neighbour(ctx: Context) -> None:
     other = boot(ctx, what="neighbour", group=guest.group)
     address = fixed_address(ctx.connection, other.id)
     ctx.say(f"pinging {address} from inside the first server")
+    shell = pinging_shell(ctx, guest)
     wait_until(
-        lambda: guest.shell.attempt(f"ping -c 1 -W 1 {address}").status == 0,
+        lambda: shell.attempt(f"ping -c 1 -W 1 {address}").status == 0,
         ctx.timeouts.answer,
         f"an answer from the neighbour {address} inside the server",
     )
@@ -103,7 +105,8 @@ def find_names_and_way_out(ctx: Context) -> None:
     v4 = next(subnet for subnet in subnets if subnet.ip_version == 4)  # noqa: PLR2004 - IP version 4
     gateway = guest.shell.run("ip -4 route show default | awk '{ print $3; exit }'")
     expect(gateway, v4.gateway_ip, "the default gateway inside")
-    expect(guest.shell.attempt(f"ping -c 1 -W 3 {gateway}").status, 0, f"the status of ping to the gateway {gateway}")
+    pinger = pinging_shell(ctx, guest)
+    expect(pinger.attempt(f"ping -c 1 -W 3 {gateway}").status, 0, f"the status of ping to the gateway {gateway}")
     mtu = guest.shell.run("cat /sys/class/net/eth0/mtu")
     expect(int(mtu), network.get_network(port.network_id).mtu, "the MTU of eth0")
     resolvers = name_servers(guest.shell)
@@ -130,8 +133,9 @@ def talk_ipv6(ctx: Context) -> None:
         raise CheckFailed(f"eth0 inside has {configured}, Neutron gave it {own}.")
     address = fixed_address(ctx.connection, other.id, 6)
     ctx.say(f"pinging {address} from inside the first server")
+    shell = pinging_shell(ctx, guest)
     wait_until(
-        lambda: guest.shell.attempt(f"ping -6 -c 1 -W 1 {address} || ping6 -c 1 -W 1 {address}").status == 0,
+        lambda: shell.attempt(f"ping -6 -c 1 -W 1 {address} || ping6 -c 1 -W 1 {address}").status == 0,
         ctx.timeouts.answer,
         f"an answer from the neighbour {address} inside the server",
     )
