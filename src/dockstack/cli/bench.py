@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from keystoneauth1 import exceptions as auth_errors
 from openstack import exceptions as sdk_errors
 from rich.console import Console
 
+from dockstack.bench import life
+from dockstack.bench.machine import describe_machine
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -90,3 +93,35 @@ def boot(
     console.print(report.table_of(measured))
     for note in report.notes_of(measured):
         console.print(note, markup=False)
+
+
+@bench.command()
+@click.option("--fresh", is_flag=True, help="Remove the whole cloud first (`dockstack clean`) and time a first `up`.")
+@click.option("--yes", is_flag=True, help="Do not ask before --fresh removes the cloud.")
+@click.option("--no-warm", is_flag=True, help="Leave out stopping and starting the cloud.")
+@click.option(
+    "--idle-seconds", default=60.0, show_default=True, type=click.FloatRange(0), help="Rest before memory is read."
+)
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Write up.json into this directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+def up(*, fresh: bool, yes: bool, no_warm: bool, idle_seconds: float, output: Path | None, as_json: bool) -> None:
+    """Time `up` when there is nothing to do, after `down`, and (--fresh) from nothing; weigh the idle cloud."""
+    if fresh and not yes:
+        click.confirm("This removes the cloud with all its servers and data. Go on?", abort=True, err=as_json)
+    console = Console(stderr=as_json)
+    chapters = life.Chapters(fresh, not no_warm, idle_seconds)
+    with console.status("starting") as status:
+        lived = life.live([sys.executable, "-m", "dockstack.cli"], chapters, describe_machine(), status.update)
+    document = json.dumps(life.document_of(lived), indent=2)
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "up.json").write_text(document + "\n")
+        console.print(f"wrote {output / 'up.json'}")
+    if as_json:
+        click.echo(document)
+        return
+    console.print(life.runs_table(lived))
+    for run in lived.runs:
+        if run.steps and run.name in {"fresh up", "warm up"}:
+            console.print(life.steps_table(run))
+    console.print(life.memory_table(lived))
