@@ -13,7 +13,8 @@ pytestmark = pytest.mark.unit
 CLOUD = """
 import json, sys
 if sys.argv[1] == "status":
-    print(json.dumps({"services": [{"name": "mariadb", "memory_mib": 200.04}, {"name": "nova-api", "memory_mib": None}]}))
+    services = [{"name": "mariadb", "memory_mib": 200.04}, {"name": "nova-api", "memory_mib": None}]
+    print(json.dumps({"services": services}))
 elif sys.argv[1] == "up":
     print("a warning of some library")
     print(json.dumps({"event": "done", "task": "node/packages", "phase": "install", "seconds": 2.5}))

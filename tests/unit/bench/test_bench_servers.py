@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+
+import pytest
+from openstack import exceptions as sdk_errors
+
+from dockstack.bench import servers
+from dockstack.bench.boot import roomy_quota
+from dockstack.bench.servers import Recipe, delete_all, time_burst, time_server
+from dockstack.errors import DockstackError
+
+pytestmark = pytest.mark.unit
+
+RECIPE = Recipe("image", "flavor", "network", "zone")
+
+
+class Compute:
+    """Servers that become ACTIVE (or what ``becomes`` says) when they are looked at a second time."""
+
+    def __init__(self, becomes=("ACTIVE",)):
+        self.becomes, self.items, self.looks, self.numbers = itertools.cycle(becomes), {}, {}, itertools.count(1)
+
+    def create_server(self, **wishes):
+        server = SimpleNamespace(
+            id=str(next(self.numbers)), status="BUILD", fault={"message": "No valid host"}, **wishes
+        )
+        self.items[server.id] = server
+        return server
+
+    def get_server(self, identifier):
+        if identifier not in self.items:
+            raise sdk_errors.NotFoundException("gone")
+        server = self.items[identifier]
+        if server.status == "BUILD" and self.looks.setdefault(identifier, 0):
+            server.status = next(self.becomes)
+        self.looks[identifier] = 1
+        return server
+
+    def servers(self, name, all_projects):
+        for server in self.items.values():
+            if server.status == "BUILD":
+                server.status = next(self.becomes)
+        return [each for each in self.items.values() if each.name.startswith(name.removeprefix("^"))]
+
+    def delete_server(self, identifier, ignore_missing=True):
+        self.items.pop(identifier, None)
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    monkeypatch.setattr(servers, "POLL_SECONDS", 0)
+    monkeypatch.setattr(servers, "BURST_POLL_SECONDS", 0)
+
+
+def test_a_life_is_timed_in_order():
+    compute = Compute()
+    boot = time_server(SimpleNamespace(compute=compute), RECIPE, "x")
+    assert 0 <= boot.answered <= boot.active
+    assert not compute.items
+
+
+def test_a_server_in_error_is_deleted_and_its_fault_told():
+    compute = Compute(["ERROR"])
+    with pytest.raises(DockstackError, match="No valid host"):
+        time_server(SimpleNamespace(compute=compute), RECIPE, "x")
+    assert not compute.items
+
+
+def test_a_burst_counts_errors_and_leaves_nothing():
+    compute = Compute(["ACTIVE", "ACTIVE", "ERROR"])
+    burst = time_burst(SimpleNamespace(compute=compute), RECIPE, "burst", 6, lambda text: None)
+    assert (burst.asked, burst.active, len(burst.errors)) == (6, 4, 2)
+    assert burst.rate > 0
+    assert not compute.items
+
+
+def test_delete_all_leaves_other_peoples_servers():
+    compute = Compute()
+    compute.create_server(name="users-own")
+    compute.create_server(name="dockstack-bench-old")
+    delete_all(SimpleNamespace(compute=compute))
+    assert [each.name for each in compute.items.values()] == ["users-own"]
+
+
+def test_the_quota_comes_back_after_a_failure():
+    written = []
+    compute = SimpleNamespace(
+        get_quota_set=lambda project: SimpleNamespace(instances=10, cores=20, ram=51200),
+        update_quota_set=lambda project, **values: written.append(values),
+    )
+    with pytest.raises(KeyboardInterrupt), roomy_quota(SimpleNamespace(compute=compute, current_project_id="p")):
+        raise KeyboardInterrupt
+    assert written == [dict.fromkeys(("instances", "cores", "ram"), -1), {"instances": 10, "cores": 20, "ram": 51200}]
