@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Typed, documented attributes: defaults < role < environment file < node < command line.
 
-The catalogue of all attributes stands in ``catalogue.py``. An unknown name or a value of the wrong kind is refused with the
-nearest right name; nothing is silently ignored.
+The catalogue of all attributes stands in ``catalogue.py``. An unknown name or a value of the wrong kind is refused
+with the nearest right name; nothing is silently ignored.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import yaml
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 MAX_PORT = 65535
+MAX_MODE = 0o7777
 
 
 class Kind(StrEnum):
@@ -53,6 +54,7 @@ class Attribute:
     help: str
     choices: tuple[str, ...] = ()
     minimum: float | None = None
+    refuse: Callable[[Any], str] | None = None  # why a value of the right kind cannot be used; "" if it can
 
     def parse(self, value: Any, source: str) -> Any:
         """Return the value in its Python type.
@@ -66,8 +68,11 @@ class Attribute:
             raise self._refused(value, source) from error
         if self.choices and parsed not in self.choices:
             raise self._refused(value, source)
-        if self.minimum is not None and parsed < self.minimum:
+        if self.minimum is not None and float(str(parsed)) < self.minimum:
             raise self._refused(value, source)
+        reason = self.refuse(parsed) if self.refuse else ""
+        if reason:
+            raise AttributeRefusedError(f"{self.name} = {value!r} (from {source}) is refused: {reason}", self.help)
         return parsed
 
     def _refused(self, value: Any, source: str) -> AttributeRefusedError:
@@ -239,13 +244,13 @@ def _boolean(value: Any) -> bool:
 
 def _integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(value)
+        raise TypeError(value)
     return value
 
 
 def _float(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(value)
+        raise TypeError(value)
     return float(value)
 
 
@@ -283,7 +288,7 @@ def _mode(value: Any) -> int:
     if isinstance(value, bool):
         raise TypeError(value)
     mode = int(str(value).removeprefix("0o"), 8)
-    if mode > 0o7777:
+    if mode > MAX_MODE:
         raise ValueError(value)
     return mode
 

@@ -8,6 +8,15 @@ from dockstack.deploy.attributes import Attribute, Kind
 # The formats that Glance 33 takes by default, without those that a hypervisor plugin adds.
 GLANCE_CONTAINER_FORMATS = ["ami", "ari", "aki", "bare", "ovf", "ova", "compressed"]
 
+WORLD = 0o007
+
+
+def _refuse_world(mode: int) -> str:
+    if not mode & WORLD:
+        return ""
+    return "whoever can reach the engine's socket is root on this machine. Add people to docker.group instead."
+
+
 CATALOGUE: tuple[Attribute, ...] = (
     Attribute("release", Kind.STRING, "2026.2", "The OpenStack release; its lock ships with dockstack.", ("2026.2",)),
     Attribute("region", Kind.STRING, "RegionOne", "Change it when this cloud joins others in one Keystone."),
@@ -46,7 +55,11 @@ CATALOGUE: tuple[Attribute, ...] = (
     Attribute("docker.group", Kind.STRING, "docker", "The group that may speak to the engine; nova joins it."),
     Attribute("docker.socket", Kind.PATH, "/run/docker.sock", "The engine's socket."),
     Attribute(
-        "docker.socket_mode", Kind.MODE, "660", "The socket's mode. World-writable modes are refused: root for all."
+        "docker.socket_mode",
+        Kind.MODE,
+        "660",
+        "The socket's mode. Leave it: the group is the way to let somebody in.",
+        refuse=_refuse_world,
     ),
     Attribute("docker.data_root", Kind.PATH, "/var/lib/docker", "Where an engine that we start keeps its data."),
     # -- images ---------------------------------------------------------------------------------------------------
@@ -67,7 +80,10 @@ CATALOGUE: tuple[Attribute, ...] = (
     ),
     Attribute("network.external_name", Kind.STRING, "public", "The external network's name."),
     Attribute(
-        "network.external_cidr", Kind.CIDR, "198.51.100.0/24", "Range of the floating IPs; change it if it is used here."
+        "network.external_cidr",
+        Kind.CIDR,
+        "198.51.100.0/24",
+        "Range of the floating IPs; change it if it is used here.",
     ),
     Attribute(
         "network.external_gateway", Kind.ADDRESS, "198.51.100.1", "This machine's address on the external bridge."

@@ -205,8 +205,11 @@ class Machine:
         owner: str = "root",
         group: str | None = None,
         mode: int = 0o644,
+        claim: bool = True,
     ) -> bool:
         """Write a file whole and atomically, or correct its owner and mode; its directory must exist.
+
+        With ``claim`` unset, the file stays its owner's: it is not noted as ours, and ``clean`` leaves it alone.
 
         The content is never shown or compared in a log, so it may hold secrets. A file of somebody else that stands there is
         kept aside, and ``clean`` puts it back.
@@ -218,7 +221,8 @@ class Machine:
         seen = self.run(look, check=False)
         if seen.ok and " ".join(seen.stdout.split()) == wanted:
             return False
-        self._claim(path, exists=seen.ok)
+        if claim:
+            self._claim(path, exists=seen.ok)
         temporary = shlex.quote(f"{path}.dockstack-new")
         finish = (
             f"chown {owner}:{group or owner} {temporary} && chmod {mode:o} {temporary} && sync {temporary}"

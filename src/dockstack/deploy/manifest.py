@@ -71,3 +71,7 @@ class Manifest:
     def set_done(self, name: str, key: str) -> None:
         """Record a completed one-time action."""
         write_atomically(self._once / name, key)
+
+    def forget_done(self, name: str) -> None:
+        """Let a one-time action be done again."""
+        (self._once / name).unlink(missing_ok=True)

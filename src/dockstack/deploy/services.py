@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -125,18 +125,24 @@ def to_json(service: Service) -> dict[str, object]:
     return plain
 
 
-def from_json(plain: Mapping[str, object]) -> Service:
+def from_json(plain: Mapping[str, Any]) -> Service:
     """Rebuild a service that ``to_json`` wrote; fields that it does not know are left out."""
     known = {key: value for key, value in plain.items() if key in Service.__dataclass_fields__}
-    values: dict[str, object] = {
-        key: _tuple(value) if isinstance(value, list) else value for key, value in known.items()
-    }
-    check = values.get("check")
-    if isinstance(check, dict):
-        fields = {key: tuple(item) if isinstance(item, list) else item for key, item in check.items()}
-        fields["kind"] = CheckKind(fields["kind"])
-        values["check"] = Check(**fields)
-    return Service(**values)  # type: ignore[arg-type]
+    values: dict[str, Any] = {key: _tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+    raw = known.get("check")
+    if isinstance(raw, dict):
+        values["check"] = _check(raw)
+    return Service(**values)
+
+
+def _check(raw: Mapping[str, Any]) -> Check:
+    return Check(
+        kind=CheckKind(raw["kind"]),
+        target=str(raw["target"]),
+        command=tuple(raw["command"]),
+        statuses=tuple(raw["statuses"]),
+        timeout=float(raw["timeout"]),
+    )
 
 
 def _tuple(value: list[object]) -> tuple[object, ...]:

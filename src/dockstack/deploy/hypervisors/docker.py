@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Docker as the hypervisor: the distribution's engine, or the one that is there already.
+
+Nothing here touches a container, an image or a key of daemon.json that is not ours.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from dockstack.deploy import environments, paths
+from dockstack.deploy.hypervisors import daemon_json
+from dockstack.deploy.hypervisors.model import Contribution, Hypervisor
+from dockstack.deploy.output import StepFailedError
+from dockstack.deploy.services import Check, CheckKind, Service
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from dockstack.deploy.attributes import Attributes
+    from dockstack.deploy.layer import Machine
+
+DAEMON_JSON = "/etc/docker/daemon.json"
+SAVED = f"{DAEMON_JSON}.before-dockstack"
+RUNTIME = "dockstack"
+DISPATCHER = f"{paths.RUNTIME_DIRECTORY}/dockstack-runtime"
+RUNTIME_INSTALLER = f"{paths.OPENSTACK_VENV}/bin/dockstack-runtime-install"
+SERVER_LABEL = "org.openstack.nova.uuid"
+IMAGE_REFERENCE = "dockstack.local/*"
+NAMESPACES = "/run/netns/nova-*"
+PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
+NOVA_USER, NOVA_HOME = "nova", "/var/lib/nova"
+DEFAULT_DATA_ROOT = "/var/lib/docker"
+BEFORE = "daemon-json-before"  # the one-time record of what our keys were
+
+
+class Docker(Hypervisor):
+    """The engine of one node."""
+
+    name = "docker"
+
+    def __init__(self, attributes: Attributes) -> None:
+        """Take the node's attributes."""
+        self._group = attributes.text("docker.group")
+        self._mode = attributes.number("docker.socket_mode")
+        self._socket = attributes.text("docker.socket")
+        self._package = attributes.text("docker.package")
+        root = attributes.text("docker.data_root")
+        self._wanted = daemon_json.Wanted(RUNTIME, DISPATCHER, None if root == DEFAULT_DATA_ROOT else root)
+
+    def contribution(self) -> Contribution:
+        """Name the driver, the image format, the engine's group, and the files that decide on a restart."""
+        options = (("host_url", f"unix://{self._socket}"), ("patch_directory", paths.PATCH_DIRECTORY))
+        return Contribution(
+            compute_driver="docker.DockerDriver",
+            container_formats=("docker",),
+            groups=(self._group,),
+            watch=(paths.DRIVER_MARKER,),
+            nova=(("docker", options),),
+        )
+
+    def install(self, machine: Machine) -> None:
+        """Have an engine and its group; one that somebody else installed is used as it is."""
+        if self._program(machine) is None:
+            machine.packages(self._package)
+        machine.group(self._group)
+        machine.user(NOVA_USER, home=NOVA_HOME, groups=(self._group,))
+
+    def configure(self, machine: Machine) -> None:
+        """Have the driver beside Nova, the runtime that joins prepared networks, and both known to the engine."""
+        environments.ensure_wheel(machine, paths.OPENSTACK_VENV, extras_installed=paths.DRIVER_MARKER)
+        self._install_runtime(machine)
+        self._merge_daemon_json(machine)
+
+    def start(self, machine: Machine) -> None:
+        """Have the engine running with our runtime known: reloaded, not restarted, for its containers' sake."""
+        if self._foreign(machine):
+            machine.say("Using the engine that runs here already")
+        else:
+            machine.service(self.service(machine))
+        if not self._configured(self._info(machine)):
+            machine.say("Reloading the engine's configuration")
+            self._reload(machine)
+        self._secure_socket(machine)
+
+    def stop(self, machine: Machine) -> None:
+        """End the engine if it is ours; with live-restore its containers go on."""
+        for service in machine.records.services():
+            if service.name == self.name:
+                machine.backend.stop(service)
+
+    def cleanup(self, machine: Machine) -> None:
+        """Remove our containers, images, namespaces and keys; containers and images of others stay."""
+        if self._answers(machine):
+            self._remove_servers(machine)
+        machine.run(
+            f"for space in {NAMESPACES}; do test -e $space && ip netns delete $(basename $space); done; true",
+        )
+        kept = machine.manifest.done(BEFORE)
+        if kept is not None:
+            text = machine.read(DAEMON_JSON)
+            restored = daemon_json.restore(text, kept, self._wanted, DAEMON_JSON)
+            if restored is None:
+                machine.absent(DAEMON_JSON)
+            else:
+                machine.file(DAEMON_JSON, restored, claim=False)
+            machine.absent(SAVED)
+            if self._foreign(machine):
+                self._hang_up(machine)
+            machine.manifest.forget_done(BEFORE)
+
+    def service(self, machine: Machine) -> Service:
+        """Return the engine as a service of ours: the distribution's unit where there is one."""
+        program = self._program(machine)
+        if program is None:
+            raise DockstackError(
+                "There is no dockerd on this node.", f"Install {self._package}, or set docker.package."
+            )
+        client = self._client("version", "--format", "{{.Server.Version}}")
+        return Service(
+            name=self.name,
+            title="Docker engine",
+            command=(program, f"--host=unix://{self._socket}", f"--group={self._group}", "--pidfile=/run/docker.pid"),
+            log="/var/log/docker.log",
+            check=Check(CheckKind.COMMAND, command=tuple(client)),
+            packages=(self._package,),
+            unit="docker.service",
+            prepare=(("install", "-d", "-m", "755", "/etc/docker"),),
+            kill_mode="process",
+            oom_score=-500,
+        )
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _program(self, machine: Machine) -> str | None:
+        found = machine.run(" || ".join(f"ls {path} 2>/dev/null" for path in PROGRAMS), check=False).stdout.split()
+        return found[0] if found else None
+
+    def _client(self, *arguments: str) -> list[str]:
+        return ["docker", "-H", f"unix://{self._socket}", *arguments]
+
+    def _answers(self, machine: Machine) -> bool:
+        return machine.run(self._client("version", "--format", "{{.Server.Version}}"), check=False).ok
+
+    def _foreign(self, machine: Machine) -> bool:
+        """Tell whether an engine answers on the socket that we did not start."""
+        ours = any(
+            service.name == self.name and machine.backend.look(service).running
+            for service in machine.records.services()
+        )
+        return not ours and self._answers(machine)
+
+    def _info(self, machine: Machine) -> dict[str, Any]:
+        answer = machine.run(self._client("info", "--format", "{{json .}}"))
+        return dict(json.loads(answer.stdout))
+
+    def _configured(self, info: dict[str, Any]) -> bool:
+        runtime = (info.get("Runtimes") or {}).get(RUNTIME) or {}
+        return bool(info.get("LiveRestoreEnabled")) and runtime.get("path") == DISPATCHER
+
+    def _install_runtime(self, machine: Machine) -> None:
+        line = [RUNTIME_INSTALLER, "--directory", paths.RUNTIME_DIRECTORY, "--patches", paths.PATCH_DIRECTORY]
+        look = f"cat {paths.RUNTIME_DIRECTORY}/* | sha256sum | cut -c1-16"
+        machine.directory(paths.RUNTIME_DIRECTORY)
+        machine.directory(paths.PATCH_DIRECTORY, owner=NOVA_USER, mode=0o755)
+        key = f"{environments.source_hash()} {machine.run(look, check=False).stdout.strip()}"
+        if machine.manifest.done("runtime") != key:
+            machine.command(line)
+            after = machine.run(look).stdout.strip()
+            machine.manifest.set_done("runtime", f"{environments.source_hash()} {after}")
+
+    def _merge_daemon_json(self, machine: Machine) -> None:
+        text = machine.read(DAEMON_JSON)
+        merged = daemon_json.merge(text, self._wanted, DAEMON_JSON)
+        if merged == text:
+            return
+        machine.directory("/etc/docker")
+        if machine.manifest.done(BEFORE) is None:
+            machine.manifest.set_done(BEFORE, daemon_json.before(text, self._wanted, DAEMON_JSON))
+            if text is not None:
+                machine.run(["cp", "-a", DAEMON_JSON, SAVED])
+        machine.file(DAEMON_JSON, merged, claim=False)
+
+    def _reload(self, machine: Machine) -> None:
+        self._hang_up(machine)
+        wait = f"for i in $(seq 100); do {shlex.join(self._client('info', '--format', '{{json .Runtimes}}'))}"
+        wait += f" | grep -q '\"{RUNTIME}\"' && exit 0; sleep 0.1; done; exit 1"
+        if machine.run(wait, check=False).ok and self._configured(self._info(machine)):
+            return
+        running = machine.run(self._client("ps", "-q")).stdout.split()
+        raise StepFailedError(
+            "The engine did not take over live-restore and the runtime from its daemon.json.",
+            f"Was it started with options that daemon.json contradicts? {len(running)} containers run on it, so it is not "
+            "restarted for you: restart it when that suits you, then run `dockstack up` again.",
+        )
+
+    def _hang_up(self, machine: Machine) -> None:
+        """Have the engine read its daemon.json again."""
+        pidfile = "$(cat /run/docker.pid 2>/dev/null || cat /var/run/docker.pid 2>/dev/null || pidof -s dockerd)"
+        machine.run(f"kill -HUP {pidfile}")
+        machine.changes += 1
+
+    def _secure_socket(self, machine: Machine) -> None:
+        wanted = f"root:{self._group} {self._mode:o}"
+        socket = shlex.quote(self._socket)
+        if machine.run(["stat", "-L", "-c", "%U:%G %a", self._socket], check=False).stdout.strip() != wanted:
+            machine.command(f"chown root:{self._group} {socket} && chmod {self._mode:o} {socket}")
+
+    def _remove_servers(self, machine: Machine) -> None:
+        label = f"label={SERVER_LABEL}"
+        containers = machine.run(self._client("ps", "-aq", "--no-trunc", "--filter", label)).stdout.split()
+        if containers:
+            machine.say(f"Removing {len(containers)} servers")
+            machine.command(self._client("rm", "-f", "-v", *containers))
+        images = machine.run(self._client("images", "-q", "--no-trunc", "--filter", f"reference={IMAGE_REFERENCE}"))
+        for image in dict.fromkeys(images.stdout.split()):
+            machine.run(self._client("rmi", "-f", image), check=False)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a hypervisor plugin is: five verbs, called at fixed places of the cloud's life, and a contribution as data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dockstack.deploy.layer import Machine
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What a hypervisor adds to others' configuration.
+
+    Attributes:
+        compute_driver: nova.conf's ``compute_driver``.
+        container_formats: added to Glance's, never replacing them.
+        groups: groups that nova-compute needs besides its own.
+        watch: files whose content decides on a restart of nova-compute.
+        nova: sections of nova.conf.
+    """
+
+    compute_driver: str
+    container_formats: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    watch: tuple[str, ...] = ()
+    nova: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+
+
+class Hypervisor(ABC):
+    """A hypervisor on one node. Every verb is idempotent."""
+
+    name: str
+
+    @abstractmethod
+    def contribution(self) -> Contribution:
+        """Return what it adds to the configuration of Nova and Glance; pure."""
+
+    @abstractmethod
+    def install(self, machine: Machine) -> None:
+        """Called while Nova is installed, on nodes with the compute role."""
+
+    @abstractmethod
+    def configure(self, machine: Machine) -> None:
+        """Called after nova.conf exists."""
+
+    @abstractmethod
+    def start(self, machine: Machine) -> None:
+        """Called just before nova-compute starts."""
+
+    @abstractmethod
+    def stop(self, machine: Machine) -> None:
+        """Called by ``down``, after nova-compute has stopped; servers go on."""
+
+    @abstractmethod
+    def cleanup(self, machine: Machine) -> None:
+        """Called by ``clean``: removes what Nova made through this hypervisor, and nothing else."""

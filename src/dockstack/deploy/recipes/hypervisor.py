@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a node's hypervisor is called: installing Nova, after nova.conf exists, and just before nova-compute."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.hypervisors import chosen
+from dockstack.deploy.stages import Stage
+
+if TYPE_CHECKING:
+    from dockstack.deploy.inventory import Node
+
+# The stage of the Nova recipe that writes nova.conf.
+NOVA_CONFIGURATION = "nova-files"
+
+
+def stages(node: Node) -> tuple[Stage, ...]:
+    """Return the hypervisor's stages; none on a node that runs no servers."""
+    plugin = chosen(node)
+    if plugin is None:
+        return ()
+    return (
+        Stage(
+            "hypervisor-install",
+            "Installing the hypervisor",
+            plugin.install,
+            ("accounts", "packages"),
+            phase="install",
+        ),
+        Stage(
+            "hypervisor-configure",
+            "Configuring the hypervisor",
+            plugin.configure,
+            ("hypervisor-install", "openstack-environment", NOVA_CONFIGURATION),
+        ),
+        Stage(
+            "hypervisor-start",
+            "Starting the hypervisor",
+            plugin.start,
+            ("hypervisor-configure", "supervisor"),
+            phase="start",
+        ),
+    )
