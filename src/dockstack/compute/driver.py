@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's virt driver: each call is translated and handed to a flow; what is done, and how, stands there."""
+# ruff: noqa: ARG002, PLR0917 - the signatures are Nova's
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import nova.conf
+from nova.virt import driver
+
+from dockstack.compute import conf
+from dockstack.compute.consoles import log
+from dockstack.compute.containers.events import Follower
+from dockstack.compute.flows import lifecycle, recovery, report
+from dockstack.compute.flows.host import build_host
+from dockstack.compute.nova_api import glance, neutron, records, servers, states
+from dockstack.compute.nova_api.faults import host_faults, server_faults, spawn_faults
+from dockstack.compute.resources import usage
+from dockstack.compute.resources.inventory import Reserved, build_inventory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dockstack.compute.engine import Event
+    from dockstack.compute.model import Server
+
+CONF = nova.conf.CONF
+
+
+class DockerDriver(driver.ComputeDriver):
+    """Nova servers as Docker containers."""
+
+    # What is not named here is False, as Nova's base class has it.
+    capabilities = driver.ComputeDriver.capabilities | {
+        "supports_trusted_certs": True,
+        "supports_image_type_raw": True,
+    }
+
+    def __init__(self, virtapi: Any) -> None:
+        """Read the options; nothing is called yet."""
+        super().__init__(virtapi)
+        conf.register(CONF)
+        self._host = build_host(CONF.host, CONF.docker, glance.download_image)
+        self._follower: Follower | None = None
+
+    # -- the host's life
+
+    def init_host(self, host: str) -> None:
+        """Wait for the engine, then follow its events."""
+        self._host = build_host(host, CONF.docker, glance.download_image)
+        with host_faults():
+            recovery.prepare(self._host)
+        reconcile = recovery.Reconciler(self._host, self._read_claims, self._read_wanted)
+        self._follower = Follower(self._host.engine, self._on_event, reconcile)
+        self._follower.start()
+
+    def process_instances_at_startup(self, context: Any, instances: Any) -> Any:
+        """Remove what a killed predecessor left over, before Nova looks at each server."""
+        with host_faults():
+            recovery.sweep(self._host, _build_claims(records.read_records(instances), starting=True))
+        return instances
+
+    def cleanup_host(self, host: str) -> None:
+        """Stop following events; servers go on."""
+        if self._follower is not None:
+            self._follower.stop()
+
+    # -- servers: from nothing and back
+
+    def spawn(
+        self,
+        context: Any,
+        instance: Any,
+        image_meta: Any,
+        injected_files: Any,
+        admin_password: Any,
+        allocations: Any,
+        network_info: Any = None,
+        block_device_info: Any = None,
+        power_on: bool = True,
+        accel_info: Any = None,
+    ) -> None:
+        """Make a server and start it."""
+        servers.refuse_unsupported(instance, injected_files, block_device_info, accel_info)
+        image = glance.read_image(context, instance.image_ref)
+        server = servers.build_server(instance, image, servers.build_ports(network_info), admin_password)
+        plugged = partial(neutron.wait_for_ports, self.virtapi, instance, server.ports)
+        with spawn_faults(instance, lifecycle.HOPELESS), glance.reading_as(context, instance.trusted_certs):
+            lifecycle.spawn(self._host, server, plugged, power_on=power_on)
+
+    def destroy(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        block_device_info: Any = None,
+        destroy_disks: bool = True,
+        destroy_secrets: bool = True,
+    ) -> None:
+        """Unmake a server, whole, half-made or gone."""
+        with server_faults(instance):
+            lifecycle.destroy(self._host, servers.describe(instance, network_info))
+
+    def cleanup(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        block_device_info: Any = None,
+        destroy_disks: bool = True,
+        migrate_data: Any = None,
+        destroy_vifs: bool = True,
+        destroy_secrets: bool = True,
+    ) -> None:
+        """Remove what is left of a server that was destroyed; without its ports, if Nova still needs those."""
+        with server_faults(instance):
+            lifecycle.clean_up(self._host, servers.describe(instance, network_info), keep_ports=not destroy_vifs)
+
+    # -- power
+
+    def reboot(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        reboot_type: str,
+        block_device_info: Any = None,
+        bad_volumes_callback: Any = None,
+        accel_info: Any = None,
+        share_info: Any = None,
+    ) -> None:
+        """Restart a server; SOFT lets it shut down, HARD kills it. Disk and NICs survive both."""
+        with server_faults(instance):
+            lifecycle.reboot(self._host, servers.describe(instance, network_info), hard=reboot_type.upper() == "HARD")
+
+    def power_on(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        block_device_info: Any = None,
+        accel_info: Any = None,
+        share_info: Any = None,
+    ) -> None:
+        """Start a stopped server with its network as Neutron says now."""
+        with server_faults(instance):
+            lifecycle.start(self._host, servers.describe(instance, network_info))
+
+    def power_off(self, instance: Any, timeout: int = 0, retry_interval: int = 0) -> None:
+        """Stop a server. A signal, unlike a virtual power button, cannot get lost: nothing is repeated."""
+        with server_faults(instance):
+            lifecycle.stop(self._host, servers.describe(instance), timeout)
+
+    def pause(self, instance: Any) -> None:
+        """Freeze a server's processes in memory."""
+        with server_faults(instance):
+            lifecycle.pause(self._host, servers.describe(instance))
+
+    def unpause(self, instance: Any) -> None:
+        """Thaw a server's processes."""
+        with server_faults(instance):
+            lifecycle.unpause(self._host, servers.describe(instance))
+
+    def soft_delete(self, instance: Any) -> None:
+        """Stop a server that may yet be restored."""
+        self.power_off(instance)
+
+    def restore(self, instance: Any) -> None:
+        """Start a soft-deleted server again."""
+        self.power_on(None, instance, instance.get_network_info())
+
+    def resume_state_on_host_boot(
+        self, context: Any, instance: Any, network_info: Any, share_info: Any, block_device_info: Any = None
+    ) -> None:
+        """Start a server that ran when the machine went down."""
+        self.power_on(context, instance, network_info)
+
+    def poll_rebooting_instances(self, timeout: int, instances: Any) -> None:
+        """Do nothing: a reboot of ours ends, well or not, within the engine's time limits."""
+
+    # -- network
+
+    def plug_vifs(self, instance: Any, network_info: Any) -> None:
+        """See to it that a running server's ports are on the switch; a stopped one gets its own when it starts."""
+        with server_faults(instance):
+            lifecycle.replug(self._host, servers.describe(instance, network_info))
+
+    def unplug_vifs(self, instance: Any, network_info: Any) -> None:
+        """Take a server's ports off the switch and remove its links."""
+        with server_faults(instance):
+            lifecycle.disconnect_ports(servers.describe(instance, network_info))
+
+    # -- what is there
+
+    def get_info(self, instance: Any, use_cache: bool = True) -> Any:
+        """Tell a server's power state."""
+        with server_faults(instance):
+            return states.build_info(self._host.audit.get_state(instance.uuid, fresh=not use_cache))
+
+    def list_instances(self) -> list[str]:
+        """List the names under which operators know this host's servers."""
+        with host_faults():
+            return self._host.audit.list_names()
+
+    def list_instance_uuids(self) -> list[str]:
+        """List this host's servers."""
+        with host_faults():
+            return [container.server_uuid for container in self._host.audit.list_servers()]
+
+    def get_num_instances(self) -> int:
+        """Count this host's servers."""
+        return len(self.list_instance_uuids())
+
+    def instance_exists(self, instance: Any) -> bool:
+        """Whether a server has a container here."""
+        with server_faults(instance):
+            return self._host.audit.has(instance.uuid)
+
+    def get_console_output(self, context: Any, instance: Any) -> str:
+        """Return the end of what a server's processes wrote; Nova takes text of one byte a character."""
+        with server_faults(instance):
+            return log.tail(self._host.engine, servers.describe(instance).container_name).decode("latin-1")
+
+    def get_diagnostics(self, instance: Any) -> dict[str, Any]:
+        """Tell what a server uses, in this driver's own keys (API below 2.48)."""
+        with server_faults(instance):
+            found = report.diagnose(self._host, servers.describe(instance, instance.get_network_info()))
+            return states.build_flat_diagnostics(instance, found)
+
+    def get_instance_diagnostics(self, instance: Any) -> Any:
+        """Tell what a server uses, in Nova's terms."""
+        with server_faults(instance):
+            found = report.diagnose(self._host, servers.describe(instance, instance.get_network_info()))
+            return states.build_diagnostics(instance, found)
+
+    # -- what the host has
+
+    def get_available_nodes(self, refresh: bool = False) -> list[str]:
+        """Name the one node that this service is."""
+        return [self._host.name]
+
+    def get_available_resource(self, nodename: str) -> dict[str, Any]:
+        """Describe the host, with one call to the engine however many servers there are."""
+        with host_faults():
+            return report.describe_host(self._host, states.find_architecture())
+
+    def update_provider_tree(self, provider_tree: Any, nodename: str, allocations: Any = None) -> None:
+        """Report what the host has to Placement; an operator's ratios there stay unless options say otherwise."""
+        with host_faults():
+            capacity = report.read_capacity(self._host)
+        ratios = self._get_allocation_ratios(provider_tree.data(nodename).inventory)
+        reserved = Reserved(
+            CONF.reserved_host_cpus, CONF.reserved_host_memory_mb, self._get_reserved_host_disk_gb_from_config()
+        )
+        provider_tree.update_inventory(nodename, build_inventory(capacity, reserved, ratios))
+
+    def get_host_ip_addr(self) -> str:
+        """Return the address by which other hosts reach this one."""
+        return str(CONF.my_ip)
+
+    def get_host_uptime(self) -> str:
+        """Return what uptime(1) would say."""
+        return usage.read_uptime()
+
+    def get_host_cpu_stats(self) -> dict[str, int]:
+        """Return the processors' times in nanoseconds and their clock in MHz."""
+        return asdict(usage.read_cpu_times())
+
+    def default_root_device_name(self, instance: Any, image_meta: Any, root_bdm: Any) -> str:
+        """Name the root device for Nova's records; a container has a root file system and no disk."""
+        return "/dev/vda"
+
+    # -- recovery's view of Nova
+
+    def _on_event(self, event: Event) -> None:
+        self._host.audit.forget(event.server_uuid)
+        self.emit_event(states.build_event(event))
+
+    def _read_claims(self) -> recovery.Claims:
+        return _build_claims(records.list_records(self._host.name), starting=False)
+
+    def _read_wanted(self) -> dict[str, Server]:
+        found = records.list_records(self._host.name) if CONF.resume_guests_state_on_host_boot else {}
+        return {
+            uuid: servers.describe(record.instance, record.instance.get_network_info())
+            for uuid, record in found.items()
+            if record.should_run
+        }
+
+
+def _build_claims(found: Mapping[str, records.Record], *, starting: bool) -> recovery.Claims:
+    """Say what Nova keeps. Only while Nova starts is a build that has not ended one that was broken off."""
+    abandoned = {uuid for uuid, record in found.items() if starting and record.half_built}
+    return recovery.Claims(kept=found.keys() - abandoned, abandoned=abandoned, is_deleted=records.is_deleted)

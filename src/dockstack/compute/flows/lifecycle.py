@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server's life, from nothing to running and back."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dockstack.compute.containers import namespaces, runtime, spec
+from dockstack.compute.engine import Conflict, EngineError, ImageUnusable, NotFound
+from dockstack.compute.model import LABEL_PREFIX, ImageConfig, PowerState
+from dockstack.compute.network import plug, wire
+from dockstack.compute.undo import undo_on_error
+from dockstack.errors import DockstackError
+from dockstack.oci import ImageRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from dockstack.compute.engine import Container, ContainerSpec
+    from dockstack.compute.flows.host import Host
+    from dockstack.compute.images.fetch import LoadedImage
+    from dockstack.compute.model import Server
+    from dockstack.compute.undo import Undo
+
+LOG = logging.getLogger(__name__)
+
+VOLUMES_LABEL = LABEL_PREFIX + "volumes"
+
+
+class Unbuildable(DockstackError):  # noqa: N818 - said of the request
+    """The request itself cannot be fulfilled, whichever host tries: an image property or the flavor is wrong."""
+
+
+# What no other host would do better; anything else is this host's trouble, and Nova may try another.
+HOPELESS = (Unbuildable, ImageUnusable, ImageRejected)
+
+
+def spawn(
+    host: Host, server: Server, ports_plugged: Callable[[], AbstractContextManager[None]], *, power_on: bool = True
+) -> None:
+    """Make a server and start it; a failure leaves nothing behind.
+
+    The network is complete, and Neutron has said so, before the first process starts.
+
+    Args:
+        host: where.
+        server: what.
+        ports_plugged: makes a context that waits at its end until Neutron has plugged the server's ports.
+        power_on: leave it stopped if false.
+
+    Raises:
+        DockstackError: what went wrong, one of ``HOPELESS`` if no host could do it.
+        Exception: whatever ``ports_plugged`` raises.
+    """
+    with host.busy.hold(server.uuid), undo_on_error() as undo:
+        image = host.images.ensure(server.image, max_bytes=server.limits.disk_gb << 30)
+        specification = specify(host, server, image)
+        undo.push(namespaces.remove, server.uuid)
+        namespaces.prepare(server.uuid)
+        with ports_plugged():
+            connect_ports(host, server, undo)
+            create_container(host, server, specification, image, undo)
+        if power_on:
+            host.engine.start(server.container_name)
+    host.audit.forget(server.uuid)
+
+
+def destroy(host: Host, server: Server) -> None:
+    """Unmake a server, whole, half-made or gone; each step is fine with finding nothing.
+
+    The container goes first: while its processes run, they keep their network.
+
+    Raises:
+        DockstackError: a step failed; the next call takes it up from there.
+    """
+    with host.busy.hold(server.uuid):
+        remove_container(host, server)
+        disconnect_ports(server)
+        namespaces.remove(server.uuid)
+    host.audit.forget(server.uuid)
+
+
+def clean_up(host: Host, server: Server, *, keep_ports: bool) -> None:
+    """Remove what is left of a server that was destroyed.
+
+    Args:
+        host: where.
+        server: which.
+        keep_ports: leave its ports and their namespace alone.
+    """
+    if keep_ports:
+        remove_container(host, server)
+        host.audit.forget(server.uuid)
+    else:
+        destroy(host, server)
+
+
+def start(host: Host, server: Server) -> None:
+    """Start a server that exists, with its network as Neutron says it is now; one that runs is fine.
+
+    After a reboot of the machine its namespace and links are gone, so all is made again; where it is there, each step
+    finds its work done.
+
+    Raises:
+        NotFound: it has no container.
+    """
+    with host.busy.hold(server.uuid):
+        container = host.engine.container(server.container_name)
+        namespaces.prepare(server.uuid)
+        for port in server.ports:
+            wire.wire(server, port, host.options.metadata_route)
+            plug.plug(server, port)
+        patch = spec.build_patch(server, ImageConfig(volumes=declared_volumes(container)))
+        runtime.write_patch(Path(host.options.patch_directory), container.id, patch)
+        host.engine.start(server.container_name)
+    host.audit.forget(server.uuid)
+
+
+def stop(host: Host, server: Server, timeout: int) -> None:
+    """Stop a server; its namespace, ports and disk stay. One that is stopped is fine.
+
+    Args:
+        host: where.
+        server: which.
+        timeout: seconds that its processes get before they are killed; 0 kills at once.
+
+    Raises:
+        NotFound: it has no container.
+    """
+    host.engine.stop(server.container_name, timeout)
+    host.audit.forget(server.uuid)
+
+
+def reboot(host: Host, server: Server, *, hard: bool) -> None:
+    """Stop and start a server; disk and NICs survive. A stopped or paused one ends up running, too.
+
+    Args:
+        host: where.
+        server: which.
+        hard: kill it instead of asking it to shut down.
+
+    Raises:
+        NotFound: it has no container.
+    """
+    with host.busy.hold(server.uuid):
+        stop(host, server, 0 if hard else host.options.stop_timeout)
+        start(host, server)
+
+
+def pause(host: Host, server: Server) -> None:
+    """Freeze a server's processes; one that is frozen is fine.
+
+    Raises:
+        Conflict: it does not run.
+        NotFound: it has no container.
+    """
+    try:
+        host.engine.pause(server.container_name)
+    except Conflict:
+        if host.engine.container(server.container_name).state is not PowerState.PAUSED:
+            raise
+    host.audit.forget(server.uuid)
+
+
+def unpause(host: Host, server: Server) -> None:
+    """Thaw a server's processes; one that runs is fine.
+
+    Raises:
+        Conflict: it is stopped.
+        NotFound: it has no container.
+    """
+    try:
+        host.engine.unpause(server.container_name)
+    except EngineError:  # a running one is refused with a status that some engines share with real failures
+        if host.engine.container(server.container_name).state is not PowerState.RUNNING:
+            raise
+    host.audit.forget(server.uuid)
+
+
+def connect_ports(host: Host, server: Server, undo: Undo) -> None:
+    """Wire each port into the server's namespace, then plug it into the switch, which needs the device to be there.
+
+    An undo is registered before its step, not after: a step that fails half-way has something to take back, too.
+    """
+    for port in server.ports:
+        undo.push(wire.unwire, port)
+        wire.wire(server, port, host.options.metadata_route)
+        undo.push(plug.unplug, server, port)
+        plug.plug(server, port)
+
+
+def replug(host: Host, server: Server) -> None:
+    """See to it that a running server's ports are on the switch, whose database may have been lost.
+
+    The switch being out of reach is logged only: the server runs on, and its ports are most likely there.
+    """
+    try:
+        running = host.engine.container(server.container_name).state in (PowerState.RUNNING, PowerState.PAUSED)
+        for port in server.ports if running else ():
+            plug.plug(server, port)
+    except NotFound:
+        return
+    except plug.PlugError as error:
+        LOG.warning("Cannot check the ports of server %s: %s", server.uuid, error)
+
+
+def disconnect_ports(server: Server) -> None:
+    """Unplug and unwire each port."""
+    for port in server.ports:
+        plug.unplug(server, port)
+        wire.unwire(port)
+
+
+def specify(host: Host, server: Server, image: LoadedImage) -> ContainerSpec:
+    """Decide how the server runs, before anything is made for it.
+
+    Raises:
+        Unbuildable: image and request together do not say how.
+    """
+    options = host.options
+    try:
+        return spec.build_spec(
+            server,
+            image.engine_id,
+            image.config,
+            host=host.name,
+            runtime=options.runtime,
+            log_max_size=options.log_max_size,
+            log_max_files=options.log_max_files,
+            stop_timeout=options.stop_timeout,
+        )
+    except DockstackError as error:
+        raise Unbuildable(error.brief, error.resolution, error.details) from error
+
+
+def create_container(host: Host, server: Server, specification: ContainerSpec, image: LoadedImage, undo: Undo) -> None:
+    """Create the server's container and leave the note by which the runtime finds its network namespace."""
+    patches = Path(host.options.patch_directory)
+    undo.push(host.engine.remove, server.container_name)
+    container_id = host.engine.create(server.container_name, specification)
+    undo.push(runtime.remove_patch, patches, container_id)
+    runtime.write_patch(patches, container_id, spec.build_patch(server, image.config))
+
+
+def remove_container(host: Host, server: Server) -> None:
+    """Remove the server's container and its note; absent is success."""
+    try:
+        container_id = host.engine.container(server.container_name).id
+    except NotFound:
+        return
+    host.engine.remove(server.container_name)
+    runtime.remove_patch(Path(host.options.patch_directory), container_id)
+
+
+def declared_volumes(container: Container) -> tuple[str, ...]:
+    """Read from its labels which volumes the container's image declared; the image itself may be gone by now."""
+    return tuple(json.loads(container.labels.get(VOLUMES_LABEL, "[]")))

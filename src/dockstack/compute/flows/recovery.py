@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make this host agree with Nova again, after whatever was killed or restarted.
+
+State lives in the engine's labels, in the kernel's names, in the switch and in Nova's database. Nothing is written down
+beside them, so nothing can be out of date.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from dockstack.compute.containers import namespaces, runtime, spec
+from dockstack.compute.engine import EngineUnavailable
+from dockstack.compute.flows import lifecycle
+from dockstack.compute.flows.audit import HOST_LABEL
+from dockstack.compute.model import Image, Limits, PowerState, Server
+from dockstack.compute.network import plug, wire
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from dockstack.compute.engine import Container
+    from dockstack.compute.flows.host import Host
+
+T = TypeVar("T")
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What Nova says about servers.
+
+    Attributes:
+        kept: the servers that Nova has on this host and that are whole.
+        abandoned: those on this host whose build was broken off; nobody is working on them any more.
+        is_deleted: tells of any other server whether Nova has deleted it (True), has it elsewhere (False) or does not
+            know it (None); asked only when something of it is found.
+    """
+
+    kept: Collection[str]
+    abandoned: Collection[str]
+    is_deleted: Callable[[str], bool | None]
+
+    def release(self, server_uuid: str, *, if_unknown: bool) -> bool:
+        """Whether what is left of a server may be removed.
+
+        Args:
+            server_uuid: which.
+            if_unknown: what to answer if Nova does not know it.
+        """
+        if server_uuid in self.kept or server_uuid in self.abandoned:
+            return server_uuid in self.abandoned
+        deleted = self.is_deleted(server_uuid)
+        return if_unknown if deleted is None else deleted
+
+
+class Reconciler:
+    """Makes host and Nova agree each time the engine comes back; given to the thread that follows its events."""
+
+    def __init__(
+        self, host: Host, read_claims: Callable[[], Claims], read_wanted: Callable[[], Mapping[str, Server]]
+    ) -> None:
+        """Remember whom to ask.
+
+        Args:
+            host: which.
+            read_claims: asks Nova what it keeps.
+            read_wanted: asks Nova which servers should run, by uuid.
+        """
+        self._host = host
+        self._read_claims = read_claims
+        self._read_wanted = read_wanted
+        self._first = True
+
+    def __call__(self, containers: Iterable[Container]) -> None:
+        """Sweep and resume; but not at the first listing, when Nova itself is starting and does both."""
+        if self._first:
+            self._first = False
+            return
+        sweep(self._host, self._read_claims())
+        resume(self._host, containers, self._read_wanted())
+
+
+def prepare(host: Host) -> None:
+    """Wait for the engine, which may be starting with the machine, and make room for images.
+
+    Raises:
+        EngineUnavailable: it did not answer in time.
+    """
+    deadline = time.monotonic() + host.options.timeout
+    while not _answers(host, last=time.monotonic() >= deadline):
+        LOG.warning("The container engine does not answer yet; waiting for it")
+        time.sleep(1)
+    host.images.sweep()
+
+
+def _answers(host: Host, *, last: bool) -> bool:
+    try:
+        host.engine.ping()
+    except EngineUnavailable:
+        if last:
+            raise
+        return False
+    return True
+
+
+def sweep(host: Host, claims: Claims) -> None:
+    """Remove what is left of servers that Nova has no more; a failure is logged and left to the next sweep.
+
+    A container says whose it is. So one with this host's label goes even if Nova has forgotten its server. Namespaces,
+    links and switch ports do not say: they go only if Nova says that it deleted their server, or broke off building it.
+    Servers that a flow is working on are left alone.
+    """
+    everything = host.engine.containers()
+    swept = [
+        container
+        for container in everything
+        if container.labels.get(HOST_LABEL) == host.name
+        and container.server_uuid not in host.busy
+        and claims.release(container.server_uuid, if_unknown=True)
+    ]
+    _each("container", {container.name: container for container in swept}, lambda stray: _destroy(host, stray))
+    _sweep_network(host, claims, {container.server_uuid for container in everything} - {c.server_uuid for c in swept})
+    _sweep_patches(host)
+
+
+def resume(host: Host, containers: Iterable[Container], wanted: Mapping[str, Server]) -> None:
+    """Start the servers that Nova wants running and that are not: they were lost with the engine or the machine.
+
+    Args:
+        host: where.
+        containers: what a listing shows.
+        wanted: the servers to run, by uuid.
+    """
+    lost = {
+        container.name: wanted[container.server_uuid]
+        for container in containers
+        if container.server_uuid in wanted
+        and container.name == wanted[container.server_uuid].container_name
+        and container.state in (PowerState.SHUTDOWN, PowerState.CRASHED)
+        and container.server_uuid not in host.busy
+    }
+    _each("server that should run", lost, lambda server: lifecycle.start(host, server), done="Started")
+
+
+def _sweep_network(host: Host, claims: Claims, inhabited: Collection[str]) -> None:
+    verdicts: dict[str, bool] = {}
+
+    def stray(server_uuid: str) -> bool:
+        if server_uuid in inhabited or server_uuid in host.busy:
+            return False
+        if server_uuid not in verdicts:
+            verdicts[server_uuid] = claims.release(server_uuid, if_unknown=False)
+        return verdicts[server_uuid]
+
+    try:
+        plugged = plug.list_plugged()
+    except DockstackError as error:
+        LOG.warning("Cannot look for stray switch ports: %s", error)
+        plugged = {}
+    _each("switch port", _only(plugged, stray), plug.unplug_device)
+    _each("device", _only(wire.wired(), stray), wire.unwire_device)
+    _each("namespace", {uuid: uuid for uuid in namespaces.present() if stray(uuid)}, namespaces.remove)
+
+
+def _sweep_patches(host: Host) -> None:
+    """Remove the notes to the runtime whose containers are gone.
+
+    The notes are listed before the containers: one whose container is made meanwhile is not among them.
+    """
+    directory = Path(host.options.patch_directory)
+    patched = runtime.patched(directory)
+    living = {container.id for container in host.engine.containers()}
+    strays = {identity: identity for identity in patched if identity not in living}
+    _each("runtime patch", strays, lambda identity: runtime.remove_patch(directory, identity))
+
+
+def _only(found: Mapping[str, str], stray: Callable[[str], bool]) -> dict[str, str]:
+    return {device: device for device, server_uuid in found.items() if stray(server_uuid)}
+
+
+def _destroy(host: Host, container: Container) -> None:
+    """Unmake a server of which nothing is known but its container."""
+    server = Server(
+        uuid=container.server_uuid,
+        name=container.name,
+        hostname="",
+        project_id="",
+        user_id="",
+        flavor="",
+        image=Image(id="", name=""),
+        limits=Limits(vcpus=0, memory_mb=0, disk_gb=0),
+        ports=spec.ports_of(container.labels),
+    )
+    host.engine.remove(container.name)
+    lifecycle.destroy(host, server)
+
+
+def _each(kind: str, found: Mapping[str, T], work: Callable[[T], object], done: str = "Removed stray") -> None:
+    """Do the work for each thing found; one failure must not keep the others waiting."""
+    for name, thing in found.items():
+        try:
+            work(thing)
+            LOG.info("%s %s %s", done, kind, name)
+        except (DockstackError, OSError) as error:
+            LOG.warning("Recovery failed at %s %s: %s", kind, name, error)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the host has and what its servers use, put together for Nova."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from dockstack.compute.containers import limits
+from dockstack.compute.resources import usage
+from dockstack.compute.resources.inventory import Capacity
+
+if TYPE_CHECKING:
+    from dockstack.compute.flows.host import Host
+    from dockstack.compute.model import Server
+
+HYPERVISOR = "docker"
+VM_MODE = "exe"
+
+
+def read_capacity(host: Host) -> Capacity:
+    """Read what the host has in all."""
+    return Capacity(
+        vcpus=usage.read_cpus(),
+        memory_mb=usage.read_memory().total_mb,
+        disk_gb=usage.read_disk(host.facts().root_directory).total_gb,
+    )
+
+
+def describe_host(host: Host, architecture: str) -> dict[str, Any]:
+    """Describe the host as Nova's resource tracker wants it, with one call to the engine.
+
+    Args:
+        host: which.
+        architecture: the machine's architecture in Nova's words.
+    """
+    facts = host.facts()
+    memory, disk = usage.read_memory(), usage.read_disk(facts.root_directory)
+    servers = host.audit.list_servers()
+    return {
+        "hypervisor_hostname": host.name,
+        "hypervisor_type": HYPERVISOR,
+        "hypervisor_version": number_version(facts.version),
+        "supported_instances": [(architecture, HYPERVISOR, VM_MODE)],
+        "cpu_info": json.dumps(usage.read_cpu_info()),
+        "vcpus": usage.read_cpus(),
+        "memory_mb": memory.total_mb,
+        "local_gb": disk.total_gb,
+        "vcpus_used": 0,  # Nova counts what its servers were promised; the engine promises nothing
+        "memory_mb_used": memory.used_mb,
+        "local_gb_used": disk.used_gb,
+        "disk_available_least": disk.free_gb,
+        "numa_topology": None,
+        "stats": {"uptime": usage.read_uptime(), "containers": len(servers)},
+    }
+
+
+def diagnose(host: Host, server: Server) -> dict[str, Any]:
+    """Tell what a server uses, from the kernel's counters.
+
+    Returns:
+        ``state``; ``uptime`` in seconds; ``cpu_ns``, ``memory_bytes``, ``memory_max_bytes``, ``oom_kills``, ``pids``,
+        ``read_bytes`` and ``written_bytes`` while it runs; ``nics``: the counters of each port as the server sees them.
+
+    Raises:
+        NotFound: it has no container.
+    """
+    container = host.engine.container(server.container_name)
+    used = limits.usage(container.pid) if container.pid else None
+    counters = {port.mac: usage.read_port(port.device) for port in server.ports}
+    return {
+        "state": container.state,
+        "uptime": seconds_since(container.started_at) if container.pid else 0,
+        **(asdict(used) if used else {}),
+        "nics": [{"mac_address": mac, **asdict(port)} for mac, port in counters.items() if port],
+    }
+
+
+def number_version(version: str) -> int:
+    """Say a version as Nova's database does: 20.10.24+dfsg1 is 20 010 024."""
+    digits = ["".join(filter(str.isdigit, part.partition("+")[0].partition("-")[0])) for part in version.split(".")]
+    major, minor, patch = ([int(number or 0) for number in digits] + [0, 0, 0])[:3]
+    return (major * 1000 + minor) * 1000 + patch
+
+
+def seconds_since(moment: str) -> int:
+    """Count the seconds since a moment in the engine's RFC 3339, whose nanoseconds Python does not read."""
+    try:
+        began = datetime.fromisoformat(moment.partition(".")[0].rstrip("Z")).replace(tzinfo=UTC)
+    except ValueError:
+        return 0
+    return max(0, int(time.time() - began.timestamp()))

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our errors in Nova's words, so that their cause reaches the server's fault and the operator's log."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from nova import exception
+
+from dockstack.compute.engine import EngineUnavailable, NotFound
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def spawn_faults(instance: Any, hopeless: tuple[type[DockstackError], ...]) -> Iterator[None]:
+    """Translate what went wrong in a spawn.
+
+    What is hopeless everywhere aborts the build. Whatever is wrong with this host lets Nova try another one; the reason
+    is kept for the fault of the last attempt.
+
+    Args:
+        instance: which server.
+        hopeless: the errors that any host would end with.
+
+    Raises:
+        exception.BuildAbortException: no host could build this server.
+        exception.InstanceDeployFailure: this host could not.
+    """
+    try:
+        yield
+    except hopeless as error:
+        raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=str(error)) from error
+    except DockstackError as error:
+        raise exception.InstanceDeployFailure(reason=str(error)) from error
+
+
+@contextmanager
+def server_faults(instance: Any) -> Iterator[None]:
+    """Translate what went wrong with one existing server.
+
+    Raises:
+        exception.InstanceNotFound: it has no container here.
+        exception.HypervisorUnavailable: the engine does not answer.
+        exception.NovaException: anything else, with its cause.
+    """
+    try:
+        yield
+    except NotFound as error:
+        raise exception.InstanceNotFound(instance_id=instance.uuid) from error
+    except EngineUnavailable as error:
+        raise exception.HypervisorUnavailable(str(error)) from error
+    except DockstackError as error:
+        raise exception.NovaException(str(error)) from error
+
+
+@contextmanager
+def host_faults() -> Iterator[None]:
+    """Translate what went wrong with the host as a whole.
+
+    Nova's periodic tasks know ``VirtDriverNotReady`` as "try again later" and leave the servers' states alone.
+
+    Raises:
+        exception.VirtDriverNotReady: the engine does not answer.
+    """
+    try:
+        yield
+    except DockstackError as error:
+        raise exception.VirtDriverNotReady(str(error)) from error

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Nova's database says about the servers of this host, for recovery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import nova.conf
+import nova.context
+from nova import exception, objects
+from nova.compute import power_state, vm_states
+
+CONF = nova.conf.CONF
+
+
+@dataclass(frozen=True)
+class Record:
+    """One server as Nova has it on this host.
+
+    Attributes:
+        instance: Nova's object, to hand back to Nova's side.
+        half_built: its build has not ended.
+        should_run: Nova wants it running, and nobody is working on it.
+    """
+
+    instance: Any
+    half_built: bool
+    should_run: bool
+
+
+def list_records(host: str) -> dict[str, Record]:
+    """Read the servers that Nova has on this host, by uuid."""
+    context = nova.context.get_admin_context()
+    return read_records(objects.InstanceList.get_by_host(context, host, expected_attrs=["info_cache", "flavor"]))
+
+
+def read_records(instances: Any) -> dict[str, Record]:
+    """Translate a ``nova.objects.InstanceList``."""
+    return {
+        instance.uuid: Record(
+            instance=instance,
+            half_built=instance.vm_state == vm_states.BUILDING,
+            should_run=instance.vm_state == vm_states.ACTIVE
+            and instance.power_state == power_state.RUNNING
+            and instance.task_state is None,
+        )
+        for instance in instances
+    }
+
+
+def is_deleted(server_uuid: str) -> bool | None:
+    """Ask Nova about a server that it does not have on this host.
+
+    Returns:
+        True if Nova has deleted it, False if it lives elsewhere, None if Nova does not know it, or no more.
+    """
+    context = nova.context.get_admin_context(read_deleted="yes")
+    try:
+        return bool(objects.Instance.get_by_uuid(context, server_uuid, expected_attrs=[]).deleted)
+    except exception.InstanceNotFound:
+        return None

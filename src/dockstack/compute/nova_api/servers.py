@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's instance, flavor and network information, translated to the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import nova.conf
+from nova import exception
+from nova.network import model as network_model
+from nova.virt import configdrive, driver
+
+from dockstack.compute.model import Address, Image, Limits, Port, Route, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CONF = nova.conf.CONF
+
+DEFAULT_MTU = 1500
+DEFAULT_BRIDGE = "br-int"
+DEVICE_PREFIX = "tap"
+PIDS_SPEC = "docker:pids_limit"
+NOFILE_SPEC = "docker:nofile_limit"
+SHARES_SPEC = "quota:cpu_shares"
+UNBOUND = (network_model.VIF_TYPE_BINDING_FAILED, network_model.VIF_TYPE_UNBOUND)
+
+
+def build_server(instance: Any, image: Image, ports: tuple[Port, ...], admin_password: str | None = None) -> Server:
+    """Translate a Nova instance to a server.
+
+    Args:
+        instance: a ``nova.objects.Instance``.
+        image: the image that it boots from.
+        ports: its ports, in the order of the request.
+        admin_password: the password that Nova made for it, if any.
+    """
+    flavor = instance.flavor
+    return Server(
+        uuid=instance.uuid,
+        name=instance.display_name or instance.name,
+        hostname=instance.hostname or instance.name,
+        project_id=instance.project_id or "",
+        user_id=instance.user_id or "",
+        flavor=flavor.name,
+        image=image,
+        limits=build_limits(instance, flavor),
+        ports=ports,
+        metadata=dict(instance.metadata or {}),
+        admin_password=admin_password or None,
+        key_data=instance.key_data or None,
+    )
+
+
+def describe(instance: Any, network_info: Iterable[Any] | None = None) -> Server:
+    """Translate a Nova instance that exists: its image was read when it was built, and may be gone by now."""
+    return build_server(instance, Image(id=instance.image_ref or "", name=""), build_ports(network_info))
+
+
+def build_limits(instance: Any, flavor: Any) -> Limits:
+    """Translate a flavor to limits; what it does not say comes from the [docker] options.
+
+    Raises:
+        exception.BuildAbortException: an extra spec is no whole number above zero.
+    """
+    specs = flavor.extra_specs if "extra_specs" in flavor else {}
+
+    def number(name: str) -> int | None:
+        text = specs.get(name)
+        if text is None:
+            return None
+        if not text.isdecimal() or int(text) == 0:
+            reason = f"the flavor's {name} must be a whole number above zero, but it is {text!r}. Choose another one."
+            raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=reason)
+        return int(text)
+
+    return Limits(
+        vcpus=flavor.vcpus,
+        memory_mb=flavor.memory_mb,
+        disk_gb=flavor.root_gb,
+        pids=number(PIDS_SPEC) or CONF.docker.pids_limit,
+        nofile=number(NOFILE_SPEC) or CONF.docker.nofile_limit,
+        cpu_shares=number(SHARES_SPEC),
+    )
+
+
+def build_ports(network_info: Iterable[Any] | None) -> tuple[Port, ...]:
+    """Translate Nova's network information to ports; eth0, eth1, ... in the order of the request.
+
+    Args:
+        network_info: a ``nova.network.model.NetworkInfo``; reading it waits for Neutron's allocation.
+
+    Raises:
+        exception.VirtualInterfacePlugException: Neutron could not bind a port to this host.
+    """
+    return tuple(_build_port(vif, f"eth{index}") for index, vif in enumerate(network_info or ()))
+
+
+def _build_port(vif: Any, interface: str) -> Port:
+    if vif["type"] in UNBOUND:
+        raise exception.VirtualInterfacePlugException(
+            f"Neutron could not bind port {vif['id']} to this host ({vif['type']}). Check that the network agent of "
+            "this host is up and that Nova's and Neutron's host names agree."
+        )
+    network = vif["network"]
+    subnets = [subnet for subnet in network["subnets"] or () if subnet["ips"]]
+    return Port(
+        id=vif["id"],
+        mac=vif["address"],
+        device=vif["devname"] or (DEVICE_PREFIX + vif["id"])[: network_model.NIC_NAME_LEN],
+        interface=interface,
+        network_id=network["id"],
+        mtu=int(network.get_meta("mtu") or DEFAULT_MTU),
+        bridge=vif["details"].get("bridge_name") or network["bridge"] or DEFAULT_BRIDGE,
+        vif_type=vif["type"],
+        addresses=tuple(address for subnet in subnets for address in _build_addresses(subnet)),
+        routes=tuple(
+            Route(destination=str(route["cidr"]), gateway=route["gateway"]["address"])
+            for subnet in subnets
+            for route in subnet["routes"] or ()
+        ),
+        dns=tuple(dict.fromkeys(dns["address"] for subnet in subnets for dns in subnet["dns"] or ())),
+        active=vif.get("active", True) is not False,
+    )
+
+
+def _build_addresses(subnet: Any) -> tuple[Address, ...]:
+    length = str(subnet["cidr"]).rpartition("/")[2]
+    gateway = (subnet["gateway"] or {}).get("address")
+    return tuple(Address(cidr=f"{ip['address']}/{length}", gateway=gateway) for ip in subnet["ips"])
+
+
+def refuse_unsupported(instance: Any, injected_files: Any, block_device_info: Any, accel_info: Any) -> None:
+    """Refuse what a container cannot be given yet, rather than boot a server that silently lacks it.
+
+    Raises:
+        exception.BuildAbortException: naming what is unsupported and what to do instead; another host would refuse too.
+    """
+    for unsupported, reason in (
+        (
+            driver.block_device_info_get_mapping(block_device_info),
+            "servers on Docker hosts cannot use volumes yet. Boot from an image without volumes.",
+        ),
+        (
+            driver.block_device_info_get_ephemerals(block_device_info),
+            "servers on Docker hosts have no ephemeral disks. Choose a flavor without them.",
+        ),
+        (
+            driver.swap_is_usable(driver.block_device_info_get_swap(block_device_info)),
+            "servers on Docker hosts have no swap disk. Choose a flavor without swap.",
+        ),
+        (injected_files, "files cannot be injected into servers on Docker hosts. Use user data."),
+        (
+            configdrive.required_by(instance),
+            "servers on Docker hosts have no config drive. Use the metadata service.",
+        ),
+        (accel_info, "servers on Docker hosts cannot use accelerators yet."),
+    ):
+        if unsupported:
+            raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=reason)

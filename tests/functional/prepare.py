@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make the environment in which the driver runs inside Nova's own code.
+
+Nova loads drivers from ``nova.virt`` only, so the driver's door is linked into that environment's copy of Nova, and this
+checkout's ``src`` is put on its path. Nothing is done twice: a stamp holds the hash of the lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = ROOT / "src/dockstack/deploy/locks/functional.txt"
+ENVIRONMENT = ROOT / ".venv-functional"
+INTERPRETER = "/usr/bin/python3"
+
+
+def prepare(environment: Path = ENVIRONMENT) -> Path:
+    """Make the environment unless it is there and fresh; return its Python.
+
+    Two calls at once wait for each other. One that was killed half-way leaves no stamp, so the next starts over.
+
+    Raises:
+        FileNotFoundError: ``uv`` is not installed.
+        subprocess.CalledProcessError: uv could not make the environment; its output says why.
+    """
+    python = environment / "bin/python"
+    stamp = environment / "dockstack-stamp"
+    wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    cache = environment.parent / ".pytest_cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{environment.name}.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if not (stamp.exists() and stamp.read_text() == wanted and python.exists()):
+            _install(environment, python)
+            stamp.write_text(wanted)
+        _link(environment)
+    return python
+
+
+def _install(environment: Path, python: Path) -> None:
+    uv = shutil.which("uv")
+    if uv is None:
+        raise FileNotFoundError("uv is not on PATH; it comes with the test environment (see CONTRIBUTING.md)")
+    shutil.rmtree(environment, ignore_errors=True)
+    subprocess.run([uv, "venv", "--quiet", "--python", INTERPRETER, str(environment)], check=True)
+    subprocess.run(
+        [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(LOCK)], check=True
+    )
+
+
+def _link(environment: Path) -> None:
+    """Join this checkout to the environment; every step may be there already."""
+    packages = next((environment / "lib").glob("python3*")) / "site-packages"
+    (packages / "dockstack-checkout.pth").write_text(f"{ROOT / 'src'}\n")
+    _symlink(packages / "nova/virt/docker.py", ROOT / "src/nova/virt/docker.py")
+    # Nova's test fixtures look for api-paste.ini beside the package, where a checkout of Nova has it.
+    (packages / "etc").mkdir(exist_ok=True)
+    _symlink(packages / "etc/nova", environment / "etc/nova")
+
+
+def _symlink(link: Path, target: Path) -> None:
+    if link.is_symlink() and link.readlink() == target:
+        return
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{prepare()}\n")
