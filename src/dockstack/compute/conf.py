@@ -64,9 +64,11 @@ _CONTAINERS = [
     ),
     cfg.IntOpt(
         "nofile_limit",
-        default=65536,
-        min=256,
-        help="How many files one process of a server may have open if its flavor does not say.",
+        default=0,
+        min=0,
+        help="How many files one process of a server may have open if its flavor does not say; 0 for the engine's default "
+        "(its default-ulimits, else its own limit). Set it where that default is too generous. An engine that runs in a "
+        "container of its own cannot go above its own limit: servers would not start.",
     ),
     cfg.IntOpt(
         "stop_timeout",

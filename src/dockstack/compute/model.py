@@ -63,7 +63,7 @@ class Limits:
     memory_mb: int
     disk_gb: int
     pids: int = 4096
-    nofile: int = 65536
+    nofile: int = 0  # 0: the engine's default
     cpu_shares: int | None = None  # None: 1024 a vCPU
 
 

@@ -204,6 +204,15 @@ def _netlink() -> Iterator[Any]:
         raise OSError(error.code, f"netlink: {os.strerror(error.code)}") from error
 
 
+@contextmanager
+def _named(subject: str) -> Iterator[None]:
+    """Let an error say which of many settings the kernel refused."""
+    try:
+        yield
+    except NetlinkError as error:
+        raise OSError(error.code, f"{subject}: {os.strerror(error.code)}") from error
+
+
 def _loopback_up(ip: Any) -> None:
     ip.link("set", index=1, state="up")
 
@@ -241,14 +250,16 @@ def _configure(ip: Any, nic: dict[str, Any]) -> None:
     for address in nic["addresses"]:
         host, _, prefix = address.partition("/")
         flags = {"flags": _IFA_F_NODAD} if ":" in host else {}
-        ip.addr("replace", index=index, address=host, prefixlen=int(prefix), **flags)
+        with _named(f"address {address}"):
+            ip.addr("replace", index=index, address=host, prefixlen=int(prefix), **flags)
     for destination, gateway, metric, on_link in nic["routes"]:
         route: dict[str, Any] = {"dst": destination, "oif": index, "priority": metric}
         if gateway:
             route |= {"gateway": gateway, "flags": ["onlink"] if on_link else []}
         else:
             route["scope"] = _RT_SCOPE_LINK
-        ip.route("replace", **route)
+        with _named(f"route {destination} via {gateway or 'the link'}"):
+            ip.route("replace", **route)
 
 
 def _describe_links(ip: Any) -> list[dict[str, Any]]:

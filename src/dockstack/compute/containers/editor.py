@@ -5,11 +5,12 @@ Runs as root in every start of a server, before its first process, as ``python3 
 It fails closed: without a patch that it understands and a namespace that exists, the container does not start.
 
 Whom it trusts: the patch directory's owner. That is root or the compute service's user, who may write to the engine's
-socket and so is root's equal already; a patch as that user's own file adds nothing to what it can do. Everybody else must be
-unable to write there, and a namespace is only ever one of ours below /run/netns, never the host's.
+socket and so is root's equal already; a patch as that user's own file adds nothing to what it can do. Everybody else
+must be unable to write there, and a namespace is only ever one of ours below /run/netns, never the host's.
 """
 
-# ruff: noqa: PTH - pathlib costs more than all the rest of this start-up
+# pathlib would cost more than all the rest of this start-up:
+# ruff: noqa: PTH104, PTH116, PTH118, PTH119, PTH123
 
 from __future__ import annotations
 
@@ -103,7 +104,7 @@ def read_patch(directory: str, identity: str) -> dict[str, object]:
 
 
 def apply(patch: dict[str, object], path: str) -> None:
-    """Rewrite config.json so that the container joins the prepared namespace; a crash leaves the old file or the new."""
+    """Rewrite config.json so that the container joins its namespace; a crash leaves the old file or the new."""
     namespace = check_namespace(patch.get("netns"))
     with open(path, encoding="utf-8") as file:
         config = json.load(file)

@@ -58,8 +58,8 @@ def update_values(limits: Limits) -> dict[str, Any]:
 
 def host_config(limits: Limits) -> dict[str, Any]:
     """Return the part of a new container's HostConfig that limits it."""
-    files = {"Name": "nofile", "Soft": limits.nofile, "Hard": limits.nofile}
-    return {**update_values(limits), "Ulimits": [files]}
+    files = [{"Name": "nofile", "Soft": limits.nofile, "Hard": limits.nofile}] if limits.nofile else []
+    return {**update_values(limits), "Ulimits": files}
 
 
 def usage(pid: int, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Usage | None:
@@ -71,15 +71,14 @@ def usage(pid: int, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cg
         lines = (proc / str(pid) / "cgroup").read_text().splitlines()
     except OSError:  # ProcessLookupError if it goes away while we read
         return None
-    groups = {
-        name: cgroups / name / path.lstrip("/")
-        for _, names, path in (line.split(":", 2) for line in lines)
-        for name in names.split(",")
-    }
+    groups = {}
+    for line in lines:
+        _, names, path = line.split(":", 2)
+        for name in names.split(","):
+            groups[name] = cgroups / name / path.lstrip("/")
     if "memory" in groups:
         return _usage_v1(groups)
-    unified = groups.get("")
-    return _usage_v2(cgroups / unified.relative_to(cgroups)) if unified is not None else None
+    return _usage_v2(groups[""]) if "" in groups else None
 
 
 def _usage_v1(groups: dict[str, Path]) -> Usage:

@@ -170,18 +170,18 @@ class _Settings:
             raise PropertyError(name, f"is {value!r}, neither true nor false")
         return value in _TRUE
 
-    def json(self, name: str, kind: type, expected: str) -> Any:
+    def json(self, name: str, kind: type[list[str] | dict[str, str]], expected: str) -> Any:
         """Parse a property; None if it is not set."""
         text = self._found.get(name)
         if text is None:
             return None
         try:
-            value = json.loads(text)
+            value: Any = json.loads(text)
         except ValueError:
             value = None
         if not isinstance(value, kind):
             raise PropertyError(name, f"is not {expected}: {text[:80]!r}")
-        items: list[Any] = [*value.values()] if isinstance(value, dict) else [*value]
+        items = list(value.values()) if isinstance(value, dict) else list(value)
         if not all(isinstance(item, str) and "\0" not in item for item in items):
             raise PropertyError(name, f"is not {expected}: {text[:80]!r}")
         return value

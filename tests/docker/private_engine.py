@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Docker engine of the tests' own, which they may kill: its own containerd, sockets, roots and runtime wrapper.
+
+Everything lives below one directory whose name holds the owner's process id, so that the leftovers of a killed run are
+found and removed by the next one, while a run that still goes on is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from dockstack.compute.containers import runtime
+from dockstack.compute.engine import Engine
+from dockstack.errors import DockstackError
+
+PARENT = Path("/tmp/dockstack-test-engine")
+NAMESPACES = Path("/run/netns")
+UUID_PREFIX = (
+    "d0c57e57-0000-4000-8000-"  # server uuids of tests: nothing else has them, so leftovers are safe to remove
+)
+
+
+def wait_for(condition, what: str, timeout: float = 30):
+    """Poll until ``condition`` returns something true."""
+    deadline = time.monotonic() + timeout
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {timeout} s")
+        time.sleep(0.02)
+
+
+class PrivateEngine:
+    def __init__(self) -> None:
+        self.directory = PARENT / str(os.getpid())
+        self.socket = self.directory / "docker.sock"
+        self.url = f"unix://{self.socket}"
+        self.patches = self.directory / "patches"
+        self.runtime_directory = self.directory / "runtime"
+        self.containerd_socket = self.directory / "containerd.sock"
+        self._dockerd: subprocess.Popen | None = None
+        self._containerd: subprocess.Popen | None = None
+
+    def install(self) -> None:
+        self.directory.mkdir(parents=True)
+        self.patches.mkdir(mode=0o700)
+        runtime.install(self.runtime_directory, self.patches)
+        config = {
+            "runtimes": {"dockstack": {"path": str(self.runtime_directory / runtime.RUNTIME)}},
+            "live-restore": True,
+            "data-root": str(self.directory / "data"),
+            "exec-root": str(self.directory / "exec"),
+            "pidfile": str(self.directory / "dockerd.pid"),
+            "hosts": [self.url],
+            "containerd": str(self.containerd_socket),
+            "bridge": "none",
+            "iptables": False,
+            "ip-forward": False,
+            "log-level": "warn",
+        }
+        (self.directory / "daemon.json").write_text(json.dumps(config))
+
+    def start(self) -> None:
+        if self._containerd is None:
+            self._containerd = self._spawn(
+                "containerd",
+                f"--root={self.directory}/containerd",
+                f"--state={self.directory}/containerd-state",
+                f"--address={self.containerd_socket}",
+                "--log-level=warn",
+            )
+            wait_for(self.containerd_socket.exists, "containerd")
+        self._dockerd = self._spawn("dockerd", f"--config-file={self.directory}/daemon.json")
+        wait_for(self.answers, "dockerd", timeout=60)
+
+    def _spawn(self, program: str, *arguments: str) -> subprocess.Popen:
+        log = (self.directory / f"{program}.log").open("a")
+        environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+        return subprocess.Popen([program, *arguments], stdout=log, stderr=log, env=environment, start_new_session=True)
+
+    def answers(self) -> bool:
+        try:
+            Engine(self.url, 5).ping()
+        except DockstackError:
+            return False
+        return True
+
+    def kill(self, how: int = signal.SIGKILL) -> None:
+        """End dockerd alone: shims and containers live on."""
+        self._dockerd.send_signal(how)
+        self._dockerd.wait(60)
+        if how == signal.SIGKILL:  # what a supervisor's next start meets
+            (self.directory / "dockerd.pid").unlink(missing_ok=True)
+
+    def freeze(self) -> None:
+        self._dockerd.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._dockerd.send_signal(signal.SIGCONT)
+
+    def clean(self) -> None:
+        for process in (self._dockerd, self._containerd):
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait()
+        remove_directory(self.directory)
+
+
+def remove_leftovers() -> None:
+    """Remove what killed runs left behind."""
+    running = [entry for entry in (PARENT.iterdir() if PARENT.exists() else ()) if _alive(entry.name)]
+    for entry in PARENT.iterdir() if PARENT.exists() else ():
+        if entry not in running:
+            remove_directory(entry)
+    if not running:
+        remove_namespaces()
+
+
+def remove_namespaces() -> None:
+    for path in NAMESPACES.glob(f"nova-{UUID_PREFIX}*"):
+        subprocess.run(["umount", "--lazy", path], check=False, stderr=subprocess.DEVNULL)
+        path.unlink()
+    for alias in Path("/sys/class/net").glob("tap*/ifalias"):
+        if alias.read_text().startswith(f"nova-{UUID_PREFIX}"):
+            subprocess.run(["ip", "link", "delete", alias.parent.name], check=False)
+
+
+def remove_directory(directory: Path) -> None:
+    """End the processes that name a directory in their command line (shims, daemons), and what they run; unmount; delete."""
+    for pid in [found for found in map(int, filter(str.isdigit, os.listdir("/proc"))) if found != os.getpid()]:
+        command = _read(f"/proc/{pid}/cmdline").split("\0")
+        if any(str(directory) in word for word in command) and Path(command[0]).name.startswith(
+            ("containerd", "dockerd")
+        ):
+            for child in _read(f"/proc/{pid}/task/{pid}/children").split():
+                _kill(int(child))
+            _kill(pid)
+    wait_for(lambda: _unmount(directory), f"unmounting {directory}")
+    shutil.rmtree(directory)
+
+
+def _unmount(directory: Path) -> bool:
+    mounts = [line.split()[1] for line in _read("/proc/mounts").splitlines()]
+    below = [mount for mount in mounts if mount.startswith(f"{directory}/")]
+    for mount in reversed(below):
+        subprocess.run(["umount", "--lazy", mount], check=False, stderr=subprocess.DEVNULL)
+    return not below
+
+
+def _alive(pid: str) -> bool:
+    return pid.isdigit() and "pytest" in _read(f"/proc/{pid}/cmdline")
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    wait_for(lambda: _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[:1] in ([], ["Z"]), f"end of {pid}")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
