@@ -17,7 +17,22 @@ if TYPE_CHECKING:
     from dockstack.deploy.inventory import Inventory, Node
 
 # Files of recipes/; their order means nothing, what a stage waits for stands in the stage.
-RECIPES = ("foundation", "environments")
+RECIPES = (
+    "foundation",
+    "packages",
+    "accounts",
+    "environments",
+    "infrastructure",
+    "fabric",
+    "keystone",
+    "placement",
+    "glance",
+    "neutron",
+    "nova",
+    "hypervisor",
+    "compute",
+    "networks",
+)
 
 
 @dataclass(frozen=True)

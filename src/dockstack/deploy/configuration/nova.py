@@ -59,6 +59,7 @@ def nova_conf(settings: Settings) -> Ini:
         "wsgi": {"api_paste_config": API_PASTE_FILE},
         "oslo_concurrency": {"lock_path": f"{STATE_DIRECTORY}/lock"},
         "os_vif_ovs": {"ovsdb_connection": DATABASE_REMOTE},
+        **{section: dict(options) for section, options in settings.hypervisor_options},
         **privilege.helper_sections(settings, "nova"),
         **oslo.messaging_sections(),
     }

@@ -21,6 +21,20 @@ CACHE_GROUP = "dockstack-cache"
 
 PYTHON_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1", "LC_ALL": "C.UTF-8"}
 
+_TITLES = {
+    "keystone": "Identity API",
+    "placement-api": "Placement API",
+    "glance-api": "Image API",
+    "nova-api": "Compute API",
+    "nova-metadata": "Metadata API",
+    "nova-conductor": "Nova's conductor",
+    "nova-scheduler": "Nova's scheduler",
+    "nova-compute": "Nova's compute node",
+    "neutron-api": "Network API",
+    "neutron-ovn-maintenance-worker": "Repairs differences between Neutron and OVN",
+    "neutron-ovn-agent": "Metadata for servers",
+}
+
 # The group must write to a socket to connect to it; a supervisor's usual umask takes that away.
 _GROUP_WRITABLE = ("/bin/sh", "-c", 'umask 007; exec "$@"', "sh")
 
@@ -113,11 +127,7 @@ def network_fabric() -> tuple[Service, ...]:
 
 def keystone(settings: Settings) -> tuple[Service, ...]:
     """Return the identity API."""
-    return (
-        _api(
-            settings, "keystone", "keystone", settings.ports.keystone, "Identity API", ("/etc/keystone/keystone.conf",)
-        ),
-    )
+    return (_api(settings, "keystone", "keystone", settings.ports.keystone, ("/etc/keystone/keystone.conf",)),)
 
 
 def placement(settings: Settings) -> tuple[Service, ...]:
@@ -128,7 +138,6 @@ def placement(settings: Settings) -> tuple[Service, ...]:
             "placement-api",
             "placement",
             settings.ports.placement,
-            "Placement API",
             ("/etc/placement/placement.conf",),
         ),
     )
@@ -137,7 +146,7 @@ def placement(settings: Settings) -> tuple[Service, ...]:
 def glance(settings: Settings) -> tuple[Service, ...]:
     """Return the image API."""
     files = ("/etc/glance/glance-api.conf", "/etc/glance/glance-api-paste.ini")
-    return (_api(settings, "glance-api", "glance", settings.ports.glance, "Image API", files),)
+    return (_api(settings, "glance-api", "glance", settings.ports.glance, files),)
 
 
 def nova_control(settings: Settings) -> tuple[Service, ...]:
@@ -145,10 +154,10 @@ def nova_control(settings: Settings) -> tuple[Service, ...]:
     files = ("/etc/nova/nova.conf", "/etc/nova/nova-db.conf")
     api_files = (*files, "/etc/nova/nova-api-paste.ini")
     return (
-        _api(settings, "nova-api", "nova", settings.ports.nova, "Compute API", api_files),
-        _api(settings, "nova-metadata", "nova", settings.ports.nova_metadata, "Metadata API", api_files),
-        _daemon(settings, "nova-conductor", "nova", "Nova's conductor", files),
-        _daemon(settings, "nova-scheduler", "nova", "Nova's scheduler", files),
+        _api(settings, "nova-api", "nova", settings.ports.nova, api_files),
+        _api(settings, "nova-metadata", "nova", settings.ports.nova_metadata, api_files),
+        _daemon(settings, "nova-conductor", "nova", files),
+        _daemon(settings, "nova-scheduler", "nova", files),
     )
 
 
@@ -160,7 +169,6 @@ def nova_compute(settings: Settings, groups: tuple[str, ...] = (), watch: tuple[
             settings,
             "nova-compute",
             "nova",
-            "Nova's compute node",
             files,
             groups=(OVS_GROUP, CACHE_GROUP, *groups),
             watch=watch,
@@ -180,7 +188,6 @@ def neutron(settings: Settings) -> tuple[Service, ...]:
             "neutron-api",
             "neutron",
             settings.ports.neutron,
-            "Network API",
             (*files, "/etc/neutron/api-paste.ini"),
             groups=groups,
             requires=("ovn-nb", "ovn-sb"),
@@ -189,7 +196,6 @@ def neutron(settings: Settings) -> tuple[Service, ...]:
             settings,
             "neutron-ovn-maintenance-worker",
             "neutron",
-            "Repairs differences between Neutron and OVN",
             files,
             groups=groups,
             requires=("mariadb", "rabbitmq", "ovn-nb", "ovn-sb"),
@@ -198,7 +204,6 @@ def neutron(settings: Settings) -> tuple[Service, ...]:
             settings,
             "neutron-ovn-agent",
             "neutron",
-            "Metadata for servers",
             agent_files,
             groups=groups,
             requires=("ovn-controller",),
@@ -216,10 +221,7 @@ def _mariadb(settings: Settings) -> Service:
         user="mysql",
         log="/var/log/mariadb/mariadb.log",
         prepare=(("install", "-d", "-o", "mysql", "-g", "mysql", "-m", "755", directory),),
-        check=Check(
-            CheckKind.COMMAND,
-            command=("mariadb", "--no-defaults", f"--socket={settings.database_socket}", "-e", "DO 1"),
-        ),
+        check=Check(CheckKind.COMMAND, command=(*question, "-e", "DO 1")),
         watch=(f"{ETC}/mariadb.cnf",),
         packages=("mariadb-server-core",),
         stop_timeout=60,
@@ -320,7 +322,6 @@ def _api(
     name: str,
     user: str,
     port: int,
-    title: str,
     files: tuple[str, ...],
     *,
     groups: tuple[str, ...] = (CACHE_GROUP,),
@@ -330,7 +331,7 @@ def _api(
     host = "127.0.0.1" if settings.bind_address == "0.0.0.0" else settings.bind_address
     return Service(
         name=name,
-        title=title,
+        title=_TITLES[name],
         command=(f"{settings.virtualenv}/bin/uwsgi", "--ini", uwsgi_file(name)),
         user=user,
         groups=groups,
@@ -355,7 +356,6 @@ def _daemon(
     settings: Settings,
     name: str,
     user: str,
-    title: str,
     files: tuple[str, ...],
     *,
     groups: tuple[str, ...] = (CACHE_GROUP,),
@@ -366,7 +366,7 @@ def _daemon(
     options = tuple(part for file in files for part in ("--config-file", file))
     return Service(
         name=name,
-        title=title,
+        title=_TITLES[name],
         command=(f"{settings.virtualenv}/bin/{name}", *options),
         user=user,
         groups=groups,

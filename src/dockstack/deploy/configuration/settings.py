@@ -86,7 +86,8 @@ class Settings:
     image_store: str = "/var/lib/glance/images"
     image_size_limit_gb: int = 50
     debug: bool = False
-    compute_driver: str = "fake.FakeDriverWithoutFakeNodes"
+    compute_driver: str = ""
+    hypervisor_options: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     cpu_allocation_ratio: float = 16.0
     ram_allocation_ratio: float = 1.0
     disk_allocation_ratio: float = 1.0

@@ -57,6 +57,6 @@ def networks(settings: Settings) -> dict[str, Any]:
     }
 
 
-def await_compute(settings: Settings, hosts: list[str], since: float, timeout: float = 120) -> dict[str, Any]:
-    """Return which compute hosts must report, and since when (seconds since the epoch)."""
-    return {**administrator(settings), "hosts": hosts, "since": since, "timeout": timeout}
+def await_compute(settings: Settings, hosts: dict[str, int], timeout: float = 120) -> dict[str, Any]:
+    """Return which compute hosts must have reported, and how long ago nova-compute started on each (seconds)."""
+    return {**administrator(settings), "hosts": hosts, "timeout": timeout}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
 from dockstack.deploy.configuration.settings import SECRET_NAMES, Networks, Ports, Settings
+from dockstack.deploy.hypervisors import Contribution, chosen
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ def settings_of(machine: Machine) -> Settings:
     """Return the settings of the cloud as one node needs them."""
     hostname, datapath, *resolvers = machine.run(_QUESTION).stdout.split()
     wanted = machine.attributes.text("network.datapath")
+    plugin = chosen(machine.node)
     return settings_from(
         machine.attributes,
+        plugin.contribution() if plugin else None,
         {name: machine.secrets.get(name) for name in SECRET_NAMES},
         hostname=hostname,
         datapath=datapath if wanted == "auto" else wanted,
@@ -35,9 +38,16 @@ def settings_of(machine: Machine) -> Settings:
 
 
 def settings_from(
-    attributes: Attributes, secrets: dict[str, str], *, hostname: str, datapath: str, resolvers: tuple[str, ...] = ()
+    attributes: Attributes,
+    contribution: Contribution | None,
+    secrets: dict[str, str],
+    *,
+    hostname: str,
+    datapath: str,
+    resolvers: tuple[str, ...] = (),
 ) -> Settings:
     """Return the settings; pure."""
+    added = contribution or Contribution(compute_driver="")
     listen = attributes.text("listen_address")
     return Settings(
         secrets=secrets,
@@ -52,7 +62,9 @@ def settings_from(
         datapath=datapath,
         ports=_ports(attributes),
         networks=_networks(attributes, resolvers),
-        container_formats=attributes.items("image.container_formats"),
+        container_formats=(*attributes.items("image.container_formats"), *added.container_formats),
+        compute_driver=added.compute_driver,
+        hypervisor_options=added.nova,
         image_store=attributes.text("image.store"),
         debug=attributes.flag("debug"),
         cpu_allocation_ratio=attributes.ratio("compute.cpu_allocation_ratio"),
@@ -84,8 +96,8 @@ def _ports(attributes: Attributes) -> Ports:
 
 
 def _networks(attributes: Attributes, resolvers: tuple[str, ...]) -> Networks:
-    external = ipaddress.ip_network(attributes.text("network.external_cidr"))
-    gateway = ipaddress.ip_address(attributes.text("network.external_gateway"))
+    external = ipaddress.IPv4Network(attributes.text("network.external_cidr"))
+    gateway = ipaddress.IPv4Address(attributes.text("network.external_gateway"))
     if gateway not in external:
         raise DockstackError(
             f"network.external_gateway {gateway} is not in network.external_cidr {external}.",
@@ -107,9 +119,7 @@ def _networks(attributes: Attributes, resolvers: tuple[str, ...]) -> Networks:
     )
 
 
-def _pool(
-    network: ipaddress.IPv4Network | ipaddress.IPv6Network, gateway: ipaddress.IPv4Address | ipaddress.IPv6Address
-) -> tuple[str, str]:
+def _pool(network: ipaddress.IPv4Network, gateway: ipaddress.IPv4Address) -> tuple[str, str]:
     """Return the floating addresses: from the tenth on, or from behind the gateway in a small or unusual network."""
     last = network[-2]
     first = min(network[0] + FIRST_FLOATING_ADDRESS, last)

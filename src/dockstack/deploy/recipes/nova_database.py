@@ -16,8 +16,8 @@ CELL_DATABASE_URL = URL + "/{path}?{query}"
 CELL0_DATABASE_URL = URL + "/nova_cell0?{query}"
 ALREADY_THERE = 2
 
-SIDE_BY_SIDE = (("api_db", "sync"), ("db", "sync", "--local_cell"))
-IN_ORDER = (
+SIDE_BY_SIDE: tuple[tuple[str, ...], ...] = (("api_db", "sync"), ("db", "sync", "--local_cell"))
+IN_ORDER: tuple[tuple[str, ...], ...] = (
     ("cell_v2", "map_cell0", "--database_connection", CELL0_DATABASE_URL),
     (
         *("cell_v2", "create_cell", "--name", "cell1", "--transport-url", TRANSPORT_URL),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from keystoneauth1 import exceptions
@@ -274,12 +274,13 @@ def _open_ping_and_ssh(neutron: Api, project: str) -> None:
 
 
 def await_compute(wish: Json) -> None:
-    """Wait until nova-compute has reported after ``since`` (seconds since the epoch) and is mapped to a cell."""
+    """Wait until nova-compute has reported since its start on every host, and every host is mapped to a cell."""
     nova = Api(connect(wish), "compute")
     deadline = time.monotonic() + float(wish["timeout"])
-    since = datetime.fromtimestamp(float(wish["since"]), UTC).replace(tzinfo=None)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    started = {host: now - timedelta(seconds=age + 1) for host, age in wish["hosts"].items()}
     while True:
-        missing = _missing(nova, wish["hosts"], since)
+        missing = _missing(nova, started)
         if not missing:
             return
         if time.monotonic() > deadline:
@@ -287,16 +288,16 @@ def await_compute(wish: Json) -> None:
         time.sleep(READY_POLL)
 
 
-def _missing(nova: Api, hosts: list[str], since: datetime) -> list[str]:
-    services = nova.call("GET", "/os-services?binary=nova-compute")["services"]
-    fresh = {
-        service["host"]
-        for service in services
-        if service["state"] == "up" and service["updated_at"] and datetime.fromisoformat(service["updated_at"]) >= since
+def _missing(nova: Api, started: dict[str, datetime]) -> list[str]:
+    reported = {
+        service["host"]: datetime.fromisoformat(service["updated_at"])
+        for service in nova.call("GET", "/os-services?binary=nova-compute")["services"]
+        if service["state"] == "up" and service["updated_at"]
     }
     # A hypervisor is listed once its host is mapped to a cell.
-    mapped = {hypervisor["service"]["host"] for hypervisor in nova.call("GET", "/os-hypervisors/detail")["hypervisors"]}
-    return [host for host in hosts if host not in fresh or host not in mapped]
+    mapped = {each["service"]["host"] for each in nova.call("GET", "/os-hypervisors/detail")["hypervisors"]}
+    fresh = {host for host, when in reported.items() if host in started and when >= started[host]}
+    return sorted(set(started) - (fresh & mapped))
 
 
 ACTIONS = {

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nova-compute, and the moment from which servers can be made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.configuration import programs, wishes
+from dockstack.deploy.hypervisors import chosen
+from dockstack.deploy.output import StepFailedError
+from dockstack.deploy.recipes.controller import provision
+from dockstack.deploy.recipes.facts import settings_of
+from dockstack.deploy.stages import Stage
+
+if TYPE_CHECKING:
+    from dockstack.deploy.inventory import Node
+    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.services import Service
+
+
+def stages(node: Node) -> tuple[Stage, ...]:
+    """Return the stages of a node that runs servers."""
+    if chosen(node) is None:
+        return ()
+    return (
+        Stage(
+            "compute",
+            "Starting nova-compute",
+            start,
+            ("hypervisor-start", "nova-daemons", "placement", "switch"),
+            phase="services",
+        ),
+        Stage(
+            "ready", "Waiting until Nova may place servers here", await_report, ("compute", "nova"), 0, phase="cloud"
+        ),
+    )
+
+
+def start(machine: Machine) -> None:
+    """Have nova-compute running."""
+    machine.service(compute_service(machine))
+
+
+def compute_service(machine: Machine) -> Service:
+    """Return nova-compute with what the hypervisor adds to it."""
+    plugin = chosen(machine.node)
+    groups, watch = ((), ()) if plugin is None else (plugin.contribution().groups, plugin.contribution().watch)
+    (service,) = programs.nova_compute(settings_of(machine), groups, watch)
+    return service
+
+
+def await_report(machine: Machine) -> None:
+    """Wait until nova-compute has reported since its start: before that, the scheduler finds no valid host."""
+    settings = settings_of(machine)
+    pid = machine.backend.look(compute_service(machine)).pid
+    seen = machine.run(["ps", "-o", "etimes=,lstart=", "-p", str(pid or 0)], check=False).stdout.split()
+    if not seen:
+        raise StepFailedError(
+            "nova-compute has ended.", "Its log is /var/log/nova/nova-compute.log; then run `dockstack up` again."
+        )
+    age, *since = seen
+    wish = wishes.await_compute(settings, {settings.hostname: int(age)})
+    machine.once("compute-ready", " ".join((str(pid), *since)), lambda: provision(machine, "await-compute", wish))
