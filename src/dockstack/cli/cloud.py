@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dockstack up | status | logs | down | clean``: the life of a cloud."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from dockstack.deploy import inventory, paths, preflight, processes
+from dockstack.deploy.backends import choose
+from dockstack.deploy.events import Kind, parse
+from dockstack.deploy.lock import exclusive
+from dockstack.deploy.overview import age, conditions
+from dockstack.deploy.progress import choose_display
+from dockstack.deploy.secrets import Secrets
+from dockstack.deploy.shell import LocalShell
+from dockstack.deploy.state import Records
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.services import Service
+
+UP_LOG = f"{paths.LOG}/up.log"
+INTERRUPTED = 130
+MIB = 1024 * 1024
+TAIL_OF_ALL = 5
+
+USE = f"""\
+Your cloud is up. Use it:
+  source {paths.OPENRC}          # as the administrator
+  openstack server list
+  openstack --os-cloud dockstack-demo server list
+  dockstack status                         # every service, its memory, is it healthy
+  dockstack verify                         # prove it: boot, log in, networks, isolation"""
+
+
+def environment_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add --environment and --set, which every command that looks at attributes takes."""
+    function = click.option(
+        "--environment",
+        type=click.Path(dir_okay=False),
+        help=f"File with nodes, roles and attributes.  [default: {paths.ENVIRONMENT_FILE}]",
+    )(function)
+    return click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Set one attribute.")(
+        function
+    )
+
+
+def load(environment: str | None, assignments: tuple[str, ...]) -> inventory.Inventory:
+    """Resolve the inventory; a file that a person named must be there."""
+    return inventory.load(environment or paths.ENVIRONMENT_FILE, assignments, required=environment is not None)
+
+
+@click.command()
+@environment_options
+@click.option("--json", "json_lines", is_flag=True, help="Print events as JSON lines, for machines.")
+@click.option("--skip-verify", is_flag=True, help="Do not boot a first server at the end.")
+def up(environment: str | None, assignments: tuple[str, ...], *, json_lines: bool, skip_verify: bool) -> None:
+    """Bring the cloud up: install, configure, start; safe to run again.
+
+    Kill it at any moment and run it again: it goes on. A second run changes nothing and takes seconds.
+    """
+    settings = load(environment, assignments)
+    require_root("up")
+    with exclusive("up"):
+        preflight.check(settings.local)
+        status_code = apply(environment, assignments, json_lines=json_lines)
+    if status_code == INTERRUPTED:
+        click.echo("Interrupted. Run `dockstack up` again: it goes on from here.", err=True)
+    if status_code:
+        sys.exit(status_code)
+    if not skip_verify and settings.local.attributes.flag("deploy.verify"):
+        first_server(json_lines=json_lines)
+    if not json_lines:
+        click.echo(USE)
+
+
+def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: bool) -> int:
+    """Run all stages in their own process and show what they tell; return its exit status."""
+    line = [sys.executable, "-m", "dockstack.deploy.apply"]
+    line += ["--environment", environment or paths.ENVIRONMENT_FILE]
+    line += [part for assignment in assignments for part in ("--set", assignment)]
+    Path(UP_LOG).parent.mkdir(parents=True, exist_ok=True)
+    marked = {**os.environ, processes.RUN_MARK: str(os.getpid())}
+    with os.fdopen(os.open(UP_LOG, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as log:
+        # A session of its own: Ctrl-C reaches only us, and we end the stages in good order.
+        child = subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=log, text=True, env=marked, start_new_session=True
+        )
+    assert child.stdout is not None  # noqa: S101 - it was asked for above
+    with choose_display(json_lines=json_lines) as display:
+        ended = False
+        while True:
+            try:
+                for text in child.stdout:
+                    event = parse(text)
+                    if event is not None:
+                        ended = ended or event.kind is Kind.END
+                        display.show(event)
+                child.wait()
+                break
+            except KeyboardInterrupt:
+                child.terminate()
+    if not ended:
+        details = Path(UP_LOG).read_text()[-2000:]
+        raise DockstackError(
+            "The run ended before its end.", "Run `dockstack up` again: it goes on from here.", details
+        )
+    return child.returncode
+
+
+def first_server(*, json_lines: bool) -> None:
+    """Prove the cloud with its first server."""
+    line = [sys.executable, "-m", "dockstack.cli", "verify", "--first"]
+    done = subprocess.run(line, stdout=sys.stderr if json_lines else None, check=False)
+    if done.returncode != 0:
+        raise DockstackError(
+            "The cloud is up, but its first server did not work.",
+            "See above; `dockstack logs nova-compute` may say more, and `dockstack verify` tries again.",
+        )
+
+
+@click.command()
+@environment_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def status(environment: str | None, assignments: tuple[str, ...], *, as_json: bool) -> None:
+    """Show every service: is it healthy and why not, since when, its memory.
+
+    Exit status 0: all are healthy; 1: one is not, or there is no cloud.
+    """
+    settings = load(environment, assignments)
+    require_root("status")
+    services = known_services()
+    backend = choose(LocalShell(), settings.local.attributes.text("services.backend"))
+    found = conditions(services, backend)
+    healthy = all(condition.healthy for condition in found)
+    if as_json:
+        services_json = [{**asdict(condition), "healthy": condition.healthy} for condition in found]
+        click.echo(json.dumps({"healthy": healthy, "services": services_json}, indent=1))
+    else:
+        table = Table(box=None, pad_edge=False)
+        for title, justify in (("SERVICE", "left"), ("STATE", "left"), ("PID", "right"), ("SINCE", "right")):
+            table.add_column(title, justify="right" if justify == "right" else "left", no_wrap=True)
+        table.add_column("MEMORY", justify="right", no_wrap=True)
+        table.add_column("")
+        for one in found:
+            colour = "green" if one.healthy else "red"
+            state = f"[{colour}]{'healthy' if one.healthy else one.state}[/]"
+            memory = f"{one.memory / MIB:.0f} MiB" if one.memory else "-"
+            table.add_row(one.name, state, str(one.pid or "-"), age(one.since), memory, one.problem)
+        console = Console()
+        console.print(table)
+        total = sum(one.memory for one in found) / MIB
+        console.print(f"{sum(one.healthy for one in found)} of {len(found)} healthy, {total:.0f} MiB in all")
+    sys.exit(0 if healthy else 1)
+
+
+@click.command()
+@click.argument("service", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on showing new lines.")
+@click.option("-n", "--lines", default=50, show_default=True, help="How many lines.")
+def logs(service: str | None, lines: int, *, follow: bool) -> None:
+    """Show the log of a service, or the last lines of all."""
+    require_root("logs")
+    services = known_services()
+    by_name = {one.name: one for one in services}
+    if service is not None and service not in by_name:
+        raise DockstackError(f"There is no service {service!r}.", f"There are {', '.join(sorted(by_name))}.")
+    chosen = [by_name[service]] if service else list(services)
+    files = [path for one in chosen for path in log_files(one)]
+    if not files:
+        raise DockstackError("Nothing was logged yet.", "Is it running? `dockstack status` tells.")
+    count = lines if service else min(lines, TAIL_OF_ALL)
+    sys.stdout.flush()
+    secrets = Secrets(paths.SECRETS_FILE)
+    line = ["tail", *(["-F"] if follow else []), "-n", str(count), "--", *files]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace") as tail:
+        assert tail.stdout is not None  # noqa: S101 - it was asked for above
+        try:
+            for text in tail.stdout:
+                click.echo(secrets.redact(text), nl=False)
+        except KeyboardInterrupt:
+            tail.terminate()
+
+
+def log_files(service: Service) -> list[str]:
+    """Return the files of a service that hold something."""
+    paths_of = dict.fromkeys((*service.logs, service.log_path))
+    return [path for path in paths_of if Path(path).is_file() and Path(path).stat().st_size]
+
+
+@click.command()
+@environment_options
+def down(environment: str | None, assignments: tuple[str, ...]) -> None:
+    """Stop the cloud; servers and data stay.
+
+    Running servers go on (the engine's live-restore), without their networks until `dockstack up`.
+    """
+    settings = load(environment, assignments)
+    require_root("down")
+    with exclusive("down"), machine_here(settings) as machine:
+        from dockstack.deploy import teardown  # noqa: PLC0415 - loads the recipes' engine
+
+        if not machine.records.services():
+            click.echo("Nothing is installed here.")
+            return
+        teardown.down(machine)
+    click.echo("Stopped. Servers and data are kept; `dockstack up` brings all back.")
+
+
+@click.command()
+@environment_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--packages", is_flag=True, help="Also purge the distribution's packages that `up` installed.")
+def clean(environment: str | None, assignments: tuple[str, ...], *, yes: bool, packages: bool) -> None:
+    """Remove all that dockstack made from this machine: servers, databases, images, configuration.
+
+    Containers, images and databases of others stay.
+    """
+    settings = load(environment, assignments)
+    require_root("clean")
+    question = "Remove this cloud with all its servers, images and databases?"
+    if not yes and not click.confirm(question, default=False):
+        raise DockstackError("Nothing was removed.", "Answer yes, or give --yes.")
+    with exclusive("clean"), machine_here(settings) as machine:
+        from dockstack.deploy import teardown  # noqa: PLC0415 - loads the recipes' engine
+
+        left = teardown.clean(machine, packages=packages)
+    click.echo("Removed all that dockstack made.")
+    if left:
+        click.echo(f"Packages stay ({len(left)}; `--packages` purges them): {' '.join(left)}")
+
+
+@contextmanager
+def machine_here(settings: inventory.Inventory) -> Iterator[Machine]:
+    """Give the layer's view of this machine."""
+    from dockstack.deploy.connection import connect  # noqa: PLC0415 - loads the recipes' engine
+    from dockstack.deploy.layer import Machine  # noqa: PLC0415
+    from dockstack.deploy.manifest import Manifest  # noqa: PLC0415
+
+    node = settings.local
+    yield Machine(node, Secrets(paths.SECRETS_FILE), Manifest(paths.STATE_DIRECTORY), connect(node), say=click.echo)
+
+
+def known_services() -> tuple[Service, ...]:
+    """Return the services of this machine.
+
+    Raises:
+        DockstackError: there is no cloud here.
+    """
+    services = Records.here().services()
+    if not services:
+        raise DockstackError("There is no cloud on this machine.", "Run `dockstack up`.")
+    return services
+
+
+def require_root(command: str) -> None:
+    """Refuse to go on as an ordinary user.
+
+    Raises:
+        DockstackError: we are not root.
+    """
+    if os.geteuid() != 0:
+        raise DockstackError(f"`dockstack {command}` needs root.", f"Run it as root, as in: sudo dockstack {command}")

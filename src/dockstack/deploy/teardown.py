@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``down`` and ``clean``: stop in the reverse order of starting; remove what the manifest says we made, and nothing else."""
+
+from __future__ import annotations
+
+import shlex
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from dockstack.deploy import paths
+from dockstack.deploy.hypervisors import chosen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.manifest import Made
+    from dockstack.deploy.services import Service
+
+STOPS_AT_ONCE = 16
+ENGINE_SERVICES = {"docker"}  # stopped by the hypervisor's own verb, after nova-compute
+
+
+def down(machine: Machine) -> None:
+    """Stop all services, nova-compute before the hypervisor; servers and data stay."""
+    services = machine.records.services()
+    stop_services(machine, [service for service in services if service.name not in ENGINE_SERVICES])
+    plugin = chosen(machine.node)
+    if plugin is not None:
+        plugin.stop(machine)
+    machine.backend.finish()
+
+
+def stop_services(machine: Machine, services: Sequence[Service]) -> None:
+    """Stop services side by side, each after those that require it."""
+    stopped: dict[str, Future[None]] = {}
+
+    def stop(service: Service) -> None:
+        for other in services:
+            if service.name in other.requires:
+                stopped[other.name].result()
+        machine.backend.stop(service)
+        machine.say(f"Stopped {service.name}")
+
+    with ThreadPoolExecutor(max(STOPS_AT_ONCE, len(services))) as pool:
+        # Dependents come first in reverse start order, so that what a service waits for is there already.
+        for service in reversed(services):
+            stopped[service.name] = pool.submit(stop, service)
+        for future in stopped.values():
+            future.result()
+
+
+def clean(machine: Machine, *, packages: bool) -> list[str]:
+    """Remove all that we made on a node; return what was left on purpose, for the person to know."""
+    entries = machine.manifest.entries()
+    plugin = chosen(machine.node)
+    if plugin is not None:
+        plugin.cleanup(machine)
+    _remove(machine, entries, _WHILE_RUNNING)
+    down(machine)
+    for service in reversed(machine.records.services()):
+        machine.backend.remove(service)
+        machine.records.forget(service.name)
+    machine.backend.finish()
+    _remove(machine, entries, _AFTERWARDS)
+    left = [entry.name for entry in entries if entry.kind == "package"]
+    if packages and left:
+        machine.say("Removing packages")
+        environment = {"DEBIAN_FRONTEND": "noninteractive"}
+        machine.command(["apt-get", "-qy", "purge", *left], environment=environment)
+        machine.command(["apt-get", "-qy", "autoremove"], environment=environment)
+        left = []
+    machine.absent(paths.RUN)
+    machine.absent(paths.VAR)
+    machine.absent(paths.OPT)
+    machine.absent(paths.ETC)
+    return left
+
+
+def _remove(machine: Machine, entries: Sequence[Made], verbs: dict[str, Callable[[Machine, Made], None]]) -> None:
+    for entry in reversed(entries):
+        verb = verbs.get(entry.kind)
+        if verb is not None:
+            verb(machine, entry)
+
+
+def _bridge(machine: Machine, entry: Made) -> None:
+    machine.run(["ovs-vsctl", "--timeout=10", "--if-exists", "del-br", entry.name], check=False)
+
+
+def _masquerade(machine: Machine, entry: Made) -> None:
+    """Take out every firewall rule that carries our comment."""
+    del entry
+    for table in ("nat", "filter", "mangle"):
+        for line in machine.run(["iptables", "-t", table, "-S"], check=False).lines:
+            if "dockstack" in line and line.startswith("-A "):
+                machine.run(f"iptables -t {table} -D {line.removeprefix('-A ')}", check=False)
+
+
+def _file(machine: Machine, entry: Made) -> None:
+    if entry.name.startswith(paths.OPT):
+        return  # goes with the directory, last: the running command line may live there
+    machine.absent(entry.name)
+    if entry.backup:
+        machine.run(
+            f"test -e {shlex.quote(entry.backup)} && mv {shlex.quote(entry.backup)} {shlex.quote(entry.name)}",
+            check=False,
+        )
+
+
+def _directory(machine: Machine, entry: Made) -> None:
+    if not entry.name.startswith((paths.OPT, paths.VAR, paths.ETC)):
+        machine.absent(entry.name)
+
+
+def _user(machine: Machine, entry: Made) -> None:
+    machine.run(["userdel", entry.name], check=False)
+
+
+def _group(machine: Machine, entry: Made) -> None:
+    machine.run(["groupdel", entry.name], check=False)
+
+
+def _membership(machine: Machine, entry: Made) -> None:
+    user, _, groups = entry.name.partition(":")
+    for group in groups.split(","):
+        machine.run(["gpasswd", "-d", user, group], check=False)
+
+
+_WHILE_RUNNING: dict[str, Callable[[Machine, Made], None]] = {"bridge": _bridge, "masquerade": _masquerade}
+_AFTERWARDS: dict[str, Callable[[Machine, Made], None]] = {
+    "file": _file,
+    "directory": _directory,
+    "membership": _membership,
+    "user": _user,
+    "group": _group,
+}
