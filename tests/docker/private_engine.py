@@ -134,12 +134,11 @@ def remove_namespaces() -> None:
 
 
 def remove_directory(directory: Path) -> None:
-    """End the processes that name a directory in their command line (shims, daemons), and what they run; unmount; delete."""
-    for pid in [found for found in map(int, filter(str.isdigit, os.listdir("/proc"))) if found != os.getpid()]:
+    """End the daemons and shims that a directory belongs to, and what they run; unmount; delete."""
+    for pid in [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]:
         command = _read(f"/proc/{pid}/cmdline").split("\0")
-        if any(str(directory) in word for word in command) and Path(command[0]).name.startswith(
-            ("containerd", "dockerd")
-        ):
+        ours = any(f"{directory}/" in word for word in command)
+        if ours and Path(command[0]).name.startswith(("containerd", "dockerd")):
             for child in _read(f"/proc/{pid}/task/{pid}/children").split():
                 _kill(int(child))
             _kill(pid)

@@ -66,9 +66,9 @@ _CONTAINERS = [
         "nofile_limit",
         default=0,
         min=0,
-        help="How many files one process of a server may have open if its flavor does not say; 0 for the engine's default "
-        "(its default-ulimits, else its own limit). Set it where that default is too generous. An engine that runs in a "
-        "container of its own cannot go above its own limit: servers would not start.",
+        help="How many files one process of a server may have open if its flavor does not say; 0 for the engine's own "
+        "default. Set it where that default is too generous. An engine that runs in a container of its own cannot go "
+        "above its own limit: servers would not start.",
     ),
     cfg.IntOpt(
         "stop_timeout",

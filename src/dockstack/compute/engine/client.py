@@ -150,7 +150,11 @@ class Engine:
             self._client().pause(name)
 
     def unpause(self, name: str) -> None:
-        """Thaw every process."""
+        """Thaw every process.
+
+        Raises:
+            EngineError: it is not paused; for this the engine has no status of its own.
+        """
         with translated(f"unpausing container {name}"):
             self._client().unpause(name)
 
