@@ -181,7 +181,7 @@ class Supervisor:
     def start(self, service: Service) -> None:
         """Start with the present definition: stop, end left workers, take the definition, start."""
         self.stop(service)
-        self._shell.run(["install", "-d", os.path.dirname(service.log_path)])  # noqa: PTH120 - a path on the node
+        self._shell.run(["mkdir", "-p", os.path.dirname(service.log_path)])  # noqa: PTH120 - a path on the node
         for command in service.prepare:
             self._shell.run(command)
         if self._info(service.name) is not None:

@@ -68,7 +68,6 @@ def network_fabric() -> tuple[Service, ...]:
             check=Check(CheckKind.UNIX, DATABASE_SOCKET),
             packages=("openvswitch-switch",),
             replaces=("openvswitch-switch.service",),
-            oom_score=-900,
         ),
         Service(
             name="ovs-vswitchd",
@@ -85,7 +84,6 @@ def network_fabric() -> tuple[Service, ...]:
             check=Check(CheckKind.COMMAND, command=("ovs-appctl", "-t", "ovs-vswitchd", "version")),
             watch=(scripts.OPEN_VSWITCH_SETTINGS,),
             packages=("openvswitch-switch",),
-            oom_score=-900,
         ),
         _ovn_database("nb"),
         _ovn_database("sb"),
@@ -225,7 +223,6 @@ def _mariadb(settings: Settings) -> Service:
         watch=(f"{ETC}/mariadb.cnf",),
         packages=("mariadb-server-core",),
         stop_timeout=60,
-        oom_score=-600,
     )
 
 
