@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from dockstack.cli.cloud import environment_options, load
-from dockstack.deploy.attributes import Attributes, Setting
 from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from dockstack.deploy.attributes import Attributes, Setting
 
 
 @click.group()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m dockstack.deploy.apply``: run all tasks of an inventory, and tell about it in JSON lines.
 
-pyinfra runs one host's operations one after another; here, independent stages of a node run side by side, each in a child
-process that is forked after everything is imported. Killed at any moment, the next run completes the work.
+pyinfra runs one host's operations one after another; here, independent stages of a node run side by side, each in a
+child process that is forked after everything is imported. Killed at any moment, the next run completes the work.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack.deploy import inventory as inventories
 from dockstack.deploy import paths, processes
 from dockstack.deploy.connection import connect
-from dockstack.deploy.events import Event, Kind
+from dockstack.deploy.events import Event, Kind, parse
 from dockstack.deploy.layer import Machine
 from dockstack.deploy.manifest import Manifest
 from dockstack.deploy.plan import Task, tasks
@@ -136,8 +136,6 @@ class Runner:
 
 
 def _event(line: bytes) -> Event:
-    from dockstack.deploy.events import parse  # noqa: PLC0415
-
     return parse(line.decode(errors="replace")) or Event(Kind.SAY, text=line.decode(errors="replace"))
 
 

@@ -81,7 +81,7 @@ def load(environment_file: str | Path | None, assignments: Iterable[str] = (), *
     """Read the environment file and resolve every node's attributes.
 
     Args:
-        environment_file: YAML with ``attributes:``, ``roles:`` and ``nodes:``; absent is an empty one unless ``required``.
+        environment_file: YAML with ``attributes:``, ``roles:`` and ``nodes:``; absent is an empty one.
         assignments: ``name=value`` of the command line; they win over all.
         required: whether the file must be there (a person named it).
 

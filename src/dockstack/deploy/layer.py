@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The thin layer over pyinfra: what a recipe may do to a node.
 
-Every verb looks first (one cheap command), changes only what differs, returns whether it changed something, and notes what it
-makes in the manifest *before* making it, so that ``clean`` finds it even after kill -9. Nothing secret goes into a command's
-arguments or environment (other users can read them): secrets travel in files and on stdin.
+Every verb looks first (one cheap command), changes only what differs, returns whether it changed something, and notes
+what it makes in the manifest *before* making it, so that ``clean`` finds it even after kill -9. Nothing secret goes
+into a command's arguments or environment (other users can read them): secrets travel in files and on stdin.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import shlex
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyinfra.api.command import FileUploadCommand, StringCommand
@@ -21,8 +20,8 @@ from pyinfra.context import ctx_host, ctx_state
 from pyinfra.operations import apt, server
 
 from dockstack.deploy.backends import choose
-from dockstack.deploy.state import Records, ensure_running
 from dockstack.deploy.output import Output, StepFailedError, shell_line, tail
+from dockstack.deploy.state import Records, ensure_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -173,9 +172,9 @@ class Machine:
     ) -> bool:
         """Do something that is too slow to ask about, once for each ``key`` (a hash of all that it depends on).
 
-        The record is written after success only, so a killed run does it again: the action must be idempotent. If ``unless``
-        is given, the record counts only as long as that cheap question on the machine succeeds too (a database that somebody
-        dropped is made again).
+        The record is written after success only, so a killed run does it again: the action must be idempotent. If
+        ``unless`` is given, the record counts only as long as that cheap question on the machine succeeds too (a
+        database that somebody dropped is made again).
         """
         if self.manifest.done(name) == key and (unless is None or self.run(unless, check=False).ok):
             return False
@@ -209,10 +208,10 @@ class Machine:
     ) -> bool:
         """Write a file whole and atomically, or correct its owner and mode; its directory must exist.
 
-        With ``claim`` unset, the file stays its owner's: it is not noted as ours, and ``clean`` leaves it alone.
+        With ``claim`` unset, the file stays its owner's: it is not noted as ours, ``clean`` leaves it alone.
 
-        The content is never shown or compared in a log, so it may hold secrets. A file of somebody else that stands there is
-        kept aside, and ``clean`` puts it back.
+        The content is never shown or compared in a log, so it may hold secrets. A file of somebody else that stands there
+        is kept aside, and ``clean`` puts it back.
         """
         data = content.encode() if isinstance(content, str) else content
         wanted = f"{owner}:{group or owner} {mode:o} {hashlib.sha256(data).hexdigest()}"
@@ -306,7 +305,7 @@ class Machine:
         return True
 
     def service(self, service: Service) -> bool:
-        """Define a service and have it running and ready with its present configuration; return whether it was (re)started.
+        """Define a service and have it running and ready as configured now; return whether it was (re)started.
 
         It is restarted when, and only when, it is not running or the hash recorded at its start differs (see state.py).
 
@@ -367,9 +366,10 @@ class Machine:
 
     def _restore_policy(self) -> None:
         """Put back what stood there, also what a killed run left."""
+        saved = f"{POLICY}.dockstack-saved"
         self.run(
             f"if grep -qsF {shlex.quote(POLICY_MARK)} {POLICY}; then"
-            f" if test -e {POLICY}.dockstack-saved; then mv -f {POLICY}.dockstack-saved {POLICY}; else rm -f {POLICY}; fi; fi"
+            f" if test -e {saved}; then mv -f {saved} {POLICY}; else rm -f {POLICY}; fi; fi"
         )
 
 

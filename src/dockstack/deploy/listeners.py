@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -53,7 +52,7 @@ def _owners(inodes: set[str]) -> dict[str, int]:
     owners: dict[str, int] = {}
     for pid in processes.snapshot():
         try:
-            links = [os.readlink(entry) for entry in (processes.PROC / str(pid) / "fd").iterdir()]
+            links = [str(entry.readlink()) for entry in (processes.PROC / str(pid) / "fd").iterdir()]
         except (FileNotFoundError, PermissionError, ProcessLookupError):
             continue
         for link in links:

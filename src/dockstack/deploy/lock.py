@@ -8,13 +8,13 @@ import json
 import os
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 LOCK_FILE = "/run/dockstack.lock"
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From an inventory to tasks: every recipe's stages on every node, with what each waits for.
 
-A recipe is a file in ``recipes/`` with a function ``stages(node)``, which returns its stages (none if the node has no use
-for it), and a line in ``RECIPES``.
+A recipe is a file in ``recipes/`` with a function ``stages(node)``, which returns its stages (none if the node has no
+use for it), and a line in ``RECIPES``.
 """
 
 from __future__ import annotations

@@ -87,13 +87,24 @@ def mark(pid: int, name: str) -> str | None:
 
 
 def marked(name: str, value: str | None = None) -> dict[int, str]:
-    """Return pid -> value of all processes that carry a mark."""
+    """Return pid -> value of all processes that carry a mark.
+
+    Those in other pid namespaces are not meant: a container may hold a dockstack of its own.
+    """
     found = {}
+    own = _namespace("self")
     for pid in snapshot():
-        seen = mark(pid, name)
+        seen = mark(pid, name) if _namespace(str(pid)) == own else None
         if seen is not None and (value is None or seen == value):
             found[pid] = seen
     return found
+
+
+def _namespace(pid: str) -> str | None:
+    try:
+        return str((PROC / pid / "ns" / "pid").readlink())
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
 
 
 def arguments(pid: int) -> list[str]:

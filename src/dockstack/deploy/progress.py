@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress as a person likes it: on a terminal a live display, elsewhere plain lines; for machines the events themselves."""
+"""Progress as a person likes it: live on a terminal, elsewhere plain lines; for machines the events themselves."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -28,7 +28,7 @@ class Display(Protocol):
         """Show one event."""
         ...
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         """Begin to draw."""
         ...
 
@@ -98,7 +98,7 @@ class Json:
         """Print one line."""
         print(event.line(), flush=True)
 
-    def __enter__(self) -> Json:
+    def __enter__(self) -> Self:
         """Begin."""
         return self
 
@@ -128,7 +128,7 @@ class Plain:
         for line in lines:
             print(line, flush=True)
 
-    def __enter__(self) -> Plain:
+    def __enter__(self) -> Self:
         """Begin."""
         return self
 
@@ -160,7 +160,7 @@ class Terminal:
             for line in end_lines(event, self.story):
                 self._console.print(Text.assemble(("✓ ", "bold green"), line))
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> Self:
         """Begin to draw."""
         self._live.start()
         return self

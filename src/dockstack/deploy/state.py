@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Restarts decided from recorded state, so that no restart is ever lost.
 
-When a service has been started, the hash of all that it was started with (its unit, the content of its configuration files, the
-version of its code) is recorded. A service is restarted when, and only when, the hash of what is there now differs from the
-record, or it does not run. A run that dies between a change of configuration and the restart leaves the old record: the next run
-restarts the service.
+When a service has been started, the hash of all that it was started with (its unit, the content of its configuration
+files, the version of its code) is recorded. A service is restarted when, and only when, the hash of what is there now
+differs from the record, or it does not run. A run that dies between a change of configuration and the restart leaves
+the old record: the next run restarts the service.
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ def ensure_running(machine: Machine, service: Service) -> bool:
         machine.say(f"Starting {service.name}")
         records.forget_start(service.name)
         backend.start(service)
+    else:
+        backend.sweep(service)
     wait_until_ready(machine, backend, service)
     if started:
         records.set_started(service.name, wanted)
@@ -114,7 +116,7 @@ def wait_until_ready(machine: Machine, backend: Backend, service: Service) -> No
         if seen.failed or time.monotonic() > deadline:
             raise StepFailedError(
                 f"{service.name} does not become ready: {machine.secrets.redact(answer)}",
-                f"Its log is {service.log_path}; when the cause is gone, run `dockstack up` again: it goes on from here.",
+                f"Its log is {service.log_path}; without the cause, `dockstack up` goes on from here.",
                 machine.secrets.redact(log_tail(machine, service)),
             )
         time.sleep(POLL)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``down`` and ``clean``: stop in the reverse order of starting; remove what the manifest says we made, and nothing else."""
+"""``down`` and ``clean``: stop in reverse order; remove what the manifest says we made, and nothing else."""
 
 from __future__ import annotations
 

@@ -86,6 +86,10 @@ class Backend(Protocol):
         """Stop it and wait until it has ended; absent is success."""
         ...
 
+    def sweep(self, service: Service) -> None:
+        """End processes of a running service that its main process does not know any more."""
+        ...
+
     def remove(self, service: Service) -> None:
         """Stop it and remove its definition."""
         ...

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Services under a supervisord of our own, for machines whose PID 1 is not systemd; rendering is pure.
 
-Supervisor loses sight of a service's workers when their parent is killed, and of everything when it is killed itself. Every
-process that it starts therefore carries a mark in its environment; what carries the mark of a service without descending from
-its main process is ended before that service starts again.
+Supervisor loses sight of a service's workers when their parent is killed, and of everything when it is killed itself.
+Every process that it starts therefore carries a mark in its environment; what carries the mark of a service without
+descending from its main process is ended before that service starts again.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class Supervisor:
                 start_new_session=True,
                 cwd="/",
                 env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
-                preexec_fn=_raise_file_limit,
+                preexec_fn=_raise_file_limit,  # noqa: PLW1509 - this process has one thread
             )
         deadline = time.monotonic() + START_LIMIT
         while not self._answers():
@@ -197,6 +197,10 @@ class Supervisor:
             self._call("stopProcess", service.name, True, ignore=NOT_RUNNING)
         processes.end(self.leftovers(service), service.stop_timeout)
 
+    def sweep(self, service: Service) -> None:
+        """End workers that outlived a killed parent, while the service itself runs."""
+        processes.end(self.leftovers(service), service.stop_timeout)
+
     def remove(self, service: Service) -> None:
         """Stop and forget."""
         self.stop(service)
@@ -222,8 +226,8 @@ class Supervisor:
     def leftovers(self, service: Service) -> list[int]:
         """Return processes of a service that do not descend from its main process.
 
-        Of a service whose children are to be left alone (an engine's containers), only a process that runs the service's
-        own program counts.
+        Of a service whose children are to be left alone (an engine's containers), only a process that runs the
+        service's own program counts.
         """
         info = self._info(service.name)
         everything = processes.snapshot()

@@ -159,6 +159,9 @@ class Systemd:
         """Stop and wait."""
         self._shell.run(["systemctl", "stop", unit_name(service)], check=False)
 
+    def sweep(self, service: Service) -> None:
+        """There is nothing to do: a unit's control group loses nobody."""
+
     def remove(self, service: Service) -> None:
         """Stop and forget; a unit of the distribution loses only our drop-in."""
         unit = unit_name(service)

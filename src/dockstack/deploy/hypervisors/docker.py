@@ -32,6 +32,8 @@ NAMESPACES = "/run/netns/nova-*"
 PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 NOVA_USER, NOVA_HOME = "nova", "/var/lib/nova"
 DEFAULT_DATA_ROOT = "/var/lib/docker"
+HANG_UP_BY_PIDFILE = "pid=$(cat /run/docker.pid) && grep -qx dockerd /proc/$pid/comm && kill -HUP $pid"
+HANG_UP_BY_SYSTEMD = "systemctl kill --signal=HUP --kill-whom=main docker.service"
 BEFORE = "daemon-json-before"  # the one-time record of what our keys were
 
 
@@ -86,9 +88,8 @@ class Docker(Hypervisor):
 
     def stop(self, machine: Machine) -> None:
         """End the engine if it is ours; with live-restore its containers go on."""
-        for service in machine.records.services():
-            if service.name == self.name:
-                machine.backend.stop(service)
+        for service in self._recorded(machine):
+            machine.backend.stop(service)
 
     def cleanup(self, machine: Machine) -> None:
         """Remove our containers, images, namespaces and keys; containers and images of others stay."""
@@ -145,11 +146,12 @@ class Docker(Hypervisor):
 
     def _foreign(self, machine: Machine) -> bool:
         """Tell whether an engine answers on the socket that we did not start."""
-        ours = any(
-            service.name == self.name and machine.backend.look(service).running
-            for service in machine.records.services()
-        )
+        ours = any(machine.backend.look(service).running for service in self._recorded(machine))
         return not ours and self._answers(machine)
+
+    def _recorded(self, machine: Machine) -> list[Service]:
+        """Return the engine as a service that we started; none if we use somebody else's."""
+        return [service for service in machine.records.services() if service.name == self.name]
 
     def _info(self, machine: Machine) -> dict[str, Any]:
         answer = machine.run(self._client("info", "--format", "{{json .}}"))
@@ -191,14 +193,19 @@ class Docker(Hypervisor):
         running = machine.run(self._client("ps", "-q")).stdout.split()
         raise StepFailedError(
             "The engine did not take over live-restore and the runtime from its daemon.json.",
-            f"Was it started with options that daemon.json contradicts? {len(running)} containers run on it, so it is not "
-            "restarted for you: restart it when that suits you, then run `dockstack up` again.",
+            f"Was it started with options that daemon.json contradicts? {len(running)} containers run on it, so it "
+            "is not restarted for you: restart it when that suits you, then run `dockstack up` again.",
         )
 
     def _hang_up(self, machine: Machine) -> None:
-        """Have the engine read its daemon.json again."""
-        pidfile = "$(cat /run/docker.pid 2>/dev/null || cat /var/run/docker.pid 2>/dev/null || pidof -s dockerd)"
-        machine.run(f"kill -HUP {pidfile}")
+        """Have the engine on our socket read its daemon.json again; other engines of this machine are not meant."""
+        pids = [seen.pid for service in self._recorded(machine) if (seen := machine.backend.look(service)).pid]
+        line = f"kill -HUP {pids[0]}" if pids else f"{{ {HANG_UP_BY_PIDFILE}; }} || {HANG_UP_BY_SYSTEMD}"
+        if not machine.run(line, check=False).ok:
+            raise StepFailedError(
+                "The engine's process was not found, so its configuration could not be reloaded.",
+                f"Reload it yourself (SIGHUP to the dockerd on {self._socket}), then run `dockstack up` again.",
+            )
         machine.changes += 1
 
     def _secure_socket(self, machine: Machine) -> None:
