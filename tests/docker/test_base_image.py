@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The base image as a server meets it: the driver's container, a metadata service, a login by ssh."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+from private_engine import wait_for
+
+from dockstack.compute.images.fetch import ImageStore
+from dockstack.compute.images.normalise import ImageLimits
+from dockstack.compute.model import Image
+from dockstack.deploy.images import base
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GATEWAY = "10.77.0.1"
+METADATA = """
+import http.server, json, pathlib, sys
+answers = json.loads(sys.argv[1])
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        answer = answers.get(self.path.removeprefix("/latest/"))
+        self.send_response(404 if answer is None else 200)
+        self.end_headers()
+        self.wfile.write((answer or "").encode("latin-1"))
+http.server.ThreadingHTTPServer(("169.254.169.254", 80), Handler).serve_forever()
+"""
+
+
+@pytest.fixture(scope="session")
+def built():
+    return base.build()
+
+
+@dataclass
+class Neighbourhood:
+    """A namespace of the test's own at the far end of a server's wire: gateway, metadata service, ssh client."""
+
+    lab: object
+    directory: Path
+    name: str = f"dockstack-test-{os.getpid()}"
+    services: list[subprocess.Popen] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.directory / "key"], check=True)
+
+    @property
+    def public_key(self) -> str:
+        return (self.directory / "key.pub").read_text().strip()
+
+    def connect(self, server) -> None:
+        device = server.ports[0].device
+        ip = ["ip", "-n", self.name]
+        for command in (
+            ["ip", "netns", "add", self.name],
+            ["ip", "link", "set", device, "netns", self.name],
+            [*ip, "link", "set", "lo", "up"],
+            [*ip, "link", "set", device, "up"],
+            [*ip, "addr", "add", f"{GATEWAY}/24", "dev", device],
+            [*ip, "addr", "add", "169.254.169.254/32", "dev", device],
+        ):
+            subprocess.run(command, check=True)
+
+    def serve(self, **more: str) -> None:
+        answers = {
+            "meta-data/instance-id": "i-00000001",
+            "meta-data/local-hostname": "named.novalocal",
+            "meta-data/public-keys/": "0=mine",
+            "meta-data/public-keys/0/openssh-key": self.public_key,
+        } | more
+        command = ["ip", "netns", "exec", self.name, sys.executable, "-c", METADATA, json.dumps(answers)]
+        self.services.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+
+    def stop_serving(self) -> None:
+        for service in self.services:
+            service.kill()
+            service.wait()
+        self.services.clear()
+
+    def ssh(self, server, command: str, user: str = base.USER) -> subprocess.CompletedProcess[str]:
+        address = server.ports[0].addresses[0].cidr.partition("/")[0]
+        options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=5"]
+        words = ["ssh", "-q", "-i", str(self.directory / "key"), *(word for item in options for word in ("-o", item))]
+        words = ["ip", "netns", "exec", self.name, *words, f"{user}@{address}", command]
+        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
+
+    def login(self, server, command: str, user: str = base.USER) -> str:
+        def attempt() -> list[str]:
+            done = self.ssh(server, command, user)
+            return [done.stdout] if done.returncode == 0 else []
+
+        try:
+            return wait_for(attempt, "the login")[0]
+        except TimeoutError:
+            last = self.ssh(server, command, user)
+            pytest.fail(f"{command!r} by ssh: {last.stdout}{last.stderr}; the console:\n{console(self.lab, server)}")
+
+    def close(self) -> None:
+        self.stop_serving()
+        subprocess.run(["ip", "netns", "del", self.name], check=False, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def neighbourhood(lab, tmp_path):
+    neighbourhood = Neighbourhood(lab, tmp_path)
+    yield neighbourhood
+    neighbourhood.close()
+
+
+@pytest.fixture
+def loaded(built, engine, tmp_path):
+    store = ImageStore(engine, lambda image: built.archive(), tmp_path / "workspace", ImageLimits())
+    store.sweep()
+    return store.ensure(Image(id="base", name="base", checksum=built.checksum()), 1 << 30)
+
+
+def start(lab, neighbourhood, loaded):
+    server = lab.server(properties={"docker_command": '["/sbin/init"]'})
+    lab.create(server, loaded.config, loaded.engine_id)
+    neighbourhood.connect(server)
+    lab.engine.start(server.container_name)
+    return server
+
+
+def console(lab, server) -> str:
+    return lab.engine.logs(server.container_name, 1 << 20).decode()
+
+
+def wait_for_line(lab, server, text: str) -> None:
+    try:
+        wait_for(lambda: text in console(lab, server), "the line")
+    except TimeoutError:
+        pytest.fail(f"{text!r} is not on the console:\n{console(lab, server)}")
+
+
+def test_it_is_small_and_the_same_every_time(built):
+    assert len(built.layer) < 15 << 20
+    assert base.build().checksum() == built.checksum()
+
+
+def test_a_key_pair_logs_in(lab, neighbourhood, loaded):
+    server = start(lab, neighbourhood, loaded)
+    neighbourhood.serve()
+    assert neighbourhood.login(server, "id -un; hostname").split() == [base.USER, server.hostname]
+    assert neighbourhood.login(server, "id -u", user="root") == "0\n"
+    assert "uid=1000" in neighbourhood.login(server, "set -eu -o pipefail; id | cat")
+    wait_for_line(lab, server, "no user data")
+    lines = console(lab, server).splitlines()
+    assert len(lines) > 10
+    for text in (f"address: eth0 inet {server.ports[0].addresses[0].cidr}", "route: default via", "host key: SHA256:"):
+        assert any(text in line for line in lines), console(lab, server)
+
+
+def test_tools_that_tests_need_work_without_privileges(lab, neighbourhood, loaded):
+    server = start(lab, neighbourhood, loaded)
+    neighbourhood.serve()
+    neighbourhood.login(server, "true")
+    for command in (
+        f"ping -c 1 -W 2 {GATEWAY}",
+        "ping -6 -c 1 ::1 || ping6 -c 1 ::1",
+        "wget -q -O - http://169.254.169.254/latest/meta-data/instance-id",
+        "ip -o addr; ip route",
+        "echo x | nc -w 1 169.254.169.254 80",
+        "awk 'BEGIN { print 1 }'; sync; uptime; df -h /; ps; vi --help 2>&1 | head -1",
+    ):
+        done = neighbourhood.ssh(server, command)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+
+
+def test_user_data_runs_once_and_keys_come_again(lab, neighbourhood, loaded):
+    server = start(lab, neighbourhood, loaded)
+    script = "#!/bin/sh\necho count=$(echo x >> /root/runs; wc -l < /root/runs)\nexit 3\n"
+    neighbourhood.serve(**{"user-data": script})
+    wait_for_line(lab, server, "user data ended with exit status 3")
+    assert "count=1" in console(lab, server)
+    lab.engine.stop(server.container_name, 10)
+    lab.engine.start(server.container_name)
+    wait_for_line(lab, server, "user data has run before")
+    assert neighbourhood.login(server, "wc -l < /root/runs", user="root").strip() == "1"
+    assert console(lab, server).count("key(s) installed") == 2
+
+
+def test_cloud_config_is_said_to_be_unsupported(lab, neighbourhood, loaded):
+    server = start(lab, neighbourhood, loaded)
+    neighbourhood.serve(**{"user-data": "#cloud-config\npassword: x\n"})
+    wait_for_line(lab, server, "starts with '#cloud-config': not supported")
+
+
+def test_a_metadata_service_that_comes_late_is_waited_for(lab, neighbourhood, loaded):
+    server = start(lab, neighbourhood, loaded)
+    wait_for_line(lab, server, "init: up")
+    assert neighbourhood.ssh(server, "true").returncode != 0
+    neighbourhood.serve()
+    neighbourhood.login(server, "true")
+
+
+def test_it_stops_at_once_and_its_children_are_reaped(lab, neighbourhood, loaded):
+    server = start(lab, neighbourhood, loaded)
+    neighbourhood.serve()
+    neighbourhood.login(server, "(sleep 0.1 &) ; (sleep 1000 &)")
+    neighbourhood.login(server, "kill -9 $(pidof dropbear | tr ' ' '\\n' | sort -n | head -1)", user="root")
+    neighbourhood.login(server, "true")  # it was started again
+    wait_for(lambda: " Z" not in lab.run(server, "ps", "-o", "pid,stat,comm"), "no zombies")
+    before = time.monotonic()
+    lab.engine.stop(server.container_name, 10)
+    assert time.monotonic() - before < 3
+    assert lab.state(server).exit_code == 0
+
+
+def test_a_dhcp_client_has_its_script(lab, neighbourhood, loaded):
+    server = start(lab, neighbourhood, loaded)
+    answer = lab.engine.execute(server.container_name, ["udhcpc", "-n", "-q", "-t", "1", "-T", "1", "-i", "eth0"])
+    assert b"no lease" in answer.output
