@@ -22,7 +22,23 @@ from dockstack.compute.engine import Container, Engine
 from dockstack.compute.model import Address, Image, ImageConfig, Limits, Port, Route, Server
 from dockstack.compute.network import wire
 
-APPLETS = ["cat", "dd", "echo", "head", "hostname", "id", "ip", "ls", "mkdir", "seq", "sh", "sleep", "touch", "yes"]
+APPLETS = [
+    "cat",
+    "dd",
+    "echo",
+    "head",
+    "hostname",
+    "id",
+    "ip",
+    "ls",
+    "mkdir",
+    "ping",
+    "seq",
+    "sh",
+    "sleep",
+    "touch",
+    "yes",
+]
 _numbers = itertools.count(1)
 
 

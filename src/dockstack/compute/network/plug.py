@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -27,23 +28,28 @@ class PlugError(DockstackError):
     """The virtual switch refused a port, or is not there."""
 
 
-class _Switch:
-    """One connection to this host's Open vSwitch database; the library keeps it up across restarts."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._database: Any = None
-
-    def database(self) -> Any:
-        """Connect at the first call; ovsdbapp's connection is safe for many threads."""
-        with self._lock:
-            if self._database is None:
-                os_vif.initialize()
-                self._database = ovsdb_lib.BaseOVS(cfg.CONF.vif_plug_ovs).ovsdb
-            return self._database
+_lock = threading.Lock()
+_connected: dict[str, Any] = {}
 
 
-_switch = _Switch()
+def connect(address: str | None = None) -> Any:
+    """Connect to this host's Open vSwitch database, at the first call; the library keeps it up across restarts.
+
+    Args:
+        address: another than [os_vif_ovs] ovsdb_connection; plugging uses it too.
+
+    Returns:
+        The database, safe for many threads.
+    """
+    with _lock:
+        if not _connected:
+            os_vif.initialize()
+            if address is not None:
+                cfg.CONF.set_override("ovsdb_connection", address, group="os_vif_ovs")
+                os_vif.initialize(reset=True)  # the plugin reads its options when it is loaded
+            _check_listening(cfg.CONF.os_vif_ovs.ovsdb_connection)
+            _connected["switch"] = ovsdb_lib.BaseOVS(cfg.CONF.os_vif_ovs).ovsdb
+        return _connected["switch"]
 
 
 def plug(server: Server, port: Port) -> None:
@@ -73,18 +79,29 @@ def unplug(server: Server, port: Port) -> None:
 def unplug_device(device: str) -> None:
     """Take a device off whatever bridge it is on, for the sweep of strays; absent is success."""
     with _explained(f"unplugging device {device}"):
-        _switch.database().del_port(device, if_exists=True).execute(check_error=True)
+        connect().del_port(device, if_exists=True).execute(check_error=True)
 
 
 def list_plugged() -> dict[str, str]:
     """Return the devices of servers on this host's switch, each with its server's uuid, for the sweep of strays."""
     with _explained("listing the switch's ports"):
-        rows = _switch.database().db_list("Interface", columns=["name", "external_ids"]).execute(check_error=True)
+        rows = connect().db_list("Interface", columns=["name", "external_ids"]).execute(check_error=True)
     return {
         row["name"]: row["external_ids"]["vm-uuid"]
         for row in rows
         if row["name"].startswith("tap") and "vm-uuid" in row["external_ids"]
     }
+
+
+def _check_listening(address: str) -> None:
+    """Raise OSError if nobody listens: for that, ovsdbapp would raise a bare Exception after many seconds."""
+    kind, _, rest = address.partition(":")
+    if kind == "unix":
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.connect(rest)
+    else:
+        host, _, port = rest.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _check(port: Port) -> None:
@@ -102,9 +119,7 @@ def _datapath(bridge: str) -> str:
     Raises:
         PlugError: there is no such bridge.
     """
-    rows = (
-        _switch.database().db_find("Bridge", ("name", "=", bridge), columns=["datapath_type"]).execute(check_error=True)
-    )
+    rows = connect().db_find("Bridge", ("name", "=", bridge), columns=["datapath_type"]).execute(check_error=True)
     if not rows:
         raise PlugError(
             f"There is no bridge {bridge} on this host.",
@@ -141,8 +156,9 @@ def _explained(action: str) -> Iterator[None]:
     try:
         yield
     except (os_vif.exception.ExceptionBase, RuntimeError, TimeoutError, OSError) as error:
+        cause = error.__context__ or error  # os-vif's own text is a dump of its objects
         raise PlugError(
-            f"The virtual switch failed at {action}: {error}",
-            "Check that Open vSwitch runs and listens where [vif_plug_ovs] ovsdb_connection says "
+            f"The virtual switch failed at {action}: {cause}.",
+            "Check that Open vSwitch runs and listens where [os_vif_ovs] ovsdb_connection says "
             "(`ovs-vsctl set-manager ptcp:6640:127.0.0.1`), and that the bridge exists.",
         ) from error

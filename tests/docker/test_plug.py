@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The switch's end, on an Open vSwitch of the tests' own: its own database, sockets and network."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+from private_engine import wait_for
+from vif_plug_ovs import privsep
+
+from dockstack.compute.network import plug, wire
+from dockstack.compute.network.plug import PlugError
+
+BRIDGE = "br-test"
+CLONE_NEWNET = 0x40000000
+
+
+class PrivateSwitch:
+    def __init__(self, directory) -> None:
+        self.directory = directory
+        self.database = f"unix:{directory}/db.sock"
+        self._processes: list[subprocess.Popen] = []
+
+    def start(self) -> None:
+        schema = "/usr/share/openvswitch/vswitch.ovsschema"
+        subprocess.run(["ovsdb-tool", "create", self.directory / "conf.db", schema], check=True)
+        self._spawn("ovsdb-server", self.directory / "conf.db", f"--remote=p{self.database}")
+        wait_for((self.directory / "db.sock").exists, "ovsdb-server")
+        self.vsctl("--no-wait", "init")
+        self._spawn("ovs-vswitchd", self.database)
+        self.vsctl("add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev")
+
+    def vsctl(self, *arguments: str) -> str:
+        command = ["ovs-vsctl", "--timeout=20", f"--db={self.database}", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def interface(self, device: str, column: str) -> str:
+        return self.vsctl("get", "interface", device, column).strip()
+
+    def stop(self) -> None:
+        self.vsctl("--if-exists", "del-br", BRIDGE)
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+    def _spawn(self, program: str, *arguments: object) -> None:
+        options = [f"--unixctl={self.directory}/{program}.ctl", f"--pidfile={self.directory}/{program}.pid"]
+        log = (self.directory / f"{program}.log").open("w")
+        self._processes.append(subprocess.Popen([program, *arguments, *options], stdout=log, stderr=log))
+
+
+@pytest.fixture(scope="module")
+def own_network():
+    """Move this thread, and what it starts, to a network of its own: a host can have one userspace datapath."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    assert libc.unshare(CLONE_NEWNET) == 0
+    try:
+        yield
+    finally:
+        assert libc.setns(before, CLONE_NEWNET) == 0
+        os.close(before)
+
+
+@pytest.fixture(scope="module")
+def switch(own_network, tmp_path_factory):
+    assert shutil.which("ovs-vswitchd"), "these tests need a switch: apt-get install openvswitch-switch"
+    privsep.vif_plug.set_client_mode(False)
+    switch = PrivateSwitch(tmp_path_factory.mktemp("switch"))
+    switch.start()
+    try:
+        plug.connect(switch.database)
+        yield switch
+    finally:
+        switch.stop()
+
+
+def on_switch(server):
+    port = replace(server.ports[0], bridge=BRIDGE)
+    return replace(server, ports=(port,)), port
+
+
+def test_plugs_what_neutron_waits_for(lab, switch) -> None:
+    server, port = on_switch(lab.server())
+    lab.create(server)
+    for _ in range(2):
+        plug.plug(server, port)
+        assert switch.vsctl("list-ports", BRIDGE).split() == [port.device]
+    for key, value in {
+        "iface-id": port.id,
+        "iface-status": "active",
+        "attached-mac": port.mac,
+        "vm-uuid": server.uuid,
+    }.items():
+        assert switch.interface(port.device, f"external_ids:{key}") == f'"{value}"' or value == "active"
+    wait_for(lambda: switch.interface(port.device, "ofport") not in ("[]", "-1"), "the switch takes the device")
+    assert switch.interface(port.device, "error") == "[]"
+    assert switch.vsctl("get", "bridge", BRIDGE, "datapath_type").strip() == "netdev"
+    assert plug.list_plugged() == {port.device: server.uuid}
+    for _ in range(2):
+        plug.unplug(server, port)
+    assert plug.list_plugged() == {}
+    links = subprocess.run(["ip", "link"], check=True, capture_output=True, text=True).stdout
+    assert port.device not in links
+
+
+def test_two_servers_talk(lab, switch) -> None:
+    servers = [on_switch(lab.server()) for _ in range(2)]
+    for server, port in servers:
+        lab.create(server)
+        plug.plug(server, port)
+        lab.engine.start(server.container_name)
+    (first, _), (_, second_port) = servers
+    for address in second_port.addresses:
+        host = address.cidr.partition("/")[0]
+        lab.run(first, "sh", "-c", f"i=0; until ping -c1 -W1 {host}; do i=$((i+1)); [ $i -lt 10 ] || exit 1; done")
+    for server, port in servers:
+        plug.unplug(server, port)
+
+
+def test_a_swept_device_leaves_the_switch(lab, switch) -> None:
+    server, port = on_switch(lab.server())
+    lab.create(server)
+    plug.plug(server, port)
+    for _ in range(2):
+        plug.unplug_device(port.device)
+        wire.unwire_device(port.device)
+    assert plug.list_plugged() == {}
+
+
+def test_refusals_say_what_to_do(lab, switch) -> None:
+    server = lab.server()
+    with pytest.raises(PlugError, match=r"no bridge nowhere on this host.*ovn-controller"):
+        plug.plug(server, replace(server.ports[0], bridge="nowhere"))
+    with pytest.raises(PlugError, match=r"binding_failed.*which a container cannot have"):
+        plug.plug(server, replace(server.ports[0], vif_type="binding_failed"))
