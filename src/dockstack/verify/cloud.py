@@ -90,13 +90,23 @@ def find_facts(connection: Any, choices: Choices) -> Facts:
 
 
 def find_hypervisors(connection: Any, missing: dict[Capability, str]) -> tuple[set[str], list[str]]:
-    """Return the hypervisors' types and host names; only an administrator may ask."""
+    """Return the types and host names of the hypervisors that are up; only an administrator may ask.
+
+    Raises:
+        DockstackError: none is up.
+    """
     try:
         found = list(connection.compute.hypervisors(details=True))
     except sdk_errors.ForbiddenException:
         missing[Capability.ADMIN] = "these credentials are no administrator's"
         return set(), []
     up = [each for each in found if each.state == "up" and each.status == "enabled"]
+    if not up:
+        names = ", ".join(f"{each.name} is {each.state}, {each.status}" for each in found)
+        raise DockstackError(
+            f"No compute node is up: {names or 'the cloud has none'}.",
+            "See `dockstack status` and `dockstack logs nova-compute`; then run `dockstack up`.",
+        )
     return {each.hypervisor_type.lower() for each in up}, [each.name for each in up]
 
 

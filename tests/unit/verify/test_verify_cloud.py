@@ -13,11 +13,20 @@ from dockstack.verify.model import Capability
 pytestmark = pytest.mark.unit
 
 
-def cloud(*, hypervisor="docker", subnets=("v4",), gateway=True, forbidden=False, image_format="docker", images=True):
+def cloud(
+    *,
+    hypervisor="docker",
+    subnets=("v4",),
+    gateway=True,
+    forbidden=False,
+    image_format="docker",
+    images=True,
+    state="up",
+):
     def hypervisors(details):
         if forbidden:
             raise sdk_errors.ForbiddenException("no")
-        return [SimpleNamespace(hypervisor_type=hypervisor, name="node", state="up", status="enabled")]
+        return [SimpleNamespace(hypervisor_type=hypervisor, name="node", state=state, status="enabled")]
 
     image = SimpleNamespace(id="i", name="dockstack-base", container_format=image_format, properties={})
     network = SimpleNamespace(id="n", name="private", subnet_ids=list(subnets), is_router_external=False)
@@ -63,6 +72,11 @@ def test_a_whole_cloud_lacks_nothing():
 )
 def test_what_is_missing_has_a_reason(differently, lacks):
     assert missing(**differently) == lacks
+
+
+def test_a_cloud_whose_nodes_are_down_is_said():
+    with pytest.raises(DockstackError, match="No compute node is up: node is down, enabled"):
+        find_facts(cloud(state="down"), Choices())
 
 
 def test_no_image_is_said():
