@@ -97,6 +97,16 @@ def _masquerade(machine: Machine, entry: Made) -> None:
                 machine.run(f"iptables -t {table} -D {line.removeprefix('-A ')}", check=False)
 
 
+def _metadata_namespaces(machine: Machine, entry: Made) -> None:
+    """End Neutron's metadata proxies, which outlive their agent, and remove their namespaces."""
+    del entry
+    machine.run(
+        "for space in $(ip netns list | sed -n 's/^\\(ovnmeta-[^ ]*\\).*/\\1/p'); do"
+        " ip netns pids $space | xargs -r kill; ip netns delete $space; done",
+        check=False,
+    )
+
+
 def _file(machine: Machine, entry: Made) -> None:
     if entry.name.startswith(paths.OPT):
         return  # goes with the directory, last: the running command line may live there
@@ -129,6 +139,7 @@ def _membership(machine: Machine, entry: Made) -> None:
 
 _WHILE_RUNNING: dict[str, Callable[[Machine, Made], None]] = {"bridge": _bridge, "masquerade": _masquerade}
 _AFTERWARDS: dict[str, Callable[[Machine, Made], None]] = {
+    "metadata-namespaces": _metadata_namespaces,
     "file": _file,
     "directory": _directory,
     "membership": _membership,

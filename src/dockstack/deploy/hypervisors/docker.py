@@ -31,6 +31,7 @@ IMAGE_REFERENCE = "dockstack.local/*"
 NAMESPACES = "/run/netns/nova-*"
 PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 NOVA_USER, NOVA_HOME = "nova", "/var/lib/nova"
+DRIVER_STATE = f"{NOVA_HOME}/docker"
 DEFAULT_DATA_ROOT = "/var/lib/docker"
 HANG_UP_BY_PIDFILE = "pid=$(cat /run/docker.pid) && grep -qx dockerd /proc/$pid/comm && kill -HUP $pid"
 HANG_UP_BY_SYSTEMD = "systemctl kill --signal=HUP --kill-whom=main docker.service"
@@ -53,7 +54,11 @@ class Docker(Hypervisor):
 
     def contribution(self) -> Contribution:
         """Name the driver, the image format, the engine's group, and the files that decide on a restart."""
-        options = (("host_url", f"unix://{self._socket}"), ("patch_directory", paths.PATCH_DIRECTORY))
+        options = (
+            ("host_url", f"unix://{self._socket}"),
+            ("patch_directory", paths.PATCH_DIRECTORY),
+            ("state_directory", DRIVER_STATE),
+        )
         return Contribution(
             compute_driver="docker.DockerDriver",
             container_formats=("docker",),
@@ -166,6 +171,7 @@ class Docker(Hypervisor):
         look = f"cat {paths.RUNTIME_DIRECTORY}/* | sha256sum | cut -c1-16"
         machine.directory(paths.RUNTIME_DIRECTORY)
         machine.directory(paths.PATCH_DIRECTORY, owner=NOVA_USER, mode=0o755)
+        machine.directory(DRIVER_STATE, owner=NOVA_USER, mode=0o700)
         key = f"{environments.source_hash()} {machine.run(look, check=False).stdout.strip()}"
         if machine.manifest.done("runtime") != key:
             machine.command(line)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 CENTRAL = {"ovn-nb", "ovn-sb", "ovn-northd"}
 BRIDGES = ("br-int",)
+OVN_DATABASES = ("/var/lib/ovn/ovnnb_db.db", "/var/lib/ovn/ovnsb_db.db")
+OPEN_VSWITCH_DATABASE = "/etc/openvswitch/conf.db"
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
@@ -38,6 +40,9 @@ def start(machine: Machine) -> None:
     machine.directory(scripts.DIRECTORY)
     for path, content in scripts.all_scripts(settings).items():
         machine.file(path, content, mode=0o755)
+    for database in (*OVN_DATABASES, OPEN_VSWITCH_DATABASE):
+        if not machine.exists(database):
+            machine.manifest.made("file", database)
     for bridge in (*BRIDGES, settings.networks.external_bridge):
         if (
             not machine.manifest.ours("bridge", bridge)

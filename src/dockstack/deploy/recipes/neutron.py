@@ -85,6 +85,7 @@ def start_api(machine: Machine) -> None:
 
 def start_workers(machine: Machine) -> None:
     """Have the maintenance worker and the agent running; they need accounts that the identity stage makes."""
+    machine.manifest.made("metadata-namespaces", "ovnmeta-*")
     for service in programs.neutron(settings_of(machine)):
         if service.name != "neutron-api":
             machine.service(service)

@@ -219,6 +219,11 @@ def _tenant_network(neutron: Api, wish: Json, project: str) -> list[str]:
 
 def _subnet(neutron: Api, values: Json) -> str:
     subnet = neutron.ensure("subnet", values, name=values["name"], network_id=values["network_id"])
+    if subnet["cidr"] != values["cidr"]:
+        raise SystemExit(
+            f"Subnet {values['name']} is {subnet['cidr']}, not {values['cidr']}: a network that may be in use is not"
+            " renumbered. Set the attribute back, or delete the subnet and run this again."
+        )
     wanted = values.get("dns_nameservers")
     if wanted is not None and subnet["dns_nameservers"] != wanted:
         neutron.call("PUT", f"/subnets/{subnet['id']}", {"subnet": {"dns_nameservers": wanted}})
