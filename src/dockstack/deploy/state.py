@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.layer import Machine
 
 POLL = 0.1
+HOPELESS = 3  # a service that died so often since its start will not come up by waiting
 TAIL_BYTES = 8192
 TAIL_LINES = 25
 
@@ -108,12 +109,15 @@ def wait_until_ready(machine: Machine, backend: Backend, service: Service) -> No
     """Wait until the service's check succeeds; give up at once when the supervisor has."""
     limit = service.check.timeout if service.check else 15.0
     deadline = time.monotonic() + limit
+    deaths, ran = 0, True
     while True:
         seen = backend.look(service)
+        deaths += ran and not seen.running
+        ran = seen.running
         answer = _answer(machine, service) if seen.running else seen.reason or "it does not run"
         if not answer:
             return
-        if seen.failed or time.monotonic() > deadline:
+        if seen.failed or deaths >= HOPELESS or time.monotonic() > deadline:
             raise StepFailedError(
                 f"{service.name} does not become ready: {machine.secrets.redact(answer)}",
                 f"Its log is {service.log_path}; without the cause, `dockstack up` goes on from here.",

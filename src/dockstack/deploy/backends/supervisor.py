@@ -35,6 +35,8 @@ SOCKET = f"{paths.RUN}/supervisor.sock"
 PIDFILE = f"{paths.RUN}/supervisord.pid"
 LOG = f"{paths.LOG}/supervisord.log"
 OUTPUT = f"{paths.LOG}/supervisord.out"
+# A container may not be allowed to protect a process; that must not keep it from running.
+OOM_SCRIPT = 'echo {score} 2>/dev/null > /proc/self/oom_score_adj; exec "$@"'
 START_LIMIT = 20.0
 FILE_LIMIT = 65536
 STOP_LIMIT = 300.0
@@ -99,7 +101,7 @@ def wrapped_command(service: Service) -> tuple[str, ...]:
     awkward = [f"{name}={value}" for name, value in sorted(service.environment.items()) if name not in plain]
     wrapper: list[str] = ["/usr/bin/env", *awkward] if awkward else []
     if service.oom_score:
-        wrapper += ["/usr/bin/choom", "-n", str(service.oom_score), "--"]
+        wrapper += ["/bin/sh", "-c", OOM_SCRIPT.format(score=service.oom_score), "sh"]
     if service.nofile != FILE_LIMIT:
         wrapper += ["/usr/bin/prlimit", f"--nofile={service.nofile}", "--"]
     if service.group or service.groups:
