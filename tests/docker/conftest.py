@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from private_engine import NAMESPACES, UUID_PREFIX, PrivateEngine, remove_leftovers, remove_namespaces, wait_for
+from private_engine import NAMESPACES, PrivateEngine, remove_leftovers, remove_namespaces, uuid_prefix, wait_for
 
 from dockstack.compute import privileged
 from dockstack.compute.containers import namespaces, runtime, spec
@@ -67,7 +67,7 @@ def private_engine():
         yield engine
     finally:
         engine.clean()
-        remove_namespaces()
+        remove_namespaces(uuid_prefix())
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ class Lab:
         properties = {"docker_command": json.dumps(["/bin/sh", "-c", script])} | changes.pop("properties", {})
         image = Image(id="image", name="busybox", properties=properties)
         server = Server(
-            uuid=f"{UUID_PREFIX}{os.getpid() % 0xFFFFFF:06x}{number:06x}",
+            uuid=f"{uuid_prefix()}{number:06x}",
             name="a server",
             hostname=f"server-{number}",
             project_id="project",
@@ -197,7 +197,7 @@ class Lab:
             namespaces.remove(server.uuid)
         for container_id in runtime.patched(self.private.patches):
             runtime.remove_patch(self.private.patches, container_id)
-        assert not list(NAMESPACES.glob(f"nova-{UUID_PREFIX}{os.getpid() % 0xFFFFFF:06x}*"))
+        assert not list(NAMESPACES.glob(f"nova-{uuid_prefix()}*"))
 
 
 @pytest.fixture

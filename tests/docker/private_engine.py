@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Docker engine of the tests' own, which they may kill: its own containerd, sockets, roots and runtime wrapper.
 
-Everything lives below one directory whose name holds the owner's process id, so that the leftovers of a killed run are
-found and removed by the next one, while a run that still goes on is left alone.
+Everything lives below one directory that its owner keeps locked, so that the leftovers of a killed run are found and
+removed by the next one, while a run that still goes on is left alone.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -51,6 +52,8 @@ class PrivateEngine:
 
     def install(self) -> None:
         self.directory.mkdir(parents=True)
+        self._lock = (self.directory / "owner").open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.patches.mkdir(mode=0o700)
         runtime.install(self.runtime_directory, self.patches)
         config = {
@@ -116,20 +119,26 @@ class PrivateEngine:
 
 def remove_leftovers() -> None:
     """Remove what killed runs left behind."""
-    running = [entry for entry in (PARENT.iterdir() if PARENT.exists() else ()) if _alive(entry.name)]
-    for entry in PARENT.iterdir() if PARENT.exists() else ():
-        if entry not in running:
-            remove_directory(entry)
-    if not running:
-        remove_namespaces()
+    entries = list(PARENT.iterdir()) if PARENT.exists() else []
+    left = [entry for entry in entries if not _owned(entry)]
+    for entry in left:
+        remove_directory(entry)
+    if left == entries:
+        remove_namespaces(UUID_PREFIX)
 
 
-def remove_namespaces() -> None:
-    for path in NAMESPACES.glob(f"nova-{UUID_PREFIX}*"):
+def uuid_prefix(owner: int | None = None) -> str:
+    """Return what the uuids of one run's servers begin with, this run's if no other is named."""
+    return f"{UUID_PREFIX}{(owner or os.getpid()) % 0xFFFFFF:06x}"
+
+
+def remove_namespaces(prefix: str) -> None:
+    """Remove the namespaces and devices of servers whose uuids begin so."""
+    for path in NAMESPACES.glob(f"nova-{prefix}*"):
         subprocess.run(["umount", "--lazy", path], check=False, stderr=subprocess.DEVNULL)
         path.unlink()
     for alias in Path("/sys/class/net").glob("tap*/ifalias"):
-        if alias.read_text().startswith(f"nova-{UUID_PREFIX}"):
+        if _read(str(alias)).startswith(f"nova-{prefix}"):
             subprocess.run(["ip", "link", "delete", alias.parent.name], check=False)
 
 
@@ -154,8 +163,15 @@ def _unmount(directory: Path) -> bool:
     return not below
 
 
-def _alive(pid: str) -> bool:
-    return pid.isdigit() and "pytest" in _read(f"/proc/{pid}/cmdline")
+def _owned(directory: Path) -> bool:
+    try:
+        with (directory / "owner").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _kill(pid: int) -> None:
