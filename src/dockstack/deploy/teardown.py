@@ -97,6 +97,10 @@ def _masquerade(machine: Machine, entry: Made) -> None:
                 machine.run(f"iptables -t {table} -D {line.removeprefix('-A ')}", check=False)
 
 
+def _link(machine: Machine, entry: Made) -> None:
+    machine.run(["ip", "link", "delete", entry.name], check=False)
+
+
 def _metadata_namespaces(machine: Machine, entry: Made) -> None:
     """End Neutron's metadata proxies, which outlive their agent, and remove their namespaces."""
     del entry
@@ -139,6 +143,7 @@ def _membership(machine: Machine, entry: Made) -> None:
 
 _WHILE_RUNNING: dict[str, Callable[[Machine, Made], None]] = {"bridge": _bridge, "masquerade": _masquerade}
 _AFTERWARDS: dict[str, Callable[[Machine, Made], None]] = {
+    "link": _link,
     "metadata-namespaces": _metadata_namespaces,
     "file": _file,
     "directory": _directory,
