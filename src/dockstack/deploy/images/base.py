@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 
 NAME = "dockstack-base"
 USER = "dockstack"
-PACKAGES = ("busybox-static", "dropbear-bin")
+# busybox's ping works for root alone, and its shell prefers its own applets whatever PATH says: hence the last two.
+PACKAGES = ("busybox-static", "dropbear-bin", "iputils-ping", "bash")
 _ROOTFS = Path(__file__).with_name("rootfs")
 _UID = 1000  # of USER, as in rootfs/etc/passwd
-_SSH_PROGRAMS = {"dropbear": "usr/sbin", "dropbearkey": "usr/bin", "dbclient": "usr/bin"}
+_PROGRAMS = ("bin/bash", "usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/bin/dbclient", "usr/bin/ping")
+_LINKS = {"usr/bin/ssh": "dbclient", "usr/bin/ping6": "ping"}
 _EXECUTABLE = frozenset({"sbin/init", "usr/lib/dockstack/metadata", "etc/udhcpc/default.script"})
 _PRIVATE = frozenset({"etc/shadow"})
-_SKIPPED_APPLETS = frozenset({"busybox", "init", "linuxrc", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "reboot", "halt"})
+_SKIPPED_APPLETS = frozenset(
+    {"busybox", "init", "linuxrc", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "reboot", "halt", "ping", "ping6", "bash"}
+)
 _PROCESS = {
     "Cmd": ["/sbin/init"],
     "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
@@ -82,7 +86,7 @@ def build() -> BaseImage:
     """
     with tempfile.TemporaryDirectory(prefix="dockstack-base-") as directory:
         root = unpack_closure(PACKAGES, Path(directory))
-        tree = directories() | our_files() | _applets(root) | _ssh_programs(root)
+        tree = directories() | our_files() | _applets(root) | _programs(root)
     layer = layer_tar(tree)
     platform = Platform("linux", *go_architecture(architecture()))
     comment = "dockstack image build"
@@ -148,21 +152,30 @@ def _mode(name: str) -> int:
 
 def _applets(root: Path) -> dict[str, Node]:
     """Link every applet of busybox that makes sense in a container."""
-    busybox = root / "bin/busybox"
-    if not busybox.exists():
-        busybox = root / "usr/bin/busybox"
+    busybox = _unpacked(root, "bin/busybox")
     names = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True, timeout=60).stdout.split()
     links = {f"bin/{name}": Node(0o777, target="busybox") for name in names if name not in _SKIPPED_APPLETS}
     return {"bin/busybox": Node(0o755, busybox.read_bytes())} | links
 
 
-def _ssh_programs(root: Path) -> dict[str, Node]:
-    """Take the ssh server, its key maker and its client, with the libraries that they load."""
-    programs = tuple(f"{directory}/{name}" for name, directory in _SSH_PROGRAMS.items())
-    nodes = {path: Node(0o755, (root / path).read_bytes()) for path in programs}
-    for name, path in needed_libraries(root, programs).items():
-        place = name.lstrip("/") if name.startswith("/") else f"lib/{name}"
-        parents = [str(parent) for parent in Path(place).parents if str(parent) != "."]
-        nodes |= {parent: Node(0o755) for parent in parents}
-        nodes[place] = Node(0o755, path.read_bytes())
-    return nodes | {"usr/bin/ssh": Node(0o777, target="dbclient")}
+def _programs(root: Path) -> dict[str, Node]:
+    """Take the ssh server, its key maker, its client and ping, with the libraries that they load."""
+    files = {place: _unpacked(root, place) for place in _PROGRAMS}
+    for name, path in needed_libraries(root, tuple(files.values())).items():
+        files[name.lstrip("/") if name.startswith("/") else f"lib/{name}"] = path
+    parents = {str(parent) for place in files for parent in Path(place).parents if parent.name}
+    return (
+        {parent: Node(0o755) for parent in parents}
+        | {place: Node(0o755, path.read_bytes()) for place, path in files.items()}
+        | {name: Node(0o777, target=target) for name, target in _LINKS.items()}
+    )
+
+
+def _unpacked(root: Path, place: str) -> Path:
+    """Find a program where its package put it: releases differ in whether /bin is /usr/bin."""
+    for path in (root / place, root / "usr" / place, root / place.removeprefix("usr/")):
+        if path.exists():
+            return path
+    raise DockstackError(
+        f"The distribution's packages lack /{place}.", "The base image is built on Debian 12: import another image."
+    )

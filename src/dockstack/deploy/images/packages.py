@@ -32,13 +32,15 @@ def unpack_closure(packages: tuple[str, ...], directory: Path) -> Path:
     archives, root = directory / "archives", directory / "root"
     archives.mkdir()
     root.mkdir()
-    _run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *names], cwd=archives)
+    _run(
+        ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3", "download", *names], cwd=archives
+    )
     for archive in sorted(archives.glob("*.deb")):
         _run(["dpkg-deb", "-x", str(archive), str(root)])
     return root
 
 
-def needed_libraries(root: Path, programs: tuple[str, ...]) -> dict[str, Path]:
+def needed_libraries(root: Path, programs: tuple[Path, ...]) -> dict[str, Path]:
     """List the shared libraries of programs, as the dynamic loader inside ``root`` finds them.
 
     Returns:
@@ -48,7 +50,7 @@ def needed_libraries(root: Path, programs: tuple[str, ...]) -> dict[str, Path]:
     directories = sorted({str(path.parent) for path in root.glob("**/*.so*") if path.is_file()})
     found: dict[str, Path] = {}
     for program in programs:
-        text = _run([str(loader), "--library-path", ":".join(directories), "--list", str(root / program)])
+        text = _run([str(loader), "--library-path", ":".join(directories), "--list", str(program)])
         found.update({name: Path(path) for name, path in _RESOLVED.findall(text)})
     return found
 
