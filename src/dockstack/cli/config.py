@@ -78,7 +78,7 @@ def _show_one(setting: Setting, *, as_json: bool) -> None:
     click.echo(f"{attribute.name} = {attribute.show(setting.value)}")
     click.echo(f"  from:    {setting.source}")
     click.echo(f"  kind:    {attribute.kind.value}")
-    click.echo(f"  default: {attribute.show(attribute.parse(attribute.default, 'default'))}")
+    click.echo(f"  default: {attribute.show(attribute.default_value)}")
     if attribute.choices:
         click.echo(f"  choices: {', '.join(attribute.choices)}")
     click.echo(f"  {attribute.help}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from dockstack.deploy import document
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -83,8 +84,13 @@ class Attribute:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return AttributeRefusedError(
             f"{self.name} = {value!r} (from {source}) is not {wanted}.{hint}",
-            f"Set it to something like {self.name}: {self.show(self.default)} ({self.help})",
+            f"Set it to something like {self.name}: {self.show(self.default_value)} ({self.help})",
         )
+
+    @property
+    def default_value(self) -> Any:
+        """The default in its Python type."""
+        return _PARSERS[self.kind](self.default)
 
     def show(self, value: Any) -> str:
         """Return the value as a person would write it."""
@@ -228,7 +234,7 @@ def command_line_layer(assignments: Iterable[str]) -> Layer:
                 f"--set {assignment!r} is no assignment.", "Write --set name=value, as in --set workers.api=2"
             )
         try:
-            values[name.strip()] = yaml.safe_load(text)
+            values[name.strip()] = document.parse(text)
         except yaml.YAMLError as error:
             raise AttributeRefusedError(
                 f"The value of --set {assignment!r} is no YAML.", "Quote it, or write a list as [a, b]."

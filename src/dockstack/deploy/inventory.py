@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dockstack.deploy.attributes import Attributes, Layer, command_line_layer, flatten, resolve
+from dockstack.deploy import document
+from dockstack.deploy.attributes import MAX_PORT, Attributes, Layer, command_line_layer, flatten, resolve
 from dockstack.deploy.catalogue import CATALOGUE
 from dockstack.errors import DockstackError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 SECTIONS = ("attributes", "roles", "nodes")
+CONNECTORS = ("@local", "@ssh")
 NODE_KEYS = ("connector", "address", "user", "port", "key", "roles", "attributes")
 
 
@@ -88,37 +90,51 @@ def load(environment_file: str | Path | None, assignments: Iterable[str] = (), *
     Raises:
         DockstackError: the file cannot be read, or holds something that is not known.
     """
-    document = _read(Path(environment_file), required=required) if environment_file else {}
+    tree = _read(Path(environment_file), required=required) if environment_file else {}
     source = str(environment_file)
-    _refuse_unknown(document, SECTIONS, source)
+    _refuse_unknown(tree, SECTIONS, source)
     last = command_line_layer(assignments)
-    nodes = document.get("nodes") or {"local": {}}
+    nodes = tree.get("nodes") or {"local": {}}
     if not isinstance(nodes, dict):
         raise DockstackError(f"nodes: in {source} is no mapping.", "Write nodes as names with their keys below.")
-    return Inventory(tuple(_node(str(name), raw or {}, document, source, last) for name, raw in nodes.items()))
+    return Inventory(tuple(_node(str(name), raw or {}, tree, source, last) for name, raw in nodes.items()))
 
 
-def _node(name: str, raw: Mapping[str, Any], document: Mapping[str, Any], source: str, last: Layer) -> Node:
+def _node(name: str, raw: Mapping[str, Any], tree: Mapping[str, Any], source: str, last: Layer) -> Node:
     _refuse_unknown(raw, NODE_KEYS, f"{source}, node {name}")
     roles = _roles(raw.get("roles"), source, name)
     layers = [
         Layer(f"role {role} in {source}", flatten(values or {}, source))
-        for role, values in (document.get("roles") or {}).items()
+        for role, values in (tree.get("roles") or {}).items()
         if _role(role, source) in roles
     ]
-    layers.append(Layer(source, flatten(document.get("attributes") or {}, source)))
+    layers.append(Layer(source, flatten(tree.get("attributes") or {}, source)))
     layers.append(Layer(f"node {name} in {source}", flatten(raw.get("attributes") or {}, source)))
     layers.append(last)
     return Node(
         name=name,
         attributes=resolve(CATALOGUE, layers),
-        connector=str(raw.get("connector", "@local")),
+        connector=_connector(raw.get("connector", "@local"), name, source),
         address=str(raw.get("address", "")),
         user=str(raw.get("user", "root")),
-        port=int(raw.get("port", 22)),
+        port=_ssh_port(raw.get("port", 22), name, source),
         key=raw.get("key"),
         roles=roles,
     )
+
+
+def _connector(value: Any, node: str, source: str) -> str:
+    if value not in CONNECTORS:
+        raise DockstackError(
+            f"Node {node} in {source} has connector {value!r}.", f"Use one of {', '.join(CONNECTORS)}, in quotes."
+        )
+    return str(value)
+
+
+def _ssh_port(value: Any, node: str, source: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= MAX_PORT:
+        raise DockstackError(f"Node {node} in {source} has port {value!r}.", "Write a number, as in port: 22.")
+    return value
 
 
 def _roles(names: Any, source: str, node: str) -> frozenset[Role]:
@@ -142,7 +158,7 @@ def _role(name: Any, source: str) -> Role:
 
 def _read(path: Path, *, required: bool) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text())
+        content = document.parse(path.read_text())
     except FileNotFoundError:
         if required:
             raise DockstackError(
@@ -153,17 +169,17 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
         raise DockstackError(f"{path} cannot be read: {error.strerror}.", "Run as root, or check its mode.") from error
     except yaml.YAMLError as error:
         raise DockstackError(f"{path} is no YAML.", "Correct the place that is named above.", str(error)) from error
-    if document is None:
+    if content is None:
         return {}
-    if not isinstance(document, dict):
+    if not isinstance(content, dict):
         raise DockstackError(f"{path} does not hold a mapping.", f"Use the sections {', '.join(SECTIONS)}.")
-    return document
+    return content
 
 
-def _refuse_unknown(document: Mapping[str, Any], known: tuple[str, ...], source: str) -> None:
-    if not isinstance(document, dict):
+def _refuse_unknown(tree: Mapping[str, Any], known: tuple[str, ...], source: str) -> None:
+    if not isinstance(tree, dict):
         raise DockstackError(f"{source} does not hold a mapping.", f"Its keys are {', '.join(known)}.")
-    for key in document:
+    for key in tree:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(known)}."

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.secrets import Secrets
     from dockstack.deploy.services import Service
 
+LONGEST_NAME = 200
 POLICY = "/usr/sbin/policy-rc.d"
 POLICY_MARK = "# dockstack: services do not start while packages are installed"
 
@@ -210,8 +211,8 @@ class Machine:
 
         With ``claim`` unset, the file stays its owner's: it is not noted as ours, ``clean`` leaves it alone.
 
-        The content is never shown or compared in a log, so it may hold secrets. A file of somebody else that stands there
-        is kept aside, and ``clean`` puts it back.
+        The content is never shown or compared in a log, so it may hold secrets. A file of somebody else that stands
+        there is kept aside, and ``clean`` puts it back.
         """
         data = content.encode() if isinstance(content, str) else content
         wanted = f"{owner}:{group or owner} {mode:o} {hashlib.sha256(data).hexdigest()}"
@@ -329,8 +330,7 @@ class Machine:
             except NestedOperationError as error:
                 data = self._state.get_op_data_for_host(self._host, error.args[0])
                 meta = data.operation_meta
-                what = keywords.get("packages") or arguments[:1]
-                raise self._failure(_brief(what), meta.stdout, meta.stderr) from error
+                raise self._failure(_describe(engine_operation, arguments, keywords), meta.stdout, meta.stderr) from error
         changed = bool(meta.did_change())
         self.changes += changed
         return changed
@@ -373,6 +373,9 @@ class Machine:
         )
 
 
-def _brief(what: Any) -> str:
-    text = " ".join(str(part) for part in what)
-    return text if len(text) <= 200 else f"{text[:200]} ..."  # noqa: PLR2004
+def _describe(engine_operation: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:
+    """Name a step without a file's content, which may be secret."""
+    if engine_operation is _place:
+        return f"writing {arguments[1]}"
+    text = " ".join(str(part) for part in keywords.get("packages") or arguments or keywords.values())
+    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]} ..."

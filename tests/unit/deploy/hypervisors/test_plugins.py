@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dockstack.deploy.hypervisors import chosen
+from dockstack.deploy.hypervisors.docker import Docker
+from dockstack.deploy.hypervisors.fake import Fake
+from dockstack.deploy.hypervisors.model import Hypervisor
+from dockstack.deploy.inventory import Role
+from dockstack.deploy.output import StepFailedError
+from dockstack.deploy.recipes import hypervisor as recipe
+
+pytestmark = pytest.mark.unit
+
+GOOD_INFO = json.dumps(
+    {"LiveRestoreEnabled": True, "Runtimes": {"dockstack": {"path": "/opt/dockstack/runtime/dockstack-runtime"}}}
+)
+
+
+def test_the_interface_has_exactly_the_five_verbs_and_the_contribution():
+    assert Hypervisor.__abstractmethods__ == {
+        "install", "configure", "start", "stop", "cleanup", "contribution",
+    }  # fmt: skip
+
+
+def test_enabled_means_docker(node):
+    assert isinstance(chosen(node()), Docker)
+
+
+def test_disabled_means_no_recipe_no_group_no_file(node):
+    disabled = node("docker.enable=false")
+    assert chosen(disabled) is None
+    assert recipe.stages(disabled) == ()
+
+
+def test_a_node_without_the_compute_role_has_none(node):
+    assert chosen(node(roles=frozenset({Role.CONTROLLER}))) is None
+
+
+def test_fake(node):
+    plugin = chosen(node("hypervisor=fake"))
+    assert isinstance(plugin, Fake)
+    assert plugin.contribution().container_formats == ()
+
+
+def test_the_stages_stand_where_they_are_wanted(node):
+    install, configure, start = recipe.stages(node())
+    assert install.name in configure.after
+    assert recipe.NOVA_CONFIGURATION in configure.after
+    assert configure.name in start.after
+
+
+def test_what_docker_contributes(node):
+    contribution = chosen(node("docker.group=engine")).contribution()
+    assert contribution.compute_driver == "docker.DockerDriver"
+    assert contribution.container_formats == ("docker",)
+    assert contribution.groups == ("engine",)
+    assert contribution.watch  # the driver's version restarts nova-compute
+
+
+def test_install_takes_an_engine_that_is_there(machine):
+    one = machine({"ls /usr/bin/dockerd": "/usr/bin/dockerd", "id -Gn nova": "nova docker"})
+    Docker(one.attributes).install(one)
+    assert not any("apt-get install" in command for command in one.commands)
+
+
+def test_install_brings_the_distributions_engine_and_lets_nova_in(machine):
+    one = machine(
+        {
+            "ls /usr/bin/dockerd": {"success": False},
+            "getent group": {"success": False},
+            "id -Gn nova": "nova",
+            "cat /usr/sbin/policy-rc.d": {"success": False},
+        }
+    )
+    Docker(one.attributes).install(one)
+    assert any("install docker.io" in command for command in one.commands)
+    assert any(command.startswith("groupadd") and "docker" in command for command in one.commands)
+    assert "usermod -aG docker nova" in one.commands
+    made = {(entry.kind, entry.name) for entry in one.manifest.entries()}
+    assert {("package", "docker.io"), ("group", "docker"), ("membership", "nova:docker")} <= made
+
+
+def test_start_uses_a_foreign_engine_and_does_not_restart_it(machine):
+    one = machine({"docker -H unix:///run/docker.sock info": GOOD_INFO, "stat -L": "root:docker 660"})
+    Docker(one.attributes).start(one)
+    assert one.records.services() == ()
+    assert not any("HUP" in command or "restart" in command for command in one.commands)
+
+
+def test_start_reloads_a_foreign_engine_whose_configuration_is_old(machine):
+    one = machine({"info --format '{{json .}}'": json.dumps({"LiveRestoreEnabled": False, "Runtimes": {}})})
+    with pytest.raises(StepFailedError, match="did not take over"):
+        Docker(one.attributes).start(one)
+    assert any("kill -HUP" in command for command in one.commands)
+    assert not any("restart docker" in command for command in one.commands)
+
+
+def test_the_socket_is_the_groups(machine):
+    one = machine({"docker -H unix:///run/docker.sock info": GOOD_INFO, "stat -L": "root:root 666"})
+    Docker(one.attributes).start(one)
+    assert "chown root:docker /run/docker.sock && chmod 660 /run/docker.sock" in one.commands
+
+
+def test_cleanup_removes_only_what_nova_made(machine):
+    one = machine({"ps -aq": ["aaa", "bbb"], "images -q": ["sha256:1", "sha256:1"]})
+    Docker(one.attributes).cleanup(one)
+    commands = [command for command in one.commands if "docker -H" in command]
+    assert "docker -H unix:///run/docker.sock ps -aq --no-trunc --filter label=org.openstack.nova.uuid" in commands
+    assert "docker -H unix:///run/docker.sock rm -f -v aaa bbb" in commands
+    images = "docker -H unix:///run/docker.sock images -q --no-trunc --filter 'reference=dockstack.local/*'"
+    assert images in commands
+    assert commands.count("docker -H unix:///run/docker.sock rmi -f sha256:1") == 1
+    assert not any("prune" in command or "/var/lib/docker" in command for command in one.commands)
+
+
+def test_cleanup_puts_daemon_json_back(machine):
+    theirs = '{"dns": ["192.0.2.1"]}'
+    one = machine({"cat /etc/docker/daemon.json": theirs})
+    plugin = Docker(one.attributes)
+    plugin._merge_daemon_json(one)
+    assert one.manifest.done("daemon-json-before")
+    assert "cp -a /etc/docker/daemon.json /etc/docker/daemon.json.before-dockstack" in one.commands
+    plugin.cleanup(one)
+    assert one.manifest.done("daemon-json-before") is None
+    assert not one.manifest.ours("file", "/etc/docker/daemon.json")
