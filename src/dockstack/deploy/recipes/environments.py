@@ -37,8 +37,7 @@ def command_line(machine: Machine) -> None:
     """Have dockstack and its supervisor in an environment of their own, and both commands on PATH."""
     ensure_environment(machine, paths.CLI_VENV, lock_text("cli"), title="Installing the command line's packages")
     ensure_wheel(machine, paths.CLI_VENV, extras_installed=f"{paths.CLI_VENV}/.dockstack-wheel")
-    for name in ("dockstack", "openstack"):
-        machine.file(f"{PATH_DIRECTORY}/{name}", shim(f"{paths.CLI_VENV}/bin/{name}"), mode=0o755)
+    machine.file(f"{PATH_DIRECTORY}/dockstack", shim(f"{paths.CLI_VENV}/bin/dockstack"), mode=0o755)
 
 
 def openstack(machine: Machine) -> None:
@@ -46,6 +45,8 @@ def openstack(machine: Machine) -> None:
     ensure_environment(
         machine, paths.OPENSTACK_VENV, lock_text("openstack"), title="Installing OpenStack's packages (about 30 s)"
     )
+    # The services' lock holds the client already.
+    machine.file(f"{PATH_DIRECTORY}/openstack", shim(f"{paths.OPENSTACK_VENV}/bin/openstack"), mode=0o755)
 
 
 def supervise(machine: Machine) -> None:
