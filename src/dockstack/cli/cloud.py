@@ -124,7 +124,7 @@ def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: 
 
 def first_server(*, json_lines: bool) -> None:
     """Prove the cloud with its first server."""
-    line = [sys.executable, "-m", "dockstack.cli", "verify", "--first"]
+    line = [sys.executable, "-m", "dockstack.cli", "verify", "--only", "docker"]
     done = subprocess.run(line, stdout=sys.stderr if json_lines else None, check=False)
     if done.returncode != 0:
         raise DockstackError(

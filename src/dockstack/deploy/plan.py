@@ -32,6 +32,7 @@ RECIPES = (
     "hypervisor",
     "compute",
     "networks",
+    "base_image",
 )
 
 

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The image from which a new cloud's first server boots."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from dockstack.deploy import paths
+from dockstack.deploy.inventory import Role
+from dockstack.deploy.stages import Stage
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+    from dockstack.deploy.inventory import Node
+    from dockstack.deploy.layer import Machine
+
+
+def stages(node: Node) -> tuple[Stage, ...]:
+    """Return the stage that fills the empty Glance."""
+    if not node.has(Role.CONTROLLER):
+        return ()
+    after = ("glance", "identity", "command-line", "client-files", "packages")
+    return (Stage("base-image", "Making the base image", base_image, after, phase="cloud"),)
+
+
+def base_image(machine: Machine) -> None:
+    """Build it from the distribution's packages and import it, once for each version of its recipe and its Glance."""
+
+    def make() -> None:
+        machine.command(
+            [f"{paths.CLI_VENV}/bin/python", "-m", "dockstack.deploy.images"],
+            title="Building dockstack-base from the distribution's packages",
+            environment={"OS_CLOUD": "dockstack", "LC_ALL": "C.UTF-8"},
+        )
+
+    created = machine.manifest.done("database-created") or ""
+    machine.once("base-image", hashlib.sha256(f"{created}{sources()}".encode()).hexdigest(), make)
+
+
+def sources() -> str:
+    """Return a hash of all that the image is made by: its recipe and the files that we put into it."""
+    total = hashlib.sha256()
+    for name, content in sorted(_files(resources.files("dockstack.deploy.images"), "")):
+        total.update(f"{name}\0{len(content)}\0".encode() + content)
+    return total.hexdigest()
+
+
+def _files(folder: Traversable, prefix: str) -> list[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
+    for entry in folder.iterdir():
+        if entry.is_dir() and entry.name != "__pycache__":
+            found += _files(entry, f"{prefix}{entry.name}/")
+        elif entry.is_file():
+            found.append((prefix + entry.name, entry.read_bytes()))
+    return found
