@@ -17,7 +17,7 @@ from pyinfra.api.command import FileUploadCommand, StringCommand
 from pyinfra.api.exceptions import NestedOperationError
 from pyinfra.api.operation import operation
 from pyinfra.context import ctx_host, ctx_state
-from pyinfra.operations import apt, server
+from pyinfra.operations import apt
 
 from dockstack.deploy.backends import choose
 from dockstack.deploy.output import Output, StepFailedError, shell_line, tail
@@ -249,7 +249,7 @@ class Machine:
         if self.run(["getent", "group", name], check=False).ok:
             return False
         self.manifest.made("group", name)
-        return self._apply(server.group, group=name, system=True)
+        return self._apply(_execute, shell_line(["groupadd", "--system", name]))
 
     def user(self, name: str, *, home: str, groups: Sequence[str] = (), shell: str = "/usr/sbin/nologin") -> bool:
         """Make a system user with a group of its own name, or add it to further groups."""
@@ -330,7 +330,8 @@ class Machine:
             except NestedOperationError as error:
                 data = self._state.get_op_data_for_host(self._host, error.args[0])
                 meta = data.operation_meta
-                raise self._failure(_describe(engine_operation, arguments, keywords), meta.stdout, meta.stderr) from error
+                what = _describe(engine_operation, arguments, keywords)
+                raise self._failure(what, meta.stdout, meta.stderr) from error
         changed = bool(meta.did_change())
         self.changes += changed
         return changed

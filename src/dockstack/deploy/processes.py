@@ -116,6 +116,13 @@ def arguments(pid: int) -> list[str]:
     return [part.decode(errors="replace") for part in data.split(b"\0") if part]
 
 
+def with_arguments(*last: str) -> list[int]:
+    """Return the pids of our pid namespace whose argument list ends so."""
+    own = _namespace("self")
+    found = [pid for pid in snapshot() if tuple(arguments(pid)[-len(last) :]) == last]
+    return [pid for pid in found if _namespace(str(pid)) == own]
+
+
 def pss(pids: Iterable[int]) -> int:
     """Return the proportional memory of processes, bytes: shared pages are counted once in all."""
     total = 0

@@ -31,7 +31,7 @@ def test_each_default_of_the_catalogue_is_of_its_own_kind():
 
 
 def test_every_attribute_says_something_about_itself():
-    assert all(attribute.help.endswith(('.', ')')) for attribute in CATALOGUE)
+    assert all(attribute.help.endswith((".", ")")) for attribute in CATALOGUE)
 
 
 def test_later_layers_win_and_provenance_is_kept():

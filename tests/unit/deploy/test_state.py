@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from dockstack.deploy.backends.model import RunState
@@ -45,8 +47,6 @@ def cloud(machine, tmp_path):
     conf.write_text("1")
 
     def build():
-        import hashlib
-
         digest = hashlib.sha256(conf.read_bytes()).hexdigest()
         one = machine({"sha256sum": f"{digest}  {conf}"})
         one.backend = backend
@@ -73,7 +73,7 @@ def test_a_second_run_starts_nothing(cloud):
 
 
 def test_a_changed_file_restarts_once(cloud):
-    build, backend, service, conf = cloud
+    build, _backend, service, conf = cloud
     ensure_running(build(), service)
     conf.write_text("2")
     assert ensure_running(build(), service)
@@ -144,7 +144,7 @@ def test_secrets_do_not_reach_the_shown_log(cloud, machine):
 
 
 def test_readiness_is_asked_for_on_the_node(cloud):
-    build, _, service, _ = cloud
+    build, _, _service, _ = cloud
     checked = Service(name="x", command=("run",), check=Check(CheckKind.TCP, "127.0.0.1:99"))
     one = build()
     ensure_running(one, checked)

@@ -147,6 +147,7 @@ class Supervisor:
         self._shell.file(CONFIGURATION, SUPERVISORD_CONF)
         if self._answers():
             return
+        processes.end(_supervisors(), STOP_LIMIT)
         self._end_leftovers()
         with Path(OUTPUT).open("w") as output:
             subprocess.Popen(
@@ -211,19 +212,8 @@ class Supervisor:
         self._shell.absent(f"{PROGRAMS}/{service.name}.conf")
 
     def finish(self) -> None:
-        """Shut supervisord down and wait until it is gone."""
-        pid = self.supervisor_pid()
-        if pid is None:
-            return
-        self._call("shutdown")
-        deadline = time.monotonic() + STOP_LIMIT
-        while processes.look(pid) is not None and time.monotonic() < deadline:
-            time.sleep(POLL)
-        processes.end([pid], 1)
-
-    def supervisor_pid(self) -> int | None:
-        """Return the pid of our supervisord, if it answers."""
-        return int(self._call("getPID")) if self._answers() else None
+        """Shut supervisord down, also one whose socket is gone, and wait until it has ended its services."""
+        processes.end(_supervisors(), STOP_LIMIT)
 
     def leftovers(self, service: Service) -> list[int]:
         """Return processes of a service that do not descend from its main process.
@@ -273,6 +263,11 @@ class Supervisor:
                     f"supervisord refused {method} {' '.join(map(str, arguments))}: {fault.faultString}",
                     f"Its log is {LOG}.",
                 ) from fault
+
+
+def _supervisors() -> list[int]:
+    """Return the pids of our supervisord: one, or none, or one more that lost its socket."""
+    return processes.with_arguments("-n", "-c", CONFIGURATION)
 
 
 def _raise_file_limit() -> None:
