@@ -24,8 +24,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "docker"))
 
 from private_engine import PrivateEngine, remove_leftovers, remove_namespaces, uuid_prefix
+from server_lab import Lab, docker_archive
 
-from conftest import Lab, docker_archive
 from dockstack.compute import privileged
 from dockstack.compute.containers import namespaces, runtime, spec
 from dockstack.compute.engine import Engine
@@ -125,9 +125,8 @@ def main() -> None:
             p95 = statistics.quantiles(values, n=20)[-1]
             print(f"{kind:8} median {medians[kind]:6.1f} ms   p95 {p95:6.1f} ms   n={len(values)}")
         print(f"dispatcher and editor take {medians['own']:.1f} ms of CPU time")
-        print(
-            f"a start with them is {saved:.1f} ms shorter (median of pairs), ratio {ratio:.3f}; budget: {BUDGET_MS} ms longer"
-        )
+        print(f"a start with them is {saved:.1f} ms shorter (median of pairs), ratio {ratio:.3f}")
+        print(f"budget: {BUDGET_MS} ms longer")
     sys.exit(-saved > BUDGET_MS)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from private_engine import wait_for
+from server_lab import docker_archive
 
-from conftest import docker_archive
 from dockstack.compute.consoles import log
 from dockstack.compute.containers import limits, spec
 from dockstack.compute.containers.limits import Usage

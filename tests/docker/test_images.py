@@ -12,8 +12,8 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from server_lab import docker_archive
 
-from conftest import docker_archive
 from dockstack.compute.engine import NotFound
 from dockstack.compute.images.fetch import CHECKSUM_REPOSITORY, GLANCE_REPOSITORY, ImageStore
 from dockstack.compute.images.normalise import ImageLimits, ImageRejected

@@ -6,8 +6,8 @@ from __future__ import annotations
 from ipaddress import ip_interface
 
 import pytest
+from server_lab import make_port
 
-from conftest import make_port
 from dockstack.compute.containers import namespaces, runtime
 from dockstack.compute.containers.runtime import Patch
 from dockstack.compute.engine import EngineError

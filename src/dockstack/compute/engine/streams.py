@@ -37,7 +37,7 @@ class EventStream:
     def __iter__(self) -> Iterator[Event]:
         """Yield events of containers of ours."""
         for entry in self._stream:
-            event = _event(entry)
+            event = event_of(entry)
             if event is not None:
                 yield event
 
@@ -123,7 +123,7 @@ def _hang_up(connection: sockets.socket) -> None:
         connection.shutdown(sockets.SHUT_RDWR)
 
 
-def _event(entry: Mapping[str, Any]) -> Event | None:
+def event_of(entry: Mapping[str, Any]) -> Event | None:
     """Read one event; None if its container only carries our labels (see Container.ours)."""
     actor = entry.get("Actor") or {}
     attributes = actor.get("Attributes") or {}

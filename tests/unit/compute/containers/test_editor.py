@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The wrapper's editor, where it can be tried without a runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dockstack.compute.containers import editor, runtime
+from dockstack.compute.containers.editor import Refusal
+from dockstack.errors import DockstackError
+
+pytestmark = pytest.mark.unit
+
+GLOBAL = ["--root", "/run/create", "--log", "/l", "--log-format", "json"]
+
+
+@pytest.mark.parametrize(
+    ("call", "bundle"),
+    [
+        ([*GLOBAL, "create", "--bundle", "/b", "--pid-file", "p", "id"], "/b"),
+        ([*GLOBAL, "--systemd-cgroup", "create", "-b", "/b", "id"], "/b"),
+        (["--debug", "restore", "--bundle=/b", "id"], "/b"),
+        (["run", "id"], "."),
+        ([*GLOBAL, "start", "create"], None),
+        ([*GLOBAL, "exec", "id", "create"], None),
+        (["--root=/x", "state", "id"], None),
+        (["--version"], None),
+        ([], None),
+        (["--root"], None),
+    ],
+)
+def test_finds_the_calls_that_read_a_bundle(call, bundle) -> None:
+    assert editor.find_bundle(call) == bundle
+
+
+@pytest.fixture
+def patches(tmp_path):
+    directory = tmp_path / "patches"
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+def read(patches) -> dict:
+    return editor.read_patch(str(patches), "abc")
+
+
+def test_reads_what_the_driver_writes(patches) -> None:
+    runtime.write_patch(patches, "abc", runtime.Patch("/run/netns/nova-1", ("/data",)))
+    assert read(patches) == {"version": 1, "netns": "/run/netns/nova-1", "drop_mounts": ["/data"]}
+    assert runtime.patched(patches) == ("abc",)
+    assert (patches / "abc.json").stat().st_mode & 0o777 == 0o600
+    runtime.remove_patch(patches, "abc")
+    runtime.remove_patch(patches, "abc")
+    assert runtime.patched(patches) == ()
+
+
+def test_refuses_a_missing_patch(patches) -> None:
+    with pytest.raises(Refusal, match="no network was prepared"):
+        read(patches)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"version": 2, "netns": "x"}', "{}", "[]", '{"version": 1, "netns": "x", "devices": []}', " " * (1 << 20) + "{}"],
+)
+def test_refuses_what_it_does_not_understand(patches, text) -> None:
+    (patches / "abc.json").write_text(text)
+    with pytest.raises(Refusal):
+        read(patches)
+
+
+def test_refuses_links_pipes_and_what_others_can_write(patches, tmp_path) -> None:
+    path = patches / "abc.json"
+    (tmp_path / "elsewhere").write_text('{"version": 1, "netns": "x"}')
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        read(patches)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(Refusal, match="only the owner"):
+        read(patches)
+    path.unlink()
+    path.write_text('{"version": 1, "netns": "x"}')
+    path.chmod(0o666)
+    with pytest.raises(Refusal, match="only the owner"):
+        read(patches)
+    path.chmod(0o600)
+    patches.chmod(0o777)
+    with pytest.raises(Refusal, match="can be written by others"):
+        read(patches)
+
+
+@pytest.mark.parametrize(
+    "path", [None, 7, "", "/proc/1/ns/net", "/run/netns/nova-1/../x", "/run/netns/x", "nova-1", "/run/netns//nova-1"]
+)
+def test_refuses_foreign_namespaces(path) -> None:
+    with pytest.raises(Refusal, match="is no namespace of a server"):
+        editor.check_namespace(path)
+
+
+def test_says_which_namespace_is_missing() -> None:
+    with pytest.raises(Refusal, match="/run/netns/nova-nowhere is missing"):
+        editor.check_namespace("/run/netns/nova-nowhere")
+
+
+def test_joins_and_keeps_the_engine_away() -> None:
+    setkey = {"path": "/proc/7/exe", "args": ["libnetwork-setkey", "-exec-root=/x", "id"]}
+    other = {"path": "/bin/hook", "args": ["hook"]}
+    config = {
+        "linux": {"namespaces": [{"type": "pid"}, {"type": "network"}]},
+        "hooks": {"prestart": [setkey, other], "poststop": [other]},
+    }
+    editor.join_namespace(config, "/run/netns/nova-1")
+    assert config == {
+        "linux": {"namespaces": [{"type": "pid"}, {"type": "network", "path": "/run/netns/nova-1"}]},
+        "hooks": {"prestart": [other], "poststop": [other]},
+    }
+
+
+def test_a_container_of_the_hosts_network_still_joins() -> None:
+    config = {"linux": {"namespaces": []}}
+    editor.join_namespace(config, "/n")
+    assert config["linux"]["namespaces"] == [{"type": "network", "path": "/n"}]
+
+
+def test_drops_only_bind_mounts_that_are_named() -> None:
+    mounts = [
+        {"destination": "/data/", "type": "bind"},
+        {"destination": "/data", "type": "tmpfs"},
+        {"destination": "/etc/hosts", "type": "bind"},
+    ]
+    config = {"mounts": list(mounts)}
+    editor.drop_mounts(config, ["/data"])
+    assert config == {"mounts": mounts[1:]}
+    with pytest.raises(Refusal):
+        editor.drop_mounts(config, "/etc/hosts")
+
+
+@pytest.mark.parametrize("identity", ["", "../x", "a/b", ".hidden"])
+def test_a_patch_stays_in_its_directory(patches, identity) -> None:
+    with pytest.raises(ValueError, match="is no container id"):
+        runtime.write_patch(patches, identity, runtime.Patch("x"))
+
+
+@pytest.fixture
+def wrapper(tmp_path, patches):
+    """The installed wrapper, with a runtime behind it that says what it was asked."""
+    runc = tmp_path / "runc"
+    runc.write_text('#!/bin/sh\necho "runc $*"\n')
+    runc.chmod(0o755)
+    directory = tmp_path / "run time's"
+    assert runtime.install(directory, patches, str(runc), sys.executable)
+    assert not runtime.install(directory, patches, str(runc), sys.executable)
+
+    def call(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run([directory / runtime.RUNTIME, *arguments], capture_output=True, text=True, check=False)
+
+    return call
+
+
+def test_passes_everything_else_on(wrapper) -> None:
+    assert wrapper("--root", "/x", "state", "a b").stdout == "runc --root /x state a b\n"
+    assert wrapper("exec", "id", "create").stdout == "runc exec id create\n"
+    assert wrapper("--version").stdout == "runc --version\n"
+
+
+def test_fails_closed_and_says_why_where_the_engine_looks(wrapper, tmp_path) -> None:
+    bundle = tmp_path / "abc"
+    bundle.mkdir()
+    (bundle / "config.json").write_text('{"linux": {}}')
+    done = wrapper("--log", str(tmp_path / "log"), "create", "--bundle", str(bundle), "abc")
+    assert done.returncode == 1
+    assert "runc" not in done.stdout
+    assert "no network was prepared for this container" in json.loads((tmp_path / "log").read_text())["msg"]
+    assert (bundle / "config.json").read_text() == '{"linux": {}}'
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"linux": 1}'])
+def test_fails_closed_on_a_broken_bundle(wrapper, tmp_path, patches, monkeypatch, text) -> None:
+    runtime.write_patch(patches, "abc", runtime.Patch("/run/netns/nova-1"))
+    bundle = tmp_path / "abc"
+    bundle.mkdir()
+    (bundle / "config.json").write_text(text)
+    done = wrapper("create", "--bundle", str(bundle), "abc")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_renders_what_it_is_told() -> None:
+    files = runtime.render("/p q", "/usr/sbin/runc")
+    assert set(files) == {runtime.RUNTIME, runtime.EDITOR}
+    assert 'exec /usr/sbin/runc "$@"' in files[runtime.RUNTIME]
+    assert "'/p q'" in files[runtime.RUNTIME]
+    assert "@" not in files[runtime.RUNTIME].replace('"$@"', "")
+    assert files == runtime.render("/p q", "/usr/sbin/runc")
+
+
+def test_refuses_to_install_without_a_runtime(tmp_path) -> None:
+    with pytest.raises(DockstackError, match="There is no OCI runtime /nowhere"):
+        runtime.install(tmp_path, tmp_path, "/nowhere")
+    with pytest.raises(DockstackError, match="There is no interpreter"):
+        runtime.install(tmp_path, tmp_path, sys.executable, "/nowhere")

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The follower without an engine: what it tells, and what it tells once."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+import pytest
+
+from dockstack.compute.containers.events import Follower, differences
+from dockstack.compute.engine import Container, EngineUnavailable, Event, EventKind
+from dockstack.compute.model import PowerState
+
+pytestmark = pytest.mark.unit
+
+RUNNING, PAUSED, SHUTDOWN = PowerState.RUNNING, PowerState.PAUSED, PowerState.SHUTDOWN
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        (SHUTDOWN, RUNNING, EventKind.STARTED),
+        (RUNNING, SHUTDOWN, EventKind.STOPPED),
+        (RUNNING, PowerState.CRASHED, EventKind.STOPPED),
+        (PAUSED, SHUTDOWN, EventKind.STOPPED),
+        (RUNNING, PAUSED, EventKind.PAUSED),
+        (PAUSED, RUNNING, EventKind.RESUMED),
+        (None, RUNNING, EventKind.STARTED),
+        (RUNNING, None, EventKind.STOPPED),
+        (SHUTDOWN, None, None),
+        (None, SHUTDOWN, None),
+        (RUNNING, RUNNING, None),
+        (RUNNING, PowerState.NOSTATE, None),
+        (SHUTDOWN, PowerState.CRASHED, None),
+    ],
+)
+def test_differences(before, after, kind) -> None:
+    listings = [{} if state is None else {"u": state} for state in (before, after)]
+    assert differences(*listings, 5) == ([] if kind is None else [Event("u", kind, 5)])
+
+
+class FakeStream:
+    def __init__(self, events) -> None:
+        self._events = events
+        self._closed = threading.Event()
+
+    def __iter__(self):
+        yield from self._events
+        if self._events is LAST:
+            self._closed.wait(10)
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+LAST: list[Event] = []
+
+
+class FakeEngine:
+    """Plays one connection after another: an error, or a listing and a stream."""
+
+    def __init__(self, *connections) -> None:
+        self._connections = list(connections)
+        self._listing: dict = {}
+        self.since: list[int | None] = []
+
+    def events(self, since_ns=None):
+        self.since.append(since_ns)
+        connection = self._connections.pop(0) if self._connections else (self._listing, LAST)
+        if isinstance(connection, Exception):
+            raise connection
+        self._listing, events = connection
+        return FakeStream(events)
+
+    def containers(self):
+        return tuple(
+            Container(uuid, f"nova-{uuid}", state, {"org.openstack.nova.uuid": uuid})
+            for uuid, state in self._listing.items()
+        )
+
+
+def follow(monkeypatch, *connections):
+    monkeypatch.setattr("dockstack.compute.containers.events._FIRST_DELAY", 0.001)
+    engine, events, listings = FakeEngine(*connections), queue.Queue(), queue.Queue()
+    follower = Follower(engine, events.put, listings.put)
+    follower.start()
+    for _ in range(1 + sum(not isinstance(connection, Exception) for connection in connections)):
+        listings.get(timeout=5)
+    follower.stop()
+    assert not follower._thread.is_alive()
+    return [(event.server_uuid, event.kind) for event in events.queue], engine
+
+
+def test_repeated_events_are_told_once(monkeypatch) -> None:
+    events = [
+        Event("a", EventKind.STARTED, 1),
+        Event("b", EventKind.STARTED, 2),
+        Event("c", EventKind.STARTED, 2),
+    ]
+    told, engine = follow(
+        monkeypatch,
+        ({}, events),
+        ({"a": RUNNING, "b": RUNNING, "c": RUNNING}, [*events[1:], Event("a", EventKind.STOPPED, 3)]),
+    )
+    assert told == [
+        ("a", EventKind.STARTED),
+        ("b", EventKind.STARTED),
+        ("c", EventKind.STARTED),
+        ("a", EventKind.STOPPED),
+        ("a", EventKind.STARTED),  # the last listing of the fake shows it running again
+    ]
+    assert engine.since == [None, 2, 3]
+
+
+def test_what_the_listing_told_is_not_told_again(monkeypatch) -> None:
+    told, _ = follow(
+        monkeypatch,
+        ({"a": RUNNING}, []),
+        ({"a": SHUTDOWN}, [Event("a", EventKind.STOPPED, 4)]),
+    )
+    assert told == [("a", EventKind.STOPPED)]
+
+
+def test_goes_on_through_errors(monkeypatch) -> None:
+    told, engine = follow(
+        monkeypatch,
+        EngineUnavailable("down"),
+        RuntimeError("unforeseen"),
+        ({"a": RUNNING}, [Event("a", EventKind.PAUSED, 7)]),
+    )
+    assert told[0] == ("a", EventKind.PAUSED)
+    assert engine.since[:3] == [None, None, None]

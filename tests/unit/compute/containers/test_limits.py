@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+from dockstack.compute.containers.limits import Usage, host_config, update_values, usage
+from dockstack.compute.model import Limits
+from dockstack.errors import DockstackError
+
+pytestmark = pytest.mark.unit
+
+
+def test_values() -> None:
+    assert update_values(Limits(vcpus=4, memory_mb=256, disk_gb=1, pids=100, cpu_shares=5)) == {
+        "Memory": 256 << 20,
+        "MemorySwap": 256 << 20,
+        "CpuPeriod": 100_000,
+        "CpuQuota": 400_000,
+        "CpuShares": 5,
+        "PidsLimit": 100,
+    }
+    assert host_config(Limits(vcpus=1, memory_mb=64, disk_gb=1))["Ulimits"] == []
+
+
+@pytest.mark.parametrize(("shares", "vcpus", "expected"), [(None, 300, 262_144), (1, 1, 2), (None, 1, 1024)])
+def test_shares_stay_where_the_kernel_takes_them(shares, vcpus, expected) -> None:
+    assert update_values(Limits(vcpus, 64, 1, cpu_shares=shares))["CpuShares"] == expected
+
+
+@pytest.mark.parametrize(("vcpus", "memory"), [(1, 0), (1, 5), (0, 64)])
+def test_no_limit_by_accident(vcpus, memory) -> None:
+    with pytest.raises(DockstackError, match="Choose a flavor"):
+        update_values(Limits(vcpus, memory, 1))
+
+
+def write(path, text) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_usage_of_separate_hierarchies(tmp_path) -> None:
+    write(tmp_path / "7/cgroup", "5:memory:/a\n4:cpu,cpuacct:/a\n3:blkio:/a\n2:pids:/a\n1:name=systemd:/a\n0::/\n")
+    write(tmp_path / "memory/a/memory.usage_in_bytes", "10\n")
+    write(tmp_path / "memory/a/memory.limit_in_bytes", "20\n")
+    write(tmp_path / "memory/a/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+    write(tmp_path / "cpuacct/a/cpuacct.usage", "40\n")
+    write(tmp_path / "pids/a/pids.current", "5\n")
+    write(tmp_path / "blkio/a/blkio.throttle.io_service_bytes", "8:0 Read 6\n8:0 Write 7\n8:1 Read 1\nTotal 14\n")
+    assert usage(7, tmp_path, tmp_path) == Usage(40, 10, 20, 3, 5, 7, 7)
+
+
+def test_usage_of_the_unified_hierarchy(tmp_path) -> None:
+    write(tmp_path / "7/cgroup", "0::/a\n")
+    write(tmp_path / "a/memory.current", "10\n")
+    write(tmp_path / "a/memory.max", "max\n")
+    write(tmp_path / "a/memory.events", "oom 4\noom_kill 3\n")
+    write(tmp_path / "a/cpu.stat", "usage_usec 40\nuser_usec 1\n")
+    write(tmp_path / "a/pids.current", "5\n")
+    write(tmp_path / "a/io.stat", "8:0 rbytes=6 wbytes=7 rios=1\n8:16 rbytes=1 wbytes=0\n")
+    assert usage(7, tmp_path, tmp_path) == Usage(40_000, 10, None, 3, 5, 7, 7)
+
+
+def test_usage_of_a_process_that_is_gone(tmp_path) -> None:
+    assert usage(7, tmp_path, tmp_path) is None
+    write(tmp_path / "7/cgroup", "0::/a\n")
+    assert usage(7, tmp_path, tmp_path) == Usage(0, 0, None, 0, 0, 0, 0)

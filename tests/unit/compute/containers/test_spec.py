@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dockstack.compute.containers import spec
+from dockstack.compute.containers.runtime import Patch
+from dockstack.compute.engine import ContainerSpec
+from dockstack.compute.model import Address, Image, ImageConfig, Limits, Port, Route, Server
+from dockstack.errors import DockstackError
+
+pytestmark = pytest.mark.unit
+
+PORT = Port(
+    id="11111111-1111-1111-1111-111111111111",
+    mac="fa:16:3e:00:00:01",
+    device="tap11111111-11",
+    interface="eth0",
+    network_id="n",
+    mtu=1442,
+    addresses=(Address("10.0.0.5/24", "10.0.0.1"), Address("fd00::5/64")),
+    routes=(Route("10.1.0.0/16", "10.0.0.9"),),
+    dns=("9.9.9.9",),
+)
+SERVER = Server(
+    uuid="22222222-2222-2222-2222-222222222222",
+    name="web",
+    hostname="web",
+    project_id="p",
+    user_id="u",
+    flavor="m1.tiny",
+    image=Image(id="i", name="busybox"),
+    limits=Limits(vcpus=2, memory_mb=64, disk_gb=1, nofile=512),
+    ports=(PORT, replace(PORT, id="x", interface="eth1", addresses=(), dns=("9.9.9.9", "1.1.1.1"))),
+)
+CONFIG = ImageConfig(
+    env={"PATH": "/bin", "A": "1"}, command=("run",), entrypoint=("/entry",), user="7", working_directory="/w",
+    stop_signal="SIGQUIT", volumes=("/data",), healthcheck={"Test": ["CMD", "x"]},
+)  # fmt: skip
+
+
+def build(server: Server = SERVER, config: ImageConfig = CONFIG) -> ContainerSpec:
+    return spec.build_spec(server, "sha256:1", config, host="node")
+
+
+def with_properties(**properties: str) -> Server:
+    return replace(SERVER, image=replace(SERVER.image, properties=properties))
+
+
+def test_the_whole() -> None:
+    assert build() == ContainerSpec(
+        image="sha256:1",
+        hostname="web",
+        runtime="dockstack",
+        labels=spec.labels(SERVER, CONFIG, "node"),
+        limits={
+            "Memory": 64 << 20,
+            "MemorySwap": 64 << 20,
+            "CpuPeriod": 100_000,
+            "CpuQuota": 200_000,
+            "CpuShares": 2048,
+            "PidsLimit": 4096,
+            "Ulimits": [{"Name": "nofile", "Soft": 512, "Hard": 512}],
+        },
+        command=("run",),
+        entrypoint=("/entry",),
+        environment=("PATH=/bin", "A=1"),
+        user="7",
+        working_directory="/w",
+        stop_signal="SIGQUIT",
+        stop_timeout=30,
+        capabilities=spec.CAPABILITIES,
+        dns=("9.9.9.9", "1.1.1.1"),
+        extra_hosts=("web:10.0.0.5", "web:fd00::5"),
+        log_max_size="5m",
+        log_max_files=2,
+    )
+
+
+def test_labels_hold_what_a_restart_needs() -> None:
+    labels = spec.labels(SERVER, CONFIG, "node")
+    prefix = "org.openstack.nova."
+    expected = {
+        "version": "1", "uuid": SERVER.uuid, "name": "web", "hostname": "web", "project": "p", "user": "u",
+        "flavor": "m1.tiny", "image": "i", "host": "node", "volumes": '["/data"]',
+    }  # fmt: skip
+    assert {key: labels[prefix + key] for key in expected} == expected
+    assert spec.ports_of(labels) == SERVER.ports
+    assert spec.ports_of({}) == ()
+
+
+def test_ports_of_a_newer_driver_are_read() -> None:
+    labels = spec.labels(SERVER, CONFIG, "node")
+    key = "org.openstack.nova.ports"
+    labels[key] = json.dumps([entry | {"unheard_of": 1} for entry in json.loads(labels[key])])
+    assert spec.ports_of(labels) == SERVER.ports
+
+
+@given(st.text())
+def test_any_name_can_be_a_label(name) -> None:
+    labels = spec.labels(replace(SERVER, name=name), CONFIG, "node")
+    labels["org.openstack.nova.name"].encode()
+    json.dumps(labels)
+
+
+@pytest.mark.parametrize(
+    ("properties", "entrypoint", "command"),
+    [
+        ({}, ("/entry",), ("run",)),
+        ({"os_command_line": "sh -c 'a b'"}, ("/entry",), ("sh", "-c", "a b")),
+        ({"docker_command": '["x"]', "os_command_line": "y"}, ("/entry",), ("x",)),
+        ({"docker_entrypoint": '["/e"]'}, ("/e",), ()),
+        ({"docker_entrypoint": '["/e"]', "docker_command": '["c"]'}, ("/e",), ("c",)),
+        ({"docker_entrypoint": "[]", "docker_command": '["c"]'}, (), ("c",)),
+    ],
+)
+def test_process(properties, entrypoint, command) -> None:
+    built = build(with_properties(**properties))
+    assert (built.entrypoint, built.command) == (entrypoint, command)
+
+
+def test_metadata_wins_over_properties() -> None:
+    server = replace(
+        with_properties(docker_env='{"A": "2", "B": "3"}', docker_env_C="4", docker_user="8", docker_tty="no"),
+        metadata={"docker_env_A": "5", "docker_user": "9", "docker_tty": "True"},
+    )
+    built = build(server)
+    assert built.environment == ("PATH=/bin", "A=5", "B=3", "C=4")
+    assert built.user == "9"
+    assert built.tty
+
+
+def test_settings() -> None:
+    built = build(
+        with_properties(
+            docker_workdir="/x",
+            docker_stop_signal="SIGRTMIN+3",
+            docker_stop_timeout="7",
+            docker_init="1",
+            docker_hostname="other.example.org",
+        )
+    )
+    assert built.working_directory == "/x"
+    assert built.stop_signal == "SIGRTMIN+3"
+    assert built.stop_timeout == 7
+    assert built.init
+    assert built.hostname == "other.example.org"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("docker_command", "not json"),
+        ("docker_command", '"a string"'),
+        ("docker_command", "[1]"),
+        ("docker_command", '{"a": "b"}'),
+        ("docker_command", '["a\\u0000b"]'),
+        ("docker_entrypoint", "null"),
+        ("docker_env", '["A=1"]'),
+        ("docker_env", '{"A": 1}'),
+        ("docker_env", '{"": "x"}'),
+        ("docker_env", '{"A=B": "x"}'),
+        ("docker_workdir", "relative"),
+        ("docker_stop_signal", "TERM; rm"),
+        ("docker_stop_timeout", "-1"),
+        ("docker_stop_timeout", "soon"),
+        ("docker_init", "maybe"),
+        ("docker_hostname", "-x"),
+        ("docker_hostname", "a b"),
+        ("os_command_line", "'unbalanced"),
+    ],
+)
+def test_bad_properties_are_named(name, value) -> None:
+    with pytest.raises(DockstackError, match=f"The property {name} .*Correct {name}"):
+        build(with_properties(**{name: value}))
+
+
+def test_an_image_that_says_nothing_is_refused() -> None:
+    with pytest.raises(DockstackError, match=r"does not say what to run.*docker_command"):
+        build(config=ImageConfig())
+
+
+@pytest.mark.parametrize(
+    ("command", "tmpfs"), [("/sbin/init", {"/run"}), ("/usr/lib/systemd/systemd", {"/run"}), ("/bin/x", set())]
+)
+def test_an_init_gets_an_empty_run(command, tmpfs) -> None:
+    assert set(build(config=ImageConfig(command=(command,))).tmpfs) == tmpfs
+
+
+def test_a_long_host_name_is_cut_where_the_kernel_takes_it() -> None:
+    assert build(replace(SERVER, hostname="a" * 63 + ".b")).hostname == "a" * 63
+
+
+def test_nothing_dangerous_is_granted() -> None:
+    dangerous = {
+        "SYS_ADMIN",
+        "NET_ADMIN",
+        "SYS_MODULE",
+        "SYS_RAWIO",
+        "SYS_PTRACE",
+        "MKNOD",
+        "SYS_BOOT",
+        "DAC_READ_SEARCH",
+    }
+    assert not dangerous & set(spec.CAPABILITIES)
+
+
+def test_patch_joins_the_namespace_and_keeps_volumes_at_home() -> None:
+    assert spec.build_patch(SERVER, CONFIG) == Patch(f"/run/netns/nova-{SERVER.uuid}", ("/data",))
