@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dockstack image``: build the base image, import archives, list what servers can boot from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import openstack
+from keystoneauth1 import exceptions as keystone_errors
+from openstack import exceptions as sdk_errors
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dockstack.compute.images.normalise import ImageLimits, normalise
+from dockstack.deploy.images import base, glance
+from dockstack.deploy.images.packages import architecture
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CHUNK = 1 << 20
+_FORMATS = ("docker", "dockerref")
+_cloud = click.option(
+    "--os-cloud",
+    envvar="OS_CLOUD",
+    default="dockstack",
+    show_default=True,
+    help="The cloud's name in clouds.yaml; change it to work with another cloud, or as another user.",
+)
+
+
+@click.group()
+def image() -> None:
+    """Build, import and list images."""
+
+
+@image.command()
+@click.option(
+    "-o",
+    "--output",
+    default=f"{base.NAME}.tar",
+    show_default=True,
+    help="Where the archive goes; - writes it to standard output, to pipe it on.",
+)
+def build(output: str) -> None:
+    """Build the base image from the distribution's packages: no registry, no root, a few seconds."""
+    built = base.build()
+    if output == "-":
+        if sys.stdout.isatty():
+            raise DockstackError("A tar archive is nothing for a terminal.", "Pipe it on, or name a file with -o.")
+        sys.stdout.buffer.writelines(built.archive())
+        return
+    size = base.write(built, Path(output))
+    click.echo(f"{output}: {size / 1e6:.1f} MB, engine id {built.configuration.digest}")
+
+
+@image.command("import")
+@click.argument("file")
+@click.option("--name", required=True, help="The image's name in Glance.")
+@click.option("--public", is_flag=True, help="Offer it to every project; needs an administrator.")
+@click.option(
+    "--architecture",
+    "machine",
+    default=None,
+    help="The architecture that the servers' hosts have, if it is not this machine's (amd64, arm64).",
+)
+@_cloud
+def import_(file: str, name: str, public: bool, machine: str | None, os_cloud: str) -> None:
+    """Check the image archive FILE (- for standard input) and put it into Glance.
+
+    FILE is what `docker save` or `skopeo copy ... oci-archive:` writes, or a tar of a root file system; gzip, bzip2, xz
+    and zstd are understood. A broken or hostile archive is refused here, before a byte of it is sent.
+    """
+    with _as_file(file) as path:
+        machine = machine or architecture()
+        min_disk = _check(path, machine)
+        upload = glance.of_file(path, name=name, architecture=machine, public=public, min_disk=min_disk)
+        with _progress(name) as progress:
+            done = glance.import_image(_connect(os_cloud), upload, progress)
+    click.echo(f"{done.id}  {done.name}  {'uploaded' if done.uploaded else 'was there already, with the same content'}")
+    for former in done.replaced:
+        click.echo(f"{former}  is hidden now; servers that were booted from it keep it")
+
+
+@image.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
+@_cloud
+def list_(as_json: bool, os_cloud: str) -> None:
+    """List the images that Docker servers can boot from."""
+    connection = _connect(os_cloud)
+    try:
+        images = [_row(found) for found in connection.image.images() if found.container_format in _FORMATS]
+    except (sdk_errors.SDKException, keystone_errors.ClientException) as error:
+        raise DockstackError("The image service does not answer.", "Look at `dockstack status`.", str(error)) from error
+    if as_json:
+        click.echo(json.dumps(images, indent=2))
+        return
+    table = Table("ID", "Name", "Status", "Visibility", "MB", "Architecture", box=None)
+    table.columns[0].no_wrap = True
+    table.columns[0].min_width = 36  # an id that is cut is of no use
+    for row in images:
+        megabytes = f"{(row['size'] or 0) / 1e6:.1f}"
+        table.add_row(row["id"], row["name"], row["status"], row["visibility"], megabytes, row["architecture"] or "any")
+    Console().print(table)
+
+
+def _row(found: Any) -> dict[str, Any]:
+    return {
+        "id": found.id,
+        "name": found.name,
+        "status": found.status,
+        "visibility": found.visibility,
+        "size": found.size,
+        "container_format": found.container_format,
+        "architecture": found.architecture or found.properties.get("hw_architecture"),
+        "checksum": found.hash_value,
+    }
+
+
+def _check(path: Path, machine: str) -> int:
+    """Read the archive as a host will; return the GiB of disk that a flavor must have."""
+    with path.open("rb") as file, tempfile.TemporaryDirectory(prefix="dockstack-import-") as workspace:
+        chunks = iter(lambda: file.read(_CHUNK), b"")
+        with normalise(chunks, architecture=machine, limits=ImageLimits(), workspace=Path(workspace)) as checked:
+            return checked.size >> 30
+
+
+@contextmanager
+def _as_file(name: str) -> Iterator[Path]:
+    """Give a file for a name; standard input is kept in a temporary one, because it is read twice."""
+    if name != "-":
+        path = Path(name)
+        if not path.is_file():
+            raise DockstackError(f"There is no file {name}.", "Name an archive, or - for standard input.")
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="dockstack-import-") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file, _CHUNK)
+        file.flush()
+        yield Path(file.name)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[glance.Progress]:
+    """Show how much was sent, where a person looks."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name)
+        yield lambda sent, total: bar.update(task, completed=sent, total=total)
+
+
+def _connect(os_cloud: str) -> Any:
+    try:
+        connection = openstack.connect(cloud=os_cloud, app_name="dockstack")
+        connection.authorize()
+    except sdk_errors.ConfigException as error:
+        raise DockstackError(
+            f"There is no cloud {os_cloud!r} in clouds.yaml.",
+            "Bring one up with `dockstack up`, or name yours with --os-cloud.",
+            str(error),
+        ) from error
+    except (sdk_errors.SDKException, keystone_errors.ClientException) as error:
+        raise DockstackError(
+            f"Cannot log in to cloud {os_cloud!r}.", "Look at `dockstack status` and at clouds.yaml.", str(error)
+        ) from error
+    return connection

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One fetch for all who wait; a failure is shared once and then forgotten."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from dockstack.compute.engine.records import EngineImage
+from dockstack.compute.images.fetch import CHECKSUM_REPOSITORY, GLANCE_REPOSITORY, ImageStore
+from dockstack.compute.images.normalise import ImageLimits, ImageRejected
+from dockstack.compute.model import Image
+from image_archives import config, docker_save, pieces, sample_layer, sha256, tar
+
+pytestmark = pytest.mark.unit
+
+DATA = docker_save([sample_layer()])
+ENGINE_ID = "sha256:" + sha256(config([sample_layer()]))
+IMAGE = Image(id="11111111-2222", name="one", checksum=hashlib.sha512(DATA).hexdigest(), size=len(DATA))
+
+
+class FakeEngine:
+    """Keeps images as the engine does: content by id, names beside."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, dict] = {}
+        self.tags: dict[str, str] = {}
+        self.loads = 0
+        self.wrong_id = False
+
+    def load_image(self, chunks):
+        self.loads += 1
+        with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+            [manifest] = json.load(archive.extractfile("manifest.json"))
+            raw = archive.extractfile(manifest["Config"]).read()
+        engine_id = "sha256:" + ("0" * 64 if self.wrong_id else sha256(raw))
+        self.content[engine_id] = json.loads(raw)["config"]
+        return (engine_id,)
+
+    def image(self, reference):
+        engine_id = self.tags.get(reference, reference)
+        if engine_id not in self.content:
+            return None
+        tags = tuple(tag for tag, target in self.tags.items() if target == engine_id)
+        return EngineImage(engine_id, self.content[engine_id], 1000, "amd64", "linux", tags)
+
+    def tag_image(self, engine_id, repository, tag):
+        self.tags[f"{repository}:{tag}"] = engine_id
+
+    def remove_image(self, reference):
+        engine_id = self.tags.pop(reference)
+        if engine_id not in self.tags.values():
+            del self.content[engine_id]
+
+
+class Source:
+    def __init__(self, data: bytes = DATA) -> None:
+        self.data = data
+        self.count = 0
+        self.waiting = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, image):
+        self.count += 1
+        self.waiting.set()
+        assert self.gate.wait(30)
+        return pieces(self.data)
+
+
+@pytest.fixture
+def engine():
+    return FakeEngine()
+
+
+def make(engine, source, tmp_path, **limits) -> ImageStore:
+    store = ImageStore(engine, source, tmp_path / "workspace", ImageLimits(**limits), architecture="x86_64")
+    store.sweep()
+    return store
+
+
+def test_an_image_is_loaded_tagged_and_described(engine, tmp_path):
+    loaded = make(engine, Source(), tmp_path).ensure(IMAGE, 0)
+    assert (loaded.engine_id, loaded.config.command) == (ENGINE_ID, ("/bin/true",))
+    assert engine.tags == {
+        f"{GLANCE_REPOSITORY}:{IMAGE.id}": ENGINE_ID,
+        f"{CHECKSUM_REPOSITORY}:{IMAGE.checksum}": ENGINE_ID,
+    }
+
+
+def all_at_once(store: ImageStore, source: Source, image: Image, count: int) -> list[Future]:
+    """Ask ``count`` times, and let the download go on only when all of them wait for it."""
+    joined = threading.Semaphore(0)
+    join = store._join
+
+    def counted(*arguments):
+        try:
+            return join(*arguments)
+        finally:
+            joined.release()
+
+    store._join = counted
+    source.gate.clear()
+    with ThreadPoolExecutor(count) as pool:
+        asked = [pool.submit(store.ensure, image, 0) for _ in range(count)]
+        for _ in range(count):
+            assert joined.acquire(timeout=30)
+        source.gate.set()
+    store._join = join
+    return asked
+
+
+def test_waiting_callers_share_one_fetch(engine, tmp_path):
+    source = Source()
+    asked = all_at_once(make(engine, source, tmp_path), source, IMAGE, 5)
+    assert [result.result().engine_id for result in asked] == [ENGINE_ID] * 5
+    assert (source.count, engine.loads) == (1, 1)
+
+
+def test_a_failure_is_shared_and_then_forgotten(engine, tmp_path):
+    source = Source(b"no tar at all")
+    store = make(engine, source, tmp_path)
+    image = Image(id="x", name="x")
+    asked = all_at_once(store, source, image, 3)
+    assert all(isinstance(result.exception(), ImageRejected) for result in asked)
+    assert (source.count, engine.content, store._flights) == (1, {}, {})
+    source.data = DATA
+    assert store.ensure(image, 0).engine_id == ENGINE_ID
+
+
+def test_a_failing_download_is_the_callers_to_see(engine, tmp_path):
+    def broken(image):
+        raise ConnectionResetError
+
+    store = make(engine, broken, tmp_path)
+    with pytest.raises(ConnectionResetError):
+        store.ensure(IMAGE, 0)
+    assert not store._flights
+
+
+def test_an_image_larger_than_the_disk_is_refused_also_when_it_is_there(engine, tmp_path):
+    big = docker_save([tar([("etc/x", bytes(100_000))])])
+    image = Image(id="big", name="big")
+    store = make(engine, Source(big), tmp_path)
+    with pytest.raises(ImageRejected, match="more than"):
+        store.ensure(image, 50_000)
+    assert store.ensure(image, 200_000)
+    with pytest.raises(ImageRejected, match="larger disk"):
+        store.ensure(image, 500)
+
+
+def test_one_with_a_larger_disk_does_not_share_the_refusal_of_a_smaller_one(engine, tmp_path):
+    source = Source(docker_save([tar([("etc/x", bytes(100_000))])]))
+    source.gate.clear()
+    store = make(engine, source, tmp_path)
+    image = Image(id="big", name="big")
+    with ThreadPoolExecutor(2) as pool:
+        small = pool.submit(store.ensure, image, 50_000)
+        assert source.waiting.wait(30)
+        large = pool.submit(store.ensure, image, 200_000)
+        source.gate.set()
+        assert isinstance(small.exception(), ImageRejected)
+        assert large.result().size > 100_000
+
+
+@pytest.mark.parametrize("size", [len(DATA) - 1, len(DATA) + 1])
+def test_a_download_of_another_length_is_refused(engine, tmp_path, size):
+    image = Image(id="x", name="x", size=size)
+    with pytest.raises(ImageRejected, match="Glance sent"):
+        make(engine, Source(), tmp_path).ensure(image, 0)
+    assert engine.content == {}
+
+
+def test_an_engine_that_names_another_id_is_not_believed(engine, tmp_path):
+    engine.wrong_id = True
+    with pytest.raises(ImageRejected, match="instead of"):
+        make(engine, Source(), tmp_path).ensure(IMAGE, 0)
+    assert engine.tags == {}
+
+
+def test_without_a_checksum_the_id_is_enough(engine, tmp_path):
+    source = Source()
+    store = make(engine, source, tmp_path)
+    for checksum in (None, "not a checksum!"):
+        store.ensure(Image(id="x", name="x", checksum=checksum), 0)
+    assert source.count == 1
+
+
+def test_a_shared_content_goes_with_its_last_image(engine, tmp_path):
+    store = make(engine, Source(), tmp_path)
+    other = Image(id="other", name="other", checksum=IMAGE.checksum, size=IMAGE.size)
+    store.ensure(IMAGE, 0)
+    store.ensure(other, 0)
+    store.remove(IMAGE.id)
+    assert engine.image(ENGINE_ID).tags
+    store.remove(other.id)
+    store.remove(other.id)
+    assert (engine.content, engine.tags) == ({}, {})
+
+
+def test_a_sweep_empties_the_workspace(engine, tmp_path):
+    store = make(engine, Source(), tmp_path)
+    left = tmp_path / "workspace" / "spool-dead"
+    left.write_bytes(b"x")
+    store.sweep()
+    assert not left.exists()
