@@ -26,6 +26,10 @@ def uwsgi_ini(module: str, bind: str, port: int, threads: int) -> Ini:
             "need-app": "true",
             "die-on-term": "true",
             "buffer-size": "65535",
+            # uWSGI allows four seconds and chunks of 1 MiB; an image may come more slowly and in larger pieces.
+            "socket-timeout": "120",
+            "chunked-input-timeout": "120",
+            "chunked-input-limit": str(64 * 1024**2),
             "listen": "100",
             "add-header": "Connection: close",
             "disable-logging": "true",
