@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
+import pytest
+
+from dockstack.deploy.configuration import glance, keystone, mariadb, neutron, nova, placement, rabbitmq, wishes
+from dockstack.deploy.configuration.apis import uwsgi_files
+from dockstack.deploy.configuration.clients import clouds_yaml, openrc
+from dockstack.deploy.configuration.ini import render_ini
+from dockstack.deploy.configuration.privilege import helper_sections, sudoers
+from dockstack.deploy.configuration.settings import DATABASES, SECRET_NAMES
+
+
+def test_every_secret_that_a_builder_asks_for_is_generated(settings):
+    asked = set()
+
+    class Watched(dict):
+        def __getitem__(self, name):
+            asked.add(name)
+            return super().__getitem__(name)
+
+    watched = replace(settings, secrets=Watched(settings.secrets))
+    for build in (
+        keystone.keystone_conf,
+        glance.glance_api_conf,
+        placement.placement_conf,
+        nova.nova_conf,
+        nova.nova_db_conf,
+        neutron.neutron_conf,
+        neutron.ml2_conf,
+        neutron.ovn_agent_conf,
+        mariadb.bootstrap_sql,
+        rabbitmq.definitions_json,
+        wishes.identity,
+        clouds_yaml,
+        openrc,
+    ):
+        build(watched)
+    assert asked | {"rabbitmq_cookie"} == set(SECRET_NAMES)
+
+
+def test_compute_sees_no_database(settings):
+    text = render_ini(nova.nova_conf(settings))
+    assert "mysql" not in text
+    assert "[database]" not in text
+    assert set(nova.nova_db_conf(settings)) == {"api_database", "database"}
+
+
+def test_the_hypervisor_adds_its_section(settings):
+    conf = nova.nova_conf(settings)
+    assert conf["DEFAULT"]["compute_driver"] == "docker.DockerDriver"
+    assert conf["docker"] == {"host_url": "unix:///run/docker.sock"}
+
+
+def test_container_formats_are_appended_never_replaced(settings):
+    formats = glance.glance_api_conf(settings)["image_format"]["container_formats"].split(",")
+    assert formats[: len(glance.DEFAULT_CONTAINER_FORMATS)] == list(glance.DEFAULT_CONTAINER_FORMATS)
+    assert formats[-1] == "dockerref"
+    assert len(formats) == len(set(formats))
+
+
+def test_debug_is_off_and_notifications_go_nowhere(settings):
+    for conf in (
+        keystone.keystone_conf(settings),
+        glance.glance_api_conf(settings),
+        nova.nova_conf(settings),
+        neutron.neutron_conf(settings),
+    ):
+        assert conf["DEFAULT"]["debug"] == "false"
+        assert conf["oslo_messaging_notifications"] == {"driver": "noop"}
+
+
+def test_databases_are_reached_through_the_socket_alone(settings):
+    assert settings.database_url("nova", "nova_cell0") == (
+        "mysql+pymysql://nova:secret-nova_database_password@localhost/nova_cell0"
+        "?unix_socket=/run/dockstack/mariadb/mariadb.sock&charset=utf8mb4"
+    )
+    assert mariadb.mariadb_cnf(settings)["mariadbd"]["skip_networking"] == "1"
+
+
+def test_bootstrap_sql_can_run_again(settings):
+    lines = mariadb.bootstrap_sql(settings).splitlines()
+    assert all(
+        line.startswith(("CREATE USER IF NOT", "ALTER USER", "CREATE DATABASE IF NOT", "GRANT")) for line in lines
+    )
+    assert sum(line.startswith("CREATE DATABASE") for line in lines) == sum(map(len, DATABASES.values()))
+
+
+def test_the_message_bus_password_is_stored_as_a_stable_hash():
+    # salt: the first four bytes; the rest is sha256(salt + password)
+    first, again, other = (rabbitmq.password_hash(text) for text in ("one", "one", "two"))
+    assert first == again
+    assert first != other
+
+
+def test_no_message_bus_secret_in_the_environment(settings):
+    assert "secret" not in str(rabbitmq.environment(settings))
+
+
+def test_apis_listen_where_the_settings_say(settings):
+    files = uwsgi_files(replace(settings, bind_address="192.0.2.7"))
+    assert {ini["uwsgi"]["http-socket"] for ini in files.values()} == {
+        f"192.0.2.7:{port}" for port in (5000, 8774, 8775, 8778, 9292, 9696)
+    }
+    assert all(ini["uwsgi"]["processes"] == "1" for ini in files.values())
+
+
+def test_metadata_needs_no_further_processes(settings):
+    conf = neutron.ovn_agent_conf(settings)
+    assert conf["DEFAULT"]["metadata_workers"] == "0"
+    assert conf["ovn_agent"]["extensions"] == "metadata"
+
+
+@pytest.mark.parametrize("user", ["nova", "neutron"])
+def test_root_is_reached_through_named_contexts_only(settings, user):
+    rule = sudoers(settings, user).splitlines()[-1]
+    assert rule.startswith(f"{user} ALL=(root) NOPASSWD: /opt/dockstack/openstack/bin/privsep-helper ^--config-file ")
+    assert rule.endswith("$")
+    assert ".*" not in rule
+    assert {frozenset(options) for options in helper_sections(settings, user).values()} == {
+        frozenset({"helper_command"})
+    }
