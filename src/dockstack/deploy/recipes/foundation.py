@@ -25,6 +25,5 @@ def lay(machine: Machine) -> None:
     machine.directory(paths.OPT)
     machine.directory(paths.VAR)
     machine.directory(paths.STATE_DIRECTORY, mode=0o700)
-    machine.directory(paths.PATCH_DIRECTORY)
     machine.directory(paths.LOG)
     machine.directory(paths.RUN)
