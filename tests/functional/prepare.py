@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make the environment in which the driver runs inside Nova's own code.
 
-Nova loads drivers from ``nova.virt`` only, so the driver's door is linked into that environment's copy of Nova, and this
-checkout's ``src`` is put on its path. Nothing is done twice: a stamp holds the hash of the lock.
+Nova loads drivers from ``nova.virt`` only, so the driver's door is linked into that environment's copy of Nova, and
+this checkout's ``src`` is put on its path. Nothing is done twice: a stamp holds the hash of the lock.
 """
 
 from __future__ import annotations

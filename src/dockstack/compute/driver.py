@@ -245,7 +245,7 @@ class DockerDriver(driver.ComputeDriver):
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
         """Describe the host, with one call to the engine however many servers there are."""
         with host_faults():
-            return report.describe_host(self._host, states.find_architecture())
+            return report.describe_host(self._host, states.build_architecture)
 
     def update_provider_tree(self, provider_tree: Any, nodename: str, allocations: Any = None) -> None:
         """Report what the host has to Placement; an operator's ratios there stay unless options say otherwise."""

@@ -247,13 +247,17 @@ def create_container(host: Host, server: Server, specification: ContainerSpec, i
 
 
 def remove_container(host: Host, server: Server) -> None:
-    """Remove the server's container and its note; absent is success."""
+    """Remove the server's note and container; absent is success.
+
+    The note goes first, as it can be found by its container only. Without one the runtime refuses a start, and ours
+    write it anew.
+    """
     try:
         container_id = host.engine.container(server.container_name).id
     except NotFound:
         return
-    host.engine.remove(server.container_name)
     runtime.remove_patch(Path(host.options.patch_directory), container_id)
+    host.engine.remove(server.container_name)
 
 
 def declared_volumes(container: Container) -> tuple[str, ...]:

@@ -198,8 +198,8 @@ def _destroy(host: Host, container: Container) -> None:
         limits=Limits(vcpus=0, memory_mb=0, disk_gb=0),
         ports=spec.ports_of(container.labels),
     )
-    host.engine.remove(container.name)
     lifecycle.destroy(host, server)
+    host.engine.remove(container.name)  # where it is a side container of the server's, under a longer name
 
 
 def _each(kind: str, found: Mapping[str, T], work: Callable[[T], object], done: str = "Removed stray") -> None:

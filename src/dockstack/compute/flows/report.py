@@ -14,6 +14,8 @@ from dockstack.compute.resources import usage
 from dockstack.compute.resources.inventory import Capacity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dockstack.compute.flows.host import Host
     from dockstack.compute.model import Server
 
@@ -30,22 +32,23 @@ def read_capacity(host: Host) -> Capacity:
     )
 
 
-def describe_host(host: Host, architecture: str) -> dict[str, Any]:
+def describe_host(host: Host, name_architecture: Callable[[str], str]) -> dict[str, Any]:
     """Describe the host as Nova's resource tracker wants it, with one call to the engine.
 
     Args:
         host: which.
-        architecture: the machine's architecture in Nova's words.
+        name_architecture: translates the engine's name of its machine to Nova's.
     """
     facts = host.facts()
     memory, disk = usage.read_memory(), usage.read_disk(facts.root_directory)
+    architecture = name_architecture(facts.architecture)
     servers = host.audit.list_servers()
     return {
         "hypervisor_hostname": host.name,
         "hypervisor_type": HYPERVISOR,
         "hypervisor_version": number_version(facts.version),
         "supported_instances": [(architecture, HYPERVISOR, VM_MODE)],
-        "cpu_info": json.dumps(usage.read_cpu_info()),
+        "cpu_info": json.dumps({"arch": architecture, **usage.read_cpu_info()}),
         "vcpus": usage.read_cpus(),
         "memory_mb": memory.total_mb,
         "local_gb": disk.total_gb,

@@ -46,9 +46,9 @@ def build_event(happened: Event) -> event.LifecycleEvent:
     return event.LifecycleEvent(happened.server_uuid, TRANSITIONS[happened.kind], happened.time_ns / 1e9)
 
 
-def find_architecture() -> str:
-    """Name this machine's architecture in Nova's words."""
-    return str(fields.Architecture.from_host())
+def build_architecture(machine: str) -> str:
+    """Translate the kernel's name of an architecture to Nova's."""
+    return str(fields.Architecture.canonicalize(machine))
 
 
 def build_flat_diagnostics(instance: Any, found: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import os_resource_classes as orc
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -45,9 +43,9 @@ def build_inventory(capacity: Capacity, reserved: Reserved, ratios: Mapping[str,
         The inventory by resource class, as ``ProviderTree.update_inventory`` takes it.
     """
     wanted = (
-        (orc.VCPU, capacity.vcpus, reserved.vcpus),
-        (orc.MEMORY_MB, capacity.memory_mb, reserved.memory_mb),
-        (orc.DISK_GB, capacity.disk_gb, reserved.disk_gb),
+        ("VCPU", capacity.vcpus, reserved.vcpus),
+        ("MEMORY_MB", capacity.memory_mb, reserved.memory_mb),
+        ("DISK_GB", capacity.disk_gb, reserved.disk_gb),
     )
     return {
         name: {

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,14 +114,13 @@ def read_frequency(cpuinfo: Path = Path("/proc/cpuinfo")) -> int:
 
 
 def read_cpu_info(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, object]:
-    """Describe the processor in the words of Nova's ``cpu_info``: arch, model, vendor, features."""
+    """Describe the processor in the words of Nova's ``cpu_info``: model, vendor, features."""
     fields: dict[str, str] = {}
     for line in cpuinfo.read_text().splitlines():
         name, separator, value = line.partition(":")
         if separator:
             fields.setdefault(name.strip(), value.strip())
     return {
-        "arch": platform.machine(),
         "model": fields.get("model name", fields.get("CPU part", "")),
         "vendor": fields.get("vendor_id", fields.get("CPU implementer", "")),
         "features": sorted(fields.get("flags", fields.get("Features", "")).split()),

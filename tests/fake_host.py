@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host in memory: an engine, a kernel and a switch that remember, and that fail or die where a test wants it.
+
+The fakes stand at the outermost doors only (the engine's methods, the privileged functions, the switch), so that all of
+the driver's own code runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import queue
+import tarfile
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import image_archives
+from dockstack.compute import privileged
+from dockstack.compute.engine import (
+    Conflict,
+    Container,
+    EngineImage,
+    EngineInfo,
+    EngineUnavailable,
+    Event,
+    EventKind,
+    NotFound,
+)
+from dockstack.compute.engine.records import UUID_LABEL
+from dockstack.compute.model import NAME_PREFIX, PowerState
+from dockstack.compute.network import plug, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+MACHINE = "x86_64"
+
+
+class Killed(BaseException):
+    """kill -9: nothing of this process runs any more, no undo either."""
+
+
+@dataclass
+class Fault:
+    """Where and how the host fails: at the n-th step, before or after its effect."""
+
+    step: int
+    error: Callable[[], BaseException]
+    after: bool = False
+
+
+@dataclass
+class World:
+    """What outlives a process: containers, images, namespaces, links, switch ports, patches."""
+
+    directory: Path
+    containers: dict[str, Container] = field(default_factory=dict)
+    specs: dict[str, Any] = field(default_factory=dict)
+    images: dict[str, EngineImage] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)  # device: namespace
+    switch: dict[str, str] = field(default_factory=dict)  # device: server
+    wired: dict[str, dict[str, Any]] = field(default_factory=dict)  # device: what the server's end got
+    log: bytes = b""
+    engine_up: bool = True
+    calls: list[str] = field(default_factory=list)
+    fault: Fault | None = None
+    dead: bool = False
+    streams: list[queue.Queue[Event | None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.namespaces.mkdir(parents=True, exist_ok=True)
+        self.patches.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def namespaces(self) -> Path:
+        return self.directory / "netns"
+
+    @property
+    def patches(self) -> Path:
+        return self.directory / "patches"
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """One step of the outer world: what a fault can hit."""
+        if self.dead:
+            raise Killed(name)
+        self.calls.append(name)
+        hit = self.fault is not None and len(self.calls) == self.fault.step
+        if hit and not self.fault.after:
+            self._fail()
+        yield
+        if hit:
+            self._fail()
+
+    def _fail(self) -> None:
+        error = self.fault.error()
+        self.dead = isinstance(error, Killed)
+        raise error
+
+    def revive(self) -> None:
+        """A new process starts in the same world."""
+        self.dead, self.fault = False, None
+        self.calls.clear()
+
+    def leftovers(self) -> dict[str, list[str]]:
+        """All that servers have left; empty lists when there is nothing."""
+        return {
+            "containers": sorted(self.containers),
+            "namespaces": sorted(path.name for path in self.namespaces.iterdir()),
+            "links": sorted(self.links),
+            "switch": sorted(self.switch),
+            "patches": sorted(path.name for path in self.patches.iterdir()),
+            "spools": sorted(path.name for path in self.directory.glob("images/*")),
+        }
+
+    def emit(self, container: Container, kind: EventKind) -> None:
+        event = Event(container.server_uuid, kind, time.time_ns(), container.id)
+        for stream in self.streams:
+            stream.put(event)
+
+    def crash_engine(self, *, servers_survive: bool) -> None:
+        """Kill the engine: with live-restore its containers run on, without they stop."""
+        self.engine_up = False
+        if not servers_survive:
+            for name, container in self.containers.items():
+                self.containers[name] = replace(container, state=PowerState.SHUTDOWN, pid=0)
+        for stream in self.streams:
+            stream.put(None)
+        self.streams.clear()
+
+    def reboot_machine(self) -> None:
+        """What a reboot leaves: stopped containers and the switch's database; no namespace, no link."""
+        self.crash_engine(servers_survive=False)
+        for path in self.namespaces.iterdir():
+            path.unlink()
+        self.links.clear()
+        self.wired.clear()
+        self.engine_up = True
+
+    def exit_server(self, server_uuid: str) -> None:
+        """The server's first process ends by itself."""
+        name = NAME_PREFIX + server_uuid
+        self.containers[name] = replace(self.containers[name], state=PowerState.SHUTDOWN, pid=0, exit_code=0)
+        self.emit(self.containers[name], EventKind.STOPPED)
+
+    def doors(self) -> list[tuple[Any, str, Any]]:
+        """Return what to patch: (object, attribute, fake)."""
+        from dockstack.compute.flows import host  # noqa: PLC0415 - it imports what is patched here
+
+        kernel, switch = FakeKernel(self), FakeSwitch(self)
+        return [
+            (host, "Engine", lambda _url, _timeout: FakeEngine(self)),
+            (privileged, "NAMESPACES", self.namespaces),
+            *(
+                (privileged, name, getattr(kernel, name))
+                for name in ("create_namespace", "delete_namespace", "delete_device")
+            ),
+            (privileged, "wire", kernel.wire),
+            (wire, "wired", kernel.wired),
+            *((plug, name, getattr(switch, name)) for name in ("plug", "unplug", "unplug_device", "list_plugged")),
+        ]
+
+
+class FakeKernel:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def create_namespace(self, name: str) -> None:
+        with self.world.step("create_namespace"):
+            (self.world.namespaces / name).touch()
+
+    def delete_namespace(self, name: str) -> None:
+        with self.world.step("delete_namespace"):
+            (self.world.namespaces / name).unlink(missing_ok=True)
+            for device in [device for device, namespace in self.world.links.items() if namespace == name]:
+                del self.world.links[device]  # its other end goes with the namespace
+
+    def wire(self, namespace: str, device: str, nic: dict[str, Any]) -> None:
+        with self.world.step("wire"):
+            assert (self.world.namespaces / namespace).exists(), "wired into a namespace that is not there"
+            self.world.links[device] = namespace
+            self.world.wired[device] = nic
+
+    def delete_device(self, device: str) -> None:
+        with self.world.step("delete_device"):
+            self.world.links.pop(device, None)
+
+    def wired(self) -> dict[str, str]:
+        return {device: namespace.removeprefix(NAME_PREFIX) for device, namespace in self.world.links.items()}
+
+
+class FakeSwitch:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def plug(self, server: Any, port: Any) -> None:
+        with self.world.step("plug"):
+            assert port.device in self.world.links, "plugged a device that is not there"
+            self.world.switch[port.device] = server.uuid
+
+    def unplug(self, _server: Any, port: Any) -> None:
+        with self.world.step("unplug"):
+            self.world.switch.pop(port.device, None)
+
+    def unplug_device(self, device: str) -> None:
+        with self.world.step("unplug_device"):
+            self.world.switch.pop(device, None)
+
+    def list_plugged(self) -> dict[str, str]:
+        with self.world.step("list_plugged"):
+            return dict(self.world.switch)
+
+
+class FakeStream:
+    def __init__(self, world: World) -> None:
+        self.events: queue.Queue[Event | None] = queue.Queue()
+        world.streams.append(self.events)
+
+    def __iter__(self) -> Iterator[Event]:
+        while (event := self.events.get()) is not None:
+            yield event
+
+    def close(self) -> None:
+        self.events.put(None)
+
+
+class FakeEngine:
+    """Answers as the engine room's Engine does."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.lock = threading.Lock()
+
+    @contextmanager
+    def _call(self, name: str) -> Iterator[None]:
+        with self.world.step(name):
+            if not self.world.engine_up:
+                raise EngineUnavailable("The container engine did not answer.", "Check that the engine runs.")
+            yield
+
+    def _set(self, name: str, state: PowerState, kind: EventKind, pid: int) -> None:
+        container = replace(self._get(name), state=state, pid=pid, started_at="2026-01-01T00:00:00.123456789Z")
+        self.world.containers[name] = container
+        self.world.emit(container, kind)
+
+    def _get(self, name: str) -> Container:
+        if name not in self.world.containers:
+            raise NotFound(f"No such container: {name}")
+        return self.world.containers[name]
+
+    def ping(self) -> None:
+        with self._call("ping"):
+            pass
+
+    def info(self) -> EngineInfo:
+        with self._call("info"):
+            return EngineInfo(
+                name="fake",
+                version="20.10.24+dfsg1",
+                api_version="1.41",
+                cpus=2,
+                memory_bytes=8 << 30,
+                root_directory="/",
+                storage_driver="overlay2",
+                kernel="6.1",
+                architecture=MACHINE,
+                cgroup_version=2,
+                runtimes=("dockstack", "runc"),
+                live_restore=True,
+                security_options=(),
+            )
+
+    def containers(self, labels: dict[str, str] | None = None) -> tuple[Container, ...]:
+        with self._call("containers"):
+            wanted = (labels or {}).items()
+            return tuple(c for c in self.world.containers.values() if c.ours and wanted <= c.labels.items())
+
+    def container(self, name: str) -> Container:
+        with self._call("container"):
+            return self._get(name)
+
+    def create(self, name: str, spec: Any) -> str:
+        with self._call("create"):
+            if name in self.world.containers:
+                raise Conflict(f"The name {name} is taken")
+            if spec.image not in self.world.images:
+                raise NotFound(f"No such image: {spec.image}")
+            identity = hashlib.sha256(f"{name}{time.time_ns()}".encode()).hexdigest()
+            self.world.containers[name] = Container(
+                id=identity, name=name, state=PowerState.SHUTDOWN, labels=dict(spec.labels), image_id=spec.image
+            )
+            self.world.specs[name] = spec
+            assert spec.labels[UUID_LABEL] in name
+            return identity
+
+    def start(self, name: str) -> None:
+        with self._call("start"):
+            container = self._get(name)
+            patch = json.loads((self.world.patches / f"{container.id}.json").read_text())  # the runtime fails closed
+            assert Path(patch["netns"]).exists(), "started without its network namespace"
+            if container.state is PowerState.SHUTDOWN:
+                self._set(name, PowerState.RUNNING, EventKind.STARTED, pid=1)
+
+    def stop(self, name: str, timeout: int) -> None:
+        with self._call(f"stop {timeout}"):
+            if self._get(name).state is not PowerState.SHUTDOWN:
+                self._set(name, PowerState.SHUTDOWN, EventKind.STOPPED, pid=0)
+
+    def pause(self, name: str) -> None:
+        with self._call("pause"):
+            if self._get(name).state is not PowerState.RUNNING:
+                raise Conflict(f"Container {name} does not run")
+            self._set(name, PowerState.PAUSED, EventKind.PAUSED, pid=1)
+
+    def unpause(self, name: str) -> None:
+        with self._call("unpause"):
+            if self._get(name).state is not PowerState.PAUSED:
+                raise Conflict(f"Container {name} is not paused")
+            self._set(name, PowerState.RUNNING, EventKind.RESUMED, pid=1)
+
+    def remove(self, name: str) -> None:
+        with self._call("remove"):
+            container = self.world.containers.pop(name, None)
+            if container is not None and container.state is not PowerState.SHUTDOWN:
+                self.world.emit(container, EventKind.STOPPED)
+
+    def logs(self, name: str, tail_bytes: int) -> bytes:
+        with self._call("logs"):
+            self._get(name)
+            return self.world.log[-tail_bytes:]
+
+    def image(self, reference: str) -> EngineImage | None:
+        with self._call("image"):
+            found = (image for image in self.world.images.values() if reference in (image.id, *image.tags))
+            return next(found, None)
+
+    def load_image(self, chunks: Iterable[bytes]) -> tuple[str, ...]:
+        with self._call("load_image"), self.lock:
+            archive = tarfile.open(fileobj=io.BytesIO(b"".join(chunks)))  # noqa: SIM115 - in memory
+            manifest = json.load(archive.extractfile("manifest.json"))
+            config = archive.extractfile(manifest[0]["Config"]).read()
+            identity = "sha256:" + hashlib.sha256(config).hexdigest()
+            document = json.loads(config)
+            self.world.images[identity] = EngineImage(
+                id=identity, config=document["config"], size=1000, architecture="amd64", os="linux"
+            )
+            return (identity,)
+
+    def tag_image(self, image_id: str, repository: str, tag: str) -> None:
+        with self._call("tag_image"):
+            image = self.world.images[image_id]
+            self.world.images[image_id] = replace(image, tags=(*image.tags, f"{repository}:{tag}"))
+
+    def events(self, _since_ns: int | None = None) -> FakeStream:
+        with self._call("events"):
+            return FakeStream(self.world)
+
+
+def image_archive(**process: object) -> bytes:
+    """An image as users upload it."""
+    layers = [image_archives.sample_layer()]
+    return image_archives.docker_save(layers, raw_config=image_archives.config(layers, **process))

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers through Nova's real API, conductor, scheduler and compute manager in one process, on a host in memory."""
+
+from __future__ import annotations
+
+import time
+
+import fixtures
+import pytest
+from nova import context as nova_context
+from nova import objects, utils
+from nova.compute import power_state
+from nova.tests.functional import integrated_helpers
+from nova_case import IMAGE, DockerImages, InMemoryHost, PytestFriendly
+
+from dockstack.compute.engine import EngineFull
+from dockstack.compute.model import PowerState
+from dockstack.compute.network.plug import PlugError
+from fake_host import Fault, image_archive
+
+pytestmark = pytest.mark.functional
+
+NOTHING = {"containers": [], "namespaces": [], "links": [], "switch": [], "patches": [], "spools": []}
+
+
+def wait_until(condition, seconds: float = 10) -> None:
+    """Poll what happens in other threads."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+class ServersCase(PytestFriendly, integrated_helpers.ProviderUsageBaseTestCase):
+    compute_driver = "docker.DockerDriver"
+
+    def setUp(self):
+        self.world = self.useFixture(InMemoryHost()).world
+        super().setUp()
+        self.images = self.useFixture(DockerImages(self.glance))
+        # One node, as `dockstack up` configures it: no other host to try, so the cause itself is the fault.
+        self.flags(max_attempts=1, group="scheduler")
+        self.flags(vif_plugging_timeout=0)  # Nova's fake Neutron sends no events
+        self.compute = self._start_compute("host1")
+        self.flavor = self._create_flavor(vcpu=1, memory_mb=64, disk=1, ephemeral=0)
+
+    def driver(self):
+        return self.compute.manager.driver
+
+    def boot(self, image=IMAGE, expected="ACTIVE", networks=None, **more):
+        port = [{"port": self.neutron.port_1["id"]}]
+        request = self._build_server(image_uuid=image, flavor_id=self.flavor, networks=networks or port)
+        server = self.api.post_server({"server": request | more})
+        return self._wait_for_state_change(server, expected)
+
+    def container(self, server):
+        return self.world.containers[f"nova-{server['id']}"]
+
+    def instance(self, server):
+        return objects.Instance.get_by_uuid(nova_context.get_admin_context(read_deleted="yes"), server["id"])
+
+
+class TestServers(ServersCase):
+    def test_boot_and_delete(self):
+        server = self.boot(metadata={"docker_env_SIZE": "large"})
+
+        container = self.container(server)
+        assert container.state is PowerState.RUNNING
+        assert server["OS-EXT-STS:power_state"] == power_state.RUNNING
+        assert container.labels["org.openstack.nova.host"] == "host1"
+        assert container.labels["org.openstack.nova.flavor"] == server["flavor"]["original_name"]
+        assert container.labels["org.openstack.nova.image"] == IMAGE
+        assert container.labels["org.openstack.nova.project"] == server["tenant_id"]
+        spec = self.world.specs[container.name]
+        assert "COLOUR=green" in spec.environment, "a property that Nova does not know"
+        assert "SIZE=large" in spec.environment, "the server's metadata"
+        assert spec.hostname == server["OS-EXT-SRV-ATTR:hostname"]
+        (nic,) = self.world.wired.values()
+        port = self.neutron.port_1
+        assert nic["mac"] == port["mac_address"]
+        assert [cidr.partition("/")[0] for cidr in nic["addresses"]] == [ip["ip_address"] for ip in port["fixed_ips"]]
+
+        self._delete_server(server)
+        assert self.world.leftovers() == NOTHING
+
+    def test_stop_and_start(self):
+        server = self.boot()
+        identity = self.container(server).id
+
+        self._stop_server(server)
+        assert self.container(server).state is PowerState.SHUTDOWN
+        assert "stop 60" in self.world.calls, "Nova's shutdown_timeout"
+        started = self._start_server(server)
+        assert started["OS-EXT-STS:power_state"] == power_state.RUNNING
+        assert self.container(server).id == identity
+
+    def test_pause_and_unpause(self):
+        server = self.boot()
+
+        self.api.post_server_action(server["id"], {"pause": None})
+        paused = self._wait_for_state_change(server, "PAUSED")
+        assert paused["OS-EXT-STS:power_state"] == power_state.PAUSED
+        assert self.container(server).state is PowerState.PAUSED
+        self.api.post_server_action(server["id"], {"unpause": None})
+        running = self._wait_for_state_change(server, "ACTIVE")
+        assert running["OS-EXT-STS:power_state"] == power_state.RUNNING
+
+    def test_reboots_keep_the_container(self):
+        server = self.boot()
+        identity, links = self.container(server).id, dict(self.world.links)
+
+        for kind in ("SOFT", "HARD"):
+            self._reboot_server(server, hard=kind == "HARD")
+            assert self.container(server).id == identity
+            assert self.container(server).state is PowerState.RUNNING
+            assert self.world.links == links
+        assert "stop 30" in self.world.calls
+        assert "stop 0" in self.world.calls
+
+    def test_soft_delete_and_restore(self):
+        self.flags(reclaim_instance_interval=3600)
+        server = self.boot()
+
+        self.api.delete_server(server["id"])
+        self._wait_for_state_change(server, "SOFT_DELETED")
+        assert self.container(server).state is PowerState.SHUTDOWN
+        self.api.post_server_action(server["id"], {"restore": {}})
+        self._wait_for_state_change(server, "ACTIVE")
+        assert self.container(server).state is PowerState.RUNNING
+
+    def test_rebuild_makes_a_new_container(self):
+        server = self.boot()
+        identity = self.container(server).id
+
+        self._rebuild_server(server, IMAGE)
+        assert self.container(server).id != identity
+        assert len(self.world.containers) == 1
+
+    def test_console_output(self):
+        server = self.boot()
+        self.world.log = "first\nsecond £\nthird\n".encode("latin-1")
+
+        output = self.api.post_server_action(server["id"], {"os-getConsoleOutput": {"length": 2}})
+        assert output["output"].splitlines()[-1] == "third"
+
+    def test_diagnostics(self):
+        server = self.boot()
+
+        found = self.api.api_get(f"/servers/{server['id']}/diagnostics").body
+        assert found["state"] == "running"
+        assert found["hypervisor"] == "docker"
+        assert found["num_cpus"] == 1
+        assert found["memory_details"]["maximum"] == 64
+        with utils.temporary_mutation(self.api, microversion="2.1"):
+            assert self.api.api_get(f"/servers/{server['id']}/diagnostics").body["memory"] == 64 * 1024
+
+    def test_a_server_that_shuts_itself_down_is_shutoff_at_once(self):
+        server = self.boot()
+        wait_until(lambda: self.world.streams)
+
+        self.world.exit_server(server["id"])
+        self._wait_for_state_change(server, "SHUTOFF")
+
+    def test_two_servers_share_one_fetch(self):
+        self.boot()
+        self.boot(networks="none")
+
+        assert self.world.calls.count("load_image") == 1
+
+    def test_a_periodic_round_costs_one_call(self):
+        self.boot()
+        self.boot(networks="none")
+        wait_until(lambda: not self.compute.manager._syncs_in_progress)
+        self.world.calls.clear()
+
+        self.compute.manager._sync_power_states(nova_context.get_admin_context())
+        wait_until(lambda: not self.compute.manager._syncs_in_progress)
+        assert self.world.calls == ["containers"]
+
+
+class TestFaults(ServersCase):
+    def fault_of(self, server) -> str:
+        return self.api.get_server(server["id"])["fault"]["message"]
+
+    def test_a_broken_image(self):
+        broken = "5e1f7ad6-2a5c-4d3e-9f6e-0000000000bb"
+        self.images.add(broken, b"no archive")
+        server = self.boot(image=broken, expected="ERROR")
+
+        assert "image" in self.fault_of(server).lower()
+        assert self.world.leftovers() == NOTHING
+
+    def test_an_image_that_says_nothing_to_run(self):
+        silent = "5e1f7ad6-2a5c-4d3e-9f6e-0000000000cc"
+        self.images.add(silent, image_archive(Cmd=[]))
+        server = self.boot(image=silent, expected="ERROR")
+
+        assert "does not say what to run" in self.fault_of(server)
+        assert self.world.leftovers() == NOTHING
+
+    def test_an_absent_engine(self):
+        self.world.engine_up = False
+        server = self.boot(expected="ERROR")
+
+        assert "The container engine did not answer" in self.fault_of(server)
+        self.world.engine_up = True
+        self._delete_server(server)
+        assert self.world.leftovers() == NOTHING
+
+    def test_any_failing_step_names_its_cause_and_leaves_nothing(self):
+        self.world.calls.clear()
+        self._delete_server(self.boot())
+        steps = self.world.calls.index("start") + 1
+        for step in range(1, steps + 1):
+            self.world.revive()
+            self.world.images.clear()
+            error = PlugError("The switch is full.") if step % 2 else EngineFull("The disk is full.")
+            self.world.fault = Fault(step, lambda error=error: error, after=bool(step % 3))
+            server = self.boot(expected="ERROR")
+            assert error.brief in self.fault_of(server), self.world.calls
+            self.world.fault = None
+            assert self.world.leftovers() == NOTHING, f"step {step}"
+            self._delete_server(server)
+
+    def test_what_a_container_cannot_have_is_refused_by_name(self):
+        server = self.boot(expected="ERROR", config_drive=True)
+
+        assert "metadata service" in self.fault_of(server)
+        assert self.world.leftovers() == NOTHING
+
+    def test_a_port_that_neutron_does_not_plug(self):
+        self.flags(vif_plugging_timeout=1, vif_plugging_is_fatal=True)
+        self.useFixture(fixtures.MonkeyPatch("nova.network.model.VIF.get", report_inactive))
+        server = self.boot(expected="ERROR")
+
+        assert "Neutron did not report" in self.fault_of(server)
+        assert self.world.leftovers() == NOTHING
+
+    def test_a_port_that_neutron_does_not_plug_may_be_passed_over(self):
+        self.flags(vif_plugging_timeout=1, vif_plugging_is_fatal=False)
+        self.useFixture(fixtures.MonkeyPatch("nova.network.model.VIF.get", report_inactive))
+        server = self.boot()
+
+        assert self.container(server).state is PowerState.RUNNING
+
+    def test_a_server_whose_container_vanished_can_be_deleted(self):
+        server = self.boot()
+        self.world.containers.clear()
+
+        self._delete_server(server)
+        leftovers = self.world.leftovers()
+        assert leftovers.pop("patches"), "its name went with the container"
+        assert not any(leftovers.values())
+
+    def test_a_delete_that_failed_can_be_repeated(self):
+        server = self.boot()
+        self.world.engine_up = False
+        self.api.delete_server(server["id"])
+        self._wait_for_state_change(server, "ERROR")
+        assert "did not answer" in self.fault_of(server)
+        assert self.world.links, "a server that may still run keeps its network"
+
+        self.world.engine_up = True
+        self.api.delete_server(server["id"])  # while it goes, Nova still shows the earlier error
+        wait_until(lambda: self.world.leftovers() == NOTHING)
+
+
+def report_inactive(vif, key, default=None):
+    return False if key == "active" else dict.get(vif, key, default)

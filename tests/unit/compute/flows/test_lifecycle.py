@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server's life, and what is left of it when any step of it fails or dies."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from conftest import UUID, make_host, make_server, no_events
+from dockstack.compute.engine import Conflict, EngineError, EngineUnavailable, NotFound
+from dockstack.compute.flows import lifecycle, recovery
+from dockstack.compute.model import Image, Limits, PowerState
+from fake_host import Fault, Killed
+
+NOTHING = {"containers": [], "namespaces": [], "links": [], "switch": [], "patches": [], "spools": []}
+CLAIM_ALL_GONE = recovery.Claims(kept=(), abandoned=(UUID,), is_deleted=lambda _uuid: None)
+pytestmark = pytest.mark.unit
+
+
+def steps_of(world, work) -> int:
+    """How many steps of the outer world a flow takes when nothing fails."""
+    world.calls.clear()
+    work()
+    return len(world.calls)
+
+
+def test_a_server_has_its_network_before_its_first_process(world, host):
+    lifecycle.spawn(host, make_server(), no_events)
+
+    steps = [call for call in world.calls if call in ("create_namespace", "wire", "plug", "create", "start")]
+    assert steps == ["create_namespace", "wire", "plug", "wire", "plug", "create", "start"]
+    container = world.containers[f"nova-{UUID}"]
+    assert container.state is PowerState.RUNNING
+    patch = json.loads((world.patches / f"{container.id}.json").read_text())
+    assert patch["netns"] == str(world.namespaces / f"nova-{UUID}")
+
+
+def test_a_server_waits_for_its_ports_before_it_starts(world, host):
+    from contextlib import contextmanager
+
+    @contextmanager
+    def ports_plugged():
+        yield
+        world.calls.append("waited")
+
+    lifecycle.spawn(host, make_server(), ports_plugged)
+
+    assert world.calls.index("create") < world.calls.index("waited") < world.calls.index("start")
+
+
+def test_a_server_may_be_left_stopped(world, host):
+    lifecycle.spawn(host, make_server(), no_events, power_on=False)
+
+    assert world.containers[f"nova-{UUID}"].state is PowerState.SHUTDOWN
+
+
+def test_destroy_leaves_nothing_and_may_be_repeated(world, host):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+
+    lifecycle.destroy(host, server)
+    assert world.leftovers() == NOTHING
+    lifecycle.destroy(host, server)
+    assert world.leftovers() == NOTHING
+
+
+def spawn_steps(world, host) -> int:
+    server = make_server()
+    steps = steps_of(world, lambda: lifecycle.spawn(host, server, no_events))
+    lifecycle.destroy(host, server)
+    world.images.clear()
+    world.revive()
+    return steps
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_spawn_that_fails_at_any_step_leaves_nothing(world, host, after):
+    for step in range(1, spawn_steps(world, host) + 1):
+        world.fault = Fault(step, lambda: EngineError("step failed"), after=after)
+        with pytest.raises(EngineError, match="step failed"):
+            lifecycle.spawn(host, make_server(), no_events)
+        assert world.leftovers() == NOTHING, f"step {step}: {world.calls}"
+        world.images.clear()
+        world.revive()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_spawn_that_is_killed_at_any_step_leaves_nothing_after_the_restart(world, host, after):
+    for step in range(1, spawn_steps(world, host) + 1):
+        world.fault = Fault(step, Killed, after=after)
+        with pytest.raises(Killed):
+            lifecycle.spawn(host, make_server(), no_events)
+
+        world.revive()
+        restarted = make_host(world)
+        recovery.sweep(restarted, CLAIM_ALL_GONE)
+        assert world.leftovers() == NOTHING, f"killed at step {step}"
+        world.images.clear()
+        world.revive()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("error", [lambda: EngineError("step failed"), Killed], ids=["error", "kill"])
+def test_a_destroy_broken_off_at_any_step_is_completed_by_the_next(world, host, error, after):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    steps = steps_of(world, lambda: lifecycle.destroy(host, server))
+
+    for step in range(1, steps + 1):
+        world.revive()
+        lifecycle.spawn(host, server, no_events)
+        world.calls.clear()
+        world.fault = Fault(step, error, after=after)
+        with pytest.raises((EngineError, Killed)):
+            lifecycle.destroy(host, server)
+        world.revive()
+        lifecycle.destroy(make_host(world), server)
+        assert world.leftovers() == NOTHING, f"step {step}"
+
+
+def test_a_failed_wait_for_ports_leaves_nothing(world, host):
+    from contextlib import contextmanager
+
+    @contextmanager
+    def ports_plugged():
+        yield
+        raise TimeoutError("no event")
+
+    with pytest.raises(TimeoutError, match="no event"):
+        lifecycle.spawn(host, make_server(), ports_plugged)
+    assert world.leftovers() == NOTHING
+    assert "start" not in world.calls
+
+
+def test_a_server_that_stands_in_the_way_is_reported(world, host):
+    lifecycle.spawn(host, make_server(), no_events)
+
+    with pytest.raises(Conflict):
+        lifecycle.spawn(host, make_server(), no_events)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metadata": {"docker_command": "not json"}},
+        {"limits": Limits(vcpus=1, memory_mb=1, disk_gb=1)},
+    ],
+    ids=["property", "memory"],
+)
+def test_a_request_that_no_host_can_fulfil_is_hopeless_and_makes_nothing(world, host, changes):
+    with pytest.raises(lifecycle.HOPELESS):
+        lifecycle.spawn(host, make_server(**changes), no_events)
+    assert "create_namespace" not in world.calls
+    assert world.leftovers() == NOTHING
+
+
+def test_a_broken_image_is_hopeless_and_leaves_nothing(world):
+    host = make_host(world, download=lambda _image: iter([b"this is no image"]))
+
+    with pytest.raises(lifecycle.HOPELESS):
+        lifecycle.spawn(host, make_server(), no_events)
+    assert world.leftovers() == NOTHING
+    assert not world.images
+
+
+def test_an_absent_engine_is_not_hopeless(world, host):
+    world.engine_up = False
+
+    with pytest.raises(EngineUnavailable) as caught:
+        lifecycle.spawn(host, make_server(), no_events)
+    assert not isinstance(caught.value, lifecycle.HOPELESS)
+
+
+def test_the_second_server_shares_the_first_ones_image(world, host):
+    image = Image(id="i", name="i", container_format="docker", checksum="0" * 128)
+    lifecycle.spawn(host, make_server(image=image), no_events)
+    other = "1fd4b8b6-77f4-4d43-9d49-6d9a4d9f3e11"
+    lifecycle.spawn(host, make_server(other, image=image), no_events)
+
+    assert world.calls.count("load_image") == 1
+
+
+@pytest.mark.parametrize(("hard", "stop"), [(False, "stop 30"), (True, "stop 0")])
+@pytest.mark.parametrize("before", list(PowerState)[:3])
+def test_a_reboot_keeps_container_and_links_whatever_the_state(world, host, hard, stop, before):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    identity = world.containers[server.container_name].id
+    if before is PowerState.PAUSED:
+        lifecycle.pause(host, server)
+    if before is PowerState.SHUTDOWN:
+        lifecycle.stop(host, server, 0)
+    links = dict(world.links)
+    world.calls.clear()
+
+    lifecycle.reboot(host, server, hard=hard)
+
+    assert stop in world.calls
+    assert world.links == links
+    assert world.containers[server.container_name].id == identity
+    assert world.containers[server.container_name].state is PowerState.RUNNING
+
+
+def test_a_server_starts_after_the_machine_rebooted(world, host):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    wired = dict(world.wired)
+    world.reboot_machine()
+
+    lifecycle.start(host, server)
+
+    assert world.containers[server.container_name].state is PowerState.RUNNING
+    assert world.wired == wired
+
+
+def test_a_server_without_a_container_cannot_start(world, host):
+    with pytest.raises(NotFound):
+        lifecycle.start(host, make_server())
+    assert world.leftovers() == NOTHING
+
+
+def test_pause_and_unpause_may_be_repeated(world, host):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    for work, state in ((lifecycle.pause, PowerState.PAUSED), (lifecycle.unpause, PowerState.RUNNING)):
+        for _ in range(2):
+            work(host, server)
+            assert host.audit.get_state(server.uuid, fresh=False) is state
+
+
+def test_a_stopped_server_cannot_be_paused(world, host):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events, power_on=False)
+    for work in (lifecycle.pause, lifecycle.unpause):
+        with pytest.raises(Conflict):
+            work(host, server)
+
+
+def test_a_running_server_gets_back_a_port_that_the_switch_lost(world, host):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    world.switch.clear()
+
+    lifecycle.replug(host, server)
+
+    assert len(world.switch) == 2
+
+
+def test_a_stopped_or_missing_server_is_not_replugged(world, host):
+    server = make_server()
+    lifecycle.replug(host, server)
+    lifecycle.spawn(host, server, no_events, power_on=False)
+    world.switch.clear()
+    lifecycle.replug(host, server)
+
+    assert not world.switch
+
+
+def test_clean_up_may_leave_the_ports(world, host):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+
+    lifecycle.clean_up(host, server, keep_ports=True)
+    assert not world.containers
+    assert len(world.switch) == 2
+    lifecycle.clean_up(host, server, keep_ports=False)
+    assert world.leftovers() == NOTHING
