@@ -40,8 +40,16 @@ def wait_for(condition, what: str, timeout: float = 30):
 
 
 class PrivateEngine:
-    def __init__(self) -> None:
-        self.directory = PARENT / str(os.getpid())
+    """One engine.
+
+    Args:
+        name: tells engines of one run apart.
+        disk: its disk's size as tmpfs takes it, for example "32m"; the machine's own disk if None.
+    """
+
+    def __init__(self, name: str = "main", disk: str | None = None) -> None:
+        self.directory = PARENT / f"{os.getpid()}-{name}"
+        self._disk = disk
         self.socket = self.directory / "docker.sock"
         self.url = f"unix://{self.socket}"
         self.patches = self.directory / "patches"
@@ -55,6 +63,10 @@ class PrivateEngine:
         self._lock = (self.directory / "owner").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.patches.mkdir(mode=0o700)
+        if self._disk:
+            data = self.directory / "data"
+            data.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self._disk}", "tmpfs", data], check=True)
         runtime.install(self.runtime_directory, self.patches)
         config = {
             "runtimes": {"dockstack": {"path": str(self.runtime_directory / runtime.RUNTIME)}},

@@ -43,11 +43,12 @@ APPLETS = [
 _numbers = itertools.count(1)
 
 
-def docker_archive(process: dict | None = None) -> bytes:
+def docker_archive(process: dict | None = None, padding: int = 0) -> bytes:
     """Build a docker-save archive without tags around a busybox."""
     busybox = shutil.which("busybox")
     assert busybox, "these tests need a static busybox: apt-get install busybox-static"
-    layer = _tar([("bin/busybox", Path(busybox).read_bytes()), ("data/from-image", b"image\n")], links=APPLETS)
+    files = [("bin/busybox", Path(busybox).read_bytes()), ("data/from-image", b"image\n"), ("padding", bytes(padding))]
+    layer = _tar(files, links=APPLETS)
     config = json.dumps(
         {
             "architecture": "amd64",

@@ -11,13 +11,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from private_engine import wait_for
+from private_engine import PrivateEngine, wait_for
 from server_lab import docker_archive
 
 from dockstack.compute.consoles import log
 from dockstack.compute.containers import limits, spec
 from dockstack.compute.containers.limits import Usage
-from dockstack.compute.engine import Conflict, Engine, EngineError, EngineUnavailable, ImageUnusable, NotFound
+from dockstack.compute.engine import (
+    Conflict,
+    Engine,
+    EngineError,
+    EngineFull,
+    EngineUnavailable,
+    ImageUnusable,
+    NotFound,
+)
 from dockstack.compute.model import ImageConfig, Limits, PowerState
 
 HOSTILE = "a\nb\x1b[31m\"'`$(x)\\ \u202e\u00e9\U0001f600{{.}} --privileged"
@@ -335,3 +343,29 @@ def test_threads_and_descriptors_stay_few(lab) -> None:
     busy()
     assert threading.active_count() <= threads + 1
     assert descriptors() <= files + 2
+
+
+@pytest.mark.parametrize("end", ["stop", "remove"])
+def test_a_paused_server_can_be_ended(lab, end) -> None:
+    server = lab.boot()
+    lab.engine.pause(server.container_name)
+    if end == "stop":
+        lab.engine.stop(server.container_name, 1)
+        assert lab.state(server).state is PowerState.SHUTDOWN
+    else:
+        lab.engine.remove(server.container_name)
+        assert lab.engine.containers() == ()
+
+
+def test_a_full_disk_is_named(tmp_path) -> None:
+    private = PrivateEngine("full", disk="8m")
+    private.install()
+    try:
+        private.start()
+        engine = Engine(private.url, 60)
+        with pytest.raises(EngineFull, match=r"disk is full.*Free space"):
+            engine.load_image([docker_archive(padding=16 << 20)])
+        (image_id,) = engine.load_image([docker_archive()])
+        assert engine.image(image_id) is not None
+    finally:
+        private.clean()

@@ -6,12 +6,14 @@ from __future__ import annotations
 from ipaddress import ip_interface
 
 import pytest
+from private_engine import wait_for
 from server_lab import make_port
 
 from dockstack.compute.containers import namespaces, runtime
 from dockstack.compute.containers.runtime import Patch
 from dockstack.compute.engine import EngineError
 from dockstack.compute.network import wire
+from dockstack.compute.network.wire import WireError
 
 # No shell between the start and the first look: whatever is late is missed.
 LOOK = "ip addr; ip route; ip -6 route; cat /etc/resolv.conf /etc/hosts; cat /proc/net/if_inet6"
@@ -135,3 +137,24 @@ def test_a_foreign_namespace_is_refused(lab, private_engine, path) -> None:
     runtime.write_patch(private_engine.patches, container_id, Patch(netns=path))
     with pytest.raises(EngineError, match="is no namespace of a server"):
         lab.engine.start(server.container_name)
+
+
+def test_a_taken_interface_is_not_taken_away(lab) -> None:
+    server = lab.boot()
+    before = nic(lab, server)
+    with pytest.raises(WireError, match="eth0: File exists"):
+        wire.wire(server, make_port(902, 0))
+    assert nic(lab, server) == before
+    assert make_port(902, 0).device not in wire.wired()
+
+
+def test_a_lost_namespace_is_made_again_with_all_its_links(lab) -> None:
+    """As after a reboot of the machine: the container is there, stopped, its network is gone."""
+    server = lab.boot()
+    lab.engine.stop(server.container_name, 0)
+    namespaces.remove(server.uuid)
+    wait_for(lambda: server.ports[0].device not in wire.wired(), "the kernel's removal of the pair")
+    namespaces.prepare(server.uuid)
+    wire.wire(server, server.ports[0])
+    lab.engine.start(server.container_name)
+    assert_complete(nic(lab, server), server.ports[0])

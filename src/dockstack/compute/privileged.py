@@ -99,11 +99,11 @@ def wire(namespace: str, device: str, nic: dict[str, Any]) -> None:
     """
     _check_device(device)
     path = _namespace(namespace)
-    if not _inside(path, lambda ip: ip.link_lookup(ifname=nic["interface"])):
-        with _netlink() as ip:
+    index = _inside(path, lambda ip: ip.link_lookup(ifname=nic["interface"]))
+    with _netlink() as ip, _named(f"device {device} with {nic['interface']}"):
+        if not index or _peer_index(ip, device) != index[0]:
             _delete_link(ip, device)
             _create_pair(ip, path, device, nic)
-    with _netlink() as ip:
         for key, value in _HOST_END.items():
             _sysctl(key.format(device), value)
         ip.link("set", ifname=device, mtu=nic["mtu"], ifalias=namespace, state="up")
@@ -215,6 +215,12 @@ def _named(subject: str) -> Iterator[None]:
 
 def _loopback_up(ip: Any) -> None:
     ip.link("set", index=1, state="up")
+
+
+def _peer_index(ip: Any, device: str) -> int | None:
+    """Return the index that the other end of a pair has in its own namespace; None if there is no such device."""
+    found = ip.link_lookup(ifname=device)
+    return ip.get_links(found[0])[0].get("link") if found else None
 
 
 def _delete_link(ip: Any, device: str) -> None:

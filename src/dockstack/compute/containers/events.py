@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-_FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0  # seconds between attempts to reach an engine that is away
+_FIRST_DELAY, _LONGEST_DELAY = 0.2, 2.0  # seconds between attempts to reach an engine that is away
 
 _STATES = {
     EventKind.STARTED: PowerState.RUNNING,
@@ -79,9 +79,9 @@ class Follower:
             connected_at = time.monotonic()
             try:
                 self._follow()
-                LOG.info("The engine ended the event stream; connecting again")
             except DockstackError as error:
-                LOG.warning("Cannot follow the engine's events: %s", error)
+                level = logging.WARNING if delay == _FIRST_DELAY else logging.DEBUG  # say it once an outage
+                LOG.log(level, "Cannot follow the engine's events; trying on until it is back: %s", error)
             except Exception:
                 LOG.exception("Following the engine's events failed; going on")
             delay = _FIRST_DELAY if time.monotonic() - connected_at > _LONGEST_DELAY else min(delay * 2, _LONGEST_DELAY)
