@@ -26,12 +26,17 @@ def engine():
 
 
 def pid_of(program):
-    """The process whose program (or script) is this one; the oldest if there are several."""
+    """The process of this machine (not of a container on it) whose program or script is this one; the oldest."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = path.read_text(errors="replace").split("\0")
-            if any(Path(word).name == program for word in words[:2]) and "dockstack-bench" not in "".join(words):
+            ours = (path.parent / "ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
+            if (
+                ours
+                and any(Path(word).name == program for word in words[:2])
+                and "dockstack-bench" not in "".join(words)
+            ):
                 found.append(int(path.parent.name))
     return min(found, default=None)
 

@@ -106,9 +106,15 @@ def find_running_compute() -> RunningCompute:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError, KeyError):
             arguments = tuple(path.read_text().rstrip("\0").split("\0"))
-            if any(Path(each).name == "nova-compute" for each in arguments[:2]) and HOST not in path.read_text():
+            named = any(Path(each).name == "nova-compute" for each in arguments[:2])
+            if named and HOST not in " ".join(arguments) and runs_beside_us(path.parent):
                 return RunningCompute(arguments, pwd.getpwuid(path.stat().st_uid).pw_name)
     raise DockstackError("No nova-compute runs on this machine.", "Run on the cloud's machine, after `dockstack up`.")
+
+
+def runs_beside_us(process: Path) -> bool:
+    """Whether a process lives in our own pid namespace: a container's nova-compute is another machine's."""
+    return (process / "ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
 
 
 def override_of(memory_mb: int) -> str:
