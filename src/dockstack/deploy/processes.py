@@ -144,10 +144,16 @@ def started_at(pid: int) -> float | None:
     return boot + process.started
 
 
-def end(pids: Iterable[int], timeout: float, *, say: Callable[[str], None] = lambda _: None) -> None:
-    """End processes: SIGTERM, and SIGKILL for those that are left after ``timeout`` seconds."""
+def end(
+    pids: Iterable[int],
+    timeout: float,
+    *,
+    first: signal.Signals = signal.SIGTERM,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """End processes: the ``first`` signal, and SIGKILL for those that are left after ``timeout`` seconds."""
     waiting = {pid: process for pid in pids if (process := look(pid)) is not None}
-    for number, limit in ((signal.SIGTERM, timeout), (signal.SIGKILL, KILL_GRACE)):
+    for number, limit in ((first, timeout), (signal.SIGKILL, KILL_GRACE)):
         for pid, process in waiting.items():
             say(f"Ending {process.name} ({pid})")
             _signal(pid, number)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
 class CheckKind(StrEnum):
@@ -165,3 +166,23 @@ def in_start_order(services: Iterable[Service]) -> tuple[Service, ...]:
     for service in by_name.values():
         place(service, ())
     return tuple(ordered.values())
+
+
+def in_stop_order(services: Sequence[Service], stop: Callable[[Service], object]) -> None:
+    """Call ``stop`` for all services side by side, for each after those that require it."""
+    stopped: dict[str, Future[None]] = {}
+
+    def stop_after_dependents(service: Service) -> None:
+        for other in services:
+            if service.name in other.requires:
+                stopped[other.name].result()
+        stop(service)
+
+    if not services:
+        return
+    with ThreadPoolExecutor(len(services)) as pool:
+        # Dependents are submitted first: what a service waits for is there already.
+        for service in reversed(in_start_order(services)):
+            stopped[service.name] = pool.submit(stop_after_dependents, service)
+        for future in stopped.values():
+            future.result()

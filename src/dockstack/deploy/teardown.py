@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import shlex
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
 from dockstack.deploy.hypervisors import chosen
+from dockstack.deploy.services import in_stop_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from dockstack.deploy.manifest import Made
     from dockstack.deploy.services import Service
 
-STOPS_AT_ONCE = 16
 ENGINE_SERVICES = {"docker"}  # stopped by the hypervisor's own verb, after nova-compute
 
 
@@ -33,21 +32,12 @@ def down(machine: Machine) -> None:
 
 def stop_services(machine: Machine, services: Sequence[Service]) -> None:
     """Stop services side by side, each after those that require it."""
-    stopped: dict[str, Future[None]] = {}
 
     def stop(service: Service) -> None:
-        for other in services:
-            if service.name in other.requires:
-                stopped[other.name].result()
         machine.backend.stop(service)
         machine.say(f"Stopped {service.name}")
 
-    with ThreadPoolExecutor(max(STOPS_AT_ONCE, len(services))) as pool:
-        # Dependents come first in reverse start order, so that what a service waits for is there already.
-        for service in reversed(services):
-            stopped[service.name] = pool.submit(stop, service)
-        for future in stopped.values():
-            future.result()
+    in_stop_order(services, stop)
 
 
 def clean(machine: Machine, *, packages: bool) -> list[str]:

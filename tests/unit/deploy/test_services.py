@@ -5,7 +5,16 @@ import json
 
 import pytest
 
-from dockstack.deploy.services import Check, CheckKind, Service, definition_hash, from_json, in_start_order, to_json
+from dockstack.deploy.services import (
+    Check,
+    CheckKind,
+    Service,
+    definition_hash,
+    from_json,
+    in_start_order,
+    in_stop_order,
+    to_json,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -43,3 +52,15 @@ def test_unit_configuration_and_version_each_decide_on_a_restart(unit, watched, 
     before = definition_hash(SERVICE, "u", {"/etc/x": "1"}, {"p": "1"})
     assert definition_hash(SERVICE, "u", {"/etc/x": "1"}, {"p": "1"}) == before
     assert definition_hash(SERVICE, unit, watched, versions) != before
+
+
+def test_a_service_stops_after_those_that_require_it():
+    stopped = []
+    services = [
+        Service(name="mariadb", command=("x",)),
+        Service(name="keystone", command=("x",), requires=("mariadb",)),
+        Service(name="nova", command=("x",), requires=("keystone", "mariadb")),
+    ]
+    in_stop_order(services, lambda service: stopped.append(service.name))
+    assert stopped == ["nova", "keystone", "mariadb"]
+    in_stop_order([], stopped.append)

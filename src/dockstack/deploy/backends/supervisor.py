@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import os
 import resource
+import signal
 import socket
 import subprocess
 import time
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dockstack.deploy import paths, processes
 from dockstack.deploy.backends.model import RunState
+from dockstack.deploy.services import in_stop_order
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -198,11 +200,12 @@ class Supervisor:
         info = self._info(service.name)
         if info is not None and str(info["statename"]) not in STOPPED_STATES:
             self._call("stopProcess", service.name, True, ignore=NOT_RUNNING)
-        processes.end(self.leftovers(service), service.stop_timeout)
+        self.sweep(service)
 
     def sweep(self, service: Service) -> None:
-        """End workers that outlived a killed parent, while the service itself runs."""
-        processes.end(self.leftovers(service), service.stop_timeout)
+        """End workers that outlived a killed parent, by the service's own signal: to uWSGI, SIGTERM means reload."""
+        first = signal.Signals[f"SIG{service.stop_signal}"]
+        processes.end(self.leftovers(service), service.stop_timeout, first=first)
 
     def remove(self, service: Service) -> None:
         """Stop and forget."""
@@ -234,10 +237,7 @@ class Supervisor:
         """End what a killed supervisord left, except the children of an engine: those are servers."""
         from dockstack.deploy.state import Records  # noqa: PLC0415 - state builds on the backends
 
-        services = {service.name: service for service in Records.here().services()}
-        found = [pid for service in services.values() for pid in self.leftovers(service)]
-        longest = max((service.stop_timeout for service in services.values()), default=0)
-        processes.end(found, longest)
+        in_stop_order(Records.here().services(), self.sweep)
 
     def _answers(self) -> bool:
         try:

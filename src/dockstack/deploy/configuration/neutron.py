@@ -25,7 +25,6 @@ def neutron_conf(settings: Settings) -> Ini:
             "transport_url": settings.transport_url,
             "core_plugin": "ml2",
             "service_plugins": "ovn-router,trunk,qos,port_forwarding",
-            "api_paste_config": "/etc/neutron/api-paste.ini",
             "api_workers": "1",
             "rpc_workers": "0",
             "rpc_state_report_workers": "0",
@@ -80,8 +79,7 @@ def ovn_agent_conf(settings: Settings) -> Ini:
             # 0: threads of the agent itself answer, no further processes.
             "metadata_workers": "0",
         },
-        "ovn_agent": {"extensions": "metadata"},
         "ovs": {"ovsdb_connection": DATABASE_REMOTE},
         "ovn": {"ovn_nb_connection": NORTHBOUND_REMOTE, "ovn_sb_connection": SOUTHBOUND_REMOTE},
-        "agent": {"root_helper": ""},
+        "agent": {"extensions": "metadata", "root_helper": ""},
     }
