@@ -20,6 +20,7 @@ from dockstack.deploy import inventory, paths, preflight, processes
 from dockstack.deploy.backends import choose
 from dockstack.deploy.events import Kind, parse
 from dockstack.deploy.lock import exclusive
+from dockstack.deploy.manifest import Manifest
 from dockstack.deploy.overview import age, conditions
 from dockstack.deploy.progress import choose_display
 from dockstack.deploy.secrets import Secrets
@@ -83,7 +84,7 @@ def up(environment: str | None, assignments: tuple[str, ...], *, json_lines: boo
     if status_code:
         sys.exit(status_code)
     if not skip_verify and settings.local.attributes.flag("deploy.verify"):
-        first_server(json_lines=json_lines)
+        first_server_once(json_lines=json_lines)
     if not json_lines:
         click.echo(USE)
 
@@ -120,6 +121,15 @@ def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: 
             "The run ended before its end.", "Run `dockstack up` again: it goes on from here.", details
         )
     return child.returncode
+
+
+def first_server_once(*, json_lines: bool) -> None:
+    """Prove a new cloud with its first server; a later run of `up` does not boot another."""
+    manifest = Manifest(paths.STATE_DIRECTORY)
+    cloud = manifest.done("database-created") or "unknown"
+    if manifest.done("first-server") != cloud:
+        first_server(json_lines=json_lines)
+        manifest.set_done("first-server", cloud)
 
 
 def first_server(*, json_lines: bool) -> None:
@@ -249,7 +259,6 @@ def machine_here(settings: inventory.Inventory) -> Iterator[Machine]:
     """Give the layer's view of this machine."""
     from dockstack.deploy.connection import connect  # noqa: PLC0415 - loads the recipes' engine
     from dockstack.deploy.layer import Machine  # noqa: PLC0415
-    from dockstack.deploy.manifest import Manifest  # noqa: PLC0415
 
     node = settings.local
     yield Machine(node, Secrets(paths.SECRETS_FILE), Manifest(paths.STATE_DIRECTORY), connect(node), say=click.echo)

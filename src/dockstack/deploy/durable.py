@@ -33,7 +33,9 @@ def append_line(path: str | Path, line: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(target, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, line.rstrip("\n").encode() + b"\n")
+        # A line that power loss tore stays a line of its own.
+        torn = target.stat().st_size and target.read_bytes()[-1:] != b"\n"
+        os.write(descriptor, (b"\n" if torn else b"") + line.rstrip("\n").encode() + b"\n")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

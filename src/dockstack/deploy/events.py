@@ -61,9 +61,11 @@ class Event:
 def parse(line: str) -> Event | None:
     """Return the event of a line, or None if the line is none (a warning that some library printed)."""
     try:
-        plain: dict[str, Any] = json.loads(line)
+        plain: Any = json.loads(line)
+        if not isinstance(plain, dict):
+            return None
         kind = Kind(plain.pop("event"))
-    except (json.JSONDecodeError, KeyError, ValueError, AttributeError):
+    except (json.JSONDecodeError, KeyError, ValueError):
         return None
     plain["tasks"] = tuple(plain.get("tasks", ()))
     return Event(kind, **plain)

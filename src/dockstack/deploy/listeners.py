@@ -51,15 +51,26 @@ def _sockets(path: str, family: socket.AddressFamily) -> dict[str, tuple[str, in
 def _owners(inodes: set[str]) -> dict[str, int]:
     owners: dict[str, int] = {}
     for pid in processes.snapshot():
-        try:
-            links = [str(entry.readlink()) for entry in (processes.PROC / str(pid) / "fd").iterdir()]
-        except (FileNotFoundError, PermissionError, ProcessLookupError):
-            continue
-        for link in links:
+        for link in _open_files(pid):
             inode = link.removeprefix("socket:[").removesuffix("]")
             if inode in inodes:
                 owners.setdefault(inode, pid)
     return owners
+
+
+def _open_files(pid: int) -> list[str]:
+    directory = processes.PROC / str(pid) / "fd"
+    found = []
+    try:
+        entries = list(directory.iterdir())
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
+        return []
+    for entry in entries:
+        try:
+            found.append(str(entry.readlink()))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # closed meanwhile, such as the listing's own
+    return found
 
 
 def _listener(address: str, port: int, pid: int | None) -> Listener:

@@ -108,7 +108,7 @@ def test_apis_listen_where_the_settings_say(settings):
 def test_metadata_needs_no_further_processes(settings):
     conf = neutron.ovn_agent_conf(settings)
     assert conf["DEFAULT"]["metadata_workers"] == "0"
-    assert conf["ovn_agent"]["extensions"] == "metadata"
+    assert conf["agent"]["extensions"] == "metadata"
 
 
 @pytest.mark.parametrize("user", ["nova", "neutron"])

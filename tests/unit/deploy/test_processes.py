@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dockstack.deploy import listeners, processes
+
+pytestmark = pytest.mark.unit
+
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def start():
+    started = []
+
+    def go(code, **environment):
+        line = [sys.executable, "-c", code]
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, env={**os.environ, **environment})
+        started.append(process)
+        process.stdout.readline()
+        return process
+
+    yield go
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_mark_is_found_in_the_whole_tree(start):
+    code = "import subprocess; subprocess.Popen(['sleep', '60']); print(1, flush=True); import time; time.sleep(60)"
+    process = start(code, DOCKSTACK_TEST_MARK="x")
+    found = processes.marked("DOCKSTACK_TEST_MARK", "x")
+    assert process.pid in found
+    assert set(found) == processes.tree(process.pid, processes.snapshot())
+    processes.end(found, 5)
+    process.wait()
+    assert not processes.marked("DOCKSTACK_TEST_MARK")
+
+
+def test_what_does_not_end_is_killed(start):
+    process = start(STUBBORN)
+    began = time.monotonic()
+    processes.end([process.pid], 0.3)
+    assert process.wait() == -signal.SIGKILL
+    assert time.monotonic() - began < 4
+
+
+def test_a_zombie_is_gone(start):
+    process = start("print(1, flush=True)")
+    time.sleep(0.2)
+    assert processes.look(process.pid) is None
+
+
+def test_memory_and_age_of_ourselves():
+    assert processes.pss([os.getpid()]) > 1024 * 1024
+    assert processes.started_at(os.getpid()) <= time.time()
+
+
+def test_a_listener_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        found = next(one for one in listeners.listening() if one.port == port)
+    assert (found.address, found.pid, found.ours) == ("127.0.0.1", os.getpid(), False)
+
+
+def test_addresses_of_both_families():
+    assert listeners.parse_address("0100007F:1F90", socket.AF_INET) == ("127.0.0.1", 8080)
+    assert listeners.parse_address("00000000000000000000000001000000:0016", socket.AF_INET6) == ("::1", 22)
