@@ -68,8 +68,8 @@ def _open_files(pid: int) -> list[str]:
     for entry in entries:
         try:
             found.append(str(entry.readlink()))
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # closed meanwhile, such as the listing's own
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # closed meanwhile, such as the listing's own, or in a container that hides it
     return found
 
 
