@@ -17,7 +17,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import image_archives
 from dockstack.compute import privileged
@@ -69,7 +69,9 @@ class World:
     engine_up: bool = True
     calls: list[str] = field(default_factory=list)
     fault: Fault | None = None
+    kill_after: str = ""  # the process dies after its next call of this name
     dead: bool = False
+    grave: threading.Event | None = None  # where the threads of a killed process stay; without one they unwind
     streams: list[queue.Queue[Event | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -88,8 +90,10 @@ class World:
     def step(self, name: str) -> Iterator[None]:
         """One step of the outer world: what a fault can hit."""
         if self.dead:
-            raise Killed(name)
+            self._die()
         self.calls.append(name)
+        if name == self.kill_after:
+            self.fault, self.kill_after = Fault(len(self.calls), Killed, after=True), ""
         hit = self.fault is not None and len(self.calls) == self.fault.step
         if hit and not self.fault.after:
             self._fail()
@@ -99,8 +103,15 @@ class World:
 
     def _fail(self) -> None:
         error = self.fault.error()
-        self.dead = isinstance(error, Killed)
+        if isinstance(error, Killed):
+            self.dead = True
+            self._die()
         raise error
+
+    def _die(self) -> NoReturn:
+        if self.grave is not None:
+            self.grave.wait()
+        raise Killed
 
     def revive(self) -> None:
         """A new process starts in the same world."""

@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from unittest import mock
 
 import fixtures
 import nova.conf
+from nova import context as nova_context
+from nova import objects
 from nova.tests import fixtures as nova_fixtures
 from nova.tests.fixtures import glance as glance_fixtures
 from nova.tests.fixtures import nova as nova_fixtures_module
+from nova.tests.functional import integrated_helpers
 
 from dockstack.compute import conf
 from fake_host import World, image_archive
 
+NOTHING = {"containers": [], "namespaces": [], "links": [], "switch": [], "patches": [], "spools": []}
 IMAGE = "5e1f7ad6-2a5c-4d3e-9f6e-000000000001"
 CHECKSUM = "ab" * 64
 
@@ -25,7 +30,7 @@ class InMemoryHost(fixtures.Fixture):
     def __init__(self) -> None:
         self.world: World
 
-    def _setUp(self) -> None:
+    def _setUp(self) -> None:  # noqa: N802 - the fixtures library calls it so
         self.world = World(Path(self.useFixture(fixtures.TempDir()).path))
         for owner, name, fake in self.world.doors():
             self.useFixture(fixtures.MonkeyPatch(f"{owner.__name__}.{name}", fake))
@@ -42,7 +47,7 @@ class DockerImages(fixtures.Fixture):
         self.glance = glance
         self.data = {IMAGE: image_archive()}
 
-    def _setUp(self) -> None:
+    def _setUp(self) -> None:  # noqa: N802 - the fixtures library calls it so
         self.add(IMAGE, image_archive(), {"os_hash_value": CHECKSUM, "docker_env_COLOUR": "green"})
         self.useFixture(fixtures.MockPatchObject(self.glance, "download", self._download))
 
@@ -95,3 +100,40 @@ class Lenient(fixtures.Fixture):
 
 nova_fixtures_module.WarningsFixture = nova_fixtures.WarningsFixture = Lenient
 mock.FILTER_DIR = False  # a failing assertion on Nova's objects would load each of their fields to print them
+
+
+def wait_until(condition, seconds: float = 10) -> None:
+    """Poll what happens in other threads."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+class ServersCase(PytestFriendly, integrated_helpers.ProviderUsageBaseTestCase):
+    compute_driver = "docker.DockerDriver"
+
+    def setUp(self):
+        self.world = self.useFixture(InMemoryHost()).world
+        super().setUp()
+        self.images = self.useFixture(DockerImages(self.glance))
+        # One node, as `dockstack up` configures it: no other host to try, so the cause itself is the fault.
+        self.flags(max_attempts=1, group="scheduler")
+        self.flags(vif_plugging_timeout=0)  # Nova's fake Neutron sends no events
+        self.compute = self._start_compute("host1")
+        self.flavor = self._create_flavor(vcpu=1, memory_mb=64, disk=1, ephemeral=0)
+
+    def driver(self):
+        return self.compute.manager.driver
+
+    def boot(self, image=IMAGE, expected="ACTIVE", networks=None, **more):
+        port = [{"port": self.neutron.port_1["id"]}]
+        request = self._build_server(image_uuid=image, flavor_id=self.flavor, networks=networks or port)
+        server = self.api.post_server({"server": request | more})
+        return self._wait_for_state_change(server, expected)
+
+    def container(self, server):
+        return self.world.containers[f"nova-{server['id']}"]
+
+    def instance(self, server):
+        return objects.Instance.get_by_uuid(nova_context.get_admin_context(read_deleted="yes"), server["id"])

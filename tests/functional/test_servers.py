@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import time
-
 import fixtures
 import pytest
 from nova import context as nova_context
-from nova import objects, utils
+from nova import utils
 from nova.compute import power_state
-from nova.tests.functional import integrated_helpers
-from nova_case import IMAGE, DockerImages, InMemoryHost, PytestFriendly
+from nova_case import IMAGE, NOTHING, ServersCase, wait_until
 
 from dockstack.compute.engine import EngineFull
 from dockstack.compute.model import PowerState
@@ -19,45 +16,6 @@ from dockstack.compute.network.plug import PlugError
 from fake_host import Fault, image_archive
 
 pytestmark = pytest.mark.functional
-
-NOTHING = {"containers": [], "namespaces": [], "links": [], "switch": [], "patches": [], "spools": []}
-
-
-def wait_until(condition, seconds: float = 10) -> None:
-    """Poll what happens in other threads."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
-
-
-class ServersCase(PytestFriendly, integrated_helpers.ProviderUsageBaseTestCase):
-    compute_driver = "docker.DockerDriver"
-
-    def setUp(self):
-        self.world = self.useFixture(InMemoryHost()).world
-        super().setUp()
-        self.images = self.useFixture(DockerImages(self.glance))
-        # One node, as `dockstack up` configures it: no other host to try, so the cause itself is the fault.
-        self.flags(max_attempts=1, group="scheduler")
-        self.flags(vif_plugging_timeout=0)  # Nova's fake Neutron sends no events
-        self.compute = self._start_compute("host1")
-        self.flavor = self._create_flavor(vcpu=1, memory_mb=64, disk=1, ephemeral=0)
-
-    def driver(self):
-        return self.compute.manager.driver
-
-    def boot(self, image=IMAGE, expected="ACTIVE", networks=None, **more):
-        port = [{"port": self.neutron.port_1["id"]}]
-        request = self._build_server(image_uuid=image, flavor_id=self.flavor, networks=networks or port)
-        server = self.api.post_server({"server": request | more})
-        return self._wait_for_state_change(server, expected)
-
-    def container(self, server):
-        return self.world.containers[f"nova-{server['id']}"]
-
-    def instance(self, server):
-        return objects.Instance.get_by_uuid(nova_context.get_admin_context(read_deleted="yes"), server["id"])
 
 
 class TestServers(ServersCase):

@@ -59,8 +59,10 @@ class DockerDriver(driver.ComputeDriver):
 
     def process_instances_at_startup(self, context: Any, instances: Any) -> Any:
         """Remove what a killed predecessor left over, before Nova looks at each server."""
+        found = records.read_records(instances)
         with host_faults():
-            recovery.sweep(self._host, _build_claims(records.read_records(instances), starting=True))
+            recovery.sweep(self._host, _build_claims(found, starting=True))
+        records.explain_abandoned(context, found.values())
         return instances
 
     def cleanup_host(self, host: str) -> None:
@@ -85,6 +87,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         """Make a server and start it."""
         servers.refuse_unsupported(instance, injected_files, block_device_info, accel_info)
+        servers.refuse_unbound(network_info)
         image = glance.read_image(context, instance.image_ref)
         server = servers.build_server(instance, image, servers.build_ports(network_info), admin_password)
         plugged = partial(neutron.wait_for_ports, self.virtapi, instance, server.ports)
@@ -185,13 +188,14 @@ class DockerDriver(driver.ComputeDriver):
 
     def plug_vifs(self, instance: Any, network_info: Any) -> None:
         """See to it that a running server's ports are on the switch; a stopped one gets its own when it starts."""
+        servers.refuse_unbound(network_info)
         with server_faults(instance):
             lifecycle.replug(self._host, servers.describe(instance, network_info))
 
     def unplug_vifs(self, instance: Any, network_info: Any) -> None:
         """Take a server's ports off the switch and remove its links."""
         with server_faults(instance):
-            lifecycle.disconnect_ports(servers.describe(instance, network_info))
+            lifecycle.disconnect_devices(port.device for port in servers.build_ports(network_info))
 
     # -- what is there
 

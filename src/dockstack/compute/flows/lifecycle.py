@@ -17,7 +17,7 @@ from dockstack.errors import DockstackError
 from dockstack.oci import ImageRejected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from dockstack.compute.engine import Container, ContainerSpec
@@ -78,8 +78,9 @@ def destroy(host: Host, server: Server) -> None:
         DockstackError: a step failed; the next call takes it up from there.
     """
     with host.busy.hold(server.uuid):
+        devices = find_devices(host, server)
         remove_container(host, server)
-        disconnect_ports(server)
+        disconnect_devices(devices)
         namespaces.remove(server.uuid)
     host.audit.forget(server.uuid)
 
@@ -208,11 +209,27 @@ def replug(host: Host, server: Server) -> None:
         LOG.warning("Cannot check the ports of server %s: %s", server.uuid, error)
 
 
-def disconnect_ports(server: Server) -> None:
-    """Unplug and unwire each port."""
-    for port in server.ports:
-        plug.unplug(server, port)
-        wire.unwire(port)
+def find_devices(host: Host, server: Server) -> list[str]:
+    """Find the host's ends of all of a server's links.
+
+    Nova's own list may be short: it forgets the ports when a delete fails half-way. So the container's labels and the
+    kernel are asked, too. A port that another server has by now is that server's.
+    """
+    try:
+        labelled = spec.ports_of(host.engine.container(server.container_name).labels)
+    except NotFound:
+        labelled = ()
+    owners = wire.wired()
+    known = (port.device for port in (*server.ports, *labelled))
+    wired = (device for device, owner in owners.items() if owner == server.uuid)
+    return [device for device in dict.fromkeys((*known, *wired)) if owners.get(device, server.uuid) == server.uuid]
+
+
+def disconnect_devices(devices: Iterable[str]) -> None:
+    """Unplug and unwire each device; the order lets the switch never see a device vanish."""
+    for device in devices:
+        plug.unplug_device(device)
+        wire.unwire_device(device)
 
 
 def specify(host: Host, server: Server, image: LoadedImage) -> ContainerSpec:

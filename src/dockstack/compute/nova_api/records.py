@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nova.conf
 import nova.context
 from nova import exception, objects
 from nova.compute import power_state, vm_states
+from nova.compute import utils as compute_utils
 
-CONF = nova.conf.CONF
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,15 @@ def read_records(instances: Any) -> dict[str, Record]:
         )
         for instance in instances
     }
+
+
+def explain_abandoned(context: Any, records: Iterable[Record]) -> None:
+    """Give the servers whose build was broken off a fault: Nova itself only turns them to ERROR, without a reason."""
+    for record in records:
+        if record.half_built:
+            reason = "the compute service stopped while it built this server. Delete the server and create it again."
+            error = exception.BuildAbortException(instance_uuid=record.instance.uuid, reason=reason)
+            compute_utils.add_instance_fault_from_exc(context, record.instance, error)
 
 
 def is_deleted(server_uuid: str) -> bool | None:

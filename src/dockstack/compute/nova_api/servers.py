@@ -89,19 +89,11 @@ def build_ports(network_info: Iterable[Any] | None) -> tuple[Port, ...]:
 
     Args:
         network_info: a ``nova.network.model.NetworkInfo``; reading it waits for Neutron's allocation.
-
-    Raises:
-        exception.VirtualInterfacePlugException: Neutron could not bind a port to this host.
     """
     return tuple(_build_port(vif, f"eth{index}") for index, vif in enumerate(network_info or ()))
 
 
 def _build_port(vif: Any, interface: str) -> Port:
-    if vif["type"] in UNBOUND:
-        raise exception.VirtualInterfacePlugException(
-            f"Neutron could not bind port {vif['id']} to this host ({vif['type']}). Check that the network agent of "
-            "this host is up and that Nova's and Neutron's host names agree."
-        )
     network = vif["network"]
     subnets = [subnet for subnet in network["subnets"] or () if subnet["ips"]]
     return Port(
@@ -128,6 +120,20 @@ def _build_addresses(subnet: Any) -> tuple[Address, ...]:
     length = str(subnet["cidr"]).rpartition("/")[2]
     gateway = (subnet["gateway"] or {}).get("address")
     return tuple(Address(cidr=f"{ip['address']}/{length}", gateway=gateway) for ip in subnet["ips"])
+
+
+def refuse_unbound(network_info: Iterable[Any] | None) -> None:
+    """Refuse ports that Neutron could not bind to this host.
+
+    Raises:
+        exception.VirtualInterfacePlugException: naming the port.
+    """
+    for vif in network_info or ():
+        if vif["type"] in UNBOUND:
+            raise exception.VirtualInterfacePlugException(
+                f"Neutron could not bind port {vif['id']} to this host ({vif['type']}). Check that the network agent "
+                "of this host is up and that Nova's and Neutron's host names agree."
+            )
 
 
 def refuse_unsupported(instance: Any, injected_files: Any, block_device_info: Any, accel_info: Any) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 
 import pytest
 
@@ -37,8 +38,6 @@ def test_a_server_has_its_network_before_its_first_process(world, host):
 
 
 def test_a_server_waits_for_its_ports_before_it_starts(world, host):
-    from contextlib import contextmanager
-
     @contextmanager
     def ports_plugged():
         yield
@@ -120,8 +119,6 @@ def test_a_destroy_broken_off_at_any_step_is_completed_by_the_next(world, host, 
 
 
 def test_a_failed_wait_for_ports_leaves_nothing(world, host):
-    from contextlib import contextmanager
-
     @contextmanager
     def ports_plugged():
         yield
@@ -266,3 +263,30 @@ def test_clean_up_may_leave_the_ports(world, host):
     assert len(world.switch) == 2
     lifecycle.clean_up(host, server, keep_ports=False)
     assert world.leftovers() == NOTHING
+
+
+def test_destroy_finds_what_nova_has_forgotten(world, host):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+
+    lifecycle.destroy(host, make_server(ports=()))
+    assert world.leftovers() == NOTHING
+
+
+def test_destroy_finds_ports_by_labels_after_the_links_are_gone(world, host):
+    lifecycle.spawn(host, make_server(), no_events)
+    world.reboot_machine()
+
+    lifecycle.destroy(host, make_server(ports=()))
+    assert world.leftovers() == NOTHING
+
+
+def test_destroy_leaves_a_port_that_another_server_has_by_now(world, host):
+    ports = make_server().ports
+    lifecycle.spawn(host, make_server(), no_events)
+    other = make_server("1fd4b8b6-77f4-4d43-9d49-6d9a4d9f3e11", ports=ports[:1])
+    lifecycle.spawn(host, other, no_events)
+
+    lifecycle.destroy(host, make_server())
+    assert world.links == {ports[0].device: other.container_name}
+    assert world.switch == {ports[0].device: other.uuid}

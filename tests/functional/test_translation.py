@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's objects, and what becomes of them in the model."""
+
+from __future__ import annotations
+
+import pytest
+from nova import context as nova_context
+from nova import exception, objects, test
+from nova.compute import provider_tree
+from nova.network import model as network_model
+from nova.tests import fixtures as nova_fixtures
+from nova.tests.unit import fake_instance
+from nova.virt import driver as virt_driver
+from nova.virt import fake
+from nova_case import IMAGE, DockerImages, InMemoryHost, PytestFriendly
+
+from dockstack.compute.driver import DockerDriver
+from dockstack.compute.model import Address, Image, Port, Route
+from dockstack.compute.nova_api import glance, servers
+
+pytestmark = pytest.mark.functional
+
+
+def ip(address):
+    return network_model.IP(address=address)
+
+
+def make_vif(**changes):
+    subnets = [
+        network_model.Subnet(
+            cidr="10.0.0.0/24",
+            gateway=ip("10.0.0.1"),
+            dns=[ip("9.9.9.9"), ip("8.8.8.8")],
+            ips=[network_model.FixedIP(address="10.0.0.5")],
+            routes=[network_model.Route(cidr="10.9.0.0/16", gateway=ip("10.0.0.254"))],
+        ),
+        network_model.Subnet(
+            cidr="fd00::/64", gateway=ip("fd00::1"), dns=[ip("9.9.9.9")], ips=[network_model.FixedIP(address="fd00::5")]
+        ),
+        network_model.Subnet(cidr="10.1.0.0/24", gateway=ip("10.1.0.1"), dns=[ip("1.1.1.1")]),
+    ]
+    fields = {
+        "id": "11111111-2222-3333-4444-555555555555",
+        "address": "fa:16:3e:00:00:01",
+        "network": network_model.Network(id="net", bridge="br-int", subnets=subnets, mtu=1442),
+        "type": "ovs",
+        "devname": "tap11111111-22",
+        "details": {"port_filter": True},
+        "active": False,
+    }
+    return network_model.VIF(**(fields | changes))
+
+
+def test_a_port_in_full():
+    assert servers.build_ports(network_model.NetworkInfo([make_vif()])) == (
+        Port(
+            id="11111111-2222-3333-4444-555555555555",
+            mac="fa:16:3e:00:00:01",
+            device="tap11111111-22",
+            interface="eth0",
+            network_id="net",
+            mtu=1442,
+            bridge="br-int",
+            vif_type="ovs",
+            addresses=(Address("10.0.0.5/24", "10.0.0.1"), Address("fd00::5/64", "fd00::1")),
+            routes=(Route("10.9.0.0/16", "10.0.0.254"),),
+            dns=("9.9.9.9", "8.8.8.8"),
+            active=False,
+        ),
+    )
+
+
+def test_interfaces_follow_the_order_of_the_request():
+    second = make_vif(id="22222222-2222-3333-4444-555555555555", devname=None, active=True)
+    first, other = servers.build_ports([make_vif(), second])
+    assert (first.interface, other.interface) == ("eth0", "eth1")
+    assert other.device == "tap22222222-22"
+    assert other.active
+
+
+def test_a_port_without_addresses():
+    empty = network_model.Network(id="net", bridge=None, subnets=[])
+    (port,) = servers.build_ports([make_vif(network=empty)])
+    assert (port.addresses, port.routes, port.dns, port.mtu, port.bridge) == ((), (), (), 1500, "br-int")
+
+
+def test_no_network():
+    assert servers.build_ports(None) == ()
+
+
+@pytest.mark.parametrize("kind", ["binding_failed", "unbound"])
+def test_an_unbound_port_is_refused_at_the_start_but_not_in_the_way_of_a_delete(kind):
+    network_info = [make_vif(type=kind)]
+    with pytest.raises(exception.VirtualInterfacePlugException, match="could not bind port 1111"):
+        servers.refuse_unbound(network_info)
+    assert len(servers.build_ports(network_info)) == 1
+
+
+class TranslationCase(PytestFriendly, test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.world = self.useFixture(InMemoryHost()).world
+        self.context = nova_context.RequestContext("user", "project")
+        self.driver = DockerDriver(fake.FakeVirtAPI())
+
+    def instance(self, specs=None, **changes):
+        flavor = objects.Flavor(name="m1", vcpus=2, memory_mb=512, root_gb=3, extra_specs=specs or {})
+        return fake_instance.fake_instance_obj(
+            self.context,
+            flavor=flavor,
+            metadata={},
+            system_metadata={},
+            expected_attrs=["metadata", "system_metadata"],
+            **changes,
+        )
+
+
+class TestInstances(TranslationCase):
+    def test_limits_of_the_flavor_and_of_the_options(self):
+        self.flags(pids_limit=100, nofile_limit=200, group="docker")
+        found = servers.build_limits(self.instance(), self.instance().flavor)
+        assert (found.vcpus, found.memory_mb, found.disk_gb) == (2, 512, 3)
+        assert (found.pids, found.nofile, found.cpu_shares) == (100, 200, None)
+
+    def test_extra_specs_win(self):
+        instance = self.instance({"docker:pids_limit": "7", "docker:nofile_limit": "8", "quota:cpu_shares": "9"})
+        found = servers.build_limits(instance, instance.flavor)
+        assert (found.pids, found.nofile, found.cpu_shares) == (7, 8, 9)
+
+    def test_a_wrong_extra_spec_is_named(self):
+        for value in ("0", "-1", "many", ""):
+            instance = self.instance({"docker:pids_limit": value})
+            with pytest.raises(exception.BuildAbortException, match="docker:pids_limit must be a whole number"):
+                servers.build_limits(instance, instance.flavor)
+
+    def test_a_server(self):
+        instance = self.instance(display_name="wéb", hostname="web", key_data="ssh-ed25519 AAAA")
+        found = servers.build_server(instance, Image(id="i", name="n"), (), "secret")
+        assert (found.name, found.hostname, found.key_data) == ("wéb", "web", "ssh-ed25519 AAAA")
+        assert found.admin_password == "secret"
+        assert "secret" not in repr(found)
+
+    def test_what_is_not_supported_is_refused(self):
+        instance = self.instance()
+        volume = {"block_device_mapping": [{"mount_device": "/dev/vda"}]}
+        swap = {"swap": {"device_name": "/dev/vdb", "swap_size": 1}}
+        for arguments, reason in (
+            (([], volume, None), "volumes"),
+            (([], {"ephemerals": [{"size": 1}]}, None), "ephemeral"),
+            (([], swap, None), "swap"),
+            (([("/etc/motd", b"hello")], None, None), "user data"),
+            (([], None, [{"uuid": "arq"}]), "accelerators"),
+        ):
+            with pytest.raises(exception.BuildAbortException, match=reason):
+                servers.refuse_unsupported(instance, *arguments)
+        servers.refuse_unsupported(instance, [], {"swap": None, "ephemerals": []}, [])
+
+
+class TestImages(TranslationCase):
+    def setUp(self):
+        super().setUp()
+        self.images = self.useFixture(DockerImages(self.useFixture(nova_fixtures.GlanceFixture(self))))
+
+    def test_properties_that_nova_does_not_know_are_kept(self):
+        found = glance.read_image(self.context, IMAGE)
+        assert found.properties["docker_env_COLOUR"] == "green"
+        assert found.container_format == "docker"
+        assert found.size == len(self.images.data[IMAGE])
+        assert found.checksum == "ab" * 64
+
+    def test_a_missing_image_is_nova_s_own_error(self):
+        with pytest.raises(exception.ImageNotFound):
+            glance.read_image(self.context, "5e1f7ad6-2a5c-4d3e-9f6e-0000000000ff")
+
+    def test_data(self):
+        image = glance.read_image(self.context, IMAGE)
+        with glance.reading_as(self.context):
+            assert b"".join(glance.download_image(image)) == self.images.data[IMAGE]
+
+    def test_signed_data_goes_through_nova_s_verification(self):
+        asked = []
+        download = self.images.glance.download
+
+        def verify(context, image_id, data=None, dst_path=None, trusted_certs=None):
+            asked.append(trusted_certs)
+            return download(context, image_id, data, dst_path)
+
+        self.stub_out("nova.tests.fixtures.glance.GlanceFixture.download", verify)
+        self.images.glance.download = verify
+        certs = objects.TrustedCerts(ids=["c"])
+        image = glance.read_image(self.context, IMAGE)
+        with glance.reading_as(self.context, certs):
+            assert b"".join(glance.download_image(image)) == self.images.data[IMAGE]
+        assert asked == [certs]
+
+
+class TestHost(TranslationCase):
+    def tree(self):
+        tree = provider_tree.ProviderTree()
+        tree.new_root("fake-mini", "0fd4b8b6-77f4-4d43-9d49-6d9a4d9f3e11")
+        return tree
+
+    def test_initial_ratios_reach_placement_once_then_the_operators_stay(self):
+        self.flags(initial_cpu_allocation_ratio=4.0, reserved_host_memory_mb=1, reserved_host_disk_mb=1025)
+        tree = self.tree()
+        self.driver.update_provider_tree(tree, "fake-mini")
+        first = tree.data("fake-mini").inventory
+        assert first["VCPU"]["allocation_ratio"] == 4.0
+        assert first["MEMORY_MB"]["reserved"] == 1
+        assert first["DISK_GB"]["reserved"] == 2
+
+        first["VCPU"]["allocation_ratio"] = 9.0  # an operator, through Placement's API
+        tree.update_inventory("fake-mini", first)
+        self.driver.update_provider_tree(tree, "fake-mini")
+        assert tree.data("fake-mini").inventory["VCPU"]["allocation_ratio"] == 9.0
+        self.flags(cpu_allocation_ratio=2.0)
+        self.driver.update_provider_tree(tree, "fake-mini")
+        assert tree.data("fake-mini").inventory["VCPU"]["allocation_ratio"] == 2.0
+
+    def test_resources_cost_one_listing(self):
+        self.driver.get_available_resource("fake-mini")
+        self.world.calls.clear()
+        found = self.driver.get_available_resource("fake-mini")
+        assert self.world.calls == ["containers"]
+        assert found["supported_instances"] == [("x86_64", "docker", "exe")]
+        assert found["hypervisor_version"] == 20_010_024
+
+    def test_an_absent_engine_is_not_ready(self):
+        self.world.engine_up = False
+        for ask in (self.driver.get_num_instances, lambda: self.driver.get_available_resource("fake-mini")):
+            with pytest.raises(exception.VirtDriverNotReady, match="did not answer"):
+                ask()
+        with pytest.raises(exception.HypervisorUnavailable, match="did not answer"):
+            self.driver.get_info(self.instance())
+
+    def test_capabilities_are_honest(self):
+        promised = {name for name, value in self.driver.capabilities.items() if value}
+        assert promised == {"supports_image_type_raw", "supports_trusted_certs"}
+        assert self.driver.capabilities.keys() == virt_driver.ComputeDriver.capabilities.keys()

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a restart removes, what it resumes, and what it never touches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from conftest import UUID, make_host, make_server, no_events
+from dockstack.compute.engine import EngineError, EngineUnavailable
+from dockstack.compute.flows import lifecycle, recovery
+from dockstack.compute.model import PowerState
+from fake_host import Fault
+
+NOTHING = {"containers": [], "namespaces": [], "links": [], "switch": [], "patches": [], "spools": []}
+OTHER = "1fd4b8b6-77f4-4d43-9d49-6d9a4d9f3e11"
+pytestmark = pytest.mark.unit
+
+
+def claims(kept=(), abandoned=(), deleted=None):
+    answers = deleted or {}
+    return recovery.Claims(kept=kept, abandoned=abandoned, is_deleted=answers.get)
+
+
+def test_a_server_that_nova_keeps_is_not_touched(world, host):
+    lifecycle.spawn(host, make_server(), no_events)
+    before, calls = world.leftovers(), len(world.calls)
+
+    recovery.sweep(host, claims(kept={UUID}))
+
+    assert world.leftovers() == before
+    assert set(world.calls[calls:]) <= {"containers", "list_plugged"}, "looking only"
+
+
+@pytest.mark.parametrize("deleted", [{UUID: True}, {}], ids=["deleted", "unknown"])
+def test_a_container_of_this_host_that_nova_has_no_more_goes_with_all_it_has(world, host, deleted):
+    lifecycle.spawn(host, make_server(), no_events)
+
+    recovery.sweep(host, claims(deleted=deleted))
+    assert world.leftovers() == NOTHING
+
+
+def test_a_server_that_lives_elsewhere_is_not_touched(world, host):
+    lifecycle.spawn(host, make_server(), no_events)
+    before = world.leftovers()
+
+    recovery.sweep(host, claims(deleted={UUID: False}))
+    assert world.leftovers() == before
+
+
+def test_another_hosts_containers_on_the_same_engine_are_not_touched(world):
+    lifecycle.spawn(make_host(world, "host2"), make_server(), no_events)
+    before = world.leftovers()
+
+    recovery.sweep(make_host(world, "host1"), claims(deleted={UUID: True}))
+    assert world.leftovers() == before
+
+
+def test_a_server_that_is_being_made_is_not_touched(world, host):
+    lifecycle.spawn(host, make_server(), no_events)
+    before = world.leftovers()
+
+    with host.busy.hold(UUID):
+        recovery.sweep(host, claims(abandoned={UUID}))
+    assert world.leftovers() == before
+
+
+def test_network_remains_of_servers_that_nova_never_knew_are_not_ours_to_remove(world, host):
+    lifecycle.spawn(host, make_server(), no_events)
+    world.containers.clear()
+    world.patches.joinpath("foreign.json").unlink(missing_ok=True)
+
+    recovery.sweep(host, claims())
+    assert world.links
+    assert world.switch
+    recovery.sweep(host, claims(deleted={UUID: True}))
+    assert world.leftovers() == NOTHING
+
+
+def test_one_failure_does_not_keep_the_other_strays(world, host):
+    lifecycle.spawn(host, make_server(), no_events)
+    lifecycle.spawn(host, make_server(OTHER), no_events)
+    gone = claims(deleted={UUID: True, OTHER: True})
+    world.calls.clear()
+    world.fault = Fault(3, lambda: EngineError("failed once"))
+
+    recovery.sweep(host, gone)
+    assert world.leftovers() != NOTHING
+    assert OTHER not in str(world.leftovers())
+    recovery.sweep(host, gone)
+    assert world.leftovers() == NOTHING
+
+
+def test_servers_that_nova_wants_running_are_started_again(world, host):
+    server, stopped = make_server(), make_server(OTHER)
+    lifecycle.spawn(host, server, no_events)
+    lifecycle.spawn(host, stopped, no_events, power_on=False)
+    world.reboot_machine()
+
+    recovery.resume(host, host.engine.containers(), {UUID: server})
+
+    assert world.containers[server.container_name].state is PowerState.RUNNING
+    assert world.containers[stopped.container_name].state is PowerState.SHUTDOWN
+
+
+def test_a_paused_or_running_server_is_not_started(world, host):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    lifecycle.pause(host, server)
+    world.calls.clear()
+
+    recovery.resume(host, host.engine.containers(), {UUID: server})
+    assert "start" not in world.calls
+
+
+def test_the_first_listing_leaves_the_work_to_nova_the_next_ones_do_it(world, host):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    reconcile = recovery.Reconciler(host, lambda: claims(kept={UUID}), lambda: {UUID: server})
+    world.crash_engine(servers_survive=False)
+    world.engine_up = True
+
+    reconcile(host.engine.containers())
+    assert world.containers[server.container_name].state is PowerState.SHUTDOWN
+    reconcile(host.engine.containers())
+    assert world.containers[server.container_name].state is PowerState.RUNNING
+
+
+def test_the_driver_waits_for_an_engine_that_is_starting(world, host, monkeypatch):
+    world.engine_up = False
+    monkeypatch.setattr(recovery.time, "sleep", lambda _seconds: setattr(world, "engine_up", True))
+
+    recovery.prepare(host)
+    assert world.calls.count("ping") == 2
+
+
+def test_an_engine_that_never_comes_is_reported(world, host, monkeypatch):
+    world.engine_up = False
+    clock = iter(range(0, 10_000, 30))
+    monkeypatch.setattr(recovery.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(recovery.time, "monotonic", lambda: next(clock))
+
+    with pytest.raises(EngineUnavailable):
+        recovery.prepare(host)
+
+
+def test_temporary_files_of_a_killed_process_are_removed(world, host):
+    spool = world.directory / "images" / "spool-abc"
+    spool.write_bytes(b"half an image")
+
+    recovery.prepare(host)
+    assert world.leftovers() == NOTHING
+
+
+def test_a_side_container_of_a_swept_server_goes_too(world, host):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    container = world.containers[server.container_name]
+    side = f"{server.container_name}-side"
+    world.containers[side] = replace(container, id="f" * 64, name=side)
+
+    recovery.sweep(host, claims(deleted={UUID: True}))
+    assert world.leftovers() == NOTHING
