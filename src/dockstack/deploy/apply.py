@@ -19,17 +19,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dockstack.deploy import inventory as inventories
-from dockstack.deploy import paths, processes
+from dockstack.deploy import paths, processes, teardown
 from dockstack.deploy.connection import connect
 from dockstack.deploy.events import Event, Kind, parse
 from dockstack.deploy.layer import Machine
 from dockstack.deploy.manifest import Manifest
 from dockstack.deploy.plan import Task, tasks
 from dockstack.deploy.secrets import Secrets
+from dockstack.deploy.state import Records
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 PR_SET_PDEATHSIG = 1
 INTERRUPTED = 130
@@ -60,6 +61,7 @@ class Runner:
     running: dict[int, Child] = field(default_factory=dict)  # by pipe
     done: set[str] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
+    services: dict[str, set[str]] = field(default_factory=dict)  # by node: all that a task looked after
     changes: int = 0
     interrupted: bool = False
 
@@ -116,6 +118,7 @@ class Runner:
         if ended is not None and ended.kind is Kind.DONE:
             self.done.add(key)
             self.changes += ended.changes
+            self.services.setdefault(child.task.node.name, set()).update(ended.services)
             self.emit(Event(Kind.DONE, key, stage.title, stage.phase, changes=ended.changes, seconds=seconds))
             return
         self.failed.append(key)
@@ -177,13 +180,25 @@ def _work(task: Task, pipe: int) -> int:
         cure = "This is a fault in dockstack; the lines above belong into a report."
         tell(Event(Kind.FAILED, task.key, text=f"{type(error).__name__}: {error}", cure=cure, details=details))
         return 1
-    tell(Event(Kind.DONE, task.key, changes=machine.changes))
+    tell(Event(Kind.DONE, task.key, changes=machine.changes, services=tuple(machine.services)))
     return 0
 
 
 def manifest_directory(node: str, connector: str) -> str:
     """Return where the manifest of a node is kept: that of this machine beside its records."""
     return paths.STATE_DIRECTORY if connector == "@local" else f"{paths.STATE_DIRECTORY}/nodes/{node}"
+
+
+def retire_unwanted(inventory: inventories.Inventory, services: Mapping[str, Collection[str]]) -> int:
+    """Remove services of this machine that no task looked after, since the attributes ask for less than before."""
+    node = inventory.local
+    wanted = services.get(node.name, ())
+    if {service.name for service in Records.here().services()} <= {*wanted, *teardown.ENGINE_SERVICES}:
+        return 0
+    machine = Machine(
+        node, Secrets(paths.SECRETS_FILE), Manifest(manifest_directory(node.name, node.connector)), connect(node)
+    )
+    return len(teardown.retire(machine, wanted))
 
 
 def end_leftovers() -> None:
@@ -238,6 +253,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, runner.interrupt)
     _print(Event(Kind.PLAN, tasks=tuple(runner.waiting)))
     ok = runner.run()
+    if ok:
+        runner.changes += retire_unwanted(inventory, runner.services)
     seconds = round(time.monotonic() - began, 2)
     _print(Event(Kind.END, ok=ok, changes=runner.changes, seconds=seconds))
     return INTERRUPTED if runner.interrupted else int(not ok)

@@ -36,6 +36,7 @@ class Event:
         seconds: how long it took.
         ok: whether the run succeeded.
         tasks: the keys of all tasks, in the plan.
+        services: the services that a finished task looks after.
     """
 
     kind: Kind
@@ -49,6 +50,7 @@ class Event:
     seconds: float = 0.0
     ok: bool = True
     tasks: tuple[str, ...] = field(default=())
+    services: tuple[str, ...] = field(default=())
 
     def line(self) -> str:
         """Return the event as one JSON line; fields without a value are left out, except ``ok`` of the end."""
@@ -67,5 +69,6 @@ def parse(line: str) -> Event | None:
         kind = Kind(plain.pop("event"))
     except (json.JSONDecodeError, KeyError, ValueError):
         return None
-    plain["tasks"] = tuple(plain.get("tasks", ()))
+    for name in ("tasks", "services"):
+        plain[name] = tuple(plain.get(name, ()))
     return Event(kind, **plain)

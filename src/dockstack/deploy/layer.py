@@ -74,6 +74,7 @@ class Machine:
         self.records = records or Records.here()
         self.backend: Backend = choose(self, self.attributes.text("services.backend"))
         self.changes = 0
+        self.services: list[str] = []
 
     # -- questions ------------------------------------------------------------------------------------------------
 
@@ -313,6 +314,7 @@ class Machine:
         Raises:
             StepFailedError: it does not become ready; ``details`` holds the last lines of its log.
         """
+        self.services.append(service.name)
         started = ensure_running(self, service)
         self.changes += started
         return started

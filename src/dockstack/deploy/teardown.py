@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 from dockstack.deploy import paths
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.services import in_stop_order
+from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from dockstack.deploy.layer import Machine
     from dockstack.deploy.manifest import Made
     from dockstack.deploy.services import Service
 
+NEEDED_TO_CLEAN = {"docker", "ovsdb", "ovs-vswitchd"}
 ENGINE_SERVICES = {"docker"}  # stopped by the hypervisor's own verb, after nova-compute
 
 
@@ -43,6 +45,7 @@ def stop_services(machine: Machine, services: Sequence[Service]) -> None:
 def clean(machine: Machine, *, packages: bool) -> list[str]:
     """Remove all that we made on a node; return what was left on purpose, for the person to know."""
     entries = machine.manifest.entries()
+    _wake(machine)
     plugin = chosen(machine.node)
     if plugin is not None:
         plugin.cleanup(machine)
@@ -55,16 +58,48 @@ def clean(machine: Machine, *, packages: bool) -> list[str]:
     _remove(machine, entries, _AFTERWARDS)
     left = [entry.name for entry in entries if entry.kind == "package"]
     if packages and left:
-        machine.say("Removing packages")
-        environment = {"DEBIAN_FRONTEND": "noninteractive"}
-        machine.command(["apt-get", "-qy", "purge", *left], environment=environment)
-        machine.command(["apt-get", "-qy", "autoremove"], environment=environment)
+        _remove_packages(machine, left)
         left = []
     machine.absent(paths.RUN)
     machine.absent(paths.VAR)
     machine.absent(paths.OPT)
     machine.absent(paths.ETC)
     return left
+
+
+def _wake(machine: Machine) -> None:
+    """Have what knows of our servers and bridges running: after `down`, they could not be removed otherwise."""
+    try:
+        for service in machine.records.services():
+            if service.name in NEEDED_TO_CLEAN and not machine.backend.look(service).running:
+                machine.backend.prepare()
+                machine.service(service)
+    except (DockstackError, OSError) as error:
+        machine.say(f"Going on without the engine or the switch, which do not start: {error}")
+
+
+def _remove_packages(machine: Machine, names: Sequence[str]) -> None:
+    """Purge packages; an engine is only removed: purging it would take containers and images of others along."""
+    machine.say("Removing packages")
+    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    engine = machine.attributes.text("docker.package")
+    purged = [name for name in names if name != engine]
+    for verb, chosen_names in (("purge", purged), ("remove", [name for name in names if name == engine])):
+        if chosen_names:
+            machine.command(["apt-get", "-qy", verb, *chosen_names], environment=environment)
+    machine.command(["apt-get", "-qy", "autoremove"], environment=environment)
+
+
+def retire(machine: Machine, wanted: Collection[str]) -> list[str]:
+    """Stop and forget services that the attributes do not ask for any more; an engine goes on for its servers' sake."""
+    retired = []
+    for service in reversed(machine.records.services()):
+        if service.name not in wanted and service.name not in ENGINE_SERVICES:
+            machine.say(f"Removing {service.name}, which is not wanted any more")
+            machine.backend.remove(service)
+            machine.records.forget(service.name)
+            retired.append(service.name)
+    return retired
 
 
 def _remove(machine: Machine, entries: Sequence[Made], verbs: dict[str, Callable[[Machine, Made], None]]) -> None:

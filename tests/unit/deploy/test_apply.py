@@ -18,6 +18,7 @@ pytestmark = pytest.mark.unit
 
 class Silent:
     changes = 1
+    services = ("nova-api",)
 
 
 @pytest.fixture
@@ -50,6 +51,7 @@ def test_stages_run_in_order_and_tell(run):
     told = [(event.kind, event.task) for event in events]
     assert told == [(Kind.START, "local/a"), (Kind.DONE, "local/a"), (Kind.START, "local/b"), (Kind.DONE, "local/b")]
     assert runner.changes == 2
+    assert runner.services == {"local": {"nova-api"}}
 
 
 def test_independent_stages_run_side_by_side(run):

@@ -5,6 +5,7 @@ import pytest
 
 from dockstack.deploy import teardown
 from dockstack.deploy.manifest import Made, Manifest
+from dockstack.deploy.services import Service
 
 pytestmark = pytest.mark.unit
 
@@ -72,3 +73,22 @@ def test_clean_stops_before_it_removes(machine, monkeypatch):
     assert bridge < told[0] <= user
     assert left == ["docker.io"]
     assert not any("purge" in command for command in one.commands)
+
+
+def test_services_that_are_not_wanted_any_more_go_but_not_the_engine(machine, monkeypatch):
+    one = machine()
+    removed = []
+    monkeypatch.setattr(one.backend, "remove", lambda service: removed.append(service.name))
+    for name in ("nova-api", "nova-compute", "docker"):
+        one.records.define(Service(name=name, command=("x",)))
+    assert teardown.retire(one, {"nova-api"}) == ["nova-compute"]
+    assert removed == ["nova-compute"]
+    assert {service.name for service in one.records.services()} == {"nova-api", "docker"}
+
+
+def test_purging_does_not_take_other_peoples_containers_along(machine):
+    one = machine()
+    teardown._remove_packages(one, ["docker.io", "memcached"])
+    lines = [command for command in one.commands if "apt-get" in command]
+    assert any(line.endswith("'apt-get -qy purge memcached'") for line in lines)
+    assert any(line.endswith("'apt-get -qy remove docker.io'") for line in lines)
