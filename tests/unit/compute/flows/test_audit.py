@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import pytest
+from fake_flows import UUID, make_host, make_server, no_events
 
-from conftest import UUID, make_host, make_server, no_events
 from dockstack.compute.engine import NotFound
 from dockstack.compute.flows import lifecycle
 from dockstack.compute.flows.audit import Audit

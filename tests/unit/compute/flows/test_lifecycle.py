@@ -7,8 +7,8 @@ import json
 from contextlib import contextmanager
 
 import pytest
+from fake_flows import UUID, make_host, make_server, no_events
 
-from conftest import UUID, make_host, make_server, no_events
 from dockstack.compute.engine import Conflict, EngineError, EngineUnavailable, NotFound
 from dockstack.compute.flows import lifecycle, recovery
 from dockstack.compute.model import Image, Limits, PowerState

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from fake_flows import UUID, make_host, make_server, no_events
 
-from conftest import UUID, make_host, make_server, no_events
 from dockstack.compute.engine import EngineError, EngineUnavailable
 from dockstack.compute.flows import lifecycle, recovery
 from dockstack.compute.model import PowerState
