@@ -60,7 +60,9 @@ def verify(
         connection = connect(os_cloud)
         facts = find_facts(connection, Choices(image, flavor, network))
         admin = Capability.ADMIN not in facts.missing
-        sweep(connection, timeouts.terminate, lambda text: console.print(text, style="dim"), admin=admin)
+        sweep(
+            connection, timeouts.terminate, lambda text: console.print(text, style="dim", soft_wrap=True), admin=admin
+        )
         results = run_with_progress(console, exercises, connection, facts, timeouts)
     if as_json:
         click.echo(json_of(os_cloud, facts, results))
@@ -96,9 +98,11 @@ def run_with_progress(
                 Verdict.FAILED: "[bold red]FAILED[/]",
                 Verdict.SKIPPED: "[yellow]-[/]",
             }
-            console.print(f"{mark[result.verdict]} {result.name}: {result.title} [dim]({result.seconds:.1f} s)[/]")
+            console.print(
+                f"{mark[result.verdict]} {result.name}: {result.title} [dim]({result.seconds:.1f} s)[/]", soft_wrap=True
+            )
             if result.verdict is Verdict.FAILED:
-                console.print(evidence_of(result), markup=False, highlight=False)
+                console.print(evidence_of(result), markup=False, highlight=False, soft_wrap=True)
     return results
 
 

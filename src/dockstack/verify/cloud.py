@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ def connect(cloud: str) -> Any:
     Raises:
         DockstackError: no such cloud, or it does not answer.
     """
+    logging.getLogger("keystoneauth").setLevel(logging.ERROR)  # it warns of what we are about to say better
     try:
         connection = openstack.connect(cloud=cloud, app_name="dockstack")
         connection.authorize()
