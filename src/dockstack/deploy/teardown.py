@@ -153,7 +153,8 @@ def _directory(machine: Machine, entry: Made) -> None:
 
 
 def _user(machine: Machine, entry: Made) -> None:
-    machine.run(["userdel", entry.name], check=False)
+    """Remove a user by force: a process in somebody's container may run under the same number."""
+    machine.run(["userdel", "--force", entry.name], check=False)
 
 
 def _group(machine: Machine, entry: Made) -> None:

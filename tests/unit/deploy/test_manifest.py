@@ -69,7 +69,7 @@ def test_clean_stops_before_it_removes(machine, monkeypatch):
     monkeypatch.setattr(one.backend, "finish", lambda: None)
     left = teardown.clean(one, packages=False)
     bridge = next(i for i, command in enumerate(one.commands) if "del-br br-ex" in command)
-    user = next(i for i, command in enumerate(one.commands) if "userdel nova" in command)
+    user = next(i for i, command in enumerate(one.commands) if "userdel --force nova" in command)
     assert bridge < told[0] <= user
     assert left == ["docker.io"]
     assert not any("purge" in command for command in one.commands)
