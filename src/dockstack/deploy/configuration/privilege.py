@@ -42,6 +42,38 @@ _CONTEXTS = {
 """The privsep contexts that each user may enter, as parts of sudo's regular expressions."""
 
 
+ROOTWRAP_CONF = "/etc/neutron/rootwrap.conf"
+ROOTWRAP_FILTERS = "/etc/neutron/rootwrap.d"
+
+
+def root_helper(settings: Settings) -> str:
+    """Return how the agent starts the metadata proxies in their namespaces: the one thing it does without privsep."""
+    return f"sudo -n {settings.virtualenv}/bin/neutron-rootwrap {ROOTWRAP_CONF}"
+
+
+def rootwrap_conf() -> Ini:
+    """Return rootwrap.conf."""
+    return {
+        "DEFAULT": {
+            "filters_path": ROOTWRAP_FILTERS,
+            "exec_dirs": "/usr/local/sbin,/usr/local/bin,/usr/sbin,/usr/bin,/sbin,/bin",
+            "use_syslog": "false",
+        }
+    }
+
+
+def rootwrap_filters() -> Ini:
+    """Return what rootwrap lets through: HAProxy with one of the agent's own files, inside a namespace."""
+    files = r"/var/lib/neutron/ovn-metadata-proxy/[0-9a-f-]+\.conf"
+    return {
+        "Filters": {
+            "in_namespace": "IpNetnsExecFilter, ip, root",
+            "haproxy": f"RegExpFilter, haproxy, root, haproxy, -f, {files}",
+            "haproxy_marked": f"EnvFilter, env, root, PROCESS_TAG=, haproxy, -f, {files}",
+        }
+    }
+
+
 def helper_command(settings: Settings, user: str) -> str:
     """Return the command that starts a privsep daemon for one service."""
     return f"sudo -n {settings.virtualenv}/bin/privsep-helper --config-file {_CONFIG_FILES[user]}"
@@ -61,5 +93,10 @@ def sudoers(settings: Settings, user: str) -> str:
     return (
         f"# Written by dockstack: {user} gains root only through its privsep helpers.\n"
         f"Defaults:{user} !requiretty, !use_pty\n"
-        f"{user} ALL=(root) NOPASSWD: {settings.virtualenv}/bin/privsep-helper {arguments}\n"
+        + (f"{user} ALL=(root) NOPASSWD: {_rootwrap(settings)}\n" if user == "neutron" else "")
+        + f"{user} ALL=(root) NOPASSWD: {settings.virtualenv}/bin/privsep-helper {arguments}\n"
     )
+
+
+def _rootwrap(settings: Settings) -> str:
+    return f"{settings.virtualenv}/bin/neutron-rootwrap {ROOTWRAP_CONF} *"

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import programs
+from dockstack.deploy.configuration.ini import render_ini
 from dockstack.deploy.configuration.neutron import STATE_DIRECTORY, ml2_conf, neutron_conf, ovn_agent_conf
-from dockstack.deploy.configuration.privilege import sudoers
+from dockstack.deploy.configuration.privilege import (
+    ROOTWRAP_CONF,
+    ROOTWRAP_FILTERS,
+    rootwrap_conf,
+    rootwrap_filters,
+    sudoers,
+)
 from dockstack.deploy.inventory import Role
 from dockstack.deploy.recipes.controller import copy_paste_file, migrate, write_api_file, write_configuration
 from dockstack.deploy.recipes.facts import settings_of
@@ -66,6 +73,9 @@ def configure(machine: Machine) -> None:
     write_configuration(machine, "neutron", files)
     copy_paste_file(machine, "neutron/api-paste.ini", PASTE, "neutron")
     write_api_file(machine, settings, "neutron-api")
+    machine.directory(ROOTWRAP_FILTERS)
+    machine.file(ROOTWRAP_CONF, render_ini(rootwrap_conf()))
+    machine.file(f"{ROOTWRAP_FILTERS}/dockstack.filters", render_ini(rootwrap_filters()))
     machine.file("/etc/sudoers.d/dockstack-neutron", sudoers(settings, "neutron"), mode=0o440)
 
 
