@@ -103,7 +103,7 @@ def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: 
         )
     assert child.stdout is not None  # noqa: S101 - it was asked for above
     with choose_display(json_lines=json_lines) as display:
-        ended = False
+        ended = interrupted = False
         while True:
             try:
                 for text in child.stdout:
@@ -114,7 +114,10 @@ def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: 
                 child.wait()
                 break
             except KeyboardInterrupt:
+                interrupted = True
                 child.terminate()
+    if interrupted:
+        return INTERRUPTED
     if not ended:
         details = Path(UP_LOG).read_text()[-2000:]
         raise DockstackError(
