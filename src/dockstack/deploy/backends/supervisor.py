@@ -68,10 +68,13 @@ supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 files={PROGRAMS}/*.conf
 """
 
+# oslo.service names its processes by setproctitle, which would overwrite the environment in /proc, and the mark with it.
+KEEP_MARK = {"SPT_NOENV": "1"}
+
 
 def render(service: Service) -> str:
     """Return the program's section."""
-    environment = {processes.SERVICE_MARK: service.name, **_plain_environment(service)}
+    environment = {processes.SERVICE_MARK: service.name, **KEEP_MARK, **_plain_environment(service)}
     settings = [f'{name}="{value.replace("%", "%%")}"' for name, value in sorted(environment.items())]
     group = "true" if service.kill_mode == "group" else "false"
     lines = [

@@ -16,7 +16,7 @@ PROGRAM = """\
 command=/usr/bin/uwsgi '--opt=a b'
 user=nova
 directory=/
-environment=A="1",DOCKSTACK_SERVICE="nova-api"
+environment=A="1",DOCKSTACK_SERVICE="nova-api",SPT_NOENV="1"
 autostart=false
 autorestart=true
 startsecs=1
@@ -64,7 +64,7 @@ def test_variables_that_supervisor_cannot_write_go_by_env():
     assert wrapped_command(service) == ("/usr/bin/env", 'QUOTED=a "b"', "run")
     line = next(line for line in render(service).splitlines() if line.startswith("environment="))
     parsed = dict_of_key_value_pairs(line.removeprefix("environment=").replace("%%", "%"))
-    assert parsed == {"GOOD": "100%", "DOCKSTACK_SERVICE": "x"}
+    assert parsed == {"GOOD": "100%", "DOCKSTACK_SERVICE": "x", "SPT_NOENV": "1"}
 
 
 def test_groups_are_given_without_a_root_shell():
