@@ -48,10 +48,29 @@ def make_group(ctx: Context, rules: Sequence[dict[str, Any]], tenant: Tenant | N
     """Make a security group that lets in nothing but these rules."""
     network = (tenant or ctx.tenant).connection.network
     group = network.create_security_group(name=ctx.name(what), description="made by dockstack verify")
-    ctx.stack.callback(network.delete_security_group, group.id, ignore_missing=True)
+    ctx.stack.callback(delete_group, network, group.id, ctx.timeouts.terminate)
     for rule in rules:
         allow(tenant or ctx.tenant, group.id, rule)
     return group
+
+
+def delete_group(network: Any, group_id: str, seconds: float) -> None:
+    """Delete a security group as soon as no port uses it: Nova may free a port after its server is gone.
+
+    Raises:
+        CheckFailed: it is still in use after that time.
+    """
+
+    def attempt() -> bool:
+        try:
+            network.delete_security_group(group_id, ignore_missing=True)
+        except sdk_errors.ConflictException:
+            return False
+        return True
+
+    wait_until(
+        attempt, seconds, f"security group {group_id} to be free", "A port was left behind: `openstack port list`."
+    )
 
 
 def allow(tenant: Tenant, group_id: str, rule: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from openstack import exceptions as sdk_errors
 
 from dockstack.errors import DockstackError
 from dockstack.verify.model import PREFIX
-from dockstack.verify.resources import delete_server
+from dockstack.verify.resources import delete_group, delete_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -63,7 +63,7 @@ def sweep(connection: Any, seconds: float, say: Callable[[str], None], *, admin:
     remove("floating IP", described(network.ips()), lambda each: network.delete_ip(each.id))
     remove("router", ours(network.routers()), lambda each: delete_router(connection, each))
     remove("network", ours(network.networks()), lambda each: network.delete_network(each.id))
-    remove("security group", ours(network.security_groups()), lambda each: network.delete_security_group(each.id))
+    remove("security group", ours(network.security_groups()), lambda each: delete_group(network, each.id, seconds))
     remove("key pair", ours(compute.keypairs()), compute.delete_keypair)
     remove("image", ours(connection.image.images()), lambda each: connection.image.delete_image(each.id))
     if admin:

@@ -44,8 +44,10 @@ def read_metadata(ctx: Context) -> None:
 
 
 def fetch(shell: Shell, url: str) -> str:
-    """Fetch a URL inside the server with whatever it has."""
-    return shell.run(f"if command -v curl >/dev/null; then curl -fsS -m 10 {url}; else wget -q -T 10 -O - {url}; fi")
+    """Fetch a URL inside the server with whatever it has; wget is bounded from outside, as busybox's -T may crash."""
+    return shell.run(
+        f"if command -v curl >/dev/null; then curl -fsS -m 10 {url}; else timeout 10 wget -q -O - {url}; fi"
+    )
 
 
 def run_user_data(ctx: Context) -> None:

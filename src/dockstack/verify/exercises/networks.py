@@ -91,9 +91,12 @@ def talk_to_neighbour(ctx: Context) -> None:
         ctx.timeouts.answer,
         f"an answer from the neighbour {address} inside the server",
     )
-    banner = guest.shell.attempt(f"echo | nc -w 3 {address} {SSH_PORT}").output
-    if not banner.startswith("SSH-"):
-        raise CheckFailed(f"TCP from one server to port 22 of the other ({address}) does not work.", details=banner)
+    wait_until(
+        lambda: guest.shell.attempt(f"echo | nc -w 3 {address} {SSH_PORT}").output.startswith("SSH-"),
+        ctx.timeouts.answer,
+        f"TCP from one server to port 22 of the other ({address}) to be answered",
+        "Does sshd run there? Its console log says so.",
+    )
 
 
 def find_names_and_way_out(ctx: Context) -> None:
