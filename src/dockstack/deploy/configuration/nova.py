@@ -41,7 +41,12 @@ def nova_conf(settings: Settings) -> Ini:
         "api": {"auth_strategy": "keystone"},
         "cache": oslo.cache_section(settings),
         "conductor": {"workers": str(settings.conductor_workers)},
-        "scheduler": {"workers": str(settings.scheduler_workers), "discover_hosts_in_cells_interval": "10"},
+        "scheduler": {
+            "workers": str(settings.scheduler_workers),
+            "discover_hosts_in_cells_interval": "10",
+            # One host: a second attempt has nowhere to go, and its "no valid host" would hide the first one's cause.
+            "max_attempts": "1",
+        },
         "quota": {"instances": "100", "cores": "400", "ram": "512000"},
         "glance": oslo.client_section(settings, "nova"),
         "keystone_authtoken": oslo.token_section(settings, "nova"),
