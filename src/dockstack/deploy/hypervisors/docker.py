@@ -18,6 +18,8 @@ from dockstack.deploy.services import Check, CheckKind, Service
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dockstack.deploy.attributes import Attributes
     from dockstack.deploy.layer import Machine
 
@@ -27,6 +29,7 @@ RUNTIME = "dockstack"
 DISPATCHER = f"{paths.RUNTIME_DIRECTORY}/dockstack-runtime"
 RUNTIME_INSTALLER = f"{paths.OPENSTACK_VENV}/bin/dockstack-runtime-install"
 SERVER_LABEL = "org.openstack.nova.uuid"
+CONTAINER_LINE = f'{{{{.ID}}}} {{{{.Names}}}} {{{{.Label "{SERVER_LABEL}"}}}}'
 IMAGE_REFERENCE = "dockstack.local/*"
 NAMESPACES = "/run/netns/nova-*"
 PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
@@ -221,11 +224,21 @@ class Docker(Hypervisor):
             machine.command(f"chown root:{self._group} {socket} && chmod {self._mode:o} {socket}")
 
     def _remove_servers(self, machine: Machine) -> None:
-        label = f"label={SERVER_LABEL}"
-        containers = machine.run(self._client("ps", "-aq", "--no-trunc", "--filter", label)).stdout.split()
+        listed = ["ps", "-a", "--no-trunc", "--filter", f"label={SERVER_LABEL}", "--format", CONTAINER_LINE]
+        containers = our_containers(machine.run(self._client(*listed)).lines)
         if containers:
             machine.say(f"Removing {len(containers)} servers")
             machine.command(self._client("rm", "-f", "-v", *containers))
-        images = machine.run(self._client("images", "-q", "--no-trunc", "--filter", f"reference={IMAGE_REFERENCE}"))
-        for image in dict.fromkeys(images.stdout.split()):
-            machine.run(self._client("rmi", "-f", image), check=False)
+        images = ["images", "--filter", f"reference={IMAGE_REFERENCE}", "--format", "{{.Repository}}:{{.Tag}}"]
+        for name in machine.run(self._client(*images)).lines:
+            # By name, without force: the same content may have names of others, or containers.
+            machine.run(self._client("rmi", name), check=False)
+
+
+def our_containers(lines: Iterable[str]) -> list[str]:
+    """Choose the ids of servers from lines of CONTAINER_LINE.
+
+    The label alone proves nothing: an image made from a server carries it, and so does what somebody runs from that.
+    """
+    found = [line.split() for line in lines]
+    return [words[0] for words in found if len(words) == 3 and words[1].startswith(f"nova-{words[2]}")]  # noqa: PLR2004

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dockstack.deploy.hypervisors import chosen
-from dockstack.deploy.hypervisors.docker import Docker
+from dockstack.deploy.hypervisors.docker import Docker, our_containers
 from dockstack.deploy.hypervisors.fake import Fake
 from dockstack.deploy.hypervisors.model import Hypervisor
 from dockstack.deploy.inventory import Role
@@ -106,15 +106,22 @@ def test_the_socket_is_the_groups(machine):
 
 
 def test_cleanup_removes_only_what_nova_made(machine):
-    one = machine({"ps -aq": ["aaa", "bbb"], "images -q": ["sha256:1", "sha256:1"]})
+    containers = ["aaa nova-1-2 1-2", "bbb nova-3-4-probe 3-4", "ccc web 1-2"]
+    one = machine({"ps -a": containers, " images ": ["dockstack.local/glance:1", "dockstack.local/checksum:2"]})
     Docker(one.attributes).cleanup(one)
     commands = [command for command in one.commands if "docker -H" in command]
-    assert "docker -H unix:///run/docker.sock ps -aq --no-trunc --filter label=org.openstack.nova.uuid" in commands
+    assert any(" ps -a --no-trunc --filter label=org.openstack.nova.uuid " in command for command in commands)
     assert "docker -H unix:///run/docker.sock rm -f -v aaa bbb" in commands
-    images = "docker -H unix:///run/docker.sock images -q --no-trunc --filter 'reference=dockstack.local/*'"
-    assert images in commands
-    assert commands.count("docker -H unix:///run/docker.sock rmi -f sha256:1") == 1
+    assert any(" images --filter 'reference=dockstack.local/*' " in command for command in commands)
+    removed = [command.partition(" rmi ")[2] for command in commands if " rmi " in command]
+    assert removed == ["dockstack.local/glance:1", "dockstack.local/checksum:2"]
     assert not any("prune" in command or "/var/lib/docker" in command for command in one.commands)
+
+
+@pytest.mark.parametrize("line", ["ccc web 1-2", "ddd nova-5 1-2", "eee nova-", ""])
+def test_a_container_that_only_carries_our_label_is_somebodys_own(line):
+    # what `docker run` makes of an image that was made from a server
+    assert our_containers([line]) == []
 
 
 def test_cleanup_puts_daemon_json_back(machine):
