@@ -18,6 +18,9 @@ from dockstack.errors import DockstackError
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 PYTEST_NO_TESTS = 5
+# What the tests themselves call, and the package that has it; what starts services comes with `dockstack up`.
+PROGRAMS = {"busybox": "busybox-static", "ssh": "openssh-client", "ping": "iputils-ping"}
+ENGINE_PROGRAMS = ("dockerd", "ovs-vswitchd")
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,9 @@ def refuse_without_root(layers: list[Layer]) -> None:
 def run(layer: Layer, extra: list[str]) -> Outcome:
     """Bring up what the layer needs, run pytest on its folder and count from its report."""
     started = time.monotonic()
-    if layer.needs_cloud or (layer.name == "docker" and shutil.which("dockerd") is None):
+    if layer.needs_root:
+        install_programs()
+    if layer.needs_cloud or (layer.needs_root and not all(shutil.which(name) for name in ENGINE_PROGRAMS)):
         bring_up()
     report = CHECKOUT / ".pytest_cache" / f"dockstack-{layer.name}.xml"
     report.parent.mkdir(exist_ok=True)
@@ -114,6 +119,19 @@ def functional_python() -> str:
     if done.returncode != 0:
         raise DockstackError("The functional tests' environment could not be made.", "See the message above.")
     return done.stdout.strip().splitlines()[-1]
+
+
+def install_programs() -> None:
+    """Install the small programs that the tests call, if they are missing."""
+    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    if not missing:
+        return
+    click.echo(f"Installing {', '.join(missing)} for the tests")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)
+    install = ["apt-get", "install", "-qq", "--no-install-recommends", *missing]
+    if subprocess.run(install, env=environment, stdout=subprocess.DEVNULL, check=False).returncode != 0:
+        raise DockstackError(f"The packages {', '.join(missing)} could not be installed.", "See apt's message above.")
 
 
 def bring_up() -> None:
