@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,11 @@ def _run_line(command: str) -> Iterator[StringCommand]:
 
 
 def _put_file(content: bytes, path: str, finish: str) -> Iterator[StringCommand | FileUploadCommand]:
-    yield FileUploadCommand(io.BytesIO(content), f"{path}.dockstack-new")
+    temporary = f"{path}.dockstack-new"
+    quoted = shlex.quote(temporary)
+    # New, and root's alone from its first byte: an upload keeps the mode of what it finds, and would follow a link.
+    yield StringCommand(f"rm -f {quoted} && umask 077 && set -C && : > {quoted}")
+    yield FileUploadCommand(io.BytesIO(content), temporary)
     yield StringCommand(finish)
 
 
@@ -186,16 +191,28 @@ class Machine:
         return True
 
     def directory(self, path: str, *, owner: str = "root", group: str | None = None, mode: int = 0o755) -> bool:
-        """Make a directory (and its parents, as root's), or correct its owner and mode."""
+        """Make a directory (and its parents, as root's), or correct its owner and mode.
+
+        A symbolic link in its place is refused: the parent may be a service's own, which could have root give it /etc.
+
+        Raises:
+            StepFailedError: something else stands there.
+        """
         wanted = f"{owner}:{group or owner} {mode:o} directory"
         seen = self.run(["stat", "-c", "%U:%G %a %F", path], check=False)
         if seen.ok and seen.stdout.strip() == wanted:
             return False
         if not seen.ok:
             self.manifest.made("directory", path)
+        # Entered first, then looked at and changed as ".", so that nobody can put something else there in between.
+        parent, name = shlex.quote(os.path.dirname(path) or "."), shlex.quote(os.path.basename(path))  # noqa: PTH119, PTH120 - a path on the node
+        entered = f'test "$PWD" = "$(cd -P -- {parent} && printf %s "${{PWD%/}}")/"{name}'
         quoted = shlex.quote(path)
+        refused = f"echo {shlex.quote(f'{path} is a symbolic link; put a directory there')} >&2; exit 1"
         return self._apply(
-            _execute, f"mkdir -p {quoted} && chown {owner}:{group or owner} {quoted} && chmod {mode:o} {quoted}"
+            _execute,
+            f"mkdir -p -- {quoted} && cd -P -- {quoted} && {{ {entered} || {{ {refused}; }}; }}"
+            f" && chown {owner}:{group or owner} . && chmod {mode:o} .",
         )
 
     def file(
@@ -226,7 +243,7 @@ class Machine:
             self._claim(path, exists=seen.ok)
         temporary = shlex.quote(f"{path}.dockstack-new")
         finish = (
-            f"chown {owner}:{group or owner} {temporary} && chmod {mode:o} {temporary} && sync {temporary}"
+            f"chown -h {owner}:{group or owner} {temporary} && chmod {mode:o} {temporary} && sync {temporary}"
             f" && mv -f {temporary} {quoted}"
         )
         return self._apply(_place, data, path, finish)

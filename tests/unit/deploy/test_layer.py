@@ -54,6 +54,51 @@ def test_mode_and_content_are_corrected(here, me, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir() if "dockstack-new" in entry.name] == []
 
 
+def test_a_file_is_not_written_through_a_link(here, me, tmp_path):
+    # whoever owns the directory could have root write to a file of its choice
+    victim, path = tmp_path / "victim", tmp_path / "file"
+    victim.write_text("old")
+    (tmp_path / "file.dockstack-new").symlink_to(victim)
+    assert here.file(str(path), "new", mode=0o600, **me)
+    assert (victim.read_text(), path.read_text(), path.is_symlink()) == ("old", "new", False)
+
+
+def test_a_secret_is_never_readable_by_others_while_it_is_written(machine):
+    one = machine()
+    one.file("/etc/openstack/clouds.yaml", "hush", mode=0o600)
+    temporary = "/etc/openstack/clouds.yaml.dockstack-new"
+    assert f"rm -f {temporary} && umask 077 && set -C && : > {temporary}" in one.commands
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "it's"])
+def test_a_directory_is_made_and_corrected(here, me, tmp_path, name):
+    path = tmp_path / "parent" / name
+    assert here.directory(str(path), mode=0o750, **me)
+    assert path.stat().st_mode & 0o777 == 0o750
+    assert not here.directory(str(path), mode=0o750, **me)
+    path.chmod(0o777)
+    assert here.directory(str(path), mode=0o750, **me)
+    assert path.stat().st_mode & 0o777 == 0o750
+
+
+def test_a_directory_below_a_linked_parent_is_fine(here, me, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "parent").symlink_to(tmp_path / "disk")
+    assert here.directory(str(tmp_path / "parent" / "state"), mode=0o700, **me)
+    assert (tmp_path / "disk" / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_link_in_a_directorys_place_is_not_followed(here, me, tmp_path):
+    # a service that owns the parent could have itself be given any directory
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o755)
+    (tmp_path / "state").symlink_to(victim)
+    with pytest.raises(StepFailedError) as caught:
+        here.directory(str(tmp_path / "state"), mode=0o700, **me)
+    assert "is a symbolic link" in caught.value.details
+    assert victim.stat().st_mode & 0o777 == 0o755
+
+
 def test_a_command_runs_unless_it_need_not(here, tmp_path):
     mark = tmp_path / "mark"
     assert here.command(["touch", str(mark)], unless=["test", "-e", str(mark)])
