@@ -30,4 +30,5 @@ def make(machine: Machine) -> None:
         machine.user(user, home=f"/var/lib/{user}", groups=GROUPS.get(user, (CACHE_GROUP,)))
         machine.directory(f"/etc/{user}", group=user, mode=0o750)
         machine.directory(f"/var/lib/{user}", owner=user, mode=0o755)
-        machine.directory(f"/var/log/{user}", owner=user, group="adm", mode=0o750)
+        # Root opens the logs: in a directory of its own, the service could put a link to any file in a log's place.
+        machine.directory(f"/var/log/{user}", group="adm", mode=0o750)

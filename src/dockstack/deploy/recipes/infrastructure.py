@@ -40,7 +40,7 @@ def database(machine: Machine) -> None:
     settings = settings_of(machine)
     machine.file(DATABASE_OPTIONS, render_ini(mariadb.mariadb_cnf(settings)))
     machine.user("mysql", home="/nonexistent")
-    machine.directory("/var/log/mariadb", owner="mysql", group="adm", mode=0o750)
+    machine.directory("/var/log/mariadb", group="adm", mode=0o750)
     _make_data_directory(machine, settings)
     (service,) = (each for each in programs.infrastructure(settings) if each.name == "mariadb")
     machine.service(service)
