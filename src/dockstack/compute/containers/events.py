@@ -109,8 +109,8 @@ class Follower:
         now = time.time_ns()
         states = {container.server_uuid: container.state for container in containers}
         missed = [] if self._states is None else list(differences(self._states, states, now))
-        self._states = states
         self._on_listing(containers)
+        self._states = states  # only now: if Nova could not be asked, the next attempt finds the differences again
         for event in missed:
             self._on_event(event)
 

@@ -122,6 +122,24 @@ def test_what_the_listing_told_is_not_told_again(monkeypatch) -> None:
     assert told == [("a", EventKind.STOPPED)]
 
 
+def test_what_was_missed_is_told_also_when_nova_could_not_be_asked_at_first(monkeypatch) -> None:
+    monkeypatch.setattr("dockstack.compute.containers.events._FIRST_DELAY", 0.001)
+    engine = FakeEngine(({"a": RUNNING}, []), ({"a": SHUTDOWN}, []), ({"a": SHUTDOWN}, LAST))
+    events, listings = queue.Queue(), []
+
+    def on_listing(containers) -> None:
+        listings.append(containers)
+        if len(listings) == 2:
+            raise RuntimeError("the conductor does not answer")
+
+    follower = Follower(engine, events.put, on_listing)
+    follower.start()
+    told = events.get(timeout=5)
+    follower.stop()
+    assert (told.server_uuid, told.kind) == ("a", EventKind.STOPPED)
+    assert events.empty()
+
+
 def test_goes_on_through_errors(monkeypatch) -> None:
     told, engine = follow(
         monkeypatch,
