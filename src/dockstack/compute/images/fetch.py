@@ -151,8 +151,7 @@ class ImageStore:
     def _fly(self, image: Image, flight: _Flight) -> None:
         """Do the work of a flight, and tell everybody who waits how it ended."""
         try:
-            with self._slots:
-                loaded = self._cached(image) or self._fetch(image, flight.max_bytes)
+            loaded = self._cached(image) or self._fetch_in_turn(image, flight.max_bytes)
         except BaseException as error:  # whatever it was, nobody may wait for ever
             self._land(image)
             flight.result.set_exception(error)
@@ -175,6 +174,11 @@ class ImageStore:
         if name not in found.tags:
             self._engine.tag_image(found.id, GLANCE_REPOSITORY, image.id)
         return _described(found)
+
+    def _fetch_in_turn(self, image: Image, max_bytes: int) -> LoadedImage:
+        """Wait for a slot; only a download needs one, so large images of one tenant delay no server of another's."""
+        with self._slots:
+            return self._cached(image) or self._fetch(image, max_bytes)
 
     def _fetch(self, image: Image, max_bytes: int) -> LoadedImage:
         limits = replace(self._limits, max_unpacked_bytes=max_bytes)

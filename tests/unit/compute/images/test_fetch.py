@@ -123,6 +123,22 @@ def test_waiting_callers_share_one_fetch(engine, tmp_path):
     assert (source.count, engine.loads) == (1, 1)
 
 
+def test_an_image_that_is_there_does_not_wait_for_slow_downloads_of_others(engine, tmp_path):
+    source = Source()
+    store = make(engine, source, tmp_path)
+    store.ensure(IMAGE, 0)
+    source.gate.clear()
+    with ThreadPoolExecutor(4) as pool:
+        slow = [pool.submit(store.ensure, Image(id=name, name=name), 0) for name in ("slow-1", "slow-2", "slow-3")]
+        try:
+            while source.count < 3:  # the first image's, and as many as there are slots
+                assert source.waiting.wait(30)
+            assert pool.submit(store.ensure, IMAGE, 0).result(timeout=5).engine_id == ENGINE_ID
+        finally:
+            source.gate.set()
+    assert all(each.result().engine_id == ENGINE_ID for each in slow)
+
+
 def test_a_failure_is_shared_and_then_forgotten(engine, tmp_path):
     source = Source(b"no tar at all")
     store = make(engine, source, tmp_path)
