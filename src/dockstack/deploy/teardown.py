@@ -6,7 +6,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from dockstack.deploy import paths
+from dockstack.deploy import distribution_units, paths
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.services import in_stop_order
 from dockstack.errors import DockstackError
@@ -170,6 +170,7 @@ def _membership(machine: Machine, entry: Made) -> None:
 _WHILE_RUNNING: dict[str, Callable[[Machine, Made], None]] = {"bridge": _bridge, "masquerade": _masquerade}
 _AFTERWARDS: dict[str, Callable[[Machine, Made], None]] = {
     "link": _link,
+    distribution_units.HELD: distribution_units.release,
     "metadata-namespaces": _metadata_namespaces,
     "file": _file,
     "directory": _directory,

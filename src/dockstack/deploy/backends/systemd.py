@@ -6,7 +6,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from dockstack.deploy import readiness
 from dockstack.deploy.backends.model import RunState
+from dockstack.deploy.services import CheckKind
 
 if TYPE_CHECKING:
     from dockstack.deploy.backends.model import Shell
@@ -23,6 +25,7 @@ Wants=network-online.target
 [Install]
 WantedBy=multi-user.target
 """
+PREPARATION_LIMIT = 90  # seconds for what runs before a service
 # What can stand in a unit file unquoted.
 PLAIN = re.compile(r"[A-Za-z0-9_@/.:=,+-]+")
 
@@ -70,6 +73,7 @@ def render(service: Service) -> str:
     lines += [
         f"WorkingDirectory={service.directory}",
         f"ExecStart={' '.join(quote(word) for word in service.command)}",
+        *_await_ready(service),
         f"StandardOutput=append:{service.log_path}",
         f"StandardError=append:{service.log_path}",
         "Restart=always",
@@ -94,6 +98,22 @@ def render_drop_in(service: Service) -> str:
     if units:
         lines.append(f"After={' '.join(units)}")
     return "\n".join([*lines, ""])
+
+
+def _await_ready(service: Service) -> list[str]:
+    """Return what lets systemd count the service as started only when it is ready: those that require it wait.
+
+    Without that, at boot, all start at once and meet a message bus that does not answer. An API is not waited for:
+    its clients try again by themselves. A service that is late holds nobody up for ever.
+    """
+    check = service.check
+    if check is None or check.kind is CheckKind.HTTP:
+        return []
+    ready = f"{readiness.shell_line(check)} >/dev/null 2>&1"
+    wait = f'while kill -0 "$MAINPID" 2>/dev/null && ! {ready}; do sleep 0.2; done'
+    limit = round(check.timeout)
+    command = " ".join(quote(word) for word in ("/usr/bin/timeout", str(limit), "/bin/sh", "-c", wait))
+    return [f"ExecStartPost=-+{command}", f"TimeoutStartSec={limit + PREPARATION_LIMIT}"]
 
 
 def _required_units(service: Service) -> list[str]:

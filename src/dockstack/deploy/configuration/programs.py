@@ -237,6 +237,8 @@ def _rabbitmq(settings: Settings) -> tuple[Service, ...]:
             user="epmd",
             log="/var/log/rabbitmq/epmd.log",
             check=Check(CheckKind.TCP, f"127.0.0.1:{epmd_port}"),
+            # The socket first: it would start its service again, on all addresses.
+            replaces=("epmd.socket", "epmd.service"),
         ),
         Service(
             name="rabbitmq",
@@ -281,7 +283,6 @@ def _memcached(settings: Settings) -> Service:
         prepare=(("install", "-d", "-o", "memcache", "-g", CACHE_GROUP, "-m", "750", directory),),
         check=Check(CheckKind.UNIX, settings.memcached_socket),
         packages=("memcached",),
-        replaces=("memcached.service",),
     )
 
 

@@ -86,7 +86,10 @@ def external_bridge(settings: Settings) -> str:
     lines = [
         f"{_HEAD}# Bring up the external bridge; run again, it changes nothing.",
         "set -eu",
-        f"ovs-vsctl --timeout=60 --may-exist add-br {bridge} -- set Bridge {bridge} datapath_type={settings.datapath}",
+        "# After a boot the database has the bridge and the kernel does not yet: only a change is waited for.",
+        "change=$(cat /proc/sys/kernel/random/uuid)",
+        f"ovs-vsctl --timeout=60 --may-exist add-br {bridge} \\",
+        f'    -- set Bridge {bridge} datapath_type={settings.datapath} external-ids:dockstack-prepared="$change"',
         f"ip address replace {networks.external_gateway}/{prefix} dev {bridge}",
         f"ip link set {bridge} up",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dockstack.deploy import distribution_units
 from dockstack.deploy.inventory import Role
 from dockstack.deploy.stages import Stage
 
@@ -16,6 +17,18 @@ EVERYWHERE = ("iproute2", "iptables", "openvswitch-switch", "ovn-host", "procps"
 CONTROLLER = ("mariadb-client-core", "mariadb-server-core", "memcached", "ovn-central", "rabbitmq-server")
 COMPUTE = ("haproxy",)
 
+# What these packages start by themselves at boot; we run our own instances, or only the program.
+UNITS = (
+    "epmd.service",
+    "epmd.socket",
+    "haproxy.service",
+    "memcached.service",
+    "openvswitch-switch.service",
+    "ovn-central.service",
+    "ovn-host.service",
+    "rabbitmq-server.service",
+)
+
 
 def stages(node: Node) -> tuple[Stage, ...]:
     """Return the stage that installs packages, beside the one that installs the services' code."""
@@ -24,7 +37,8 @@ def stages(node: Node) -> tuple[Stage, ...]:
 
 
 def install(machine: Machine) -> None:
-    """Install them in one go; nothing of them starts by itself."""
+    """Install them in one go; nothing of them starts by itself, neither now nor at the next boot."""
+    distribution_units.hold(machine, UNITS)
     machine.packages(*wanted(machine.node))
 
 

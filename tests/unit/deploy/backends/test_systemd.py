@@ -5,7 +5,7 @@ import pytest
 
 from dockstack.deploy.backends.systemd import Systemd, quote, render
 from dockstack.deploy.output import Output
-from dockstack.deploy.services import Service
+from dockstack.deploy.services import Check, CheckKind, Service
 
 pytestmark = pytest.mark.unit
 
@@ -88,6 +88,19 @@ def test_a_unit_of_the_distribution_gets_a_drop_in():
 
 def test_a_foreign_engine_is_not_stopped_with_the_target():
     assert "PartOf" not in render(Service(name="d", command=("x",), unit="docker.service", stoppable=False))
+
+
+def test_those_that_require_a_service_wait_until_it_is_ready():
+    unit = render(Service(name="x", command=("x",), check=Check(CheckKind.UNIX, "/run/x y", timeout=30)))
+    assert (
+        "ExecStartPost=-+/usr/bin/timeout 30 /bin/sh -c "
+        '"while kill -0 \\"$$MAINPID\\" 2>/dev/null && ! test -S \'/run/x y\' >/dev/null 2>&1; do sleep 0.2; done"\n'
+        "TimeoutStartSec=120\n"
+    ) in unit
+
+
+def test_nobody_waits_for_an_api():
+    assert "ExecStartPost" not in render(Service(name="x", command=("x",), check=Check(CheckKind.HTTP, "http://x/")))
 
 
 @pytest.mark.parametrize(
