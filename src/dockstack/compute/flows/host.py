@@ -26,30 +26,44 @@ if TYPE_CHECKING:
 WORKSPACE = "images"  # below the state directory
 
 
+class _Hold:
+    """Who works on one server, and how many wait to."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.count = 0
+
+
 class Busy:
-    """The servers that a flow of this process is making or unmaking right now; a sweep leaves them alone."""
+    """The servers that a flow of this process is making or unmaking right now; a sweep leaves them alone.
+
+    One thread at a time works on a server. Nova keeps its own requests apart, but recovery comes from another thread:
+    a start of its own in the midst of a delete would give the deleted server a network again.
+    """
 
     def __init__(self) -> None:
         """Start with none."""
         self._lock = threading.Lock()
-        self._counts: dict[str, int] = {}
+        self._holds: dict[str, _Hold] = {}
 
     @contextmanager
     def hold(self, server_uuid: str) -> Iterator[None]:
-        """Count the server as busy while the body runs; holds nest."""
+        """Have the server to oneself while the body runs; holds of one thread nest."""
         with self._lock:
-            self._counts[server_uuid] = self._counts.get(server_uuid, 0) + 1
+            hold = self._holds.setdefault(server_uuid, _Hold())
+            hold.count += 1
         try:
-            yield
+            with hold.lock:
+                yield
         finally:
             with self._lock:
-                self._counts[server_uuid] -= 1
-                if not self._counts[server_uuid]:
-                    del self._counts[server_uuid]
+                hold.count -= 1
+                if not hold.count:
+                    del self._holds[server_uuid]
 
     def __contains__(self, server_uuid: str) -> bool:
         with self._lock:
-            return server_uuid in self._counts
+            return server_uuid in self._holds
 
 
 @dataclass(frozen=True)

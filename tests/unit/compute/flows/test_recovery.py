@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from fake_flows import UUID, make_host, make_server, no_events
 
-from dockstack.compute.engine import EngineError, EngineUnavailable
+from dockstack.compute.containers import namespaces
+from dockstack.compute.engine import EngineError, EngineUnavailable, NotFound
 from dockstack.compute.flows import lifecycle, recovery
 from dockstack.compute.model import PowerState
 from fake_host import Fault
@@ -161,4 +164,33 @@ def test_a_side_container_of_a_swept_server_goes_too(world, host):
     world.containers[side] = replace(container, id="f" * 64, name=side)
 
     recovery.sweep(host, claims(deleted={UUID: True}))
+    assert world.leftovers() == NOTHING
+
+
+def test_a_start_of_recovery_waits_for_a_delete_under_way_and_brings_nothing_back(world, host, monkeypatch):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    world.reboot_machine()
+    deleting, go_on = threading.Event(), threading.Event()
+    remove = namespaces.remove
+
+    def held_up(server_uuid):
+        deleting.set()
+        assert go_on.wait(10)
+        remove(server_uuid)
+
+    monkeypatch.setattr(namespaces, "remove", held_up)
+    listing = host.engine.containers()
+    with ThreadPoolExecutor(2) as pool:
+        delete = pool.submit(lifecycle.destroy, host, server)
+        assert deleting.wait(10)
+        assert UUID in host.busy
+        start = pool.submit(lifecycle.start, host, server)
+        with pytest.raises(TimeoutError):
+            start.result(timeout=0.2)
+        go_on.set()
+        delete.result(timeout=10)
+        assert isinstance(start.exception(timeout=10), NotFound)
+    assert UUID not in host.busy
+    recovery.resume(host, listing, {UUID: server})
     assert world.leftovers() == NOTHING
