@@ -231,7 +231,7 @@ def command_line_layer(assignments: Iterable[str]) -> Layer:
         name, separator, text = assignment.partition("=")
         if not separator or not name.strip():
             raise AttributeRefusedError(
-                f"--set {assignment!r} is no assignment.", "Write --set name=value, as in --set workers.api=2"
+                f"--set {assignment!r} is no assignment.", "Write --set name=value, as in --set workers.conductor=2"
             )
         try:
             values[name.strip()] = document.parse(text)

@@ -100,7 +100,6 @@ CATALOGUE: tuple[Attribute, ...] = (
     ),
     Attribute("network.nat", Kind.BOOLEAN, True, "Let servers reach the outside through this machine's address."),
     # -- sizes ----------------------------------------------------------------------------------------------------
-    Attribute("workers.api", Kind.INTEGER, 1, "Processes of each API; raise it for many users.", minimum=1),
     Attribute("workers.conductor", Kind.INTEGER, 1, "Processes of nova-conductor.", minimum=1),
     Attribute("workers.scheduler", Kind.INTEGER, 1, "Processes of nova-scheduler.", minimum=1),
     Attribute("workers.threads", Kind.INTEGER, 4, "Threads of each API process.", minimum=1),
@@ -136,8 +135,4 @@ CATALOGUE: tuple[Attribute, ...] = (
     Attribute("ports.rabbitmq", Kind.PORT, 5672, "Message bus."),
     Attribute("ports.rabbitmq_distribution", Kind.PORT, 25672, "Message bus, between its nodes."),
     Attribute("ports.epmd", Kind.PORT, 4369, "Erlang's port mapper, of the message bus."),
-    Attribute("ports.memcached", Kind.PORT, 11211, "Token cache."),
-    Attribute("ports.mariadb", Kind.PORT, 3306, "Database, for compute-less nodes; on one machine its socket is used."),
-    Attribute("ports.ovn_northbound", Kind.PORT, 6641, "OVN's northbound database."),
-    Attribute("ports.ovn_southbound", Kind.PORT, 6642, "OVN's southbound database."),
 )

@@ -16,7 +16,7 @@ roles:
   compute: {compute.reserved_memory_mb: 100, region: South}
 nodes:
   here: {connector: "@local", roles: [controller, network], attributes: {docker.enable: false}}
-  far: {connector: "@ssh", address: 192.0.2.7, user: debian, roles: [compute], attributes: {workers.api: 3}}
+  far: {connector: "@ssh", address: 192.0.2.7, user: debian, roles: [compute], attributes: {workers.conductor: 3}}
 """
 
 
@@ -41,8 +41,8 @@ def test_role_file_node_and_command_line_stand_over_each_other_in_this_order(wri
     assert here.attributes["compute.reserved_memory_mb"] == 512
     assert far.attributes["compute.reserved_memory_mb"] == 100
     assert far.attributes.text("region") == "North"  # the file's section stands over the role's
-    assert (here.attributes["workers.api"], far.attributes["workers.api"]) == (2, 3)
-    assert "node far" in far.attributes.setting("workers.api").source
+    assert (here.attributes["workers.conductor"], far.attributes["workers.conductor"]) == (2, 3)
+    assert "node far" in far.attributes.setting("workers.conductor").source
     assert here.attributes.flag("debug")
     assert far.attributes.flag("debug")
 

@@ -45,7 +45,7 @@ class Ports:
     neutron: int = 9696
     rabbitmq: int = 5672
     rabbitmq_distribution: int = 25672
-    epmd: int = 24369
+    epmd: int = 4369
 
 
 @dataclass(frozen=True)
