@@ -11,7 +11,7 @@ pytestmark = pytest.mark.unit
 DOCUMENT = """
 attributes:
   region: North
-  workers: {api: 2}
+  workers: {conductor: 2}
 roles:
   compute: {compute.reserved_memory_mb: 100, region: South}
 nodes:

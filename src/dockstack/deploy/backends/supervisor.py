@@ -68,7 +68,7 @@ supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 files={PROGRAMS}/*.conf
 """
 
-# oslo.service names its processes by setproctitle, which would overwrite the environment in /proc, and the mark with it.
+# oslo.service renames its processes by setproctitle, which would overwrite their environment in /proc with our mark.
 KEEP_MARK = {"SPT_NOENV": "1"}
 
 
