@@ -29,6 +29,7 @@ T = TypeVar("T")
 NAMESPACES = Path("/run/netns")
 _NAME = re.compile(r"nova-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _DEVICE = re.compile(r"tap[0-9a-f-]{1,11}")
+_INTERFACE = re.compile(r"eth[0-9]{1,3}")  # becomes a part of paths below /proc/sys
 
 # linux/sched.h, linux/mount.h, linux/if_addr.h, linux/rtnetlink.h
 _CLONE_NEWNET = 0x40000000
@@ -98,6 +99,7 @@ def wire(namespace: str, device: str, nic: dict[str, Any]) -> None:
             routes ([destination, gateway or "", metric, on link]).
     """
     _check_device(device)
+    _check_interface(nic["interface"])
     path = _namespace(namespace)
     index = _inside(path, lambda ip: ip.link_lookup(ifname=nic["interface"]))
     with _netlink() as ip, _named(f"device {device} with {nic['interface']}"):
@@ -135,6 +137,11 @@ def _namespace(name: str) -> Path:
 def _check_device(device: str) -> None:
     if not _DEVICE.fullmatch(device):
         raise ValueError(f"{device!r} is no name of a server's tap device")
+
+
+def _check_interface(interface: str) -> None:
+    if not _INTERFACE.fullmatch(interface):
+        raise ValueError(f"{interface!r} is no name of a server's interface")
 
 
 def _is_namespace(path: Path) -> bool:

@@ -37,6 +37,13 @@ def test_devices_of_others_are_refused(device) -> None:
         privileged.wire(f"nova-{UUID}", device, {})
 
 
+@pytest.mark.parametrize("interface", ["", "lo", "all", "eth", "eth0\n", "../../../kernel", "eth0/../all", "eth1000"])
+def test_interfaces_of_another_kind_are_refused(interface) -> None:
+    # it would be a path below /proc/sys that root writes to
+    with pytest.raises(ValueError, match="is no name of a server's interface"):
+        privileged.wire(f"nova-{UUID}", "tap1", {"interface": interface})
+
+
 def test_lists_servers_with_a_namespace(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(privileged, "NAMESPACES", tmp_path)
     assert namespaces.present() == ()
