@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shlex
 from dataclasses import asdict, fields
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dockstack.compute.model import ImageConfig, Server
+
+LOG = logging.getLogger(__name__)
 
 # What the labels mean; raise it with their meaning, so that an older server is told from a newer one.
 LABELS_VERSION = "1"
@@ -133,16 +136,24 @@ def labels(server: Server, image: ImageConfig, host: str) -> dict[str, str]:
 
 
 def ports_of(found: Mapping[str, str]) -> tuple[Port, ...]:
-    """Read a container's ports back from its labels: those of its creation, not what was attached later."""
-    known = {field.name for field in fields(Port)}
-    return tuple(
-        Port(
-            **{key: value for key, value in entry.items() if key in known - {"addresses", "routes", "dns"}},
-            addresses=tuple(Address(**address) for address in entry["addresses"]),
-            routes=tuple(Route(**route) for route in entry["routes"]),
-            dns=tuple(entry["dns"]),
-        )
-        for entry in json.loads(found.get(LABEL_PREFIX + "ports", "[]"))
+    """Read a container's ports back from its labels: those of its creation, not what was attached later.
+
+    Labels that another version wrote, or a person, tell of none: a server must stay deletable whatever they say.
+    """
+    try:
+        return tuple(_read_port(entry) for entry in json.loads(found.get(LABEL_PREFIX + "ports", "[]")))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        LOG.warning("The ports in the labels of server %s cannot be read: %r", found.get(LABEL_PREFIX + "uuid"), error)
+        return ()
+
+
+def _read_port(entry: dict[str, Any]) -> Port:
+    plain = {field.name for field in fields(Port)} - {"addresses", "routes", "dns"}
+    return Port(
+        **{key: value for key, value in entry.items() if key in plain},
+        addresses=tuple(Address(**address) for address in entry["addresses"]),
+        routes=tuple(Route(**route) for route in entry["routes"]),
+        dns=tuple(entry["dns"]),
     )
 
 

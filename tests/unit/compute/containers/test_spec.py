@@ -101,6 +101,13 @@ def test_ports_of_a_newer_driver_are_read() -> None:
     assert spec.ports_of(labels) == SERVER.ports
 
 
+@pytest.mark.parametrize(
+    "text", ["", "no json", "1", "null", '["x"]', "[{}]", '[{"id": "p", "addresses": [], "routes": [], "dns": []}]']
+)
+def test_labels_that_nobody_can_read_keep_no_server_from_being_deleted(text) -> None:
+    assert spec.ports_of({"org.openstack.nova.ports": text}) == ()
+
+
 @given(st.text())
 def test_any_name_can_be_a_label(name) -> None:
     labels = spec.labels(replace(SERVER, name=name), CONFIG, "node")
