@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import base64
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from openstack import exceptions as sdk_errors
 
 from dockstack.verify.model import CheckFailed
-from dockstack.verify.probe import wait_until
+from dockstack.verify.probe import POLL_SECONDS, wait_until
 from dockstack.verify.shell import KeyPair, Shell, log_in
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from dockstack.verify.context import Context, Tenant
 
+FAULT_SECONDS = 3.0
 PING = {"protocol": "icmp"}
 PING6 = {"protocol": "ipv6-icmp", "ether_type": "IPv6"}
 SSH = {"protocol": "tcp", "port_range_min": 22, "port_range_max": 22}
@@ -143,7 +145,7 @@ def wait_for_status(connection: Any, server_id: str, status: str, seconds: float
         server = connection.compute.get_server(server_id)
         last[0] = f"{server.status}, task {server.task_state}"
         if server.status == "ERROR" and status != "ERROR":
-            fault = server.fault or {}
+            fault = fault_of(connection, server)
             raise CheckFailed(
                 f"{server.name} went to ERROR: {fault.get('message', 'no fault was recorded')}",
                 "The fault names the cause; more is in /var/log/nova/nova-compute.log under this server's id.",
@@ -160,6 +162,15 @@ def wait_for_status(connection: Any, server_id: str, status: str, seconds: float
             f"Server {server_id} was not {status} within {seconds:g} s; it is {last[0]}.",
             "Look for its id in /var/log/nova/nova-compute.log; on a slow machine raise ACTIVE_TIMEOUT.",
         ) from failure
+
+
+def fault_of(connection: Any, server: Any) -> dict[str, Any]:
+    """Return the fault of a server in ERROR; Nova writes it a moment after the state."""
+    deadline = time.monotonic() + FAULT_SECONDS
+    while not server.fault and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+        server = connection.compute.get_server(server.id)
+    return dict(server.fault or {})
 
 
 def delete_server(connection: Any, server_id: str, seconds: float) -> None:
