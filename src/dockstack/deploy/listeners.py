@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import pwd
 import socket
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dockstack.deploy import processes
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 LISTEN = "0A"  # include/net/tcp_states.h: TCP_LISTEN
 OUR_UNITS = "dockstack"
+LAST_SYSTEM_UID = 999  # login.defs: people's accounts come after
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,13 @@ def listening() -> tuple[Listener, ...]:
     sockets = {**_sockets("/proc/net/tcp", socket.AF_INET), **_sockets("/proc/net/tcp6", socket.AF_INET6)}
     owners = _owners(set(sockets))
     return tuple(_listener(address, port, owners.get(inode)) for inode, (address, port) in sockets.items())
+
+
+def holds(pids: Iterable[int], port: int) -> bool:
+    """Tell whether one of these processes listens on a TCP port."""
+    tables = (*_sockets("/proc/net/tcp", socket.AF_INET).items(), *_sockets("/proc/net/tcp6", socket.AF_INET6).items())
+    wanted = {f"socket:[{inode}]" for inode, (_, bound) in tables if bound == port}
+    return any(link in wanted for pid in pids for link in _open_files(pid))
 
 
 def parse_address(text: str, family: socket.AddressFamily) -> tuple[str, int]:
@@ -82,6 +95,12 @@ def _listener(address: str, port: int, pid: int | None) -> Listener:
 
 
 def _is_ours(pid: int) -> bool:
+    """Whether a service of ours runs as this process; a person's process may carry the mark, too, to look like one."""
+    try:
+        if _is_person((processes.PROC / str(pid)).stat().st_uid):
+            return False
+    except FileNotFoundError:
+        return False
     if processes.mark(pid, processes.SERVICE_MARK) is not None:
         return True
     try:
@@ -89,3 +108,12 @@ def _is_ours(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return f"/{OUR_UNITS}-" in group
+
+
+def _is_person(uid: int) -> bool:
+    """Whether somebody can log in under this number; those of services are lower, or have no shell."""
+    try:
+        shell = pwd.getpwuid(uid).pw_shell
+    except KeyError:
+        return True
+    return uid > LAST_SYSTEM_UID and not shell.endswith(("/nologin", "/false"))

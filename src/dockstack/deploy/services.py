@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import urllib.parse
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -40,6 +41,13 @@ class Check:
     command: tuple[str, ...] = ()
     statuses: tuple[int, ...] = (200, 300, 401)
     timeout: float = 90.0
+
+    @property
+    def port(self) -> int | None:
+        """The TCP port that must answer, if any."""
+        if self.kind is CheckKind.HTTP:
+            return urllib.parse.urlsplit(self.target).port
+        return int(self.target.rpartition(":")[2]) if self.kind is CheckKind.TCP else None
 
 
 @dataclass(frozen=True)

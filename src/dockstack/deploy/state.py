@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dockstack.deploy import paths, readiness
+from dockstack.deploy import listeners, paths, processes, readiness
 from dockstack.deploy.durable import write_atomically
 from dockstack.deploy.output import StepFailedError
-from dockstack.deploy.services import Service, definition_hash, from_json, in_start_order, to_json
+from dockstack.deploy.services import Check, Service, definition_hash, from_json, in_start_order, to_json
 
 if TYPE_CHECKING:
     from dockstack.deploy.backends.model import Backend
@@ -114,7 +114,7 @@ def wait_until_ready(machine: Machine, backend: Backend, service: Service) -> No
         seen = backend.look(service)
         deaths += ran and not seen.running
         ran = seen.running
-        answer = _answer(machine, service) if seen.running else seen.reason or "it does not run"
+        answer = _answer(machine, service, seen.pid) if seen.running else seen.reason or "it does not run"
         if not answer:
             return
         if seen.failed or deaths >= HOPELESS or time.monotonic() > deadline:
@@ -126,12 +126,21 @@ def wait_until_ready(machine: Machine, backend: Backend, service: Service) -> No
         time.sleep(POLL)
 
 
-def _answer(machine: Machine, service: Service) -> str:
+def _answer(machine: Machine, service: Service, pid: int | None) -> str:
     if service.check is None:
         return ""
     if machine.node.connector == "@local":
-        return readiness.ask(service.check)
+        return readiness.ask(service.check) or _impostor(service.check, pid)
     return "" if machine.run(readiness.shell_line(service.check), check=False).ok else "it does not answer"
+
+
+def _impostor(check: Check, pid: int | None) -> str:
+    """Tell of somebody else who answers in a service's place: the next step would hand him the cloud's passwords."""
+    if check.port is None or pid is None:
+        return ""
+    if listeners.holds(processes.tree(pid, processes.snapshot()), check.port):
+        return ""
+    return f"another process listens on its port {check.port}; `ss -lntp` names it"
 
 
 def log_tail(machine: Machine, service: Service) -> str:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,6 +71,32 @@ def test_a_listener_is_named():
         port = server.getsockname()[1]
         found = next(one for one in listeners.listening() if one.port == port)
     assert (found.address, found.pid, found.ours) == ("127.0.0.1", os.getpid(), False)
+
+
+def test_who_listens_on_a_port(start):
+    code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(1, flush=True); time.sleep(60)"
+    other = start(code)
+    theirs = next(one.port for one in listeners.listening() if one.pid == other.pid)
+    assert listeners.holds({os.getpid(), other.pid}, theirs)
+    assert not listeners.holds({os.getpid()}, theirs)
+
+
+def test_a_persons_process_is_not_ours_whatever_it_carries(start, monkeypatch):
+    code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(1, flush=True); time.sleep(60)"
+    process = start(code, DOCKSTACK_SERVICE="keystone")
+    for person in (False, True):
+        monkeypatch.setattr(listeners, "_is_person", lambda _uid, person=person: person)
+        found = next(one for one in listeners.listening() if one.pid == process.pid)
+        assert found.ours is not person
+
+
+@pytest.mark.parametrize(
+    ("uid", "shell", "person"),
+    [(0, "/bin/bash", False), (990, "/bin/sh", False), (1500, "/usr/sbin/nologin", False), (1000, "/bin/bash", True)],
+)
+def test_people_can_log_in(monkeypatch, uid, shell, person):
+    monkeypatch.setattr(listeners.pwd, "getpwuid", lambda _uid: SimpleNamespace(pw_shell=shell))
+    assert listeners._is_person(uid) is person
 
 
 def test_addresses_of_both_families():

@@ -2,13 +2,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
+import subprocess
+from dataclasses import replace
 
 import pytest
 
 from dockstack.deploy.backends.model import RunState
 from dockstack.deploy.output import StepFailedError
 from dockstack.deploy.services import Check, CheckKind, Service
-from dockstack.deploy.state import ensure_running, needs_start
+from dockstack.deploy.state import ensure_running, needs_start, wait_until_ready
 
 pytestmark = pytest.mark.unit
 
@@ -149,3 +153,25 @@ def test_readiness_is_asked_for_on_the_node(cloud):
     one = build()
     ensure_running(one, checked)
     assert any("/dev/tcp/127.0.0.1/99" in command for command in one.commands)
+
+
+def test_nobody_answers_in_a_services_place(cloud, machine):
+    # a local user who takes the port first would be handed the administrator's password by the next step
+    _, backend, _, _ = cloud
+    one = machine()
+    one.node = replace(one.node, connector="@local")
+    with socket.create_server(("127.0.0.1", 0)) as server, subprocess.Popen(["sleep", "60"]) as other:
+        check = Check(CheckKind.TCP, f"127.0.0.1:{server.getsockname()[1]}", timeout=0.2)
+        service = Service(name="keystone", command=("run",), check=check)
+        backend.look = lambda _: RunState(running=True, pid=os.getpid())
+        wait_until_ready(one, backend, service)
+        backend.look = lambda _: RunState(running=True, pid=other.pid)
+        with pytest.raises(StepFailedError, match="another process listens on its port"):
+            wait_until_ready(one, backend, service)
+        other.kill()
+
+
+def test_the_port_of_a_check():
+    assert Check(CheckKind.TCP, "127.0.0.1:25672").port == 25672
+    assert Check(CheckKind.HTTP, "http://127.0.0.1:5000/").port == 5000
+    assert Check(CheckKind.UNIX, "/run/x:1").port is None
