@@ -118,8 +118,8 @@ def _masquerade(machine: Machine, entry: Made) -> None:
     del entry
     for table in ("nat", "filter", "mangle"):
         for line in machine.run(["iptables", "-t", table, "-S"], check=False).lines:
-            if "dockstack" in line and line.startswith("-A "):
-                machine.run(f"iptables -t {table} -D {line.removeprefix('-A ')}", check=False)
+            if line.startswith("-A ") and " --comment dockstack " in f"{line} ":
+                machine.run(["iptables", "-w", "-t", table, "-D", *shlex.split(line)[1:]], check=False)
 
 
 def _link(machine: Machine, entry: Made) -> None:
