@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dockstack.deploy.configuration import programs, wishes
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.output import StepFailedError
-from dockstack.deploy.recipes.controller import provision
+from dockstack.deploy.recipes.controller import ask
 from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.stages import Stage
 
@@ -50,7 +50,10 @@ def compute_service(machine: Machine) -> Service:
 
 
 def await_report(machine: Machine) -> None:
-    """Wait until nova-compute has reported since its start: before that, the scheduler finds no valid host."""
+    """Wait until nova-compute has reported since its start: before that, the scheduler finds no valid host.
+
+    Waiting is no change, such as after a reboot, from which systemd brought everything back.
+    """
     settings = settings_of(machine)
     pid = machine.backend.look(compute_service(machine)).pid
     seen = machine.run(["ps", "-o", "etimes=,lstart=", "-p", str(pid or 0)], check=False).stdout.split()
@@ -59,5 +62,7 @@ def await_report(machine: Machine) -> None:
             "nova-compute has ended.", "Its log is /var/log/nova/nova-compute.log; then run `dockstack up` again."
         )
     age, *since = seen
-    wish = wishes.await_compute(settings, {settings.hostname: int(age)})
-    machine.once("compute-ready", " ".join((str(pid), *since)), lambda: provision(machine, "await-compute", wish))
+    key = " ".join((str(pid), *since))
+    if machine.manifest.done("compute-ready") != key:
+        ask(machine, "await-compute", wishes.await_compute(settings, {settings.hostname: int(age)}))
+        machine.manifest.set_done("compute-ready", key)

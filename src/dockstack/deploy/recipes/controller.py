@@ -73,6 +73,12 @@ def provision(machine: Machine, action: str, wish: Mapping[str, Any]) -> None:
     machine.command([PYTHON, script, action], stdin=json.dumps(wish), environment=MIGRATION_ENVIRONMENT)
 
 
+def ask(machine: Machine, action: str, wish: Mapping[str, Any]) -> None:
+    """Run one action of provision.py that only looks or waits: it is no change."""
+    script = install_script(machine, "provision")
+    machine.run([PYTHON, script, action], stdin=json.dumps(wish), environment=MIGRATION_ENVIRONMENT)
+
+
 def provision_once(machine: Machine, action: str, wish: Mapping[str, Any]) -> None:
     """Run an action unless exactly this wish was fulfilled before, in a database that is still there."""
     text = json.dumps(wish, sort_keys=True)
