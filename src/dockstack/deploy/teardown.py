@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import distribution_units, paths
 from dockstack.deploy.hypervisors import chosen
-from dockstack.deploy.services import in_stop_order
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
     from dockstack.deploy.layer import Machine
     from dockstack.deploy.manifest import Made
-    from dockstack.deploy.services import Service
 
 NEEDED_TO_CLEAN = {"docker", "ovsdb", "ovs-vswitchd"}
 ENGINE_SERVICES = {"docker"}  # stopped by the hypervisor's own verb, after nova-compute
@@ -25,21 +23,12 @@ ENGINE_SERVICES = {"docker"}  # stopped by the hypervisor's own verb, after nova
 def down(machine: Machine) -> None:
     """Stop all services, nova-compute before the hypervisor; servers and data stay."""
     services = machine.records.services()
-    stop_services(machine, [service for service in services if service.name not in ENGINE_SERVICES])
+    chosen_services = [service for service in services if service.name not in ENGINE_SERVICES]
+    machine.backend.stop_all(chosen_services, lambda service: machine.say(f"Stopped {service.name}"))
     plugin = chosen(machine.node)
     if plugin is not None:
         plugin.stop(machine)
     machine.backend.finish()
-
-
-def stop_services(machine: Machine, services: Sequence[Service]) -> None:
-    """Stop services side by side, each after those that require it."""
-
-    def stop(service: Service) -> None:
-        machine.backend.stop(service)
-        machine.say(f"Stopped {service.name}")
-
-    in_stop_order(services, stop)
 
 
 def clean(machine: Machine, *, packages: bool) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from dockstack.deploy.output import Output
     from dockstack.deploy.services import Service
@@ -84,6 +84,10 @@ class Backend(Protocol):
 
     def stop(self, service: Service) -> None:
         """Stop it and wait until it has ended; absent is success."""
+        ...
+
+    def stop_all(self, services: Sequence[Service], ended: Callable[[Service], object]) -> None:
+        """Stop services side by side, each after those that require it; tell of each."""
         ...
 
     def sweep(self, service: Service) -> None:

@@ -25,7 +25,7 @@ from dockstack.deploy.services import in_stop_order
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from dockstack.deploy.backends.model import Shell
     from dockstack.deploy.services import Service
@@ -204,6 +204,15 @@ class Supervisor:
         if info is not None and str(info["statename"]) not in STOPPED_STATES:
             self._call("stopProcess", service.name, True, ignore=NOT_RUNNING)
         self.sweep(service)
+
+    def stop_all(self, services: Sequence[Service], ended: Callable[[Service], object]) -> None:
+        """Stop in threads: supervisord does not know who requires whom."""
+
+        def stop(service: Service) -> None:
+            self.stop(service)
+            ended(service)
+
+        in_stop_order(services, stop)
 
     def sweep(self, service: Service) -> None:
         """End workers that outlived a killed parent, by the service's own signal: to uWSGI, SIGTERM means reload."""

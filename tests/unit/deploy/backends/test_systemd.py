@@ -120,6 +120,15 @@ def test_define_writes_the_unit_and_retires_what_it_replaces():
     assert shell.lines[-1] == "systemctl daemon-reload"
 
 
+def test_systemd_itself_stops_services_in_order():
+    shell = Shell()
+    ended = []
+    services = (Service(name="a", command=("a",)), Service(name="docker", command=("d",), unit="docker.service"))
+    Systemd(shell).stop_all(services, ended.append)
+    assert shell.lines == ["systemctl stop dockstack-a.service docker.service"]
+    assert ended == list(services)
+
+
 def test_define_again_changes_nothing():
     shell = Shell()
     backend = Systemd(shell)
