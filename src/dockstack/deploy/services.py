@@ -72,6 +72,7 @@ class Service:
         prepare: commands run as root before the start (run directories and the like); idempotent.
         stop_signal: what asks the service to end.
         stop_timeout: seconds before SIGKILL.
+        end_statuses: exit statuses besides 0 with which it ends as asked.
         kill_mode: "group" ends the whole process group; "process" leaves the children alone (an engine's shims).
         oom_score: -1000 (never killed for memory) to 1000.
         nofile: limit of open files.
@@ -97,6 +98,7 @@ class Service:
     prepare: tuple[tuple[str, ...], ...] = ()
     stop_signal: str = "TERM"
     stop_timeout: int = 30
+    end_statuses: tuple[int, ...] = ()
     kill_mode: str = "group"
     oom_score: int = 0
     nofile: int = 65536

@@ -85,6 +85,8 @@ def render(service: Service) -> str:
         f"TimeoutStopSec={service.stop_timeout}",
         f"LimitNOFILE={service.nofile}",
     ]
+    if service.end_statuses:
+        lines.append(f"SuccessExitStatus={' '.join(map(str, service.end_statuses))}")
     if service.oom_score:
         lines.append(f"OOMScoreAdjust={service.oom_score}")
     if service.kill_mode == "process":

@@ -21,6 +21,9 @@ CACHE_GROUP = "dockstack-cache"
 
 PYTHON_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1", "LC_ALL": "C.UTF-8"}
 
+UWSGI_END = 30
+"""uWSGI's exit status when it was asked to end (UWSGI_END_CODE in its source)."""
+
 _TITLES = {
     "keystone": "Identity API",
     "placement-api": "Placement API",
@@ -338,6 +341,7 @@ def _api(
         requires=("mariadb", "memcached", *(() if user in {"keystone", "placement"} else ("rabbitmq",)), *requires),
         check=Check(CheckKind.HTTP, f"http://{host}:{port}/"),
         watch=(*files, uwsgi_file(name), LOCK_MARKER),
+        end_statuses=(UWSGI_END,),
     )
 
 

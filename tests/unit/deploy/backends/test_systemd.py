@@ -81,6 +81,10 @@ def test_an_engine_keeps_its_children():
     assert "Delegate=yes" in unit
 
 
+def test_a_service_that_ends_as_asked_has_not_failed():
+    assert "SuccessExitStatus=30\n" in render(Service(name="api", command=("uwsgi",), end_statuses=(30,)))
+
+
 def test_a_unit_of_the_distribution_gets_a_drop_in():
     service = Service(name="docker", command=("dockerd",), unit="docker.service", requires=("x",))
     assert render(service) == "[Unit]\nPartOf=dockstack.target\nAfter=dockstack-x.service\n"
