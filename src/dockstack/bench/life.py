@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TAIL_LINES = 20
 BUDGETS = {"fresh up": 300.0, "second up": 10.0, "warm up": 60.0}  # seconds; memory below
 IDLE_BUDGET_MIB = 3072
+MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,9 @@ def events_in(text: str) -> Iterable[dict[str, Any]]:
 
 
 def memory_of(status: dict[str, Any]) -> dict[str, float]:
-    """Return each service's PSS in MiB from ``status --json``."""
+    """Return each service's PSS in MiB from ``status --json``, which tells bytes."""
     return {
-        str(service["name"]): round(float(service.get("memory_mib") or 0.0), 1)
+        str(service["name"]): round(float(service.get("memory") or 0) / MIB, 1)
         for service in status.get("services", ())
     }
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.unit
 CLOUD = """
 import json, sys
 if sys.argv[1] == "status":
-    services = [{"name": "mariadb", "memory_mib": 200.04}, {"name": "nova-api", "memory_mib": None}]
+    services = [{"name": "mariadb", "memory": 209756979}, {"name": "nova-api", "memory": None}]
     print(json.dumps({"services": services}))
 elif sys.argv[1] == "up":
     print("a warning of some library")
