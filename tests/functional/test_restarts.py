@@ -63,7 +63,7 @@ class TestComputeRestarts(ServersCase):
         # In one process the dead thread would hold its locks for ever; unwinding, it finds nothing more to do.
         self.world.grave.set()
         busy = self.driver()._host.busy
-        wait_until(lambda: not busy._counts)
+        wait_until(lambda: server["id"] not in busy)
 
         self.restart()
         self._wait_until_deleted(server)

@@ -113,17 +113,19 @@ def _answers(host: Host, *, last: bool) -> bool:
 def sweep(host: Host, claims: Claims) -> None:
     """Remove what is left of servers that Nova has no more; a failure is logged and left to the next sweep.
 
-    A container says whose it is. So one with this host's label goes even if Nova has forgotten its server. Namespaces,
-    links and switch ports do not say: they go only if Nova says that it deleted their server, or broke off building it.
-    Servers that a flow is working on are left alone.
+    A container says whose it is. So one with this host's label goes even if Nova has forgotten its server; but not if
+    Nova knows no server here at all, as after the loss of its database. Namespaces, links and switch ports do not say:
+    they go only if Nova says that it deleted their server, or broke off building it. Servers that a flow is working on
+    are left alone.
     """
+    forgetful = not claims.kept and not claims.abandoned
     everything = host.engine.containers()
     swept = [
         container
         for container in everything
         if container.labels.get(HOST_LABEL) == host.name
         and container.server_uuid not in host.busy
-        and claims.release(container.server_uuid, if_unknown=True)
+        and claims.release(container.server_uuid, if_unknown=not forgetful)
     ]
     _each("container", {container.name: container for container in swept}, lambda stray: _destroy(host, stray))
     _sweep_network(host, claims, {container.server_uuid for container in everything} - {c.server_uuid for c in swept})

@@ -40,8 +40,16 @@ def test_a_server_that_nova_keeps_is_not_touched(world, host):
 def test_a_container_of_this_host_that_nova_has_no_more_goes_with_all_it_has(world, host, deleted):
     lifecycle.spawn(host, make_server(), no_events)
 
-    recovery.sweep(host, claims(deleted=deleted))
+    recovery.sweep(host, claims(kept={"another"}, deleted=deleted))
     assert world.leftovers() == NOTHING
+
+
+def test_a_nova_that_knows_no_server_at_all_is_not_believed(world, host):
+    lifecycle.spawn(host, make_server(), no_events)
+    before = world.leftovers()
+
+    recovery.sweep(host, claims())
+    assert world.leftovers() == before
 
 
 def test_a_server_that_lives_elsewhere_is_not_touched(world, host):
