@@ -65,6 +65,7 @@ class World:
     links: dict[str, str] = field(default_factory=dict)  # device: namespace
     switch: dict[str, str] = field(default_factory=dict)  # device: server
     wired: dict[str, dict[str, Any]] = field(default_factory=dict)  # device: what the server's end got
+    silent: set[str] = field(default_factory=set)  # devices that are down
     log: bytes = b""
     engine_up: bool = True
     calls: list[str] = field(default_factory=list)
@@ -169,7 +170,7 @@ class World:
             (privileged, "NAMESPACES", self.namespaces),
             *(
                 (privileged, name, getattr(kernel, name))
-                for name in ("create_namespace", "delete_namespace", "delete_device")
+                for name in ("create_namespace", "delete_namespace", "delete_device", "lower_device")
             ),
             (privileged, "wire", kernel.wire),
             (wire, "wired", kernel.wired),
@@ -196,10 +197,15 @@ class FakeKernel:
             assert (self.world.namespaces / namespace).exists(), "wired into a namespace that is not there"
             self.world.links[device] = namespace
             self.world.wired[device] = nic
+            self.world.silent.discard(device)
 
     def delete_device(self, device: str) -> None:
         with self.world.step("delete_device"):
             self.world.links.pop(device, None)
+
+    def lower_device(self, device: str) -> None:
+        with self.world.step("lower_device"):
+            self.world.silent.add(device)
 
     def wired(self) -> dict[str, str]:
         return {device: namespace.removeprefix(NAME_PREFIX) for device, namespace in self.world.links.items()}

@@ -37,7 +37,11 @@ def whole(name):
         assert "route 0.0.0.0/0 via 10.99.0.1" in str(error), error
     else:
         raise AssertionError("a route by a gateway that cannot be reached was taken")
+    privileged.lower_device(device)
+    (found,) = privileged.interfaces(name)
+    assert {"10.0.0.5/24", "fd00::5/64"} <= set(found["addresses"]), found
     privileged.delete_device(device)
+    privileged.lower_device(device)
     privileged.delete_namespace(name)
     assert not privileged.interfaces(name)
 

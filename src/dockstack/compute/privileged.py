@@ -121,6 +121,16 @@ def delete_device(device: str) -> None:
 
 
 @context.entrypoint
+def lower_device(device: str) -> None:
+    """Take the host's end of a pair down: the server's end keeps its addresses and routes, but no frame passes."""
+    _check_device(device)
+    with _netlink() as ip:
+        index = ip.link_lookup(ifname=device)
+        if index:
+            ip.link("set", index=index[0], state="down")
+
+
+@context.entrypoint
 def interfaces(namespace: str) -> list[dict[str, Any]]:
     """Describe a namespace's links but the loopback: name, mac, mtu, up, addresses; empty if there is no namespace."""
     path = _namespace(namespace)

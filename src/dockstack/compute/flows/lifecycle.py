@@ -122,7 +122,7 @@ def start(host: Host, server: Server) -> None:
 
 
 def stop(host: Host, server: Server, timeout: int) -> None:
-    """Stop a server; its namespace, ports and disk stay. One that is stopped is fine.
+    """Stop a server and take it off the network; its namespace, ports and disk stay. One that is stopped is fine.
 
     Args:
         host: where.
@@ -133,6 +133,7 @@ def stop(host: Host, server: Server, timeout: int) -> None:
         NotFound: it has no container.
     """
     host.engine.stop(server.container_name, timeout)
+    wire.silence(server.uuid)
     host.audit.forget(server.uuid)
 
 

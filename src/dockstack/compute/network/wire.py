@@ -97,6 +97,19 @@ def unwire_device(device: str) -> None:
         privileged.delete_device(device)
 
 
+def silence(server_uuid: str) -> None:
+    """Take a stopped server off the network: its namespace lives on, and the kernel would still answer a ping in it.
+
+    ``wire`` brings the links up again.
+
+    Raises:
+        WireError: the kernel refused.
+    """
+    with _explained(f"taking down the links of server {server_uuid}"):
+        for device in sorted(device for device, owner in wired().items() if owner == server_uuid):
+            privileged.lower_device(device)
+
+
 def wired(links: Path = Path("/sys/class/net")) -> dict[str, str]:
     """Return the host's ends of all pairs of ours, each with its server, for the sweep of strays; needs no root."""
     found = {}

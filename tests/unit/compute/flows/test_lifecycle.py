@@ -226,6 +226,17 @@ def test_pause_and_unpause_may_be_repeated(world, host):
             assert host.audit.get_state(server.uuid, fresh=False) is state
 
 
+def test_a_stopped_server_is_off_the_network_until_it_starts(world, host):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+
+    lifecycle.stop(host, server, 0)
+    assert world.silent == {port.device for port in server.ports}
+
+    lifecycle.start(host, server)
+    assert not world.silent
+
+
 def test_a_stopped_server_cannot_be_paused(world, host):
     server = make_server()
     lifecycle.spawn(host, server, no_events, power_on=False)
