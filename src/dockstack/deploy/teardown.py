@@ -15,40 +15,51 @@ if TYPE_CHECKING:
 
     from dockstack.deploy.layer import Machine
     from dockstack.deploy.manifest import Made
+    from dockstack.deploy.services import Service
 
-NEEDED_TO_CLEAN = {"docker", "ovsdb", "ovs-vswitchd"}
 ENGINE_SERVICES = {"docker"}  # stopped by the hypervisor's own verb, after nova-compute
+SWITCH_SERVICES = {"ovsdb", "ovs-vswitchd"}
+NEEDED_TO_CLEAN = ENGINE_SERVICES | SWITCH_SERVICES
 
 
 def down(machine: Machine) -> None:
     """Stop all services, nova-compute before the hypervisor; servers and data stay."""
-    services = machine.records.services()
-    chosen_services = [service for service in services if service.name not in ENGINE_SERVICES]
-    machine.backend.stop_all(chosen_services, lambda service: machine.say(f"Stopped {service.name}"))
+    _stop(machine, [service for service in machine.records.services() if service.name not in ENGINE_SERVICES])
     plugin = chosen(machine.node)
     if plugin is not None:
         plugin.stop(machine)
     machine.backend.finish()
 
 
+def _stop(machine: Machine, services: Sequence[Service]) -> None:
+    machine.backend.stop_all(services, lambda service: machine.say(f"Stopped {service.name}"))
+
+
 def clean(machine: Machine, *, packages: bool) -> list[str]:
     """Remove all that we made on a node; return what was left on purpose, for the person to know."""
     entries = machine.manifest.entries()
     _wake(machine)
+    # First those that would answer what is removed by making it anew: OVN its bridge, Nova its servers.
+    _stop(machine, [service for service in machine.records.services() if service.name not in NEEDED_TO_CLEAN])
     plugin = chosen(machine.node)
     if plugin is not None:
         plugin.cleanup(machine)
     _remove(machine, entries, _WHILE_RUNNING)
-    down(machine)
+    _stop(machine, [service for service in machine.records.services() if service.name in SWITCH_SERVICES])
+    if plugin is not None:
+        plugin.stop(machine)
     for service in reversed(machine.records.services()):
         machine.backend.remove(service)
         machine.records.forget(service.name)
+        machine.absent(service.log_path)
     machine.backend.finish()
+    machine.backend.leave()
     _remove(machine, entries, _AFTERWARDS)
     left = [entry.name for entry in entries if entry.kind == "package"]
     if packages and left:
         _remove_packages(machine, left)
         left = []
+    machine.absent(paths.LOG)
     machine.absent(paths.RUN)
     machine.absent(paths.VAR)
     machine.absent(paths.OPT)
@@ -61,7 +72,7 @@ def _wake(machine: Machine) -> None:
     try:
         for service in machine.records.services():
             if service.name in NEEDED_TO_CLEAN and not machine.backend.look(service).running:
-                machine.backend.prepare()
+                machine.backend.wake()
                 machine.service(service)
     except (DockstackError, OSError) as error:
         machine.say(f"Going on without the engine or the switch, which do not start: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 
 from dockstack.deploy import teardown
+from dockstack.deploy.backends.model import RunState
 from dockstack.deploy.manifest import Made, Manifest
 from dockstack.deploy.services import Service
 
@@ -59,20 +60,33 @@ def test_what_is_made_is_noted_before_it_is_made(machine):
     assert one.manifest.ours("directory", "/var/lib/nova")
 
 
-def test_clean_stops_before_it_removes(machine, monkeypatch):
+def test_clean_stops_before_it_removes_and_keeps_the_switch_until_its_bridges_are_gone(machine, monkeypatch):
     one = machine({"docker": {"success": False}})
     one.manifest.made("user", "nova")
     one.manifest.made("bridge", "br-ex")
     one.manifest.made("package", "docker.io")
+    for name in ("nova-compute", "ovn-controller", "ovs-vswitchd", "docker"):
+        one.records.define(Service(name=name, command=("x",)))
     told = []
-    monkeypatch.setattr(teardown, "down", lambda machine: told.append(len(machine.commands)))
-    monkeypatch.setattr(one.backend, "finish", lambda: None)
+
+    def tell(services, ended):
+        told.append((len(one.commands), sorted(service.name for service in services)))
+
+    for verb in ("wake", "finish", "leave"):
+        monkeypatch.setattr(one.backend, verb, lambda: None)
+    for verb in ("stop", "remove"):
+        monkeypatch.setattr(one.backend, verb, lambda service: None)
+    monkeypatch.setattr(one.backend, "look", lambda service: RunState(running=True))
+    monkeypatch.setattr(one.backend, "stop_all", tell)
     left = teardown.clean(one, packages=False)
     bridge = next(i for i, command in enumerate(one.commands) if "del-br br-ex" in command)
     user = next(i for i, command in enumerate(one.commands) if "userdel --force nova" in command)
-    assert bridge < told[0] <= user
+    (early, first), (late, second) = told
+    assert early <= bridge < late <= user
+    assert (first, second) == (["nova-compute", "ovn-controller"], ["ovs-vswitchd"])
     assert left == ["docker.io"]
     assert not any("purge" in command for command in one.commands)
+    assert one.records.services() == ()
 
 
 def test_services_that_are_not_wanted_any_more_go_but_not_the_engine(machine, monkeypatch):

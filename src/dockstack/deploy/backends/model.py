@@ -70,6 +70,10 @@ class Backend(Protocol):
         """Make the supervisor itself ready; idempotent."""
         ...
 
+    def wake(self) -> None:
+        """Have the supervisor itself running, but start nothing."""
+        ...
+
     def define(self, service: Service) -> bool:
         """Write the definition and make it known; return whether it changed."""
         ...
@@ -100,4 +104,8 @@ class Backend(Protocol):
 
     def finish(self) -> None:
         """End the supervisor itself after `down`, if it is ours."""
+        ...
+
+    def leave(self) -> None:
+        """Undo what `prepare` did, when all services are removed."""
         ...

@@ -172,6 +172,10 @@ class Supervisor:
                 raise DockstackError("supervisord does not come up.", f"Its log is {LOG}.", said)
             time.sleep(POLL)
 
+    def wake(self) -> None:
+        """Have supervisord running; services that are stopped stay so."""
+        self.prepare()
+
     def define(self, service: Service) -> bool:
         """Write the program's section; supervisord takes it at the next start of the service."""
         return self._shell.file(f"{PROGRAMS}/{service.name}.conf", render(service))
@@ -229,6 +233,9 @@ class Supervisor:
     def finish(self) -> None:
         """Shut supervisord down, also one whose socket is gone, and wait until it has ended its services."""
         processes.end(_supervisors(), STOP_LIMIT)
+
+    def leave(self) -> None:
+        """There is nothing to do: supervisord's files are noted as ours and go with the rest."""
 
     def leftovers(self, service: Service) -> list[int]:
         """Return processes of a service that do not descend from its main process.

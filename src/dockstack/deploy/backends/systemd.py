@@ -146,6 +146,9 @@ class Systemd:
         if not self._shell.run(["systemctl", "is-active", "--quiet", TARGET], check=False).ok:
             self._shell.run(["systemctl", "start", "--no-block", TARGET])
 
+    def wake(self) -> None:
+        """There is nothing to do: systemd runs; the target would start all services."""
+
     def define(self, service: Service) -> bool:
         """Write the unit, have the target want it, and let systemd read it."""
         unit = unit_name(service)
@@ -203,10 +206,18 @@ class Systemd:
         self._shell.absent(self._path(service))
         self._shell.absent(f"{UNITS}/dockstack-{service.name}.service")
         self._shell.run(["systemctl", "daemon-reload"], check=False)
+        self._shell.run(["systemctl", "reset-failed", f"dockstack-{service.name}.service"], check=False)
 
     def finish(self) -> None:
         """Mark the target as stopped; systemd itself goes on."""
         self._shell.run(["systemctl", "stop", TARGET], check=False)
+
+    def leave(self) -> None:
+        """Remove the target with all that wants it and that it wants."""
+        self._shell.run(["systemctl", "disable", "--quiet", TARGET], check=False)
+        self._shell.absent(f"{UNITS}/{TARGET}.wants")
+        self._shell.absent(f"{UNITS}/{TARGET}")
+        self._shell.run(["systemctl", "daemon-reload"], check=False)
 
     def _retire(self, foreign: str) -> None:
         """Disable a unit whose place ours takes, once: it must not fight for the same port at the next boot."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dockstack.deploy import environments, paths
@@ -103,6 +104,7 @@ class Docker(Hypervisor):
         """Remove our containers, images, namespaces and keys; containers and images of others stay."""
         if self._answers(machine):
             self._remove_servers(machine)
+            self._hand_over(machine)
         machine.run(
             f"for space in {NAMESPACES}; do test -e $space && ip netns delete $(basename $space); done; true",
         )
@@ -141,6 +143,20 @@ class Docker(Hypervisor):
         )
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _hand_over(self, machine: Machine) -> None:
+        """Let the distribution's engine go on if containers of others run on it.
+
+        Without our live-restore, the engine would end them as soon as it is started again. Under a supervisor of ours
+        it cannot go on: its parent ends.
+        """
+        others = machine.run(self._client("ps", "-q")).stdout.split()
+        if not others or machine.backend.name != "systemd":
+            return
+        machine.say(f"Leaving the engine running, for {len(others)} containers are not ours")
+        for service in self._recorded(machine):
+            machine.backend.remove(replace(service, stoppable=False))
+            machine.records.forget(service.name)
 
     def _program(self, machine: Machine) -> str | None:
         found = machine.run(" || ".join(f"ls {path} 2>/dev/null" for path in PROGRAMS), check=False).stdout.split()

@@ -133,6 +133,14 @@ def test_systemd_itself_stops_services_in_order():
     assert ended == list(services)
 
 
+def test_leaving_takes_the_target_out_of_the_boot():
+    shell = Shell()
+    shell.files["/etc/systemd/system/dockstack.target"] = "x"
+    Systemd(shell).leave()
+    assert shell.lines == ["systemctl disable --quiet dockstack.target", "systemctl daemon-reload"]
+    assert shell.files == {}
+
+
 def test_define_again_changes_nothing():
     shell = Shell()
     backend = Systemd(shell)

@@ -12,6 +12,7 @@ from dockstack.deploy.hypervisors.model import Hypervisor
 from dockstack.deploy.inventory import Role
 from dockstack.deploy.output import StepFailedError
 from dockstack.deploy.recipes import hypervisor as recipe
+from dockstack.deploy.services import Service
 
 pytestmark = pytest.mark.unit
 
@@ -122,6 +123,21 @@ def test_cleanup_removes_only_what_nova_made(machine):
 def test_a_container_that_only_carries_our_label_is_somebodys_own(line):
     # what `docker run` makes of an image that was made from a server
     assert our_containers([line]) == []
+
+
+@pytest.mark.parametrize(
+    ("supervised_by", "running", "handed_over"),
+    [("systemd", ["f00"], True), ("systemd", [], False), ("supervisor", ["f00"], False)],
+)
+def test_the_engine_goes_on_for_containers_of_others(machine, monkeypatch, supervised_by, running, handed_over):
+    one = machine({"docker -H unix:///run/docker.sock ps -q": running})
+    removed = []
+    monkeypatch.setattr(one.backend, "name", supervised_by)
+    monkeypatch.setattr(one.backend, "remove", removed.append)
+    one.records.define(Service(name="docker", command=("dockerd",), unit="docker.service"))
+    Docker(one.attributes)._hand_over(one)
+    assert [service.stoppable for service in removed] == ([False] if handed_over else [])
+    assert (one.records.services() == ()) is handed_over
 
 
 def test_cleanup_puts_daemon_json_back(machine):
