@@ -34,6 +34,9 @@ def nova_conf(settings: Settings) -> Ini:
             "initial_disk_allocation_ratio": str(settings.disk_allocation_ratio),
             "reserved_host_memory_mb": str(settings.reserved_memory_mb),
             "reserved_host_disk_mb": str(settings.reserved_disk_mb),
+            # Up to a minute of chance before the first round would be a minute before the first server: it is in such
+            # a round that a new host is found.
+            "periodic_fuzzy_delay": "0",
             "vif_plugging_is_fatal": "true",
             "vif_plugging_timeout": "120",
             "max_concurrent_builds": str(settings.concurrent_builds),

@@ -25,6 +25,8 @@ def uwsgi_ini(module: str, bind: str, port: int, threads: int) -> Ini:
             "single-interpreter": "true",
             "need-app": "true",
             "die-on-term": "true",
+            # Tearing the interpreter down waits for threads that may never end, such as one that talks to OVN.
+            "skip-atexit-teardown": "true",
             "buffer-size": "65535",
             # uWSGI allows four seconds and chunks of 1 MiB; an image may come more slowly and in larger pieces.
             "socket-timeout": "120",

@@ -105,6 +105,14 @@ def test_apis_listen_where_the_settings_say(settings):
     assert all(ini["uwsgi"]["processes"] == "1" for ini in files.values())
 
 
+def test_an_api_that_is_asked_to_end_waits_for_no_thread(settings):
+    assert all(ini["uwsgi"]["skip-atexit-teardown"] == "true" for ini in uwsgi_files(settings).values())
+
+
+def test_a_new_host_is_not_found_by_chance(settings):
+    assert nova.nova_conf(settings)["DEFAULT"]["periodic_fuzzy_delay"] == "0"
+
+
 def test_metadata_needs_no_further_processes(settings):
     conf = neutron.ovn_agent_conf(settings)
     assert conf["DEFAULT"]["metadata_workers"] == "0"
