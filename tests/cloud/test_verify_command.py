@@ -39,8 +39,18 @@ def test_an_image_that_is_not_there_is_an_error_with_a_cure():
     assert "Traceback" not in done.stderr
 
 
+def hear_interrupts():
+    """Undo what a shell does to its background jobs, and so to what these tests start: it has them ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start_and_wait_for_a_server(connection):
-    process = subprocess.Popen([*COMMAND, "--only", "login"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*COMMAND, "--only", "login"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=hear_interrupts,  # noqa: PLW1509 - no threads here that could hold a lock
+    )
     wait_until(lambda: ours(connection), 60, "verify to make a server")
     return process
 
