@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import readiness
 from dockstack.deploy.backends.model import RunState
-from dockstack.deploy.services import CheckKind
+from dockstack.deploy.services import CheckKind, in_start_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -187,8 +187,11 @@ class Systemd:
         self._shell.run(["systemctl", "stop", unit_name(service)], check=False)
 
     def stop_all(self, services: Sequence[Service], ended: Callable[[Service], object]) -> None:
-        """Leave order and simultaneity to systemd: it stops in one transaction, against the order of the start."""
-        units = [unit_name(service) for service in services]
+        """Leave order and simultaneity to systemd, which stops against the order of the start.
+
+        Those that others require are named last: each name is a job of its own, which waits for those before it only.
+        """
+        units = [unit_name(service) for service in reversed(in_start_order(services))]
         if units:
             self._shell.run(["systemctl", "stop", *units], check=False)
         for service in services:

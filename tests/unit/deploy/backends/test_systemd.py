@@ -124,12 +124,16 @@ def test_define_writes_the_unit_and_retires_what_it_replaces():
     assert shell.lines[-1] == "systemctl daemon-reload"
 
 
-def test_systemd_itself_stops_services_in_order():
+def test_systemd_itself_stops_services_but_those_that_others_require_are_named_last():
     shell = Shell()
     ended = []
-    services = (Service(name="a", command=("a",)), Service(name="docker", command=("d",), unit="docker.service"))
+    services = (
+        Service(name="api", command=("a",), requires=("database",)),
+        Service(name="database", command=("d",)),
+        Service(name="docker", command=("d",), unit="docker.service"),
+    )
     Systemd(shell).stop_all(services, ended.append)
-    assert shell.lines == ["systemctl stop dockstack-a.service docker.service"]
+    assert shell.lines == ["systemctl stop docker.service dockstack-api.service dockstack-database.service"]
     assert ended == list(services)
 
 
