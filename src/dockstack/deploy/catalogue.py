@@ -103,7 +103,9 @@ CATALOGUE: tuple[Attribute, ...] = (
     Attribute("workers.conductor", Kind.INTEGER, 1, "Processes of nova-conductor.", minimum=1),
     Attribute("workers.scheduler", Kind.INTEGER, 1, "Processes of nova-scheduler.", minimum=1),
     Attribute("workers.threads", Kind.INTEGER, 4, "Threads of each API process.", minimum=1),
-    Attribute("compute.cpu_allocation_ratio", Kind.FLOAT, 4.0, "vCPUs sold per core.", minimum=0.1),
+    Attribute(
+        "compute.cpu_allocation_ratio", Kind.FLOAT, 16.0, "vCPUs sold per core; for hosts that are new.", minimum=0.1
+    ),
     Attribute(
         "compute.ram_allocation_ratio",
         Kind.FLOAT,

@@ -30,6 +30,9 @@ def neutron_conf(settings: Settings) -> Ini:
             "rpc_state_report_workers": "0",
             "notify_nova_on_port_status_changes": "true",
             "notify_nova_on_port_data_changes": "true",
+            # Neutron rests after each batch of events for Nova. A boot's second event is the one that its server waits
+            # for; one second is the least that Neutron accepts.
+            "send_events_interval": "1",
         },
         "database": oslo.database_section(settings, "neutron", "neutron"),
         "keystone_authtoken": oslo.token_section(settings, "neutron"),
