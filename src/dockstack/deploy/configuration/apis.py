@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dockstack.deploy.configuration.neutron import STATE_DIRECTORY as NEUTRON_STATE
 from dockstack.deploy.configuration.uwsgi import uwsgi_ini
 
 if TYPE_CHECKING:
@@ -28,18 +27,15 @@ def uwsgi_files(settings: Settings) -> dict[str, Ini]:
         name: uwsgi_ini(module, settings.bind_address, port, settings.api_threads)
         for name, (module, port) in modules.items()
     }
-    neutron = {"uwsgi": {**files["neutron-api"]["uwsgi"], **forget_last_start(f"{NEUTRON_STATE}/tmp")}}
+    neutron = {"uwsgi": {**files["neutron-api"]["uwsgi"], **forget_last_start()}}
     return {**files, "neutron-api": neutron}
 
 
-def forget_last_start(directory: str) -> dict[str, str]:
+def forget_last_start() -> dict[str, str]:
     """Return the options by which each start of Neutron's API is a new one to its OVN driver.
 
     It keeps its start time in a temporary file named after its parent process, which under a supervisor is the same at
     each start. With an old time it leaves its last run's node in the hash ring, and for a minute that dead node gets
     half of OVN's events: servers wait in vain for their ports (neutron/common/wsgi_utils.py:get_start_time).
     """
-    return {
-        "env": f"TMPDIR={directory}",
-        "exec-pre-app": f"mkdir -p {directory} && rm -f {directory}/neutron_start_time*",
-    }
+    return {"exec-pre-app": "rm -f /tmp/neutron_start_time*"}
