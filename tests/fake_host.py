@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import image_archives
-from dockstack.compute import privileged
 from dockstack.compute.engine import (
     Conflict,
     Container,
@@ -34,6 +33,7 @@ from dockstack.compute.engine import (
 from dockstack.compute.engine.records import UUID_LABEL
 from dockstack.compute.model import NAME_PREFIX, PowerState
 from dockstack.compute.network import plug, wire
+from dockstack.compute.privileged import network as privileged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -13,7 +13,7 @@ PROGRAM = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from oslo_config import cfg
-from dockstack.compute import privileged
+from dockstack.compute.privileged import network as privileged
 
 cfg.CONF([], project="test")
 cfg.CONF.set_override("helper_command", sys.argv[1], group="dockstack_privileged")

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dockstack.compute import privileged
 from dockstack.compute.model import NAME_PREFIX, namespace_name
+from dockstack.compute.privileged import network as privileged
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:

@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The only code that runs as root: namespaces and the links in them.
-
-Each entry point is idempotent and takes plain values, because oslo.privsep sends them to a daemon as msgpack. That
-daemon has many threads, so nothing here forks, and whatever enters a namespace does it in a thread of its own.
-"""
+"""Network namespaces and the links in them."""
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from oslo_privsep import capabilities, priv_context
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
+
+from dockstack.compute.privileged import context
+from dockstack.compute.privileged.kernel import checked, in_thread, libc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,15 +51,6 @@ _SERVER_END = {
     "autoconf": "0",
 }
 
-context = priv_context.PrivContext(
-    "dockstack",
-    cfg_section="dockstack_privileged",
-    pypath=__name__ + ".context",
-    capabilities=[capabilities.CAP_SYS_ADMIN, capabilities.CAP_NET_ADMIN],
-)
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 @context.entrypoint
 def create_namespace(name: str) -> None:
@@ -72,7 +59,7 @@ def create_namespace(name: str) -> None:
     with _namespaces_locked():
         if not _is_namespace(path):
             path.touch(mode=0o444)
-            _in_thread(_bind_new_namespace, path)
+            in_thread(_bind_new_namespace, path)
     _inside(path, _loopback_up)
 
 
@@ -83,7 +70,7 @@ def delete_namespace(name: str) -> None:
     with _namespaces_locked():
         if not path.exists():
             return
-        while _libc.umount2(os.fsencode(path), _MNT_DETACH) == 0:
+        while libc.umount2(os.fsencode(path), _MNT_DETACH) == 0:
             pass  # once for every mount on it
         path.unlink(missing_ok=True)
 
@@ -170,30 +157,18 @@ def _namespaces_locked() -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         directory = os.fsencode(NAMESPACES)
-        if _libc.mount(b"", directory, b"none", _MS_SHARED | _MS_REC, None) != 0:
-            _checked(_libc.mount(directory, directory, b"none", _MS_BIND | _MS_REC, None), "binding /run/netns")
-            _checked(_libc.mount(b"", directory, b"none", _MS_SHARED | _MS_REC, None), "sharing /run/netns")
+        if libc.mount(b"", directory, b"none", _MS_SHARED | _MS_REC, None) != 0:
+            checked(libc.mount(directory, directory, b"none", _MS_BIND | _MS_REC, None), "binding /run/netns")
+            checked(libc.mount(b"", directory, b"none", _MS_SHARED | _MS_REC, None), "sharing /run/netns")
         yield
     finally:
         os.close(descriptor)
 
 
 def _bind_new_namespace(path: Path) -> None:
-    _checked(_libc.unshare(_CLONE_NEWNET), "making a network namespace")
+    checked(libc.unshare(_CLONE_NEWNET), "making a network namespace")
     source = b"/proc/thread-self/ns/net"
-    _checked(_libc.mount(source, os.fsencode(path), b"none", _MS_BIND, None), f"mounting {path}")
-
-
-def _checked(result: int, action: str) -> None:
-    if result != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{action}: {os.strerror(code)}")
-
-
-def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """Run where a change of namespace ends with the thread."""
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(work, *arguments).result()
+    checked(libc.mount(source, os.fsencode(path), b"none", _MS_BIND, None), f"mounting {path}")
 
 
 def _inside(path: Path, work: Callable[[Any], T]) -> T:
@@ -202,13 +177,13 @@ def _inside(path: Path, work: Callable[[Any], T]) -> T:
     def enter() -> T:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _checked(_libc.setns(descriptor, _CLONE_NEWNET), f"entering {path}")
+            checked(libc.setns(descriptor, _CLONE_NEWNET), f"entering {path}")
         finally:
             os.close(descriptor)
         with _netlink() as ip:
             return work(ip)
 
-    return _in_thread(enter)
+    return in_thread(enter)
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from dockstack.compute import privileged
 from dockstack.compute.containers import namespaces
+from dockstack.compute.privileged import network as privileged
 
 pytestmark = pytest.mark.unit
 

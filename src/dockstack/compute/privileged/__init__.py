@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The only code that runs as root, a file for each thing that it touches.
+
+Each entry point is idempotent and takes plain values, because oslo.privsep sends them to a daemon as msgpack. That
+daemon has many threads, so nothing here forks, and whatever enters a namespace does it in a thread of its own.
+"""
+
+from __future__ import annotations
+
+from oslo_privsep import capabilities, priv_context
+
+context = priv_context.PrivContext(
+    "dockstack",
+    cfg_section="dockstack_privileged",
+    pypath=__name__ + ".context",
+    capabilities=[capabilities.CAP_SYS_ADMIN, capabilities.CAP_NET_ADMIN],
+)
