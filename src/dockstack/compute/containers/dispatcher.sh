@@ -5,7 +5,7 @@
 for word in "$@"; do
 	case $word in
 	create | restore | run)
-		exec @PYTHON@ -I -S "${0%/*}/dockstack-runtime-editor" @RUNC@ @PATCHES@ "$@"
+		exec @PYTHON@ -I -S "${0%/*}/dockstack-runtime-editor" @RUNC@ @PATCHES@ @SOURCES@ "$@"
 		;;
 	esac
 done

@@ -6,7 +6,9 @@ It fails closed: without a patch that it understands and a namespace that exists
 
 Whom it trusts: the patch directory's owner. That is root or the compute service's user, who may write to the engine's
 socket and so is root's equal already; a patch as that user's own file adds nothing to what it can do. Everybody else
-must be unable to write there, and a namespace is only ever one of ours below /run/netns, never the host's.
+must be unable to write there, and a namespace is only ever one of ours below /run/netns, never the host's. What is
+mounted comes from directories that were named when the wrapper was installed, and never by way of a link: a mistake of
+the driver must not hand a file of the host to a tenant.
 """
 
 # pathlib would cost more than all the rest of this start-up:
@@ -21,16 +23,23 @@ import stat
 import sys
 import time
 
+# A key that is not known here refuses the start, so that a patch of a newer driver is never applied by halves; the
+# version need only rise when a key changes its meaning.
 VERSION = 1
 NAMESPACES = "/run/netns/"
 NAMESPACE_PREFIX = "nova-"
-# Nothing else is known in version 1; a patch of a newer driver must not be applied by halves.
-KEYS = {"version", "netns", "drop_mounts"}
+KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths"}
+MOUNT_KEYS = {"source", "destination", "type", "options", "required"}
 PATCH_BYTES = 1 << 20
 
 # linux/nsfs.h: NS_GET_NSTYPE, and linux/sched.h: CLONE_NEWNET
 _NS_GET_NSTYPE = 0xB703
 _CLONE_NEWNET = 0x40000000
+
+# No option of a mount may reach the host (shared propagation) or the kernel's other mount parameters.
+_BIND = ("bind", "rbind")
+_FLAGS = ("ro", "rw", "nosuid", "nodev", "noexec", "noatime", "relatime", "private", "rprivate", "slave", "rslave")
+_TMPFS_VALUES = ("size=", "mode=", "nr_inodes=", "uid=", "gid=")
 
 _CALLS = ("create", "restore", "run")
 # runc's global options that take a value (runc --help)
@@ -42,13 +51,17 @@ class Refusal(Exception):  # noqa: N818 - the runtime refuses
 
 
 def main(arguments: list[str]) -> None:
-    """Edit if the call needs it, then exec; arguments: the runtime, the patch directory and the runtime's own."""
-    runtime, patches, *call = arguments
+    """Edit if the call needs it, then exec.
+
+    Arguments: the runtime, the patch directory, the directories of mounts' sources (with colons between), and the
+    runtime's own.
+    """
+    runtime, patches, sources, *call = arguments
     try:
         bundle = find_bundle(call)
         if bundle is not None:
             identity = os.path.basename(os.path.realpath(bundle))
-            apply(read_patch(patches, identity), os.path.join(bundle, "config.json"))
+            apply(read_patch(patches, identity), os.path.join(bundle, "config.json"), sources.split(":"))
         os.execv(runtime, [runtime, *call])  # noqa: S606 - no shell wanted
     except (Refusal, OSError, ValueError, KeyError, TypeError) as error:
         report(call, f"dockstack-runtime: {error}")
@@ -103,13 +116,16 @@ def read_patch(directory: str, identity: str) -> dict[str, object]:
     return patch
 
 
-def apply(patch: dict[str, object], path: str) -> None:
-    """Rewrite config.json so that the container joins its namespace; a crash leaves the old file or the new."""
+def apply(patch: dict[str, object], path: str, sources: list[str]) -> None:
+    """Rewrite config.json as the patch says; a crash leaves the old file or the new."""
     namespace = check_namespace(patch.get("netns"))
     with open(path, encoding="utf-8") as file:
         config = json.load(file)
     join_namespace(config, namespace)
     drop_mounts(config, patch.get("drop_mounts", []))
+    add_mounts(config, patch.get("mounts", []), sources)
+    for key, name in (("masked_paths", "maskedPaths"), ("readonly_paths", "readonlyPaths")):
+        add_paths(config, name, patch.get(key, []))
     new = path + ".dockstack"
     with open(new, "w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), stat.S_IMODE(os.stat(path).st_mode))
@@ -171,6 +187,87 @@ def drop_mounts(config: dict[str, object], destinations: object) -> None:
             for mount in mounts
             if mount.get("type") != "bind" or os.path.normpath(mount["destination"]) not in unwanted
         ]
+
+
+def add_mounts(config: dict[str, object], wanted: object, sources: list[str]) -> None:
+    """Append mounts to config.json, after the engine's own; one that is not required is left out if its source is gone.
+
+    Raises:
+        Refusal: a mount is not what a driver of this version asks for, or its source is missing.
+    """
+    mounts = config.setdefault("mounts", [])
+    if not isinstance(wanted, list) or not isinstance(mounts, list):
+        raise Refusal("mounts is no list")
+    for mount in wanted:
+        if not isinstance(mount, dict) or not set(mount) <= MOUNT_KEYS:
+            raise Refusal(f"{mount!r} is no mount")
+        entry = {key: mount[key] for key in ("source", "destination", "type", "options")}
+        check_destination(entry["destination"])
+        check_options(entry["type"], entry["options"])
+        if entry["type"] == "tmpfs" or has_source(entry["source"], sources, mount.get("required", True)):
+            mounts.append(entry)
+
+
+def check_destination(path: object) -> None:
+    """Refuse a path that is not absolute, normalised and below the root.
+
+    Raises:
+        Refusal: it is something else.
+    """
+    if not isinstance(path, str) or not path.startswith("/") or path.strip("/") == "" or os.path.normpath(path) != path:
+        raise Refusal(f"{path!r} is no path in a container")
+
+
+def check_options(kind: object, options: object) -> None:
+    """Refuse a kind of mount or an option that no mount of ours has.
+
+    Raises:
+        Refusal: naming it.
+    """
+    if kind not in ("bind", "tmpfs") or not isinstance(options, list):
+        raise Refusal(f"a mount is of kind {kind!r} with options {options!r}")
+    for option in options:
+        if option in _FLAGS or (kind == "bind" and option in _BIND):
+            continue
+        if kind == "tmpfs" and isinstance(option, str) and option.startswith(_TMPFS_VALUES) and "," not in option:
+            continue
+        raise Refusal(f"a {kind} mount has the option {option!r}")
+    if kind == "bind" and not set(options) & set(_BIND):
+        raise Refusal(f"a bind mount has the options {options!r}")
+
+
+def has_source(path: object, sources: list[str], required: object) -> bool:
+    """Say whether a bind mount's source can be had.
+
+    Raises:
+        Refusal: it stands elsewhere than in the named directories, or is required and missing.
+    """
+    inside = isinstance(path, str) and any(path == source or path.startswith(source + "/") for source in sources)
+    # realpath leaves a path alone only if it is absolute, normalised and goes by no link.
+    if not isinstance(path, str) or not inside or os.path.realpath(path) != path:
+        raise Refusal(f"{path!r} is no source of a mount: it must stand below {' or '.join(sources)}, and be no link")
+    try:
+        os.stat(path)
+    except OSError as error:
+        if required:
+            raise Refusal(f"the source of a mount cannot be had: {error}") from None
+        return False
+    return True
+
+
+def add_paths(config: dict[str, object], name: str, paths: object) -> None:
+    """Add to the paths that the runtime hides or protects.
+
+    Raises:
+        Refusal: one is no path.
+    """
+    linux = config["linux"]
+    if not isinstance(paths, list) or not isinstance(linux, dict):
+        raise Refusal(f"{name} is no list")
+    for path in paths:
+        check_destination(path)
+    if paths:
+        linux[name] = list(dict.fromkeys([*(linux.get(name) or []), *paths]))
 
 
 def report(call: list[str], message: str) -> None:

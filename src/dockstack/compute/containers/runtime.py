@@ -28,32 +28,66 @@ _IDENTITY = re.compile(r"[0-9a-zA-Z][0-9a-zA-Z_.-]*")
 
 
 @dataclass(frozen=True)
+class Mount:
+    """What the wrapper mounts into a container.
+
+    Attributes:
+        source: a path of the host below one of the directories that the wrapper was installed with, and no link;
+            "tmpfs" for a file system of its own.
+        destination: where it appears in the container; made if it is missing.
+        type: bind or tmpfs.
+        options: mount(8)'s words; a bind mount's hold ``bind``, or ``rbind`` for all below it.
+        required: without its source the server does not start; otherwise it starts without the mount.
+    """
+
+    source: str
+    destination: str
+    type: str = "bind"
+    options: tuple[str, ...] = ("bind", "ro", "nosuid", "nodev")
+    required: bool = True
+
+
+@dataclass(frozen=True)
 class Patch:
     """What the wrapper changes in a container's configuration before its first process."""
 
     netns: str  # the path of the network namespace to join
     drop_mounts: tuple[str, ...] = ()  # destinations of mounts that the engine adds and the server must not get
+    mounts: tuple[Mount, ...] = ()  # added after the engine's own, so that they win
+    masked_paths: tuple[str, ...] = ()  # files and directories of /proc and /sys that read as empty
+    readonly_paths: tuple[str, ...] = ()
 
 
-def render(patch_directory: str, runc: str, python: str = PYTHON) -> dict[str, str]:
+def render(
+    patch_directory: str, runc: str, python: str = PYTHON, sources: tuple[str, ...] = (str(PATCHES.parent),)
+) -> dict[str, str]:
     """Return the wrapper's files, name to text, with the directories written into them.
 
     Args:
         patch_directory: where ``write_patch`` leaves its files.
         runc: the real runtime, an absolute path.
         python: the system's interpreter, an absolute path; it must outlive any environment of ours.
+        sources: directories below which the sources of mounts may stand.
     """
     here = resources.files("dockstack.compute.containers")
     dispatcher = (here / "dispatcher.sh").read_text(encoding="utf-8")
-    for mark, value in (("@PATCHES@", patch_directory), ("@RUNC@", runc), ("@PYTHON@", python)):
+    marks = {"@PATCHES@": patch_directory, "@RUNC@": runc, "@PYTHON@": python, "@SOURCES@": ":".join(sources)}
+    for mark, value in marks.items():
         dispatcher = dispatcher.replace(mark, shlex.quote(value))
     return {EDITOR: (here / "editor.py").read_text(encoding="utf-8"), RUNTIME: dispatcher}
 
 
-def install(directory: Path, patch_directory: Path, runc: str | None = None, python: str = PYTHON) -> bool:
+def install(
+    directory: Path,
+    patch_directory: Path,
+    runc: str | None = None,
+    python: str = PYTHON,
+    sources: tuple[Path, ...] = (),
+) -> bool:
     """Write the wrapper's files, each whole or not at all; say whether anything changed.
 
-    Servers that start meanwhile meet the old file or the new one. Nothing needs a restart.
+    Servers that start meanwhile meet the old file or the new one. Nothing needs a restart. What may be mounted into
+    servers stands in ``sources`` or beside the patches.
 
     Raises:
         DockstackError: there is no real runtime or no interpreter.
@@ -64,7 +98,9 @@ def install(directory: Path, patch_directory: Path, runc: str | None = None, pyt
     if not os.access(python, os.X_OK):
         raise DockstackError(f"There is no interpreter {python}.", "Install the distribution's python3.")
     directory.mkdir(parents=True, exist_ok=True)
-    files = render(str(patch_directory.absolute()), str(Path(found).absolute()), python)
+    patches = patch_directory.resolve()
+    allowed = tuple(dict.fromkeys(str(source.resolve()) for source in (patches.parent, *sources)))
+    files = render(str(patches), str(Path(found).absolute()), python, allowed)
     return any([_place(directory / name, text) for name, text in files.items()])  # noqa: C419 - all of them, always
 
 
@@ -100,10 +136,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Install the OCI runtime that dockstack's servers start with.")
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where to put it (default: %(default)s)")
     parser.add_argument("--patches", type=Path, default=PATCHES, help="[docker] patch_directory (default: %(default)s)")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        action="append",
+        default=[],
+        help="a directory whose content the driver may mount into servers, besides the one that holds the patches",
+    )
     parser.add_argument("--runc", help="the real runtime (default: the first runc on PATH)")
     options = parser.parse_args()
     try:
-        changed = install(options.directory, options.patches, options.runc)
+        changed = install(options.directory, options.patches, options.runc, sources=tuple(options.source))
     except (DockstackError, OSError) as error:
         sys.exit(f"dockstack-runtime-install: {error}")
     print("changed" if changed else "unchanged")

@@ -20,6 +20,7 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dockstack.compute.containers.runtime import Mount
     from dockstack.compute.model import ImageConfig, Server
 
 LOG = logging.getLogger(__name__)
@@ -105,13 +106,26 @@ def build_spec(
     )
 
 
-def build_patch(server: Server, image: ImageConfig) -> Patch:
+def build_patch(
+    server: Server, image: ImageConfig, *, mounts: tuple[Mount, ...] = (), masked_paths: tuple[str, ...] = ()
+) -> Patch:
     """Say what the runtime changes at each start of the server.
 
     Declared volumes stay in the server's own root file system: there they count against its disk, go into its snapshots
     and live as long as it does. The engine would put each into a volume that does none of that.
+
+    Args:
+        server: whose.
+        image: what its image says.
+        mounts: what it gets from the host besides.
+        masked_paths: what it must not see of the host.
     """
-    return Patch(netns=namespaces.path(server.uuid), drop_mounts=tuple(sorted(image.volumes)))
+    return Patch(
+        netns=namespaces.path(server.uuid),
+        drop_mounts=tuple(sorted(image.volumes)),
+        mounts=mounts,
+        masked_paths=masked_paths,
+    )
 
 
 def labels(server: Server, image: ImageConfig, host: str) -> dict[str, str]:

@@ -187,6 +187,7 @@ class Docker(Hypervisor):
 
     def _install_runtime(self, machine: Machine) -> None:
         line = [RUNTIME_INSTALLER, "--directory", paths.RUNTIME_DIRECTORY, "--patches", paths.PATCH_DIRECTORY]
+        line += ["--source", DRIVER_STATE]
         look = f"cat {paths.RUNTIME_DIRECTORY}/* | sha256sum | cut -c1-16"
         machine.directory(paths.RUNTIME_DIRECTORY)
         machine.directory(paths.PATCH_DIRECTORY, owner=NOVA_USER, mode=0o755)

@@ -50,8 +50,24 @@ def read(patches) -> dict:
 
 
 def test_reads_what_the_driver_writes(patches) -> None:
-    runtime.write_patch(patches, "abc", runtime.Patch("/run/netns/nova-1", ("/data",)))
-    assert read(patches) == {"version": 1, "netns": "/run/netns/nova-1", "drop_mounts": ["/data"]}
+    mount = runtime.Mount("/var/lib/dockstack/x", "/x")
+    runtime.write_patch(patches, "abc", runtime.Patch("/run/netns/nova-1", ("/data",), (mount,), ("/proc/a",)))
+    assert read(patches) == {
+        "version": 1,
+        "netns": "/run/netns/nova-1",
+        "drop_mounts": ["/data"],
+        "mounts": [
+            {
+                "source": "/var/lib/dockstack/x",
+                "destination": "/x",
+                "type": "bind",
+                "options": ["bind", "ro", "nosuid", "nodev"],
+                "required": True,
+            }
+        ],
+        "masked_paths": ["/proc/a"],
+        "readonly_paths": [],
+    }
     assert runtime.patched(patches) == ("abc",)
     assert (patches / "abc.json").stat().st_mode & 0o777 == 0o600
     runtime.remove_patch(patches, "abc")
@@ -141,6 +157,79 @@ def test_drops_only_bind_mounts_that_are_named() -> None:
         editor.drop_mounts(config, "/etc/hosts")
 
 
+@pytest.fixture
+def shared(tmp_path):
+    """A directory whose content may be mounted, with a file in it."""
+    directory = tmp_path.resolve() / "shared"
+    directory.mkdir()
+    (directory / "file").write_text("x")
+    return directory
+
+
+def bind(source: object, destination: object = "/proc/cpuinfo", **other: object) -> dict:
+    mount = {"source": str(source), "destination": destination, "type": "bind", "options": ["bind", "ro"]}
+    return mount | other
+
+
+def test_adds_mounts_after_the_engines_own(shared) -> None:
+    own = {"destination": "/proc", "type": "proc"}
+    config = {"mounts": [own]}
+    tmpfs = {"source": "tmpfs", "destination": "/sys/block", "type": "tmpfs", "options": ["ro", "nosuid", "size=0"]}
+    editor.add_mounts(config, [bind(shared / "file", required=True), tmpfs], [str(shared)])
+    assert config == {"mounts": [own, bind(shared / "file"), tmpfs]}
+
+
+def test_only_an_optional_mount_may_lack_its_source(shared) -> None:
+    config = {"mounts": []}
+    editor.add_mounts(config, [bind(shared / "gone", required=False)], [str(shared)])
+    assert config == {"mounts": []}
+    with pytest.raises(Refusal, match="cannot be had"):
+        editor.add_mounts(config, [bind(shared / "gone")], [str(shared)])
+
+
+@pytest.mark.parametrize("source", ["/etc/shadow", "{}/../x", "{}x", "{}//file", "file", "{}/link", "", None, 7])
+def test_nothing_else_of_the_host_is_mounted(shared, source) -> None:
+    (shared / "link").symlink_to("/etc/shadow")
+    path = source.format(shared) if isinstance(source, str) else source
+    with pytest.raises(Refusal, match="is no source of a mount"):
+        editor.add_mounts({}, [bind("x", required=False) | {"source": path}], [str(shared)])
+
+
+@pytest.mark.parametrize("destination", ["/", "//", "/a/../b", "a", "/a/", "", None])
+def test_a_mounts_destination_is_plain(shared, destination) -> None:
+    with pytest.raises(Refusal, match="is no path in a container"):
+        editor.add_mounts({}, [bind(shared / "file", destination)], [str(shared)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": ["ro"]},
+        {"options": ["bind", "rshared"]},
+        {"options": ["bind", "size=1"]},
+        {"options": "bind"},
+        {"options": [["bind"]]},
+        {"type": "proc"},
+        {"type": "tmpfs", "options": ["bind"]},
+        {"type": "tmpfs", "options": ["size=1,exec"]},
+        {"devices": []},
+    ],
+)
+def test_refuses_other_kinds_of_mounts(shared, change) -> None:
+    with pytest.raises(Refusal):
+        editor.add_mounts({}, [bind(shared / "file") | change], [str(shared)])
+
+
+def test_hides_paths_besides_the_engines() -> None:
+    config = {"linux": {"maskedPaths": ["/proc/keys"]}}
+    editor.add_paths(config, "maskedPaths", ["/sys/block", "/proc/keys"])
+    editor.add_paths(config, "readonlyPaths", [])
+    assert config == {"linux": {"maskedPaths": ["/proc/keys", "/sys/block"]}}
+    for wrong in ("/sys", [7], ["sys"], {}):
+        with pytest.raises(Refusal):
+            editor.add_paths(config, "readonlyPaths", wrong)
+
+
 @pytest.mark.parametrize("identity", ["", "../x", "a/b", ".hidden"])
 def test_a_patch_stays_in_its_directory(patches, identity) -> None:
     with pytest.raises(ValueError, match="is no container id"):
@@ -197,6 +286,7 @@ def test_renders_what_it_is_told() -> None:
     assert 'exec /usr/sbin/runc "$@"' in files[runtime.RUNTIME]
     assert "'/p q'" in files[runtime.RUNTIME]
     assert "@" not in files[runtime.RUNTIME].replace('"$@"', "")
+    assert "/var/lib/dockstack" in files[runtime.RUNTIME]
     assert files == runtime.render("/p q", "/usr/sbin/runc")
 
 
