@@ -15,8 +15,8 @@ from nova.virt import fake
 from nova_case import IMAGE, DockerImages, InMemoryHost, PytestFriendly
 
 from dockstack.compute.driver import DockerDriver
-from dockstack.compute.model import Address, Image, Port, Route
-from dockstack.compute.nova_api import glance, servers
+from dockstack.compute.model import Address, Confinement, Image, Port, Route
+from dockstack.compute.nova_api import confinement, glance, servers
 
 pytestmark = pytest.mark.functional
 
@@ -132,6 +132,17 @@ class TestInstances(TranslationCase):
             instance = self.instance({"docker:pids_limit": value})
             with pytest.raises(exception.BuildAbortException, match="docker:pids_limit must be a whole number"):
                 servers.build_limits(instance, instance.flavor)
+
+    def test_only_a_flavor_says_how_closely_a_server_is_kept(self):
+        assert confinement.build_confinement(self.instance()) == Confinement()
+        instance = self.instance({"docker:no_new_privileges": "True"})
+        assert servers.describe(instance).confinement == Confinement(no_new_privileges=True)
+
+    def test_a_safety_spec_that_says_nothing_is_refused_but_keeps_no_server_from_being_deleted(self):
+        instance = self.instance({"docker:no_new_privileges": "perhaps"})
+        with pytest.raises(exception.BuildAbortException, match="docker:no_new_privileges must be true or false"):
+            servers.refuse_unsupported(instance, [], None, None)
+        assert servers.describe(instance).confinement == Confinement(no_new_privileges=True)
 
     def test_a_server(self):
         instance = self.instance(display_name="wéb", hostname="web", key_data="ssh-ed25519 AAAA")

@@ -68,6 +68,13 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Confinement:
+    """How closely a server is kept: its flavor's choice, and so the operator's; never an image's or a tenant's."""
+
+    no_new_privileges: bool = False  # setuid programs, such as sudo and su, gain nothing
+
+
+@dataclass(frozen=True)
 class Image:
     """A Glance image that a server boots from."""
 
@@ -110,6 +117,7 @@ class Server:
     metadata: dict[str, str] = field(default_factory=dict)
     admin_password: str | None = field(default=None, repr=False)
     key_data: str | None = None  # the public key, in OpenSSH's format
+    confinement: Confinement = Confinement()
 
     @property
     def container_name(self) -> str:

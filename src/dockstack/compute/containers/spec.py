@@ -74,7 +74,8 @@ def build_spec(
 ) -> ContainerSpec:
     """Decide how a server runs: its metadata wins over the image's properties, and they over the image's configuration.
 
-    Not privileged, no new privileges, the engine's seccomp profile, no network but the one that the runtime joins.
+    Not privileged, the engine's seccomp profile, no network but the one that the runtime joins. Setuid programs work,
+    unless the flavor says otherwise: root inside is the tenant's anyway, and is confined like everybody else.
 
     Raises:
         PropertyError: a property is not what it should be, or nothing says what to run.
@@ -98,6 +99,7 @@ def build_spec(
         tty=settings.truth("docker_tty", default=False),
         init=settings.truth("docker_init", default=False),
         capabilities=CAPABILITIES,
+        no_new_privileges=server.confinement.no_new_privileges,
         dns=tuple(dict.fromkeys(address for port in server.ports for address in port.dns)),
         extra_hosts=_own_addresses(server),
         tmpfs=_tmpfs(entrypoint + command),

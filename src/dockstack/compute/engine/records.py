@@ -167,6 +167,7 @@ class ContainerSpec:
     init: bool = False
     healthcheck: dict[str, Any] = field(default_factory=lambda: {"Test": ["NONE"]})
     capabilities: tuple[str, ...] = ()
+    no_new_privileges: bool = False
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     extra_hosts: tuple[str, ...] = ()
@@ -206,7 +207,8 @@ class ContainerSpec:
             "Privileged": False,
             "CapDrop": ["ALL"],
             "CapAdd": list(self.capabilities),
-            "SecurityOpt": ["no-new-privileges"],
+            # said either way, as the engine may have a default of its own
+            "SecurityOpt": [f"no-new-privileges={str(self.no_new_privileges).lower()}"],
             "Init": self.init,
             "Dns": list(self.dns),
             "DnsSearch": list(self.dns_search),

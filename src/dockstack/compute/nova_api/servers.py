@@ -11,6 +11,7 @@ from nova.network import model as network_model
 from nova.virt import configdrive, driver
 
 from dockstack.compute.model import Address, Image, Limits, Port, Route, Server
+from dockstack.compute.nova_api.confinement import build_confinement, refuse_unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,6 +50,7 @@ def build_server(instance: Any, image: Image, ports: tuple[Port, ...], admin_pas
         metadata=dict(instance.metadata or {}),
         admin_password=admin_password or None,
         key_data=instance.key_data or None,
+        confinement=build_confinement(instance),
     )
 
 
@@ -142,6 +144,7 @@ def refuse_unsupported(instance: Any, injected_files: Any, block_device_info: An
     Raises:
         exception.BuildAbortException: naming what is unsupported and what to do instead; another host would refuse too.
     """
+    refuse_unreadable(instance)
     for unsupported, reason in (
         (
             driver.block_device_info_get_mapping(block_device_info),

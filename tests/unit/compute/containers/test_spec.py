@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dockstack.compute.containers import spec
 from dockstack.compute.containers.runtime import Patch
 from dockstack.compute.engine import ContainerSpec
-from dockstack.compute.model import Address, Image, ImageConfig, Limits, Port, Route, Server
+from dockstack.compute.model import Address, Confinement, Image, ImageConfig, Limits, Port, Route, Server
 from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
@@ -129,6 +129,12 @@ def test_any_name_can_be_a_label(name) -> None:
 def test_process(properties, entrypoint, command) -> None:
     built = build(with_properties(**properties))
     assert (built.entrypoint, built.command) == (entrypoint, command)
+
+
+def test_no_image_or_tenant_decides_about_privileges() -> None:
+    wished = dict.fromkeys(("docker_no_new_privileges", "docker:no_new_privileges", "no_new_privileges"), "true")
+    assert not build(replace(with_properties(**wished), metadata=wished)).no_new_privileges
+    assert build(replace(SERVER, confinement=Confinement(no_new_privileges=True))).no_new_privileges
 
 
 def test_metadata_wins_over_properties() -> None:

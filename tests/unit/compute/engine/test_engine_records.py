@@ -68,7 +68,7 @@ def test_body_is_closed_by_default() -> None:
     assert host["RestartPolicy"] == {"Name": "no"}
     assert host["CapDrop"] == ["ALL"]
     assert host["CapAdd"] == []
-    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert host["SecurityOpt"] == ["no-new-privileges=false"]
     assert host["Privileged"] is False
     assert host["Memory"] == 1
     assert body["Healthcheck"] == {"Test": ["NONE"]}
