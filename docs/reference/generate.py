@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write this folder's pages from the code that they describe: ``python docs/reference/generate.py``.
+"""Write this folder's pages, and the support matrix, from what they describe: ``python docs/reference/generate.py``.
 
 A unit test compares; a change of an attribute or an option without its page does not pass.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from dockstack.compute import support
 from dockstack.compute.conf import list_opts
 from dockstack.deploy.catalogue import CATALOGUE
 from dockstack.verify.exercises import ALL
@@ -92,7 +94,56 @@ def exercises() -> str:
     )
 
 
-PAGES = {"attributes.md": attributes, "driver-options.md": options, "exercises.md": exercises}
+def support_matrix() -> str:
+    """Return the driver's column of Nova's support matrix."""
+    features = support.load()
+    novas = [feature for feature in features if feature.is_novas]
+    counted = Counter(feature.status for feature in novas)
+    return "\n".join(
+        [
+            "# Support matrix",
+            "",
+            "The driver's column of Nova's own",
+            "[feature support matrix](https://docs.openstack.org/nova/latest/user/support-matrix.html), row for row.",
+            "*complete* works at all times, *partial* with the caveats that are named, *missing* not at all.",
+            "",
+            "| driver | complete | partial | missing |",
+            "|---|---|---|---|",
+            f"| **docker** | **{counted['complete']}** | **{counted['partial']}** | **{counted['missing']}** |",
+            "| libvirt-kvm-x86 | 52 | 4 | 3 |",
+            "| vmware | 23 | 2 | 34 |",
+            "| libvirt-lxc | 16 | 0 | 43 |",
+            "",
+            "The other drivers' numbers are Nova 34's; a row that it calls unknown counts as missing here.",
+            "Tempest's flags in `[compute-feature-enabled]` are decided by these rows: a flag is on if no row that",
+            "names it is missing. A test compares the rows with the driver's methods and capabilities.",
+            "",
+            *_features(novas),
+            "",
+            "## What Nova's matrix has no row for",
+            "",
+            *_features([feature for feature in features if not feature.is_novas]),
+            "",
+        ]
+    )
+
+
+def _features(features: list[support.Feature]) -> list[str]:
+    head = ["| feature | | how, or why not | Tempest's flags |", "|---|---|---|---|"]
+    rows = []
+    for feature in features:
+        name = f"{feature.title} (`{feature.key.removeprefix(support.EXTRA_PREFIX)}`)"
+        flags = ", ".join(f"`{flag}`" for flag in feature.tempest) or "-"
+        rows.append(f"| {name} | {feature.status} | {feature.notes} | {flags} |")
+    return head + rows
+
+
+PAGES = {
+    "attributes.md": attributes,
+    "driver-options.md": options,
+    "exercises.md": exercises,
+    "../support-matrix.md": support_matrix,
+}
 
 
 def _value(value: Any) -> str:
