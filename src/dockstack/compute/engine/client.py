@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-import re
-import threading
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import docker.errors
 
-import docker
 from dockstack.compute.engine import faults
 from dockstack.compute.engine.faults import Conflict, ImageUnusable, NotFound, message_of, translated
+from dockstack.compute.engine.images import Images
 from dockstack.compute.engine.records import (
     UUID_LABEL,
     Container,
-    EngineImage,
     EngineInfo,
     Execution,
 )
@@ -27,28 +24,11 @@ if TYPE_CHECKING:
 
     from dockstack.compute.engine.records import ContainerSpec
 
-_LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
-_LOAD_SILENCE = 900  # seconds between two signs of life while a large layer unpacks on a slow disk
 _LOG_LINES = (2_000, 200_000)  # a console tail needs one round if lines are of usual length, else a second
 
 
-class Engine:
-    """A Docker engine.
-
-    Safe to share among threads: each thread gets its own SDK client, because a requests session is not.
-    """
-
-    def __init__(self, base_url: str, timeout: int) -> None:
-        """Remember where the engine is; nothing is called yet.
-
-        Args:
-            base_url: as DOCKER_HOST: "unix:///run/docker.sock".
-            timeout: seconds to wait for an answer, or for the next bytes of one.
-        """
-        self.base_url = base_url
-        self.timeout = timeout
-        self._threads = threading.local()
-        self._api_version: str | None = None
+class Engine(Images):
+    """A Docker engine."""
 
     def info(self) -> EngineInfo:
         """Describe the engine and its machine."""
@@ -254,108 +234,6 @@ class Engine:
             chunks, _ = self._client().get_archive(name, path)
         return guarded(action, chunks)
 
-    def image(self, reference: str) -> EngineImage | None:
-        """Describe an image, by id or name; None if there is none."""
-        try:
-            with translated(f"looking at image {reference}"):
-                entry = self._client().inspect_image(reference)
-        except NotFound:
-            return None
-        config = dict(entry.get("Config") or {})
-        return EngineImage(
-            id=entry["Id"],
-            config=config,
-            size=entry["Size"],
-            architecture=entry["Architecture"],
-            os=entry["Os"],
-            tags=tuple(entry.get("RepoTags") or ()),
-            labels=dict(config.get("Labels") or {}),
-        )
-
-    def images(self, *, label: str | None = None, reference: str | None = None) -> tuple[EngineImage, ...]:
-        """List images, by label or by a pattern of names; ``config``, ``architecture`` and ``os`` stay empty."""
-        filters = {key: value for key, value in (("label", label), ("reference", reference)) if value}
-        with translated("listing images"):
-            entries = self._client().images(filters=filters)
-        return tuple(
-            EngineImage(
-                id=entry["Id"],
-                config={},
-                size=entry["Size"],
-                architecture="",
-                os="",
-                tags=tuple(entry.get("RepoTags") or ()),
-                labels=dict(entry.get("Labels") or {}),
-            )
-            for entry in entries
-        )
-
-    def load_image(self, chunks: Iterable[bytes]) -> tuple[str, ...]:
-        """Load a docker-save archive and return the ids of its images.
-
-        The engine answers 200 before it has looked at the archive; what went wrong comes in the stream.
-
-        Raises:
-            ImageUnusable: the archive is broken.
-            EngineFull: the engine's disk is full.
-        """
-        action = "loading an image"
-        loaded: list[str] = []
-        client = self._connect(_LOAD_SILENCE)
-        try:
-            with translated(action):
-                for line in client.load_image(iter(chunks)):
-                    if "error" in line:
-                        raise faults.of_stream(action, str(line["error"]))
-                    loaded += _LOADED.findall(str(line.get("stream", "")))
-        finally:
-            client.close()
-        found = [self.image(name) for name in loaded]
-        if not found:
-            raise faults.of_stream(action, "the archive holds no image")
-        return tuple(image.id for image in found if image is not None)
-
-    def save_image(self, reference: str) -> Iterator[bytes]:
-        """Stream an image as a docker-save archive."""
-        action = f"saving image {reference}"
-        client = self._connect(_LOAD_SILENCE)
-        with translated(action):
-            chunks = client.get_image(reference)
-        return guarded(action, chunks)
-
-    def commit(self, name: str, *, repository: str, tag: str, pause: bool = True) -> str:
-        """Make an image from a container's root file system and return its id."""
-        client = self._connect(_LOAD_SILENCE)
-        try:
-            with translated(f"making an image from container {name}"):
-                params = {"container": name, "repo": repository, "tag": tag, "pause": "1" if pause else "0"}
-                url = f"{client.base_url}/v{client.api_version}/commit"
-                answer = client.post(url, params=params, json={}, timeout=_LOAD_SILENCE)
-            if not answer.ok:
-                raise faults.of_status(
-                    f"making an image from container {name}", answer.status_code, message_of(answer.content)
-                )
-            return str(answer.json()["Id"])
-        finally:
-            client.close()
-
-    def tag_image(self, image_id: str, repository: str, tag: str) -> None:
-        """Give an image one more name; the name moves if another image had it."""
-        with translated(f"tagging image {image_id}"):
-            self._client().tag(image_id, repository, tag, force=True)
-
-    def remove_image(self, reference: str) -> None:
-        """Remove an image, or one of its names; absent is success.
-
-        Raises:
-            Conflict: a container needs it.
-        """
-        try:
-            with translated(f"removing image {reference}"):
-                self._client().remove_image(reference)
-        except NotFound:
-            return
-
     def events(self, since_ns: int | None = None) -> EventStream:
         """Follow the events of containers of ours.
 
@@ -370,20 +248,6 @@ class Engine:
         with translated("following events"):
             client.ping()  # a hung engine shows here, where there is a timeout
             return EventStream(client.events(since=since, filters=filters, decode=True))
-
-    def _client(self) -> Any:
-        """Return this thread's SDK client."""
-        client = getattr(self._threads, "client", None)
-        if client is None:
-            client = self._threads.client = self._connect(self.timeout)
-        return client
-
-    def _connect(self, timeout: int) -> Any:
-        with translated("connecting"):
-            client = docker.APIClient(self.base_url, version=self._api_version, timeout=timeout)
-            client.trust_env = False  # a proxy set for downloads is not meant for the engine
-            self._api_version = client.api_version
-        return client
 
     def _wait_removed(self, name: str) -> None:
         try:

@@ -117,6 +117,7 @@ class EngineImage:
     os: str
     tags: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
+    tagged_at: str = ""  # RFC 3339: when it was last given a name here; empty if not known
 
 
 class EventKind(StrEnum):

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls to the engine about images and root file systems, one method each."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from dockstack.compute.engine import faults
+from dockstack.compute.engine.connection import Connection
+from dockstack.compute.engine.faults import NotFound, message_of, translated
+from dockstack.compute.engine.records import EngineImage
+from dockstack.compute.engine.streams import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+_LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
+_LOAD_SILENCE = 900  # seconds between two signs of life while a large layer unpacks on a slow disk
+_CHUNK = 1 << 20
+
+
+class Images(Connection):
+    """What an engine does with images."""
+
+    def image(self, reference: str) -> EngineImage | None:
+        """Describe an image, by id or name; None if there is none."""
+        try:
+            with translated(f"looking at image {reference}"):
+                entry = self._client().inspect_image(reference)
+        except NotFound:
+            return None
+        config = dict(entry.get("Config") or {})
+        return EngineImage(
+            id=entry["Id"],
+            config=config,
+            size=entry["Size"],
+            architecture=entry["Architecture"],
+            os=entry["Os"],
+            tags=tuple(entry.get("RepoTags") or ()),
+            labels=dict(config.get("Labels") or {}),
+            tagged_at=str((entry.get("Metadata") or {}).get("LastTagTime") or ""),
+        )
+
+    def images(self, *, label: str | None = None, reference: str | None = None) -> tuple[EngineImage, ...]:
+        """List images, by label or by a pattern of names; ``config``, ``architecture`` and ``os`` stay empty."""
+        filters = {key: value for key, value in (("label", label), ("reference", reference)) if value}
+        with translated("listing images"):
+            entries = self._client().images(filters=filters)
+        return tuple(
+            EngineImage(
+                id=entry["Id"],
+                config={},
+                size=entry["Size"],
+                architecture="",
+                os="",
+                tags=tuple(entry.get("RepoTags") or ()),
+                labels=dict(entry.get("Labels") or {}),
+            )
+            for entry in entries
+        )
+
+    def used_images(self) -> frozenset[str]:
+        """Return the ids of the images that any container, ours or not, was made from."""
+        with translated("listing containers"):
+            return frozenset(entry["ImageID"] for entry in self._client().containers(all=True))
+
+    def load_image(self, chunks: Iterable[bytes]) -> tuple[str, ...]:
+        """Load a docker-save archive and return the ids of its images.
+
+        The engine answers 200 before it has looked at the archive; what went wrong comes in the stream.
+
+        Raises:
+            ImageUnusable: the archive is broken.
+            EngineFull: the engine's disk is full.
+        """
+        action = "loading an image"
+        loaded: list[str] = []
+        client = self._connect(_LOAD_SILENCE)
+        try:
+            with translated(action):
+                for line in client.load_image(iter(chunks)):
+                    if "error" in line:
+                        raise faults.of_stream(action, str(line["error"]))
+                    loaded += _LOADED.findall(str(line.get("stream", "")))
+        finally:
+            client.close()
+        found = [self.image(name) for name in loaded]
+        if not found:
+            raise faults.of_stream(action, "the archive holds no image")
+        return tuple(image.id for image in found if image is not None)
+
+    def save_image(self, reference: str) -> Iterator[bytes]:
+        """Stream an image as a docker-save archive."""
+        action = f"saving image {reference}"
+        client = self._connect(_LOAD_SILENCE)
+        with translated(action):
+            chunks = client.get_image(reference)
+        return guarded(action, chunks)
+
+    def commit(self, name: str, *, repository: str, tag: str, pause: bool = True) -> str:
+        """Make an image from a container's root file system and return its id."""
+        client = self._connect(_LOAD_SILENCE)
+        try:
+            with translated(f"making an image from container {name}"):
+                params = {"container": name, "repo": repository, "tag": tag, "pause": "1" if pause else "0"}
+                url = f"{client.base_url}/v{client.api_version}/commit"
+                answer = client.post(url, params=params, json={}, timeout=_LOAD_SILENCE)
+            if not answer.ok:
+                raise faults.of_status(
+                    f"making an image from container {name}", answer.status_code, message_of(answer.content)
+                )
+            return str(answer.json()["Id"])
+        finally:
+            client.close()
+
+    def process(self, name: str) -> dict[str, Any]:
+        """Return how a container runs, as the specification writes an image's "config": Env, Cmd, Entrypoint, ...
+
+        Raises:
+            NotFound: there is no such container.
+        """
+        with translated(f"looking at container {name}"):
+            return dict(self._client().inspect_container(name)["Config"])
+
+    def shelter(self, name: str, image_id: str, labels: Mapping[str, str], volumes: Iterable[str]) -> None:
+        """Create a container that is never started, so that an image's root file system can be exported.
+
+        Args:
+            name: its name.
+            image_id: the image.
+            labels: its labels; they win over the image's.
+            volumes: what the image declares; without something there the engine would copy their content out.
+        """
+        body = {
+            "Image": image_id,
+            "Entrypoint": [],
+            "Cmd": ["-"],
+            "Labels": dict(labels),
+            "HostConfig": {
+                "NetworkMode": "none",
+                "LogConfig": {"Type": "none", "Config": {}},
+                "Mounts": [{"Type": "tmpfs", "Target": volume} for volume in volumes],
+            },
+        }
+        with translated(f"creating container {name}"):
+            self._client().create_container_from_config(body, name)
+
+    def export(self, name: str) -> Iterator[bytes]:
+        """Stream a container's root file system as a tar archive; nothing is written on the way.
+
+        What the engine or the runtime mounted there is not in it. The archive is only whole if nothing writes there
+        meanwhile: of a file that shrinks while it is read the engine drops everything that follows, without an error.
+
+        Raises:
+            NotFound: there is no such container; later, too, if it is removed meanwhile.
+        """
+        action = f"exporting the root file system of container {name}"
+        client = self._connect(_LOAD_SILENCE)
+        try:
+            with translated(action):
+                url = f"{client.base_url}/v{client.api_version}/containers/{name}/export"
+                answer = client.get(url, stream=True, timeout=_LOAD_SILENCE)
+                if not answer.ok:
+                    raise faults.of_status(action, answer.status_code, message_of(answer.content))
+                with answer:
+                    yield from answer.iter_content(_CHUNK)
+        finally:
+            client.close()
+
+    def tag_image(self, image_id: str, repository: str, tag: str) -> None:
+        """Give an image one more name; the name moves if another image had it."""
+        with translated(f"tagging image {image_id}"):
+            self._client().tag(image_id, repository, tag, force=True)
+
+    def remove_image(self, reference: str) -> None:
+        """Remove an image, or one of its names; absent is success.
+
+        Raises:
+            Conflict: a container needs it.
+        """
+        try:
+            with translated(f"removing image {reference}"):
+                self._client().remove_image(reference)
+        except NotFound:
+            return
