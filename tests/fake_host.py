@@ -66,6 +66,7 @@ class World:
     switch: dict[str, str] = field(default_factory=dict)  # device: server
     wired: dict[str, dict[str, Any]] = field(default_factory=dict)  # device: what the server's end got
     silent: set[str] = field(default_factory=set)  # devices that are down
+    installed: set[str] = field(default_factory=set)  # ids of the ports whose flows the switch calls complete
     log: bytes = b""
     engine_up: bool = True
     calls: list[str] = field(default_factory=list)
@@ -174,7 +175,10 @@ class World:
             ),
             (privileged, "wire", kernel.wire),
             (wire, "wired", kernel.wired),
-            *((plug, name, getattr(switch, name)) for name in ("plug", "unplug", "unplug_device", "list_plugged")),
+            *(
+                (plug, name, getattr(switch, name))
+                for name in ("plug", "unplug", "unplug_device", "list_plugged", "wait_installed")
+            ),
         ]
 
 
@@ -223,6 +227,10 @@ class FakeSwitch:
     def unplug(self, _server: Any, port: Any) -> None:
         with self.world.step("unplug"):
             self.world.switch.pop(port.device, None)
+
+    def wait_installed(self, port_ids: Any) -> set[str]:
+        with self.world.step("wait_installed"):
+            return set(port_ids) & self.world.installed
 
     def unplug_device(self, device: str) -> None:
         with self.world.step("unplug_device"):

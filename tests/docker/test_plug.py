@@ -7,6 +7,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+import threading
 from dataclasses import replace
 
 import pytest
@@ -120,6 +121,25 @@ def test_two_servers_talk(lab, switch) -> None:
         host = address.cidr.partition("/")[0]
         lab.run(first, "sh", "-c", f"i=0; until ping -c1 -W1 {host}; do i=$((i+1)); [ $i -lt 10 ] || exit 1; done")
     for server, port in servers:
+        plug.unplug(server, port)
+
+
+def test_waits_for_the_flows_only_where_ovn_says_that_they_are_there(lab, switch) -> None:
+    server, port = on_switch(lab.server())
+    lab.create(server)
+    plug.plug(server, port)
+    assert plug.wait_installed({port.id}) == set()  # no OVN: at once, and Neutron has the word
+    switch.vsctl("set", "Open_vSwitch", ".", "external_ids:ovn-remote=unix:/nowhere")
+    try:
+        saying = threading.Timer(
+            0.3, switch.vsctl, ["set", "interface", port.device, "external_ids:ovn-installed=true"]
+        )
+        saying.start()
+        assert plug.wait_installed({port.id}) == {port.id}
+        saying.join()
+        assert plug.wait_installed(set()) == set()
+    finally:
+        switch.vsctl("remove", "Open_vSwitch", ".", "external_ids", "ovn-remote")
         plug.unplug(server, port)
 
 

@@ -87,12 +87,12 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         """Make a server and start it."""
         servers.refuse_unsupported(instance, injected_files, block_device_info, accel_info)
-        servers.refuse_unbound(network_info)
         image = glance.read_image(context, instance.image_ref)
-        server = servers.build_server(instance, image, servers.build_ports(network_info), admin_password)
-        plugged = partial(neutron.wait_for_ports, self.virtapi, instance, server.ports)
+        server = servers.build_server(instance, image, (), admin_password)
+        ports = partial(servers.build_bound_ports, network_info)
+        plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
         with spawn_faults(instance, lifecycle.HOPELESS), glance.reading_as(context, instance.trusted_certs):
-            lifecycle.spawn(self._host, server, plugged, power_on=power_on)
+            lifecycle.spawn(self._host, server, plugged, read_ports=ports, power_on=power_on)
 
     def destroy(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from dockstack.compute.engine import Container, ContainerSpec
     from dockstack.compute.flows.host import Host
     from dockstack.compute.images.fetch import LoadedImage
-    from dockstack.compute.model import Server
+    from dockstack.compute.model import Port, Server
     from dockstack.compute.undo import Undo
 
 LOG = logging.getLogger(__name__)
@@ -40,30 +41,40 @@ HOPELESS = (Unbuildable, ImageUnusable, ImageRejected)
 
 
 def spawn(
-    host: Host, server: Server, ports_plugged: Callable[[], AbstractContextManager[None]], *, power_on: bool = True
+    host: Host,
+    server: Server,
+    ports_plugged: Callable[[tuple[Port, ...]], AbstractContextManager[set[str]]],
+    *,
+    read_ports: Callable[[], tuple[Port, ...]] | None = None,
+    power_on: bool = True,
 ) -> None:
     """Make a server and start it; a failure leaves nothing behind.
 
-    The network is complete, and Neutron has said so, before the first process starts.
+    The network is complete before the first process starts. Image and namespace are made ready while Neutron is still
+    allocating the ports.
 
     Args:
         host: where.
         server: what.
-        ports_plugged: makes a context that waits at its end until Neutron has plugged the server's ports.
+        ports_plugged: makes a context that waits at its end until Neutron has plugged those ports whose ids are left in
+            the set that it gives: Neutron is not waited for where this host's switch says it first.
+        read_ports: waits until Neutron has allocated the server's ports and returns them; none if ``server`` has them.
         power_on: leave it stopped if false.
 
     Raises:
         DockstackError: what went wrong, one of ``HOPELESS`` if no host could do it.
-        Exception: whatever ``ports_plugged`` raises.
+        Exception: whatever ``read_ports`` and ``ports_plugged`` raise.
     """
     with host.busy.hold(server.uuid), undo_on_error() as undo:
         image = host.images.ensure(server.image, max_bytes=server.limits.disk_gb << 30)
-        specification = specify(host, server, image)
+        specify(host, server, image)  # a wrong request is refused before anything is made for it
         undo.push(namespaces.remove, server.uuid)
         namespaces.prepare(server.uuid)
-        with ports_plugged():
+        server = replace(server, ports=read_ports()) if read_ports else server
+        with ports_plugged(server.ports) as awaited:
             connect_ports(host, server, undo)
-            create_container(host, server, specification, image, undo)
+            create_container(host, server, specify(host, server, image), image, undo)
+            awaited.difference_update(plug.wait_installed(awaited))
         if power_on:
             host.engine.start(server.container_name)
     host.audit.forget(server.uuid)

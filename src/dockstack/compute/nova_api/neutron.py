@@ -22,11 +22,12 @@ PLUGGED = "network-vif-plugged"
 
 
 @contextmanager
-def wait_for_ports(virtapi: Any, instance: Any, ports: Iterable[Port]) -> Iterator[None]:
+def wait_for_ports(virtapi: Any, instance: Any, ports: Iterable[Port]) -> Iterator[set[str]]:
     """Run the body, then wait until Neutron has reported every port as plugged.
 
-    Follows ``vif_plugging_timeout`` (0: do not wait) and ``vif_plugging_is_fatal``. A port that is already active has
-    no event to come.
+    Gives the body the ids of the ports to wait for; those that it takes out, it knows to be plugged. Follows
+    ``vif_plugging_timeout`` (0: do not wait) and ``vif_plugging_is_fatal``. A port that is already active has no event
+    to come.
 
     Raises:
         exception.BuildAbortException: an event failed or did not come in time, and that is fatal.
@@ -46,9 +47,13 @@ def wait_for_ports(virtapi: Any, instance: Any, ports: Iterable[Port]) -> Iterat
             timeout=CONF.vif_plugging_timeout,
             error_callback=on_failure,
         ):
-            yield
+            awaited = set(waiting)
+            yield awaited
+            known = [(PLUGGED, port) for port in waiting if port not in awaited]
+            if known:
+                virtapi.exit_wait_early(known)
     except exception.InstanceEventTimeout as error:
-        missing = f"Neutron did not report {', '.join(waiting)} as plugged within {CONF.vif_plugging_timeout} s"
+        missing = f"Neutron did not report {', '.join(sorted(awaited))} as plugged within {CONF.vif_plugging_timeout} s"
         if CONF.vif_plugging_is_fatal:
             raise _not_plugged(instance, missing) from error
         LOG.warning("%s; going on, as vif_plugging_is_fatal is off", missing)

@@ -95,6 +95,16 @@ def build_ports(network_info: Iterable[Any] | None) -> tuple[Port, ...]:
     return tuple(_build_port(vif, f"eth{index}") for index, vif in enumerate(network_info or ()))
 
 
+def build_bound_ports(network_info: Iterable[Any] | None) -> tuple[Port, ...]:
+    """Translate as ``build_ports``, but refuse what Neutron could not bind to this host.
+
+    Raises:
+        exception.VirtualInterfacePlugException: naming the port.
+    """
+    refuse_unbound(network_info)
+    return build_ports(network_info)
+
+
 def _build_port(vif: Any, interface: str) -> Port:
     network = vif["network"]
     subnets = [subnet for subnet in network["subnets"] or () if subnet["ips"]]

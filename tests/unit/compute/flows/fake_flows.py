@@ -43,8 +43,8 @@ def make_server(uuid: str = UUID, **changes) -> Server:
     return Server(**(fields | changes))
 
 
-def no_events():
-    return nullcontext()
+def no_events(_ports=()):
+    return nullcontext(set())
 
 
 @pytest.fixture

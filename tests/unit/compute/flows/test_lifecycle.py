@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from fake_flows import UUID, make_host, make_server, no_events
@@ -39,13 +40,45 @@ def test_a_server_has_its_network_before_its_first_process(world, host):
 
 def test_a_server_waits_for_its_ports_before_it_starts(world, host):
     @contextmanager
-    def ports_plugged():
-        yield
+    def ports_plugged(_ports):
+        yield set()
         world.calls.append("waited")
 
     lifecycle.spawn(host, make_server(), ports_plugged)
 
     assert world.calls.index("create") < world.calls.index("waited") < world.calls.index("start")
+
+
+def test_neutron_is_not_waited_for_where_the_switch_says_it_first(world, host):
+    server = make_server()
+    first, second = (port.id for port in server.ports)
+    world.installed.add(first)
+    left = []
+
+    @contextmanager
+    def ports_plugged(ports):
+        awaited = {port.id for port in ports}
+        yield awaited
+        left.extend(awaited)
+
+    lifecycle.spawn(host, server, ports_plugged)
+
+    assert left == [second]
+
+
+def test_image_and_namespace_are_ready_before_the_ports_are_asked_for(world, host):
+    server = make_server()
+
+    def read_ports():
+        world.calls.append("read_ports")
+        return server.ports
+
+    lifecycle.spawn(host, replace(server, ports=()), no_events, read_ports=read_ports)
+
+    before = world.calls[: world.calls.index("read_ports")]
+    assert {"tag_image", "create_namespace"} <= set(before)
+    assert not {"wire", "plug", "create"} & set(before)
+    assert set(world.switch) == {port.device for port in server.ports}
 
 
 def test_a_server_may_be_left_stopped(world, host):
@@ -120,8 +153,8 @@ def test_a_destroy_broken_off_at_any_step_is_completed_by_the_next(world, host, 
 
 def test_a_failed_wait_for_ports_leaves_nothing(world, host):
     @contextmanager
-    def ports_plugged():
-        yield
+    def ports_plugged(_ports):
+        yield set()
         raise TimeoutError("no event")
 
     with pytest.raises(TimeoutError, match="no event"):
