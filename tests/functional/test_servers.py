@@ -194,6 +194,14 @@ class TestFaults(ServersCase):
         assert "Neutron did not report" in self.fault_of(server)
         assert self.world.leftovers() == NOTHING
 
+    def test_a_port_that_the_switch_calls_complete_needs_no_word_of_neutron(self):
+        self.flags(vif_plugging_timeout=300, vif_plugging_is_fatal=True)
+        self.useFixture(fixtures.MonkeyPatch("nova.network.model.VIF.get", report_inactive))
+        self.useFixture(fixtures.MonkeyPatch("dockstack.compute.network.plug.wait_installed", set))
+        server = self.boot()
+
+        assert self.container(server).state is PowerState.RUNNING
+
     def test_a_port_that_neutron_does_not_plug_may_be_passed_over(self):
         self.flags(vif_plugging_timeout=1, vif_plugging_is_fatal=False)
         self.useFixture(fixtures.MonkeyPatch("nova.network.model.VIF.get", report_inactive))
