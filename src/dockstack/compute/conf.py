@@ -34,6 +34,13 @@ _ENGINE = [
         "dockstack-runtime-install was given, belong to root or to this service's user, and be writable by none else.",
     ),
     cfg.StrOpt(
+        "lxcfs_directory",
+        default="/var/lib/dockstack/lxcfs",
+        help="Where LXCFS is mounted, which shows each server its own processors, memory, load and uptime. It must be "
+        "below a directory that dockstack-runtime-install was given. Set it to nothing on a host that is to do "
+        "without: its servers see the host's.",
+    ),
+    cfg.StrOpt(
         "state_directory",
         default="/var/lib/dockstack",
         help="Where the driver keeps temporary files. Change it when that file system is too small for an image.",

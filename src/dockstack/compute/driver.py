@@ -16,6 +16,7 @@ from dockstack.compute.consoles import log
 from dockstack.compute.containers.events import Follower
 from dockstack.compute.flows import lifecycle, recovery, report
 from dockstack.compute.flows.host import build_host
+from dockstack.compute.flows.views import Watcher
 from dockstack.compute.nova_api import glance, neutron, records, servers, states
 from dockstack.compute.nova_api.faults import host_faults, server_faults, spawn_faults
 from dockstack.compute.resources import usage
@@ -45,17 +46,20 @@ class DockerDriver(driver.ComputeDriver):
         conf.register(CONF)
         self._host = build_host(CONF.host, CONF.docker, glance.download_image)
         self._follower: Follower | None = None
+        self._watcher: Watcher | None = None
 
     # -- the host's life
 
     def init_host(self, host: str) -> None:
-        """Wait for the engine, then follow its events."""
+        """Wait for the engine, then follow its events and LXCFS's life."""
         self._host = build_host(host, CONF.docker, glance.download_image)
         with host_faults():
             recovery.prepare(self._host)
         reconcile = recovery.Reconciler(self._host, self._read_claims, self._read_wanted)
         self._follower = Follower(self._host.engine, self._on_event, reconcile)
         self._follower.start()
+        self._watcher = Watcher(self._host)
+        self._watcher.start()
 
     def process_instances_at_startup(self, context: Any, instances: Any) -> Any:
         """Remove what a killed predecessor left over, before Nova looks at each server."""
@@ -69,6 +73,8 @@ class DockerDriver(driver.ComputeDriver):
         """Stop following events; servers go on."""
         if self._follower is not None:
             self._follower.stop()
+        if self._watcher is not None:
+            self._watcher.stop()
 
     # -- servers: from nothing and back
 

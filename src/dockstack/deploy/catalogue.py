@@ -62,6 +62,12 @@ CATALOGUE: tuple[Attribute, ...] = (
         refuse=_refuse_world,
     ),
     Attribute("docker.data_root", Kind.PATH, "/var/lib/docker", "Where an engine that we start keeps its data."),
+    Attribute(
+        "docker.lxcfs",
+        Kind.BOOLEAN,
+        True,
+        "Let each server see its own processors, memory, load and uptime. Turn it off on a node without FUSE.",
+    ),
     # -- images ---------------------------------------------------------------------------------------------------
     Attribute(
         "image.container_formats",

@@ -19,5 +19,6 @@ DRIVER_MARKER = f"{OPENSTACK_VENV}/.dockstack-driver"  # the installed wheel's h
 VAR = "/var/lib/dockstack"
 STATE_DIRECTORY = f"{VAR}/deploy"
 PATCH_DIRECTORY = f"{VAR}/patches"
+LXCFS_DIRECTORY = f"{VAR}/lxcfs"  # below the patches' parent, whence mounts may come
 RUN = "/run/dockstack"
 LOG = "/var/log/dockstack"

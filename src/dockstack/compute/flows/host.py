@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dockstack.compute.containers.views import Views
 from dockstack.compute.engine import Engine
 from dockstack.compute.flows.audit import Audit
 from dockstack.compute.images.fetch import ImageStore
@@ -77,6 +78,7 @@ class Host:
         audit: the last listing, remembered for a moment.
         busy: the servers that a flow is working on.
         options: the [docker] options.
+        views: what shows servers their own share of the machine.
         facts: what the engine says of itself; asked once, since nothing that is used of it changes while it runs.
     """
 
@@ -86,6 +88,7 @@ class Host:
     audit: Audit
     busy: Busy
     options: cfg.GroupAttr
+    views: Views
     facts: Callable[[], EngineInfo]
 
 
@@ -109,5 +112,6 @@ def build_host(name: str, options: cfg.GroupAttr, download: Callable[[Image], It
         audit=Audit(engine, name),
         busy=Busy(),
         options=options,
+        views=Views(Path(options.lxcfs_directory) if options.lxcfs_directory else None),
         facts=cache(engine.info),
     )

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dockstack.compute.containers import namespaces, runtime, spec
+from dockstack.compute.containers import namespaces, runtime, spec, views
 from dockstack.compute.engine import Conflict, EngineError, ImageUnusable, NotFound
 from dockstack.compute.model import LABEL_PREFIX, ImageConfig, PowerState
 from dockstack.compute.network import plug, wire
@@ -126,8 +126,7 @@ def start(host: Host, server: Server) -> None:
         for port in server.ports:
             wire.wire(server, port, host.options.metadata_route)
             plug.plug(server, port)
-        patch = spec.build_patch(server, ImageConfig(volumes=declared_volumes(container)))
-        runtime.write_patch(Path(host.options.patch_directory), container.id, patch)
+        write_patch(host, server, container.id, ImageConfig(volumes=declared_volumes(container)))
         host.engine.start(server.container_name)
     host.audit.forget(server.uuid)
 
@@ -272,7 +271,21 @@ def create_container(host: Host, server: Server, specification: ContainerSpec, i
     undo.push(host.engine.remove, server.container_name)
     container_id = host.engine.create(server.container_name, specification)
     undo.push(runtime.remove_patch, patches, container_id)
-    runtime.write_patch(patches, container_id, spec.build_patch(server, image.config))
+    write_patch(host, server, container_id, image.config)
+
+
+def write_patch(host: Host, server: Server, container_id: str, image: ImageConfig) -> None:
+    """Leave the note by which the runtime gives the server its network and its own view of the machine."""
+    seen = host.views.mounts()
+    if not seen and host.views.directory is not None:
+        LOG.warning(
+            "Server %s starts without a view of its own: LXCFS does not answer below %s. It sees the host's "
+            "processors, memory and uptime until LXCFS is back.",
+            server.uuid,
+            host.views.directory,
+        )
+    patch = spec.build_patch(server, image, mounts=seen, masked_paths=views.hidden())
+    runtime.write_patch(Path(host.options.patch_directory), container_id, patch)
 
 
 def remove_container(host: Host, server: Server) -> None:

@@ -13,5 +13,10 @@ context = priv_context.PrivContext(
     "dockstack",
     cfg_section="dockstack_privileged",
     pypath=__name__ + ".context",
-    capabilities=[capabilities.CAP_SYS_ADMIN, capabilities.CAP_NET_ADMIN],
+    capabilities=[
+        capabilities.CAP_SYS_ADMIN,
+        capabilities.CAP_NET_ADMIN,
+        capabilities.CAP_SYS_CHROOT,  # entering a server's mount namespace
+        capabilities.CAP_SYS_PTRACE,  # looking at a server's processes, whose capabilities are others
+    ],
 )

@@ -11,8 +11,8 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dockstack.deploy import environments, paths
-from dockstack.deploy.hypervisors import daemon_json
+from dockstack.deploy import distribution_units, environments, paths
+from dockstack.deploy.hypervisors import daemon_json, lxcfs
 from dockstack.deploy.hypervisors.model import Contribution, Hypervisor
 from dockstack.deploy.output import StepFailedError
 from dockstack.deploy.services import Check, CheckKind, Service
@@ -53,6 +53,7 @@ class Docker(Hypervisor):
         self._mode = attributes.number("docker.socket_mode")
         self._socket = attributes.text("docker.socket")
         self._package = attributes.text("docker.package")
+        self._lxcfs = attributes.flag("docker.lxcfs")
         root = attributes.text("docker.data_root")
         self._wanted = daemon_json.Wanted(RUNTIME, DISPATCHER, None if root == DEFAULT_DATA_ROOT else root)
 
@@ -62,6 +63,7 @@ class Docker(Hypervisor):
             ("host_url", f"unix://{self._socket}"),
             ("patch_directory", paths.PATCH_DIRECTORY),
             ("state_directory", DRIVER_STATE),
+            ("lxcfs_directory", paths.LXCFS_DIRECTORY if self._lxcfs else ""),
         )
         return Contribution(
             compute_driver="docker.DockerDriver",
@@ -75,6 +77,9 @@ class Docker(Hypervisor):
         """Have an engine and its group; one that somebody else installed is used as it is."""
         if self._program(machine) is None:
             machine.packages(self._package)
+        if self._lxcfs:
+            distribution_units.hold(machine, (lxcfs.UNIT,))
+            machine.packages(lxcfs.PACKAGE)
         machine.group(self._group)
         machine.user(NOVA_USER, home=NOVA_HOME, groups=(self._group,))
 
@@ -94,9 +99,13 @@ class Docker(Hypervisor):
             machine.say("Reloading the engine's configuration")
             self._reload(machine)
         self._secure_socket(machine)
+        if self._lxcfs:
+            lxcfs.start(machine)
 
     def stop(self, machine: Machine) -> None:
-        """End the engine if it is ours; with live-restore its containers go on."""
+        """End the engine if it is ours; with live-restore its containers go on, with the host's view of the machine."""
+        if self._lxcfs and self._answers(machine):
+            lxcfs.withdraw(machine, self._socket)
         for service in self._recorded(machine):
             machine.backend.stop(service)
 
@@ -104,6 +113,7 @@ class Docker(Hypervisor):
         """Remove our containers, images, namespaces and keys; containers and images of others stay."""
         if self._answers(machine):
             self._remove_servers(machine)
+            lxcfs.remove_mount(machine)
             self._hand_over(machine)
         machine.run(
             f"for space in {NAMESPACES}; do test -e $space && ip netns delete $(basename $space); done; true",

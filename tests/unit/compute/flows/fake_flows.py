@@ -60,6 +60,7 @@ def make_host(world: World, name: str = "host1", download=None) -> Host:
     conf.register(options)
     options.set_override("state_directory", str(world.directory), group="docker")
     options.set_override("patch_directory", str(world.patches), group="docker")
+    options.set_override("lxcfs_directory", str(world.directory / "lxcfs"), group="docker")
     host = build_host(name, options.docker, download or (lambda _image: iter([image_archive()])))
     host.images.sweep()
     return host

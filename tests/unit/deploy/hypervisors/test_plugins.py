@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from dockstack.deploy.hypervisors import chosen
+from dockstack.deploy.hypervisors import chosen, lxcfs
 from dockstack.deploy.hypervisors.docker import Docker, our_containers
 from dockstack.deploy.hypervisors.fake import Fake
 from dockstack.deploy.hypervisors.model import Hypervisor
@@ -16,6 +16,7 @@ from dockstack.deploy.services import Service
 
 pytestmark = pytest.mark.unit
 
+NO_FUSE = {"test -c /dev/fuse": {"success": False}}
 GOOD_INFO = json.dumps(
     {"LiveRestoreEnabled": True, "Runtimes": {"dockstack": {"path": "/opt/dockstack/runtime/dockstack-runtime"}}}
 )
@@ -86,9 +87,9 @@ def test_install_brings_the_distributions_engine_and_lets_nova_in(machine):
 
 
 def test_start_uses_a_foreign_engine_and_does_not_restart_it(machine):
-    one = machine({"docker -H unix:///run/docker.sock info": GOOD_INFO, "stat -L": "root:docker 660"})
+    one = machine({"docker -H unix:///run/docker.sock info": GOOD_INFO, "stat -L": "root:docker 660", **NO_FUSE})
     Docker(one.attributes).start(one)
-    assert one.records.services() == ()
+    assert one.records.services() == ()  # nor LXCFS, without FUSE
     assert not any("HUP" in command or "restart" in command for command in one.commands)
 
 
@@ -101,7 +102,7 @@ def test_start_reloads_a_foreign_engine_whose_configuration_is_old(machine):
 
 
 def test_the_socket_is_the_groups(machine):
-    one = machine({"docker -H unix:///run/docker.sock info": GOOD_INFO, "stat -L": "root:root 666"})
+    one = machine({"docker -H unix:///run/docker.sock info": GOOD_INFO, "stat -L": "root:root 666", **NO_FUSE})
     Docker(one.attributes).start(one)
     assert "chown root:docker /run/docker.sock && chmod 660 /run/docker.sock" in one.commands
 
@@ -150,3 +151,19 @@ def test_cleanup_puts_daemon_json_back(machine):
     plugin.cleanup(one)
     assert one.manifest.done("daemon-json-before") is None
     assert not one.manifest.ours("file", "/etc/docker/daemon.json")
+
+
+def test_lxcfs_is_our_own_instance_that_survives_its_own_corpse():
+    service = lxcfs.service()
+    assert service.command[4:5] == ("/var/lib/dockstack/lxcfs",)
+    assert "--enable-cfs" in service.command
+    assert service.command[2].startswith("umount --lazy")
+    assert not service.replaces
+
+
+def test_install_brings_lxcfs_unless_it_is_not_wanted(machine, node):
+    one = machine({"ls /usr/bin/dockerd": "/usr/bin/dockerd", "dpkg-query": {"success": False}})
+    Docker(one.attributes).install(one)
+    assert any("apt-get" in command and command.endswith(" lxcfs") for command in one.commands)
+    contribution = chosen(node("docker.lxcfs=false")).contribution()
+    assert ("lxcfs_directory", "") in contribution.nova[0][1]

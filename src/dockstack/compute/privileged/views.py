@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mounts of LXCFS inside servers that run."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+from pathlib import Path
+
+from dockstack.compute.privileged import context
+from dockstack.compute.privileged.kernel import in_thread, libc
+
+_FILE = re.compile(r"(proc|sys/devices/system/cpu)/[a-z]+")
+_CONTAINER = re.compile(r"[0-9a-f]{64}")
+
+# linux/sched.h, linux/fcntl.h, linux/mount.h; asm-generic/unistd.h: the numbers are those of every architecture
+_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
+_AT_FDCWD = -100
+_OPEN_TREE, _MOVE_MOUNT = 428, 429
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+_DEAD = (errno.ENOTCONN, errno.ESHUTDOWN, errno.EIO)
+
+
+@context.entrypoint
+def renew(pid: int, container_id: str, source: str, files: list[str]) -> bool:
+    """Replace the files of a dead LXCFS in a container by those of a living one; say whether any was replaced.
+
+    Args:
+        pid: the container's first process; one that is gone, or another container's, is passed over.
+        container_id: the engine's id of the container.
+        source: where LXCFS is mounted; empty to take dead files away only.
+        files: paths below it, which are paths below the container's root, too.
+    """
+    if not _CONTAINER.fullmatch(container_id) or not all(_FILE.fullmatch(file) for file in files):
+        raise ValueError(f"{container_id!r} with {files!r} is no view of a server")
+    try:
+        # The namespace first: if the number has gone to another process by now, its control group tells.
+        namespace = os.open(f"/proc/{int(pid)}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    trees: dict[str, int] = {}
+    try:
+        if not _belongs(int(pid), container_id):
+            return False
+        for file in files if source else ():
+            trees[file] = _clone(f"{source}/{file}")
+        return bool(in_thread(_replace, namespace, files, trees))
+    finally:
+        for descriptor in (namespace, *trees.values()):
+            os.close(descriptor)
+
+
+def _belongs(pid: int, container_id: str) -> bool:
+    try:
+        return container_id in Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return False
+
+
+def _clone(path: str) -> int:
+    """Return a detached mount of a file of this mount namespace."""
+    return _call("open_tree", _OPEN_TREE, _AT_FDCWD, path.encode(), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+
+
+def _replace(namespace: int, files: list[str], trees: dict[str, int]) -> bool:
+    """Work in the container's mount namespace; the thread ends in there."""
+    if libc.unshare(_CLONE_FS) or libc.setns(namespace, _CLONE_NEWNS):
+        code = ctypes.get_errno()
+        raise OSError(code, f"entering the mount namespace: {os.strerror(code)}")
+    changed = False
+    for file in files:
+        path = f"/{file}"
+        dead = _dead(path)
+        wanted = file in trees and (dead or os.stat(path).st_dev != os.fstat(trees[file]).st_dev)  # noqa: PTH116
+        if not dead and not wanted:
+            continue
+        while _dead(path) and libc.umount2(path.encode(), _MNT_DETACH | _UMOUNT_NOFOLLOW) == 0:
+            pass
+        if wanted:
+            flag = _MOVE_MOUNT_F_EMPTY_PATH
+            _call("move_mount", _MOVE_MOUNT, trees[file], b"", _AT_FDCWD, path.encode(), flag)
+        changed = True
+    return changed
+
+
+def _dead(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116 - its error is the answer
+    except OSError as error:
+        return error.errno in _DEAD
+    return False
+
+
+def _call(name: str, number: int, *arguments: object) -> int:
+    """Make a system call that the C library has no function for."""
+    result = int(libc.syscall(number, *arguments))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{name}: {os.strerror(code)}")
+    return result

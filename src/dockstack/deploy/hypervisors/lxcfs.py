@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LXCFS: shows each server its own processors, memory, load and uptime. An instance of our own, beside anybody's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.deploy import paths
+from dockstack.deploy.services import Check, CheckKind, Service
+
+if TYPE_CHECKING:
+    from dockstack.deploy.layer import Machine
+
+PACKAGE, UNIT = "lxcfs", "lxcfs.service"
+VIEWS = f"{paths.OPENSTACK_VENV}/bin/dockstack-views"
+
+# A killed instance leaves its mount behind, dead, and a supervisor starts the next one without asking us.
+_SCRIPT = 'umount --lazy "$1" 2>/dev/null; exec /usr/bin/lxcfs "$@"'
+
+
+def service() -> Service:
+    """Return LXCFS as a service; the processor count follows a server's quota and its set of processors."""
+    directory = paths.LXCFS_DIRECTORY
+    options = ("--enable-loadavg", "--enable-cfs", "--foreground", f"--pidfile={paths.RUN}/lxcfs.pid")
+    return Service(
+        name="lxcfs",
+        title="What servers see of their machine",
+        command=("/bin/sh", "-c", _SCRIPT, "sh", directory, *options),
+        check=Check(CheckKind.COMMAND, command=("grep", "-q", "^MemTotal", f"{directory}/proc/meminfo")),
+        packages=(PACKAGE,),
+        prepare=(
+            ("install", "-d", "-m", "755", paths.RUN),
+            ("sh", "-c", f"umount --lazy {directory} 2>/dev/null; mkdir -p {directory}"),
+        ),
+        oom_score=-900,
+    )
+
+
+def start(machine: Machine) -> None:
+    """Have LXCFS running; a node without FUSE does without."""
+    if machine.run(["test", "-c", "/dev/fuse"], check=False).ok:
+        machine.service(service())
+    else:
+        machine.say("There is no /dev/fuse here, so servers will see this machine's processors, memory and uptime")
+
+
+def withdraw(machine: Machine, socket: str) -> None:
+    """Take a stopped LXCFS's files out of the servers that go on without it."""
+    machine.run([VIEWS, "--engine", f"unix://{socket}", "--lxcfs", paths.LXCFS_DIRECTORY], check=False)
+
+
+def remove_mount(machine: Machine) -> None:
+    """Remove what a killed LXCFS left mounted."""
+    machine.run(["umount", "--lazy", paths.LXCFS_DIRECTORY], check=False)
