@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +27,7 @@ def only_run(cloud: str) -> Iterator[None]:
         DockstackError: another run holds the lock; the kernel frees it when that run dies.
     """
     safe = "".join(letter if letter.isalnum() else "-" for letter in cloud)
-    path = Path(tempfile.gettempdir()) / f"dockstack-verify-{safe}-{os.getuid()}.lock"
-    with path.open("w") as lock:
+    with (_own_directory() / f"verify-{safe}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -37,6 +35,13 @@ def only_run(cloud: str) -> Iterator[None]:
                 f"Another run of the exercises is at work on the cloud {cloud!r}.", "Wait until it has ended."
             ) from error
         yield
+
+
+def _own_directory() -> Path:
+    """Return a directory in which nobody else can place a file or a link."""
+    directory = Path(os.environ.get("XDG_RUNTIME_DIR") or Path.home() / ".cache") / "dockstack"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
 
 
 def sweep(connection: Any, seconds: float, say: Callable[[str], None], *, admin: bool) -> list[str]:

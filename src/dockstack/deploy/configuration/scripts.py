@@ -98,11 +98,21 @@ def external_bridge(settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
+# The engine's own bridge, and those of its users' networks.
+_ENGINE_BRIDGES = ("docker+", "br-+")
+
+
 def _masquerade(cidr: str, bridge: str) -> list[str]:
-    """Rules carry a comment, so that `clean` finds them; they stand first, for an engine's FORWARD policy is DROP."""
+    """Rules carry a comment, so that `clean` finds them; they stand first, for an engine's FORWARD policy is DROP.
+
+    Each is inserted above the one before. Servers reach of the machine's own containers what those have published, and
+    no more, as if they were anywhere else on the network.
+    """
+    unpublished = "-m conntrack ! --ctstate DNAT,ESTABLISHED,RELATED -j DROP"
     rules = (
         ("nat", "POSTROUTING", f"-s {cidr} ! -d {cidr} -j MASQUERADE"),
         ("filter", "FORWARD", f"-i {bridge} -j ACCEPT"),
+        *(("filter", "FORWARD", f"-i {bridge} -o {name} {unpublished}") for name in _ENGINE_BRIDGES),
         ("filter", "FORWARD", f"-o {bridge} -j ACCEPT"),
     )
     lines = ["sysctl -q -w net.ipv4.ip_forward=1"]

@@ -29,11 +29,21 @@ def test_the_bridge_has_the_gateways_address(settings):
 def test_nat_follows_the_attribute_and_every_rule_is_marked(settings):
     script = scripts.external_bridge(settings)
     rules = [line for line in script.splitlines() if line.startswith("iptables")]
-    assert len(rules) == 3
+    assert len(rules) == 5
     assert all(line.count("--comment dockstack") == 2 for line in rules)
     without = replace(settings, networks=replace(settings.networks, masquerade=False))
     assert "iptables" not in scripts.external_bridge(without)
     assert "ip_forward" not in scripts.external_bridge(without)
+
+
+def test_of_other_containers_servers_reach_what_those_have_published_only(settings):
+    inserted = [line.partition(" -I ")[2] for line in scripts.external_bridge(settings).splitlines() if " -I " in line]
+    last_inserted_first = [line for line in reversed(inserted) if line.startswith("FORWARD")]
+    verdicts = [(line.split()[1:5], line.partition(" -j ")[2].split()[0]) for line in last_inserted_first]
+    assert verdicts[0] == (["-o", "br-ex", "-j", "ACCEPT"], "ACCEPT")
+    assert verdicts[1] == (["-i", "br-ex", "-o", "br-+"], "DROP")
+    assert verdicts[2] == (["-i", "br-ex", "-o", "docker+"], "DROP")
+    assert verdicts[3] == (["-i", "br-ex", "-j", "ACCEPT"], "ACCEPT")
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
