@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base image: busybox, a small ssh server and an init of our own, in a few megabytes and a few seconds.
+"""The base image: busybox, a small ssh server, an init of our own and what Tempest calls inside a guest.
 
 No registry is asked. The same packages give the same bytes, so that an import knows what it has already.
 """
@@ -24,16 +24,33 @@ if TYPE_CHECKING:
 
 NAME = "dockstack-base"
 USER = "dockstack"
-# busybox's ping works for root alone, and its shell prefers its own applets whatever PATH says: hence the last two.
-PACKAGES = ("busybox-static", "dropbear-bin", "iputils-ping", "bash")
+# Behind busybox stand those of its applets that do not suffice: its ping works for root alone, its nc knows no UDP, its
+# shell prefers its own applets whatever PATH says. sudo makes the user root without a password; the rest of the second
+# line is what Tempest looks for (docs/tempest.md).
+PACKAGES = (
+    *("busybox-static", "dropbear-bin", "iputils-ping", "bash", "sudo", "libpam-modules", "netcat-traditional"),
+    *("curl", "ca-certificates", "util-linux", "e2fsprogs", "dosfstools"),
+)
 _ROOTFS = Path(__file__).with_name("rootfs")
 _UID = 1000  # of USER, as in rootfs/etc/passwd
-_PROGRAMS = ("bin/bash", "usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/bin/dbclient", "usr/bin/ping")
-_LINKS = {"usr/bin/ssh": "dbclient", "usr/bin/ping6": "ping"}
-_EXECUTABLE = frozenset({"sbin/init", "usr/lib/dockstack/metadata", "etc/udhcpc/default.script"})
-_PRIVATE = frozenset({"etc/shadow"})
+_PROGRAMS = (
+    *("bin/bash", "usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/bin/dbclient", "usr/bin/ping", "usr/bin/sudo"),
+    *("usr/libexec/sudo/sudoers.so", "usr/bin/nc.traditional", "usr/bin/curl"),
+    *("usr/sbin/blkid", "usr/bin/lsblk", "usr/sbin/mkfs", "usr/sbin/mke2fs", "usr/sbin/mkfs.fat"),
+)
+_PAM_MODULES = ("pam_permit.so",)
+_SETUID = frozenset({"usr/bin/sudo"})
+_LINKS = {
+    "usr/bin/ssh": "dbclient",
+    "usr/bin/ping6": "ping",
+    "usr/sbin/mkfs.vfat": "mkfs.fat",
+    **{f"usr/sbin/mkfs.ext{version}": "mke2fs" for version in (2, 3, 4)},
+}
+_EXECUTABLE = frozenset({"sbin/init", "usr/bin/nc", "usr/lib/dockstack/metadata", "etc/udhcpc/default.script"})
+_PRIVATE = frozenset({"etc/shadow", "etc/sudoers"})
 _SKIPPED_APPLETS = frozenset(
-    {"busybox", "init", "linuxrc", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "reboot", "halt", "ping", "ping6", "bash"}
+    {"busybox", "init", "linuxrc", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "reboot", "halt"}
+    | {"ping", "ping6", "bash", "nc", "netcat", "mke2fs", "mkfs.ext2"}
 )
 _PROCESS = {
     "Cmd": ["/sbin/init"],
@@ -86,7 +103,7 @@ def build() -> BaseImage:
     """
     with tempfile.TemporaryDirectory(prefix="dockstack-base-") as directory:
         root = unpack_closure(PACKAGES, Path(directory))
-        tree = directories() | our_files() | _applets(root) | _programs(root)
+        tree = directories() | our_files() | _applets(root) | _programs(root) | _data(root)
     layer = layer_tar(tree)
     platform = Platform("linux", *go_architecture(architecture()))
     comment = "dockstack image build"
@@ -126,7 +143,8 @@ def layer_tar(tree: dict[str, Node]) -> bytes:
 def directories() -> dict[str, Node]:
     """List the image's directories, the mount points of a container among them."""
     ordinary = (
-        "bin dev etc etc/dropbear etc/udhcpc home lib media mnt opt proc run sbin sys usr usr/bin usr/lib"
+        "bin dev etc etc/dropbear etc/pam.d etc/ssl etc/ssl/certs etc/udhcpc home lib lib/security media mnt opt proc"
+        " run sbin sys usr usr/bin usr/lib usr/libexec usr/libexec/sudo"
         " usr/lib/dockstack usr/local usr/local/bin usr/local/sbin usr/sbin var var/lib var/lib/dockstack var/log"
     )
     return {path: Node(0o755) for path in ordinary.split()} | {
@@ -159,22 +177,38 @@ def _applets(root: Path) -> dict[str, Node]:
 
 
 def _programs(root: Path) -> dict[str, Node]:
-    """Take the ssh server, its key maker, its client and ping, with the libraries that they load."""
+    """Take programs and plug-ins, with the libraries that they load."""
     files = {place: _unpacked(root, place) for place in _PROGRAMS}
+    files |= {f"lib/security/{name}": _pam_module(root, name) for name in _PAM_MODULES}
     for name, path in needed_libraries(root, tuple(files.values())).items():
         files[name.lstrip("/") if name.startswith("/") else f"lib/{name}"] = path
     parents = {str(parent) for place in files for parent in Path(place).parents if parent.name}
     return (
         {parent: Node(0o755) for parent in parents}
-        | {place: Node(0o755, path.read_bytes()) for place, path in files.items()}
+        | {place: Node(0o4755 if place in _SETUID else 0o755, path.read_bytes()) for place, path in files.items()}
         | {name: Node(0o777, target=target) for name, target in _LINKS.items()}
     )
+
+
+def _data(root: Path) -> dict[str, Node]:
+    """Take what programs read: mke2fs's defaults, and the certificate authorities in the one file that curl opens."""
+    authorities = sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt"))
+    return {
+        "etc/mke2fs.conf": Node(0o644, _unpacked(root, "etc/mke2fs.conf").read_bytes()),
+        "etc/ssl/certs/ca-certificates.crt": Node(0o644, b"".join(path.read_bytes() for path in authorities)),
+    }
+
+
+def _pam_module(root: Path, name: str) -> Path:
+    """Find a PAM module, whose directory depends on architecture and release."""
+    found = sorted(root.glob(f"**/security/{name}"))
+    return found[0] if found else _unpacked(root, f"lib/security/{name}")
 
 
 def _unpacked(root: Path, place: str) -> Path:
     """Find a program where its package put it: releases differ in whether /bin is /usr/bin."""
     for path in (root / place, root / "usr" / place, root / place.removeprefix("usr/")):
-        if path.exists():
+        if path.is_file():
             return path
     raise DockstackError(
         f"The distribution's packages lack /{place}.", "The base image is built on Debian 12: import another image."

@@ -6,11 +6,16 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dockstack.errors import DockstackError
 
 _MINUTES = 300  # seconds that apt may take, mirrors being slow at times
+_UNPACKERS = 4
+# Programs load libraries, and those stand in packages of such names (Debian's policy, 8.1); the rest of a dependency
+# tree, Perl above all, is for package scripts, which do not run here.
+_LIBRARY = re.compile(r"lib(?!.*perl)")
 _RESOLVED = re.compile(r"^\s*(\S+) => (/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
 
 
@@ -20,7 +25,7 @@ def architecture() -> str:
 
 
 def unpack_closure(packages: tuple[str, ...], directory: Path) -> Path:
-    """Download packages and all that they depend on, and unpack them below ``directory``.
+    """Download packages and the libraries that they depend on, and unpack them below ``directory``.
 
     Returns:
         the root of the unpacked files; nothing is installed and no package script runs.
@@ -35,8 +40,8 @@ def unpack_closure(packages: tuple[str, ...], directory: Path) -> Path:
     _run(
         ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3", "download", *names], cwd=archives
     )
-    for archive in sorted(archives.glob("*.deb")):
-        _run(["dpkg-deb", "-x", str(archive), str(root)])
+    with ThreadPoolExecutor(_UNPACKERS) as pool:
+        list(pool.map(lambda archive: _run(["dpkg-deb", "-x", str(archive), str(root)]), archives.glob("*.deb")))
     return root
 
 
@@ -59,7 +64,8 @@ def _closure(packages: tuple[str, ...]) -> list[str]:
     excluded = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
     options = [f"--no-{kind}" for kind in excluded]
     text = _run(["apt-cache", "depends", "--recurse", *options, *packages])
-    names = sorted({line for line in text.splitlines() if re.match(r"[a-z0-9]", line)})
+    depended = {line for line in text.splitlines() if re.match(r"[a-z0-9]", line)}
+    names = sorted(name for name in depended if name in packages or _LIBRARY.match(name))
     missing = [name for name in packages if name not in names]
     if missing:
         raise DockstackError(

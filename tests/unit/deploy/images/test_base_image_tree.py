@@ -49,11 +49,36 @@ def test_nobody_has_a_password():
     assert all(line.split(":")[1] == "*" for line in shadow.splitlines())
 
 
-@pytest.mark.parametrize("name", ["sbin/init", "usr/lib/dockstack/metadata", "etc/udhcpc/default.script"])
-def test_scripts_are_shell(name):
+@pytest.mark.parametrize(
+    ("name", "shell"),
+    [
+        ("sbin/init", "sh"),
+        ("usr/lib/dockstack/metadata", "sh"),
+        ("etc/udhcpc/default.script", "sh"),
+        ("usr/bin/nc", "bash"),
+    ],
+)
+def test_scripts_are_shell(name, shell):
     script = base.our_files()[name].data
-    assert script.startswith(b"#!/bin/sh\n")
-    subprocess.run(["sh", "-n"], input=script, check=True)
+    assert script.startswith(f"#!/bin/{shell}\n".encode())
+    subprocess.run([shell, "-n"], input=script, check=True)
+
+
+def run_nc(tmp_path, *words):
+    """Run our nc with a netcat that prints what it was called with, and fails."""
+    (tmp_path / "nc.traditional").write_text('#!/bin/sh\nprintf "[%s]" "$@"\nexit 1\n')
+    (tmp_path / "nc.traditional").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    script = base.our_files()["usr/bin/nc"].data
+    return subprocess.run(
+        ["bash", "-s", "--", *words], input=script, env=environment, capture_output=True, check=False
+    ).stdout.decode()
+
+
+def test_nc_takes_the_options_of_both_netcats(tmp_path):
+    assert run_nc(tmp_path, "-w", "1", "-u", "10.0.0.1", "80") == "[-w][1][-u][10.0.0.1][80]"
+    assert run_nc(tmp_path, "-u", "-p", "80", "-lk", "-e", "echo", "a b") == "[-u][-p][80][-l][-c][exec 'echo' 'a b']"
+    assert run_nc(tmp_path, "-l", "-k", "-p", "80") == "[-l][-p][80]"
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
