@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import image_archives
+from dockstack.compute.containers import limits
 from dockstack.compute.engine import (
     Conflict,
     Container,
+    EngineError,
     EngineImage,
     EngineInfo,
     EngineUnavailable,
@@ -69,6 +71,7 @@ class World:
     installed: set[str] = field(default_factory=set)  # ids of the ports whose flows the switch calls complete
     log: bytes = b""
     engine_up: bool = True
+    memory_in_use: int = 1 << 20  # bytes, of every running server
     calls: list[str] = field(default_factory=list)
     fault: Fault | None = None
     kill_after: str = ""  # the process dies after its next call of this name
@@ -161,6 +164,11 @@ class World:
         self.containers[name] = replace(self.containers[name], state=PowerState.SHUTDOWN, pid=0, exit_code=0)
         self.emit(self.containers[name], EventKind.STOPPED)
 
+    def usage(self, pid: int) -> limits.Usage | None:
+        """What the kernel counts of a server's processes."""
+        used = limits.Usage(1_000_000, self.memory_in_use, None, oom_kills=0, pids=1, read_bytes=0, written_bytes=0)
+        return used if pid else None
+
     def doors(self) -> list[tuple[Any, str, Any]]:
         """Return what to patch: (object, attribute, fake)."""
         from dockstack.compute.flows import host  # noqa: PLC0415 - it imports what is patched here
@@ -174,6 +182,7 @@ class World:
                 for name in ("create_namespace", "delete_namespace", "delete_device", "lower_device")
             ),
             (privileged, "wire", kernel.wire),
+            (limits, "usage", self.usage),
             (wire, "wired", kernel.wired),
             *(
                 (plug, name, getattr(switch, name))
@@ -317,7 +326,12 @@ class FakeEngine:
                 raise NotFound(f"No such image: {spec.image}")
             identity = hashlib.sha256(f"{name}{time.time_ns()}".encode()).hexdigest()
             self.world.containers[name] = Container(
-                id=identity, name=name, state=PowerState.SHUTDOWN, labels=dict(spec.labels), image_id=spec.image
+                id=identity,
+                name=name,
+                state=PowerState.SHUTDOWN,
+                labels=dict(spec.labels),
+                image_id=spec.image,
+                host_config=dict(spec.limits),
             )
             self.world.specs[name] = spec
             assert spec.labels[UUID_LABEL] in name
@@ -347,6 +361,13 @@ class FakeEngine:
             if self._get(name).state is not PowerState.PAUSED:
                 raise Conflict(f"Container {name} is not paused")
             self._set(name, PowerState.RUNNING, EventKind.RESUMED, pid=1)
+
+    def update(self, name: str, changes: dict[str, Any]) -> None:
+        with self._call("update"):
+            container = self._get(name)
+            if container.state is not PowerState.SHUTDOWN and changes["Memory"] < self.world.memory_in_use:
+                raise EngineError("The kernel refused: device or resource busy")
+            self.world.containers[name] = replace(container, host_config=container.host_config | changes)
 
     def remove(self, name: str) -> None:
         with self._call("remove"):

@@ -28,7 +28,6 @@ NOT_IMPLEMENTED = {
     "live_migration",
     "live_migration_abort",
     "live_migration_force_complete",
-    "migrate_disk_and_power_off",
     "rescue",
     "resume",
     "set_admin_password",

@@ -14,11 +14,11 @@ from nova.virt import driver
 from dockstack.compute import conf
 from dockstack.compute.consoles import log
 from dockstack.compute.containers.events import Follower
-from dockstack.compute.flows import lifecycle, recovery, report
+from dockstack.compute.flows import lifecycle, recovery, report, resize
 from dockstack.compute.flows.host import build_host
 from dockstack.compute.flows.views import Watcher
-from dockstack.compute.nova_api import glance, neutron, records, servers, states
-from dockstack.compute.nova_api.faults import host_faults, server_faults, spawn_faults
+from dockstack.compute.nova_api import glance, moves, neutron, records, servers, states
+from dockstack.compute.nova_api.faults import host_faults, move_faults, server_faults, spawn_faults
 from dockstack.compute.resources import usage
 from dockstack.compute.resources.inventory import Reserved, build_inventory
 
@@ -36,6 +36,7 @@ class DockerDriver(driver.ComputeDriver):
 
     # What is not named here is False, as Nova's base class has it.
     capabilities = driver.ComputeDriver.capabilities | {
+        "supports_migrate_to_same_host": True,
         "supports_trusted_certs": True,
         "supports_image_type_raw": True,
     }
@@ -110,6 +111,8 @@ class DockerDriver(driver.ComputeDriver):
         destroy_secrets: bool = True,
     ) -> None:
         """Unmake a server, whole, half-made or gone."""
+        if moves.stays_here(context, instance):
+            return
         with server_faults(instance):
             lifecycle.destroy(self._host, servers.describe(instance, network_info))
 
@@ -189,6 +192,62 @@ class DockerDriver(driver.ComputeDriver):
 
     def poll_rebooting_instances(self, timeout: int, instances: Any) -> None:
         """Do nothing: a reboot of ours ends, well or not, within the engine's time limits."""
+
+    # -- another flavor
+
+    def migrate_disk_and_power_off(
+        self,
+        context: Any,
+        instance: Any,
+        dest: str,
+        flavor: Any,
+        network_info: Any,
+        block_device_info: Any = None,
+        timeout: int = 0,
+        retry_interval: int = 0,
+    ) -> str:
+        """Begin a resize: refuse what is impossible, stop the server if it must be stopped."""
+        with move_faults(instance):
+            moves.refuse_unsupported(flavor, block_device_info)
+            moves.refuse_other_host(dest, self.get_host_ip_addr())
+            wanted = servers.describe(moves.with_flavor(instance, flavor), network_info)
+            resize.begin(self._host, servers.describe(instance, network_info), wanted, timeout)
+        return moves.NOTHING_SENT
+
+    def finish_migration(
+        self,
+        context: Any,
+        migration: Any,
+        instance: Any,
+        disk_info: str,
+        network_info: Any,
+        image_meta: Any,
+        resize_instance: bool,
+        allocations: Any,
+        block_device_info: Any = None,
+        power_on: bool = True,
+        share_info: Any = None,
+    ) -> None:
+        """Give a server its new flavor, which Nova may yet take back."""
+        with server_faults(instance):
+            resize.fit(self._host, servers.describe(instance, network_info), power_on=power_on)
+
+    def confirm_migration(self, context: Any, migration: Any, instance: Any, network_info: Any) -> None:
+        """Do nothing: a resize on one host leaves nothing of the old flavor."""
+
+    def finish_revert_migration(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        migration: Any,
+        block_device_info: Any = None,
+        power_on: bool = True,
+        share_info: Any = None,
+    ) -> None:
+        """Give a server its old flavor back."""
+        with server_faults(instance):
+            resize.fit(self._host, servers.describe(instance, network_info), power_on=power_on)
 
     # -- network
 

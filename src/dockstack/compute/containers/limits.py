@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dockstack.compute.model import Limits
 
 _MIB = 1 << 20
@@ -60,6 +62,19 @@ def host_config(limits: Limits) -> dict[str, Any]:
     """Return the part of a new container's HostConfig that limits it."""
     files = [{"Name": "nofile", "Soft": limits.nofile, "Hard": limits.nofile}] if limits.nofile else []
     return {**update_values(limits), "Ulimits": files}
+
+
+def changes(host_config: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    """Return what POST /containers/{id}/update must be told so that a container gets these limits; empty if nothing.
+
+    All of them or none: the engine checks memory against the swap limit that comes with it.
+
+    Args:
+        host_config: what the container has now, in the engine's words.
+        limits: what it should have.
+    """
+    wanted = update_values(limits)
+    return wanted if any(host_config.get(name) != value for name, value in wanted.items()) else {}
 
 
 def usage(pid: int, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Usage | None:

@@ -59,6 +59,7 @@ class Container:
     error: str = ""  # why the last start failed
     started_at: str = ""
     finished_at: str = ""
+    host_config: dict[str, Any] = field(default_factory=dict)  # its limits among much else, in the engine's words
 
     @property
     def server_uuid(self) -> str:
@@ -103,6 +104,7 @@ class Container:
             error=state["Error"],
             started_at=state["StartedAt"],
             finished_at=state["FinishedAt"],
+            host_config=dict(entry.get("HostConfig") or {}),
         )
 
 

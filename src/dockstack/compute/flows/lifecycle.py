@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dockstack.compute.containers import namespaces, runtime, spec, views
+from dockstack.compute.containers import limits, namespaces, runtime, spec, views
 from dockstack.compute.engine import Conflict, EngineError, ImageUnusable, NotFound
 from dockstack.compute.model import LABEL_PREFIX, ImageConfig, PowerState
 from dockstack.compute.network import plug, wire
@@ -112,7 +112,7 @@ def clean_up(host: Host, server: Server, *, keep_ports: bool) -> None:
 
 
 def start(host: Host, server: Server) -> None:
-    """Start a server that exists, with its network as Neutron says it is now; one that runs is fine.
+    """Start a server that exists, with network and limits as Neutron and Nova say now; one that runs is fine.
 
     After a reboot of the machine its namespace and links are gone, so all is made again; where it is there, each step
     finds its work done.
@@ -127,8 +127,21 @@ def start(host: Host, server: Server) -> None:
             wire.wire(server, port, host.options.metadata_route)
             plug.plug(server, port)
         write_patch(host, server, container.id, ImageConfig(volumes=declared_volumes(container)))
+        if container.state is PowerState.SHUTDOWN:
+            set_limits(host, server, container)
         host.engine.start(server.container_name)
     host.audit.forget(server.uuid)
+
+
+def set_limits(host: Host, server: Server, container: Container) -> None:
+    """Change the container's limits to the server's, if they differ.
+
+    Raises:
+        EngineError: refused, as less memory than is in use is for a running one.
+    """
+    changes = limits.changes(container.host_config, server.limits)
+    if changes:
+        host.engine.update(server.container_name, changes)
 
 
 def stop(host: Host, server: Server, timeout: int) -> None:

@@ -58,6 +58,21 @@ def server_faults(instance: Any) -> Iterator[None]:
 
 
 @contextmanager
+def move_faults(instance: Any) -> Iterator[None]:
+    """Translate why a server cannot be resized or migrated; Nova then leaves it as it was.
+
+    Raises:
+        exception.InstanceFaultRollback: around the cause.
+    """
+    try:
+        with server_faults(instance):
+            yield
+    except exception.NovaException as error:
+        cause = exception.ResizeError(reason=error.format_message())
+        raise exception.InstanceFaultRollback(inner_exception=cause) from error
+
+
+@contextmanager
 def host_faults() -> Iterator[None]:
     """Translate what went wrong with the host as a whole.
 

@@ -42,7 +42,7 @@ def read_records(instances: Any) -> dict[str, Record]:
         instance.uuid: Record(
             instance=instance,
             half_built=instance.vm_state == vm_states.BUILDING,
-            should_run=instance.vm_state == vm_states.ACTIVE
+            should_run=instance.vm_state in (vm_states.ACTIVE, vm_states.RESIZED)
             and instance.power_state == power_state.RUNNING
             and instance.task_state is None,
         )

@@ -40,6 +40,8 @@ def nova_conf(settings: Settings) -> Ini:
             "vif_plugging_is_fatal": "true",
             "vif_plugging_timeout": "120",
             "max_concurrent_builds": str(settings.concurrent_builds),
+            # A server may be resized where it is: the only way on one host, and without a copy on many.
+            "allow_resize_to_same_host": "true",
         },
         "api": {"auth_strategy": "keystone"},
         "cache": oslo.cache_section(settings),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.errors import DockstackError
-from dockstack.verify.exercises import access, boot, isolation, limits, networks, power
+from dockstack.verify.exercises import access, boot, isolation, limits, networks, power, resize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,7 @@ ALL: tuple[Exercise, ...] = (
     power.STOP_START,
     power.PAUSE,
     limits.LIMITS,
+    resize.RESIZE,
     isolation.ISOLATION,
     boot.NO_LEFTOVERS,
 )

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from dockstack.compute.containers.limits import Usage, host_config, update_values, usage
+from dockstack.compute.containers.limits import Usage, changes, host_config, update_values, usage
 from dockstack.compute.model import Limits
 from dockstack.errors import DockstackError
 
@@ -36,6 +36,13 @@ def test_no_limit_by_accident(vcpus, memory) -> None:
 def write(path, text) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+def test_changes_are_all_or_nothing() -> None:
+    tiny, small = Limits(vcpus=1, memory_mb=64, disk_gb=1), Limits(vcpus=1, memory_mb=128, disk_gb=1)
+    now = host_config(tiny) | {"Privileged": False}
+    assert changes(now, tiny) == {}
+    assert changes(now, small) == update_values(small)
 
 
 def test_usage_of_separate_hierarchies(tmp_path) -> None:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's moves of a server: a resize or a cold migration, until it is confirmed or reverted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nova import exception, objects
+from nova.compute import task_states
+from nova.virt import driver
+
+from dockstack.compute.nova_api import confinement
+
+NOTHING_SENT = "[]"  # what Nova hands from a move's source to its destination: Nova's other drivers send a list
+
+
+def refuse_unsupported(flavor: Any, block_device_info: Any) -> None:
+    """Refuse a flavor with what a container cannot have yet.
+
+    Raises:
+        exception.ResizeError: naming it and what to do instead.
+    """
+    for unsupported, reason in (
+        (flavor.ephemeral_gb, "servers on Docker hosts have no ephemeral disks. Choose a flavor without them."),
+        (flavor.swap, "servers on Docker hosts have no swap disk. Choose a flavor without swap."),
+        (
+            driver.block_device_info_get_mapping(block_device_info),
+            "a server with volumes cannot move yet. Detach its volumes first.",
+        ),
+    ):
+        if unsupported:
+            raise exception.ResizeError(reason=reason)
+
+
+def with_flavor(instance: Any, flavor: Any) -> Any:
+    """Return the instance as it would be with another flavor; Nova's own object stays what it is.
+
+    Raises:
+        exception.BuildAbortException: the flavor says something that we do not understand.
+    """
+    wished = instance.obj_clone()
+    wished.flavor = flavor
+    confinement.refuse_unreadable(wished)
+    return wished
+
+
+def refuse_other_host(dest: str, here: str) -> None:
+    """Refuse another host as the destination.
+
+    Raises:
+        exception.ResizeError: it is another one.
+    """
+    if dest != here:
+        raise exception.ResizeError(
+            reason=f"servers on Docker hosts cannot move to another host yet, and Nova chose {dest}. Set "
+            "allow_resize_to_same_host in nova.conf, and resize again when the server's own host has room."
+        )
+
+
+def stays_here(context: Any, instance: Any) -> bool:
+    """Whether Nova "destroys" a server only to give it back its old flavor on this very host.
+
+    When a resize is reverted, Nova has the destination destroy its new server before the source starts the old one. On
+    one host both are the same container.
+    """
+    if instance.task_state != task_states.RESIZE_REVERTING or instance.migration_context is None:
+        return False
+    migration = objects.Migration.get_by_id(context, instance.migration_context.migration_id)
+    return bool(migration.source_compute == migration.dest_compute)
