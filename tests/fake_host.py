@@ -70,6 +70,7 @@ class World:
     silent: set[str] = field(default_factory=set)  # devices that are down
     installed: set[str] = field(default_factory=set)  # ids of the ports whose flows the switch calls complete
     log: bytes = b""
+    root_file_system: bytes = image_archives.rootfs(("root/written", b"by the server"))  # what every server has
     engine_up: bool = True
     memory_in_use: int = 1 << 20  # bytes, of every running server
     calls: list[str] = field(default_factory=list)
@@ -131,8 +132,12 @@ class World:
             "links": sorted(self.links),
             "switch": sorted(self.switch),
             "patches": sorted(path.name for path in self.patches.iterdir()),
-            "spools": sorted(path.name for path in self.directory.glob("images/*")),
+            "spools": sorted(path.name for path in self.directory.glob("images/*")) + self.copies(),
         }
+
+    def copies(self) -> list[str]:
+        """The engine's copies of servers that become images."""
+        return sorted(tag for image in self.images.values() for tag in image.tags if "/snapshot:" in tag)
 
     def emit(self, container: Container, kind: EventKind) -> None:
         event = Event(container.server_uuid, kind, time.time_ns(), container.id)
@@ -401,6 +406,71 @@ class FakeEngine:
         with self._call("tag_image"):
             image = self.world.images[image_id]
             self.world.images[image_id] = replace(image, tags=(*image.tags, f"{repository}:{tag}"))
+
+    def images(self, *, reference: str) -> tuple[EngineImage, ...]:
+        with self._call("images"):
+            found = self.world.images.values()
+            return tuple(i for i in found if any(tag.rpartition(":")[0] == reference for tag in i.tags))
+
+    def remove_image(self, reference: str) -> None:
+        with self._call("remove_image"):
+            for image in list(self.world.images.values()):
+                left = tuple(tag for tag in image.tags if tag != reference)
+                if left == image.tags:
+                    continue
+                if not left and image.id in {container.image_id for container in self.world.containers.values()}:
+                    raise Conflict(f"A container uses {reference}")
+                self.world.images[image.id] = replace(image, tags=left)
+                if not left:
+                    del self.world.images[image.id]
+
+    def used_images(self) -> frozenset[str]:
+        with self._call("used_images"):
+            return frozenset(container.image_id for container in self.world.containers.values())
+
+    def process(self, name: str) -> dict[str, Any]:
+        with self._call("process"):
+            container = self._find(name)
+            return self.world.specs[container.name].body() | {"Volumes": {}}
+
+    def commit(self, name: str, *, repository: str, tag: str) -> str:
+        with self._call("commit"):
+            container = self._find(name)
+            image = EngineImage(
+                id="sha256:" + hashlib.sha256(tag.encode()).hexdigest(),
+                config={},
+                size=1000,
+                architecture="amd64",
+                os="linux",
+                tags=(f"{repository}:{tag}",),
+                labels=container.labels,
+            )
+            self.world.images[image.id] = image
+            return image.id
+
+    def shelter(self, name: str, image_id: str, labels: dict[str, str], _volumes: Iterable[str]) -> None:
+        with self._call("shelter"):
+            image = self.world.images[image_id]
+            merged = {**image.labels, **labels}
+            self.world.containers[name] = Container(
+                id=name, name=name, state=PowerState.SHUTDOWN, labels=merged, image_id=image_id
+            )
+
+    def export(self, name: str) -> Iterator[bytes]:
+        with self._call("export"):
+            self._find(name)
+        data = self.world.root_file_system
+        for start in range(0, len(data), 4096):
+            with self._call("export.chunk"):
+                self._find(name)
+            yield data[start : start + 4096]
+
+    def _find(self, name: str) -> Container:
+        found = (container for container in self.world.containers.values() if name in (container.name, container.id))
+        container = next(found, None)
+        if container is None:
+            raise NotFound(f"No such container: {name}")
+        return container
 
     def events(self, _since_ns: int | None = None) -> FakeStream:
         with self._call("events"):

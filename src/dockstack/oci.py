@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -311,7 +311,7 @@ class Layer:
     open: Callable[[], Iterable[bytes]] = field(compare=False)
 
 
-def hybrid_archive(configuration: Configuration, layers: Sequence[Layer]) -> Iterator[bytes]:
+def hybrid_archive(configuration: Configuration, layers: Sequence[Layer]) -> Generator[bytes]:
     """Stream an archive that is an OCI layout and what ``docker load`` reads, at once.
 
     The same image gives the same bytes anywhere. It carries no name (RepoTags is null), so loading it cannot take a

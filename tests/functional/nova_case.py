@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from pathlib import Path
 from unittest import mock
@@ -46,10 +47,14 @@ class DockerImages(fixtures.Fixture):
     def __init__(self, glance: glance_fixtures.GlanceFixture) -> None:
         self.glance = glance
         self.data = {IMAGE: image_archive()}
+        self.refusal: Exception | None = None  # how the next upload ends
+        self.loses = 0  # bytes of each upload
 
     def _setUp(self) -> None:  # noqa: N802 - the fixtures library calls it so
         self.add(IMAGE, image_archive(), {"os_hash_value": CHECKSUM, "docker_env_COLOUR": "green"})
         self.useFixture(fixtures.MockPatchObject(self.glance, "download", self._download))
+        self.fake_update = self.glance.update
+        self.useFixture(fixtures.MockPatchObject(self.glance, "update", self._update))
 
     def add(self, image_id: str, data: bytes, properties: dict[str, str] | None = None) -> None:
         """Upload an image."""
@@ -75,6 +80,18 @@ class DockerImages(fixtures.Fixture):
                 "properties": properties or {},
             },
         )
+
+    def _update(self, context, image_id, metadata, data=None, purge_props=False):
+        """Take an upload as Glance's client does, in small pieces."""
+        if data is not None:
+            received = b"".join(iter(lambda: data.read(1000), b""))
+            if self.refusal is not None:
+                raise self.refusal
+            self.data[image_id] = received[: len(received) - self.loses]
+            digest = hashlib.sha512(self.data[image_id]).hexdigest()
+            metadata["properties"]["os_hash_value"] = digest
+            metadata |= {"size": len(self.data[image_id]), "status": "active"}
+        return self.fake_update(context, image_id, metadata, None, purge_props)
 
     def _download(self, context, image_id, data=None, dst_path=None, trusted_certs=None):
         self.glance.show(context, image_id)

@@ -9,12 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import nova.conf
+from nova.compute import task_states
 from nova.virt import driver
 
 from dockstack.compute import conf
 from dockstack.compute.consoles import log
 from dockstack.compute.containers.events import Follower
-from dockstack.compute.flows import lifecycle, recovery, report, resize
+from dockstack.compute.flows import lifecycle, recovery, report, resize, snapshots
 from dockstack.compute.flows.host import build_host
 from dockstack.compute.flows.views import Watcher
 from dockstack.compute.nova_api import glance, moves, neutron, records, servers, states
@@ -94,7 +95,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         """Make a server and start it."""
         servers.refuse_unsupported(instance, injected_files, block_device_info, accel_info)
-        image = glance.read_image(context, instance.image_ref)
+        image = glance.read_image(context, instance.image_ref, returning=servers.is_returning(instance))
         server = servers.build_server(instance, image, (), admin_password)
         ports = partial(servers.build_bound_ports, network_info)
         plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
@@ -130,6 +131,15 @@ class DockerDriver(driver.ComputeDriver):
         """Remove what is left of a server that was destroyed; without its ports, if Nova still needs those."""
         with server_faults(instance):
             lifecycle.clean_up(self._host, servers.describe(instance, network_info), keep_ports=not destroy_vifs)
+
+    # -- images
+
+    def snapshot(self, context: Any, instance: Any, image_id: str, update_task_state: Any) -> None:
+        """Make an image of a server, which goes on as it was, and send it to Glance."""
+        update_task_state(task_state=task_states.IMAGE_PENDING_UPLOAD)
+        upload = partial(glance.upload_snapshot, context, image_id, update_task_state)
+        with server_faults(instance):
+            snapshots.take(self._host, servers.describe(instance), image_id, upload)
 
     # -- power
 

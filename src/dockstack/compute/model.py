@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
 
 LABEL_PREFIX = "org.openstack.nova."
 NAME_PREFIX = "nova-"
@@ -85,6 +88,7 @@ class Image:
     disk_format: str | None = None
     container_format: str | None = None
     properties: dict[str, str] = field(default_factory=dict)  # every property, also those that Nova does not know
+    returning: bool = False  # the server's own root file system, which may have outgrown the flavor's disk
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,16 @@ class ImageConfig:
     stop_signal: str | None = None
     volumes: tuple[str, ...] = ()  # declared mount points, absolute paths
     healthcheck: dict[str, Any] | None = None  # in the engine's form: Test, Interval, Timeout, Retries, StartPeriod
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A server's root file system as an image, ready to be sent."""
+
+    architecture: str  # the machine's, as uname names it
+    disk_gb: int  # what a flavor's disk must have
+    settings: dict[str, str]  # how it runs, in image properties: each as it would have to be set to change nothing
+    archive: Callable[[], Generator[bytes]] = field(compare=False, repr=False)  # starts reading it; once
 
 
 @dataclass(frozen=True)

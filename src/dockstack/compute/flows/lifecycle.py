@@ -66,7 +66,7 @@ def spawn(
         Exception: whatever ``read_ports`` and ``ports_plugged`` raise.
     """
     with host.busy.hold(server.uuid), undo_on_error() as undo:
-        image = host.images.ensure(server.image, max_bytes=server.limits.disk_gb << 30)
+        image = host.images.ensure(server.image, 0 if server.image.returning else server.limits.disk_gb << 30)
         specify(host, server, image)  # a wrong request is refused before anything is made for it
         undo.push(namespaces.remove, server.uuid)
         namespaces.prepare(server.uuid)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dockstack.compute.containers import namespaces, runtime, spec
 from dockstack.compute.engine import EngineUnavailable
-from dockstack.compute.flows import lifecycle
+from dockstack.compute.flows import lifecycle, snapshots
 from dockstack.compute.flows.audit import HOST_LABEL
 from dockstack.compute.model import Image, Limits, PowerState, Server
 from dockstack.compute.network import plug, wire
@@ -98,6 +98,7 @@ def prepare(host: Host) -> None:
         LOG.warning("The container engine does not answer yet; waiting for it")
         time.sleep(1)
     host.images.sweep()
+    snapshots.sweep(host)
 
 
 def _answers(host: Host, *, last: bool) -> bool:

@@ -76,7 +76,7 @@ class ImageStore:
         self._engine = engine
         self._download = download
         self._workspace = workspace
-        self._limits = limits
+        self.limits = limits
         self._architecture = architecture or platform.machine()
         self._slots = threading.BoundedSemaphore(parallel)
         self._lock = threading.Lock()
@@ -97,7 +97,7 @@ class ImageStore:
             WorkspaceFull: the host has no room to check it.
             EngineError: the engine could not take it.
         """
-        allowed = min(max_bytes or self._limits.max_unpacked_bytes, self._limits.max_unpacked_bytes)
+        allowed = min(max_bytes or self.limits.max_unpacked_bytes, self.limits.max_unpacked_bytes)
         while True:
             flight, owner = self._join(image, allowed)
             if owner:
@@ -181,7 +181,7 @@ class ImageStore:
             return self._cached(image) or self._fetch(image, max_bytes)
 
     def _fetch(self, image: Image, max_bytes: int) -> LoadedImage:
-        limits = replace(self._limits, max_unpacked_bytes=max_bytes)
+        limits = replace(self.limits, max_unpacked_bytes=max_bytes)
         chunks = _counted(self._download(image), image)
         with normalise(chunks, architecture=self._architecture, limits=limits, workspace=self._workspace) as normalised:
             LOG.info("Loading image %s (%s) as %s", image.id, image.name, normalised.engine_id)

@@ -4,17 +4,22 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nova.conf
+from nova import exception
+from nova.compute import task_states
 from nova.image import glance
+from nova.objects import fields
 
 from dockstack.compute.model import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from dockstack.compute.model import Snapshot
 
 CONF = nova.conf.CONF
 CHUNK = 1 << 20
@@ -40,11 +45,16 @@ def reading_as(context: Any, trusted_certs: Any = None) -> Iterator[None]:
         _requester.reset(token)
 
 
-def read_image(context: Any, image_id: str) -> Image:
+def read_image(context: Any, image_id: str, *, returning: bool = False) -> Image:
     """Read an image with every property.
 
     The ``ImageMeta`` that Nova hands to a driver keeps only the properties that Nova knows, so ``docker_*`` and
     ``os_command_line`` have to be read from Glance itself.
+
+    Args:
+        context: the requester's.
+        image_id: which.
+        returning: it is what Nova kept of the very server that it is read for.
 
     Raises:
         exception.ImageNotFound: the image is gone, or the tenant may not see it.
@@ -60,6 +70,7 @@ def read_image(context: Any, image_id: str) -> Image:
         disk_format=record.get("disk_format"),
         container_format=record.get("container_format"),
         properties=properties,
+        returning=returning,
     )
 
 
@@ -77,6 +88,69 @@ def download_image(image: Image) -> Iterable[bytes]:
         return _download_verified(image, requester)
     chunks: Iterable[bytes] = glance.API().download(requester.context, image.id)
     return chunks
+
+
+def upload_snapshot(context: Any, image_id: str, update_task_state: Callable[..., None], taken: Snapshot) -> None:
+    """Send a snapshot to the image that Nova has made for it.
+
+    Nova inherits the base image's properties from records that keep 255 characters of each. Those that say how a server
+    runs are therefore set anew, so that none is cut off in the middle.
+
+    Args:
+        context: the requester's.
+        image_id: which image.
+        update_task_state: tells Nova that the upload begins.
+        taken: what to send.
+
+    Raises:
+        exception.ImageNotFound: somebody deleted the image meanwhile.
+        exception.ImageUnacceptable: Glance did not take it as it was sent.
+    """
+    record = glance.API().get(context, image_id)
+    inherited = record.get("properties") or {}
+    properties = {name: value for name, value in taken.settings.items() if name in inherited}
+    properties |= {
+        "img_hv_type": fields.HVType.DOCKER,
+        "hw_vm_mode": fields.VMMode.EXE,
+        "hw_architecture": fields.Architecture.canonicalize(taken.architecture),
+    }
+    update_task_state(task_state=task_states.IMAGE_UPLOADING, expected_state=task_states.IMAGE_PENDING_UPLOAD)
+    with closing(taken.archive()) as chunks:
+        data = _Upload(chunks)
+        wanted = {
+            "container_format": "docker",
+            "disk_format": "raw",
+            "min_disk": max(int(record.get("min_disk") or 0), taken.disk_gb),
+            "properties": properties,
+        }
+        stored = glance.API().update(context, image_id, wanted, data, purge_props=False)
+    if not data.complete or stored.get("size") != data.count:
+        reason = (
+            f"Glance has {stored.get('size')} bytes of it and {data.count} were sent. Look at Glance's log; try again."
+        )
+        raise exception.ImageUnacceptable(image_id=image_id, reason=reason)
+
+
+class _Upload:
+    """The file that Glance's client reads; it counts, because the client sends the rest when it tries again."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self.count = 0
+        self.complete = False
+        self._chunks = chunks
+        self._left = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """Return 1 to ``size`` bytes; none at the end."""
+        while not self._left:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self.complete = True
+                return b""
+            self._left = memoryview(chunk)
+        piece, self._left = self._left[:size], self._left[size:]
+        self.count += len(piece)
+        return bytes(piece)
 
 
 def _download_verified(image: Image, requester: Requester) -> Iterator[bytes]:

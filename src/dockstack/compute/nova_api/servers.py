@@ -59,6 +59,11 @@ def describe(instance: Any, network_info: Iterable[Any] | None = None) -> Server
     return build_server(instance, Image(id=instance.image_ref or "", name=""), build_ports(network_info))
 
 
+def is_returning(instance: Any) -> bool:
+    """Whether a server is about to be made from what Nova kept of it when it was shelved."""
+    return bool(instance.image_ref) and instance.image_ref == instance.system_metadata.get("shelved_image_id")
+
+
 def build_limits(instance: Any, flavor: Any) -> Limits:
     """Translate a flavor to limits; what it does not say comes from the [docker] options.
 

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server becomes an image; whatever fails, nothing of it stays in the engine and the server goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+
+import pytest
+from fake_flows import UUID, make_host, make_server, no_events
+
+from dockstack.compute.engine import EngineError, NotFound
+from dockstack.compute.flows import lifecycle, recovery, snapshots
+from dockstack.compute.images.snapshot import SnapshotError
+from dockstack.compute.model import PowerState
+from fake_host import Fault, Killed
+from image_archives import entry, rootfs, tar
+
+pytestmark = pytest.mark.unit
+
+IMAGE = "6f9f2f0e-9d7c-4b8c-8b36-6a4f0e3d6c11"
+NAME = f"nova-{UUID}"
+
+
+@pytest.fixture
+def server(host):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    return server
+
+
+def upload(taken) -> dict[str, bytes]:
+    archive = tarfile.open(fileobj=io.BytesIO(b"".join(taken.archive())))  # noqa: SIM115 - in memory
+    [manifest] = json.load(archive.extractfile("manifest.json"))
+    return {
+        "config": json.load(archive.extractfile(manifest["Config"])),
+        "layers": [archive.extractfile(name).read() for name in manifest["Layers"]],
+    }
+
+
+def test_a_running_server_is_copied_and_goes_on(host, world, server):
+    got = []
+    snapshots.take(host, server, IMAGE, lambda taken: got.append((taken, upload(taken))))
+
+    [(taken, image)] = got
+    assert image["layers"] == [world.root_file_system]
+    assert image["config"]["config"]["Cmd"] == ["/bin/true"]
+    assert (taken.disk_gb, taken.architecture) == (1, "x86_64")
+    assert "commit" in world.calls
+    assert world.containers[NAME].state is PowerState.RUNNING
+    assert list(world.containers) == [NAME]
+    assert world.copies() == []
+
+
+def test_the_copy_is_not_taken_for_the_server(host, world, server):
+    def look(_taken):
+        assert len(world.containers) == 2
+        assert [container.name for container in host.audit.list_servers()] == [NAME]
+
+    snapshots.take(host, server, IMAGE, look)
+
+
+@pytest.mark.parametrize("state", ["stop", "pause"])
+def test_a_server_that_does_not_run_needs_no_copy(host, world, server, state):
+    lifecycle.stop(host, server, 0) if state == "stop" else lifecycle.pause(host, server)
+    snapshots.take(host, server, IMAGE, upload)
+    assert "commit" not in world.calls
+
+
+def test_a_server_may_be_deleted_while_its_image_is_sent(host, world, server):
+    def delete_and_send(taken):
+        lifecycle.destroy(host, server)
+        upload(taken)
+
+    snapshots.take(host, server, IMAGE, delete_and_send)
+    assert world.containers == {}
+    assert world.copies() == []
+
+
+def test_a_stopped_server_that_is_deleted_meanwhile_is_not_found(host, server):
+    lifecycle.stop(host, server, 0)
+
+    def delete_and_send(taken):
+        lifecycle.destroy(host, server)
+        upload(taken)
+
+    with pytest.raises(NotFound):
+        snapshots.take(host, server, IMAGE, delete_and_send)
+
+
+def test_every_failing_step_leaves_nothing(host, world, server):
+    snapshots.take(host, server, IMAGE, upload)
+    world.calls.clear()
+    snapshots.take(host, server, IMAGE, upload)
+    steps = len(world.calls)
+    for step in range(1, steps + 1):
+        for after in (False, True):
+            world.calls.clear()
+            world.fault = Fault(step, lambda: EngineError("failed on purpose"), after)
+            try:
+                snapshots.take(host, server, IMAGE, upload)
+            except EngineError:
+                pass
+            else:
+                assert world.calls[step - 1].startswith("remove"), "only the cleaning may fail silently"
+            world.fault = None
+            snapshots.sweep(host)
+            assert world.containers[NAME].state is PowerState.RUNNING
+            assert list(world.containers) == [NAME]
+            assert world.copies() == []
+
+
+def test_whoever_refuses_the_upload_is_heard(host, world, server):
+    def refuse(_taken):
+        raise InterruptedError("Ctrl-C")
+
+    with pytest.raises(InterruptedError):
+        snapshots.take(host, server, IMAGE, refuse)
+    assert world.copies() == []
+
+
+def test_the_next_start_removes_what_a_killed_snapshot_left(host, world, server):
+    world.kill_after = "shelter"
+    with pytest.raises(Killed):
+        snapshots.take(host, server, IMAGE, upload)
+    assert world.copies() == [f"dockstack.local/snapshot:{IMAGE}"]
+
+    world.revive()
+    snapshots.sweep(make_host(world, "another"))
+    assert world.copies(), "another host's, which shares the engine"
+    recovery.prepare(make_host(world))
+    assert world.copies() == []
+    assert list(world.containers) == [NAME]
+
+
+def test_a_snapshot_under_way_is_not_swept(host, world, server):
+    snapshots.take(host, server, IMAGE, lambda taken: (snapshots.sweep(host), upload(taken)))
+
+
+def test_a_root_file_system_that_could_not_boot_is_refused(host, world, server):
+    world.root_file_system = tar([entry("disk", tarfile.BLKTYPE)])
+    with pytest.raises(SnapshotError, match="device node"):
+        snapshots.take(host, server, IMAGE, upload)
+    assert world.copies() == []
+
+
+def test_an_image_that_grew_needs_a_larger_disk(host, world, server, monkeypatch):
+    monkeypatch.setattr("dockstack.compute.images.snapshot._GIB", len(rootfs()) - 1)
+    world.root_file_system = rootfs()
+    disks = []
+    snapshots.take(host, server, IMAGE, lambda taken: disks.append(taken.disk_gb))
+    assert disks == [2]
