@@ -62,22 +62,41 @@ def environment_options(function: Callable[..., None]) -> Callable[..., None]:
 
 def load(environment: str | None, assignments: tuple[str, ...]) -> inventory.Inventory:
     """Resolve the inventory; a file that a person named must be there."""
-    return inventory.load(environment or paths.ENVIRONMENT_FILE, assignments, required=environment is not None)
+    return inventory.load(
+        environment or paths.ENVIRONMENT_FILE,
+        assignments,
+        required=environment is not None,
+        asked_file=paths.ASKED_FILE,
+    )
 
 
 @click.command()
 @environment_options
 @click.option("--json", "json_lines", is_flag=True, help="Print events as JSON lines, for machines.")
 @click.option("--skip-verify", is_flag=True, help="Do not boot a first server at the end.")
-def up(environment: str | None, assignments: tuple[str, ...], *, json_lines: bool, skip_verify: bool) -> None:
+@click.option(
+    "--hosts", type=int, metavar="N", help="Have N compute hosts on this machine; remembered until another N is given."
+)
+def up(
+    environment: str | None,
+    assignments: tuple[str, ...],
+    *,
+    json_lines: bool,
+    skip_verify: bool,
+    hosts: int | None,
+) -> None:
     """Bring the cloud up: install, configure, start; safe to run again.
 
     Kill it at any moment and run it again: it goes on. A second run changes nothing and takes seconds.
     """
+    if hosts is not None:
+        assignments = (*assignments, f"hosts={hosts}")
     settings = load(environment, assignments)
     require_root("up")
     with exclusive("up"):
         preflight.check(settings.local)
+        if hosts is not None:
+            inventory.remember(paths.ASKED_FILE, {"hosts": hosts})
         status_code = apply(environment, assignments, json_lines=json_lines)
     if status_code == INTERRUPTED:
         click.echo("Interrupted. Run `dockstack up` again: it goes on from here.", err=True)

@@ -120,6 +120,13 @@ _NETWORK = [
         help="How a server reaches 169.254.169.254 if its subnet's host routes do not say. Change it when the cloud's "
         "network is not OVN.",
     ),
+    cfg.BoolOpt(
+        "checksum_offload",
+        default=True,
+        help="Let servers leave their packets' checksums to the network device. Set it to false on hosts whose "
+        "switch drops such packets at a tunnel to another host, as Open vSwitch 3.1's userspace datapath does; it "
+        "costs most of the throughput. A server takes the change over at its next start.",
+    ),
 ]
 
 OPTIONS = [*_ENGINE, *_CONTAINERS, *_IMAGES, *_NETWORK]

@@ -245,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options: Any = arguments().parse_args(argv)
     began = time.monotonic()
     end_leftovers()
-    inventory = inventories.load(options.environment, options.assignments)
+    inventory = inventories.load(options.environment, options.assignments, asked_file=paths.ASKED_FILE)
     work = tasks(inventory)
     parallel = inventory.local.attributes.number("deploy.parallel")
     runner = Runner({task.key: task for task in work}, parallel, _print)

@@ -9,12 +9,21 @@ from dockstack.deploy.attributes import Attribute, Kind
 GLANCE_CONTAINER_FORMATS = ["ami", "ari", "aki", "bare", "ovf", "ova", "compressed"]
 
 WORLD = 0o007
+MOST_HOSTS = 9
 
 
 def _refuse_world(mode: int) -> str:
     if not mode & WORLD:
         return ""
     return "whoever can reach the engine's socket is root on this machine. Add people to docker.group instead."
+
+
+def _refuse_many(count: int) -> str:
+    return "" if count <= MOST_HOSTS else f"a machine takes {MOST_HOSTS} hosts at most. Use more machines."
+
+
+def _refuse_version_6(network: str) -> str:
+    return "the tunnels between hosts are IPv4." if ":" in network else ""
 
 
 CATALOGUE: tuple[Attribute, ...] = (
@@ -26,6 +35,15 @@ CATALOGUE: tuple[Attribute, ...] = (
         "docker",
         "What servers are; `fake` boots nothing and is the floor that benchmarks compare with.",
         ("docker", "fake"),
+    ),
+    Attribute(
+        "hosts",
+        Kind.INTEGER,
+        1,
+        "Compute hosts on this machine; more than one to try moves between hosts. `up --hosts N` sets it and is "
+        "remembered.",
+        minimum=1,
+        refuse=_refuse_many,
     ),
     Attribute(
         "listen_address",
@@ -103,6 +121,13 @@ CATALOGUE: tuple[Attribute, ...] = (
     Attribute("network.dns", Kind.LIST, [], "Name servers for the servers; empty means those of this machine."),
     Attribute(
         "network.encap_ip", Kind.ADDRESS, "127.0.0.1", "Address of the tunnels between nodes; change it for many nodes."
+    ),
+    Attribute(
+        "network.hosts_cidr",
+        Kind.CIDR,
+        "198.19.77.0/24",
+        "Range of the network between the hosts of one machine; change it if it is used here.",
+        refuse=_refuse_version_6,
     ),
     Attribute("network.nat", Kind.BOOLEAN, True, "Let servers reach the outside through this machine's address."),
     # -- sizes ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import yaml
 from dockstack.deploy import document
 from dockstack.deploy.attributes import MAX_PORT, Attributes, Layer, command_line_layer, flatten, resolve
 from dockstack.deploy.catalogue import CATALOGUE
+from dockstack.deploy.durable import write_atomically
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -79,13 +80,20 @@ class Inventory:
         raise DockstackError("No node of the environment file is this machine.", "Give one node connector: '@local'.")
 
 
-def load(environment_file: str | Path | None, assignments: Iterable[str] = (), *, required: bool = False) -> Inventory:
+def load(
+    environment_file: str | Path | None,
+    assignments: Iterable[str] = (),
+    *,
+    required: bool = False,
+    asked_file: str | Path | None = None,
+) -> Inventory:
     """Read the environment file and resolve every node's attributes.
 
     Args:
         environment_file: YAML with ``attributes:``, ``roles:`` and ``nodes:``; absent is an empty one.
         assignments: ``name=value`` of the command line; they win over all.
         required: whether the file must be there (a person named it).
+        asked_file: where ``remember`` keeps what was asked for earlier; the environment file wins over it.
 
     Raises:
         DockstackError: the file cannot be read, or holds something that is not known.
@@ -94,16 +102,29 @@ def load(environment_file: str | Path | None, assignments: Iterable[str] = (), *
     source = str(environment_file)
     _refuse_unknown(tree, SECTIONS, source)
     last = command_line_layer(assignments)
+    asked = Layer(f"an earlier run ({asked_file})", _read(Path(asked_file), required=False) if asked_file else {})
     nodes = tree.get("nodes") or {"local": {}}
     if not isinstance(nodes, dict):
         raise DockstackError(f"nodes: in {source} is no mapping.", "Write nodes as names with their keys below.")
-    return Inventory(tuple(_node(str(name), raw or {}, tree, source, last) for name, raw in nodes.items()))
+    return Inventory(tuple(_node(str(name), raw or {}, tree, source, (asked, last)) for name, raw in nodes.items()))
 
 
-def _node(name: str, raw: Mapping[str, Any], tree: Mapping[str, Any], source: str, last: Layer) -> Node:
+def remember(asked_file: str | Path, asked: Mapping[str, int]) -> None:
+    """Keep what a command line asked for, so that a later one need not repeat it; what it says wins."""
+    before = _read(Path(asked_file), required=False)
+    if before != {**before, **asked}:
+        Path(asked_file).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(Path(asked_file), yaml.safe_dump({**before, **asked}))
+        Path(asked_file).chmod(0o644)
+
+
+def _node(name: str, raw: Mapping[str, Any], tree: Mapping[str, Any], source: str, outer: tuple[Layer, Layer]) -> Node:
+    asked, last = outer
     _refuse_unknown(raw, NODE_KEYS, f"{source}, node {name}")
     roles = _roles(raw.get("roles"), source, name)
-    layers = [
+    connector = _connector(raw.get("connector", "@local"), name, source)
+    layers = [asked] if connector == "@local" else []
+    layers += [
         Layer(f"role {role} in {source}", flatten(values or {}, source))
         for role, values in (tree.get("roles") or {}).items()
         if _role(role, source) in roles
@@ -114,7 +135,7 @@ def _node(name: str, raw: Mapping[str, Any], tree: Mapping[str, Any], source: st
     return Node(
         name=name,
         attributes=resolve(CATALOGUE, layers),
-        connector=_connector(raw.get("connector", "@local"), name, source),
+        connector=connector,
         address=str(raw.get("address", "")),
         user=str(raw.get("user", "root")),
         port=_ssh_port(raw.get("port", 22), name, source),

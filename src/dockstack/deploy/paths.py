@@ -5,6 +5,7 @@ from __future__ import annotations
 
 ETC = "/etc/dockstack"
 ENVIRONMENT_FILE = f"{ETC}/dockstack.yaml"
+ASKED_FILE = f"{ETC}/asked.yaml"  # what `up` was asked for on its command line, and remembers
 SECRETS_FILE = f"{ETC}/secrets.yaml"
 OPENRC = f"{ETC}/openrc"
 CLOUDS_YAML = "/etc/openstack/clouds.yaml"

@@ -31,6 +31,7 @@ RECIPES = (
     "nova",
     "hypervisor",
     "compute",
+    "hosts",
     "networks",
     "base_image",
 )

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from dockstack.deploy import hosts
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -77,6 +79,7 @@ class Service:
         oom_score: -1000 (never killed for memory) to 1000.
         nofile: limit of open files.
         stoppable: False: ``down`` leaves it alone (an engine that we only found, never ours).
+        inside: the further host on this machine whose process it is (see hosts.py); "" for the machine itself.
     """
 
     name: str
@@ -103,11 +106,24 @@ class Service:
     oom_score: int = 0
     nofile: int = 65536
     stoppable: bool = True
+    inside: str = ""
 
     @property
     def log_path(self) -> str:
         """The file that receives stdout and stderr."""
         return self.log or f"/var/log/dockstack/{self.name}.log"
+
+
+def entered_command(service: Service) -> tuple[str, ...]:
+    """Return the command that root runs so that it becomes the service: inside its host, then as its user."""
+    identity: tuple[str, ...] = ()
+    if service.user != "root" or service.group or service.groups:
+        groups = f"--groups={','.join(service.groups)}" if service.groups else "--init-groups"
+        identity = (
+            *("/usr/bin/setpriv", f"--reuid={service.user}", f"--regid={service.group or service.user}"),
+            *(groups, "--"),
+        )
+    return (*(hosts.enter(service.inside) if service.inside else ()), *identity, *service.command)
 
 
 def definition_hash(service: Service, unit: str, watched: Mapping[str, str], versions: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from dockstack.deploy import distribution_units, paths
+from dockstack.deploy import distribution_units, eviction, hosts, paths
 from dockstack.deploy.hypervisors import chosen
 from dockstack.errors import DockstackError
 
@@ -39,6 +39,8 @@ def clean(machine: Machine, *, packages: bool) -> list[str]:
     """Remove all that we made on a node; return what was left on purpose, for the person to know."""
     entries = machine.manifest.entries()
     _wake(machine)
+    for key in hosts.keys_of(service.name for service in machine.records.services() if service.inside):
+        eviction.remove_host(machine, key)
     # First those that would answer what is removed by making it anew: OVN its bridge, Nova its servers.
     _stop(machine, [service for service in machine.records.services() if service.name not in NEEDED_TO_CLEAN])
     plugin = chosen(machine.node)
@@ -126,6 +128,10 @@ def _link(machine: Machine, entry: Made) -> None:
     machine.run(["ip", "link", "delete", entry.name], check=False)
 
 
+def _host(machine: Machine, entry: Made) -> None:
+    eviction.remove_namespaces(machine, entry.name)
+
+
 def _metadata_namespaces(machine: Machine, entry: Made) -> None:
     """End Neutron's metadata proxies, which outlive their agent, and remove their namespaces."""
     del entry
@@ -172,6 +178,7 @@ _AFTERWARDS: dict[str, Callable[[Machine, Made], None]] = {
     "link": _link,
     distribution_units.HELD: distribution_units.release,
     "metadata-namespaces": _metadata_namespaces,
+    "host": _host,
     "file": _file,
     "directory": _directory,
     "membership": _membership,

@@ -124,7 +124,7 @@ def start(host: Host, server: Server) -> None:
         container = host.engine.container(server.container_name)
         namespaces.prepare(server.uuid)
         for port in server.ports:
-            wire.wire(server, port, host.options.metadata_route)
+            wire.wire(server, port, host.options.metadata_route, offload=host.options.checksum_offload)
             plug.plug(server, port)
         write_patch(host, server, container.id, ImageConfig(volumes=declared_volumes(container)))
         if container.state is PowerState.SHUTDOWN:
@@ -213,7 +213,7 @@ def connect_ports(host: Host, server: Server, undo: Undo) -> None:
     """
     for port in server.ports:
         undo.push(wire.unwire, port)
-        wire.wire(server, port, host.options.metadata_route)
+        wire.wire(server, port, host.options.metadata_route, offload=host.options.checksum_offload)
         undo.push(plug.unplug, server, port)
         plug.plug(server, port)
 

@@ -61,7 +61,7 @@ def plan_routes(port: Port, metadata_route: str = "link") -> tuple[PlannedRoute,
     )
 
 
-def wire(server: Server, port: Port, metadata_route: str = "link") -> None:
+def wire(server: Server, port: Port, metadata_route: str = "link", *, offload: bool = True) -> None:
     """Make the port's veth pair and configure the server's end: MAC, MTU, addresses, routes. Again is fine.
 
     The namespace must exist; the switch end is plugged afterwards, since it must exist then.
@@ -82,6 +82,7 @@ def wire(server: Server, port: Port, metadata_route: str = "link") -> None:
                 "mtu": port.mtu,
                 "addresses": [address.cidr for address in port.addresses],
                 "routes": routes,
+                "offload": offload,
             },
         )
 

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
 import re
+import socket
+import struct
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,6 +35,11 @@ _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_SHARED, _MNT_DETACH = 0x1000, 0x4000, 0x100000, 0x2
 _IFA_F_NODAD = 0x02
 _RT_SCOPE_LINK = 253
+
+# linux/ethtool.h, linux/sockios.h, linux/if.h
+_ETHTOOL_STXCSUM = 0x17
+_SIOCETHTOOL = 0x8946
+_IFNAMSIZ, _IFREQ_BYTES = 16, 40
 
 # The host's end carries frames between server and switch; the host's own stack must neither answer nor route them.
 # Needed where the switch reads the device beside the stack, as Open vSwitch's userspace datapath does.
@@ -83,7 +91,7 @@ def wire(namespace: str, device: str, nic: dict[str, Any]) -> None:
         namespace: the namespace's name.
         device: the host's end.
         nic: the server's end: interface (its name), mac, mtu, addresses ("10.0.0.5/24"),
-            routes ([destination, gateway or "", metric, on link]).
+            routes ([destination, gateway or "", metric, on link]), offload (whether checksums may stay unfinished).
     """
     _check_device(device)
     _check_interface(nic["interface"])
@@ -240,10 +248,19 @@ def _sysctl(key: str, value: str) -> None:
         path.write_text(value)
 
 
+def _offload_checksums(interface: str, *, wanted: bool) -> None:
+    """Switch the transmission checksums' offload of a link in this thread's namespace, and so its segmentation's."""
+    value = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_STXCSUM, wanted))
+    request = struct.pack(f"{_IFNAMSIZ}sP", interface.encode(), ctypes.addressof(value))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        fcntl.ioctl(link, _SIOCETHTOOL, request.ljust(_IFREQ_BYTES, b"\0"))
+
+
 def _configure(ip: Any, nic: dict[str, Any]) -> None:
     for key, value in _SERVER_END.items():
         _sysctl(f"ipv6/conf/{nic['interface']}/{key}", value)
     index = ip.link_lookup(ifname=nic["interface"])[0]
+    _offload_checksums(nic["interface"], wanted=nic["offload"])
     ip.link("set", index=index, address=nic["mac"], mtu=nic["mtu"], state="up")
     for address in nic["addresses"]:
         host, _, prefix = address.partition("/")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dockstack.deploy import paths, processes
 from dockstack.deploy.backends.model import RunState
-from dockstack.deploy.services import in_stop_order
+from dockstack.deploy.services import entered_command, in_stop_order
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def render(service: Service) -> str:
     lines = [
         f"[program:{service.name}]",
         f"command={' '.join(quote(word) for word in wrapped_command(service))}",
-        f"user={service.user if not (service.group or service.groups) else 'root'}",
+        f"user={'root' if _becomes(service) else service.user}",
         f"directory={service.directory}",
         f"environment={','.join(settings)}",
         "autostart=false",
@@ -109,10 +109,12 @@ def wrapped_command(service: Service) -> tuple[str, ...]:
         wrapper += ["/bin/sh", "-c", OOM_SCRIPT.format(score=service.oom_score), "sh"]
     if service.nofile != FILE_LIMIT:
         wrapper += ["/usr/bin/prlimit", f"--nofile={service.nofile}", "--"]
-    if service.group or service.groups:
-        wrapper += ["/usr/bin/setpriv", f"--reuid={service.user}", f"--regid={service.group or service.user}"]
-        wrapper += [f"--groups={','.join(service.groups)}" if service.groups else "--init-groups", "--"]
-    return (*wrapper, *service.command)
+    return (*wrapper, *(entered_command(service) if _becomes(service) else service.command))
+
+
+def _becomes(service: Service) -> bool:
+    """Whether root starts it and the command itself changes to user, groups or host; supervisor only knows users."""
+    return bool(service.group or service.groups or service.inside)
 
 
 def quote(word: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import readiness
 from dockstack.deploy.backends.model import RunState
-from dockstack.deploy.services import CheckKind, in_start_order
+from dockstack.deploy.services import CheckKind, entered_command, in_start_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,6 +57,7 @@ def render(service: Service) -> str:
     if service.unit:
         return render_drop_in(service)
     after = " ".join(_required_units(service))
+    command = entered_command(service) if service.inside else service.command
     lines = [
         "[Unit]",
         f"Description={service.title or service.name} (dockstack)",
@@ -65,16 +66,12 @@ def render(service: Service) -> str:
     ]
     if after:
         lines.append(f"Wants={after}")
-    lines += ["StartLimitIntervalSec=120", "StartLimitBurst=10", "", "[Service]", "Type=exec", f"User={service.user}"]
-    if service.group:
-        lines.append(f"Group={service.group}")
-    if service.groups:
-        lines.append(f"SupplementaryGroups={' '.join(service.groups)}")
+    lines += ["StartLimitIntervalSec=120", "StartLimitBurst=10", "", "[Service]", "Type=exec", *_identity(service)]
     lines += [f"Environment={quote_setting(name, value)}" for name, value in sorted(service.environment.items())]
     lines += [f"ExecStartPre=+{' '.join(quote(word) for word in command)}" for command in service.prepare]
     lines += [
         f"WorkingDirectory={service.directory}",
-        f"ExecStart={' '.join(quote(word) for word in service.command)}",
+        f"ExecStart={' '.join(quote(word) for word in command)}",
         *_await_ready(service),
         f"StandardOutput=append:{service.log_path}",
         f"StandardError=append:{service.log_path}",
@@ -102,6 +99,18 @@ def render_drop_in(service: Service) -> str:
     if units:
         lines.append(f"After={' '.join(units)}")
     return "\n".join([*lines, ""])
+
+
+def _identity(service: Service) -> list[str]:
+    """Return who runs it; only root may enter a host, so there the command itself becomes the user."""
+    if service.inside:
+        return ["User=root"]
+    lines = [f"User={service.user}"]
+    if service.group:
+        lines.append(f"Group={service.group}")
+    if service.groups:
+        lines.append(f"SupplementaryGroups={' '.join(service.groups)}")
+    return lines
 
 
 def _await_ready(service: Service) -> list[str]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 STATE_DIRECTORY = "/var/lib/nova"
 API_PASTE_FILE = "/etc/nova/nova-api-paste.ini"
+MAX_ATTEMPTS = 3  # hosts that Nova tries for one server; its own default
 
 
 def nova_conf(settings: Settings) -> Ini:
@@ -49,8 +50,8 @@ def nova_conf(settings: Settings) -> Ini:
         "scheduler": {
             "workers": str(settings.scheduler_workers),
             "discover_hosts_in_cells_interval": "10",
-            # One host: a second attempt has nowhere to go, and its "no valid host" would hide the first one's cause.
-            "max_attempts": "1",
+            # On one host a second attempt has nowhere to go, and its "no valid host" would hide the first one's cause.
+            "max_attempts": str(min(settings.hosts, MAX_ATTEMPTS)),
         },
         "quota": {"instances": "100", "cores": "400", "ram": "512000"},
         "glance": oslo.client_section(settings, "nova"),

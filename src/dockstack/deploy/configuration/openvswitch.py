@@ -24,10 +24,11 @@ def open_vswitch_settings(settings: Settings) -> tuple[str, ...]:
         "external-ids:ovn-encap-type=geneve",
         f"external-ids:ovn-encap-ip={settings.tunnel_address}",
         f"external-ids:ovn-bridge-mappings={networks.physical_network}:{networks.external_bridge}",
-        "external-ids:ovn-cms-options=enable-chassis-as-gw",
         f"external-ids:ovn-bridge-datapath-type={settings.datapath}",
         "external-ids:ovn-monitor-all=true",
     ]
+    if settings.gateway_chassis:
+        values.append("external-ids:ovn-cms-options=enable-chassis-as-gw")
     if settings.datapath == "netdev":
         # Without it a veth's unfinished checksums make the userspace connection tracker drop every TCP packet.
         values.append("other_config:userspace-tso-enable=true")

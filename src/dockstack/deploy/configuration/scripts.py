@@ -17,7 +17,7 @@ OPEN_VSWITCH_SETTINGS = f"{DIRECTORY}/prepare-ovs-vswitchd"
 OVN_DATABASE = f"{DIRECTORY}/prepare-ovn-database"
 EXTERNAL_BRIDGE = f"{DIRECTORY}/prepare-external-bridge"
 
-_HEAD = "#!/bin/sh\n# SPDX-License-Identifier: Apache-2.0\n"
+HEAD = "#!/bin/sh\n# SPDX-License-Identifier: Apache-2.0\n"
 
 
 def all_scripts(settings: Settings) -> dict[str, str]:
@@ -33,7 +33,7 @@ def all_scripts(settings: Settings) -> dict[str, str]:
 def open_vswitch_database() -> str:
     """Return the script that makes or converts Open vSwitch's configuration database."""
     return (
-        f"{_HEAD}# Make the configuration database, or bring it to the installed version's schema.\n"
+        f"{HEAD}# Make the configuration database, or bring it to the installed version's schema.\n"
         "set -eu\n"
         "schema=/usr/share/openvswitch/vswitch.ovsschema\n"
         "database=/etc/openvswitch/conf.db\n"
@@ -50,7 +50,7 @@ def open_vswitch_database() -> str:
 def ovn_database() -> str:
     """Return the script that makes or converts one of OVN's two databases: nb or sb."""
     return (
-        f"{_HEAD}# Make OVN's database $1 (nb or sb), or bring it to the installed version's schema.\n"
+        f"{HEAD}# Make OVN's database $1 (nb or sb), or bring it to the installed version's schema.\n"
         "set -eu\n"
         'schema="/usr/share/ovn/ovn-$1.ovsschema"\n'
         'database="/var/lib/ovn/ovn$1_db.db"\n'
@@ -69,7 +69,7 @@ def open_vswitch_configuration(settings: Settings) -> str:
     values = " \\\n    ".join(open_vswitch_settings(settings))
     load = "modprobe openvswitch\n" if settings.datapath == "system" else ""
     return (
-        f"{_HEAD}# Tell Open vSwitch about this chassis.\n"
+        f"{HEAD}# Tell Open vSwitch about this chassis.\n"
         "set -eu\n"
         f"{load}"
         "version=$(ovs-vswitchd --version | sed -n '1s/.* //p')\n"
@@ -84,7 +84,7 @@ def external_bridge(settings: Settings) -> str:
     bridge = networks.external_bridge
     prefix = ipaddress.ip_network(networks.external_cidr).prefixlen
     lines = [
-        f"{_HEAD}# Bring up the external bridge; run again, it changes nothing.",
+        f"{HEAD}# Bring up the external bridge; run again, it changes nothing.",
         "set -eu",
         "# After a boot the database has the bridge and the kernel does not yet: only a change is waited for.",
         "change=$(cat /proc/sys/kernel/random/uuid)",

@@ -80,6 +80,8 @@ class Settings:
     state_directory: str = "/var/lib/dockstack"
     run_directory: str = "/run/dockstack"
     datapath: str = "system"
+    gateway_chassis: bool = True
+    hosts: int = 1
     ports: Ports = Ports()
     networks: Networks = Networks()
     container_formats: tuple[str, ...] = ()

@@ -60,3 +60,8 @@ def networks(settings: Settings) -> dict[str, Any]:
 def await_compute(settings: Settings, hosts: dict[str, int], timeout: float = 120) -> dict[str, Any]:
     """Return which compute hosts must have reported, and how long ago nova-compute started on each (seconds)."""
     return {**administrator(settings), "hosts": hosts, "timeout": timeout}
+
+
+def forget_hosts(settings: Settings, hosts: list[str]) -> dict[str, Any]:
+    """Return which compute hosts are no more."""
+    return {**administrator(settings), "hosts": hosts}

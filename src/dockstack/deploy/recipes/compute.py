@@ -50,19 +50,23 @@ def compute_service(machine: Machine) -> Service:
 
 
 def await_report(machine: Machine) -> None:
-    """Wait until nova-compute has reported since its start: before that, the scheduler finds no valid host.
+    """Wait until nova-compute has reported since its start: before that, the scheduler finds no valid host."""
+    await_service(machine, compute_service(machine), settings_of(machine).hostname)
+
+
+def await_service(machine: Machine, service: Service, host: str) -> None:
+    """Wait until the nova-compute of a host has reported since its start.
 
     Waiting is no change, such as after a reboot, from which systemd brought everything back.
     """
-    settings = settings_of(machine)
-    pid = machine.backend.look(compute_service(machine)).pid
+    pid = machine.backend.look(service).pid
     seen = machine.run(["ps", "-o", "etimes=,lstart=", "-p", str(pid or 0)], check=False).stdout.split()
     if not seen:
         raise StepFailedError(
-            "nova-compute has ended.", "Its log is /var/log/nova/nova-compute.log; then run `dockstack up` again."
+            f"{service.name} has ended.", f"Its log is {service.log_path}; then run `dockstack up` again."
         )
     age, *since = seen
-    key = " ".join((str(pid), *since))
-    if machine.manifest.done("compute-ready") != key:
-        ask(machine, "await-compute", wishes.await_compute(settings, {settings.hostname: int(age)}))
-        machine.manifest.set_done("compute-ready", key)
+    key, done = " ".join((str(pid), *since)), f"{service.name.removeprefix('nova-')}-ready"
+    if machine.manifest.done(done) != key:
+        ask(machine, "await-compute", wishes.await_compute(settings_of(machine), {host: int(age)}))
+        machine.manifest.set_done(done, key)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from dockstack.deploy import paths
+from dockstack.deploy import hosts, paths
 from dockstack.deploy.configuration.settings import SECRET_NAMES, Networks, Ports, Settings
 from dockstack.deploy.hypervisors import Contribution, chosen
 from dockstack.errors import DockstackError
@@ -49,22 +49,24 @@ def settings_from(
     """Return the settings; pure."""
     added = contribution or Contribution(compute_driver="")
     listen = attributes.text("listen_address")
+    several = attributes.number("hosts") > 1
     return Settings(
         secrets=secrets,
         hostname=hostname,
         bind_address=listen,
         controller_address=attributes.text("public_address") or ("127.0.0.1" if listen == "0.0.0.0" else listen),
-        tunnel_address=attributes.text("network.encap_ip"),
+        tunnel_address=hosts.machine_tunnel_address(attributes),
         region=attributes.text("region"),
         virtualenv=paths.OPENSTACK_VENV,
         state_directory=paths.VAR,
         run_directory=paths.RUN,
         datapath=datapath,
+        hosts=attributes.number("hosts"),
         ports=_ports(attributes),
         networks=_networks(attributes, resolvers),
         container_formats=(*attributes.items("image.container_formats"), *added.container_formats),
         compute_driver=added.compute_driver,
-        hypervisor_options=added.nova,
+        hypervisor_options=_for_tunnels(added.nova) if datapath == "netdev" and several else added.nova,
         image_store=attributes.text("image.store"),
         debug=attributes.flag("debug"),
         cpu_allocation_ratio=attributes.ratio("compute.cpu_allocation_ratio"),
@@ -79,6 +81,14 @@ def settings_from(
         buffer_pool_mb=attributes.number("database.buffer_pool_mb"),
         database_connections=attributes.number("database.max_connections"),
     )
+
+
+def _for_tunnels(
+    sections: tuple[tuple[str, tuple[tuple[str, str], ...]], ...],
+) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """Have servers finish their checksums: Open vSwitch 3.1's userspace datapath drops the others at a tunnel."""
+    added = (("checksum_offload", "false"),)
+    return tuple((name, (*options, *added) if name == "docker" else options) for name, options in sections)
 
 
 def _ports(attributes: Attributes) -> Ports:

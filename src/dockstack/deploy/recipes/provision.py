@@ -22,6 +22,8 @@ Json = dict[str, Any]
 
 READY_POLL = 0.5
 REQUEST_TIMEOUT = 120
+NAMED_SERVERS = 5
+MICROVERSION = {"OpenStack-API-Version": "compute 2.53"}  # services go by uuid from here on
 
 
 class Api:
@@ -305,11 +307,40 @@ def _missing(nova: Api, started: dict[str, datetime]) -> list[str]:
     return sorted(set(started) - (fresh & mapped))
 
 
+# -- hosts ------------------------------------------------------------------------------------------------------------
+
+
+def refuse_inhabited(wish: Json) -> None:
+    """Refuse to remove hosts on which Nova has servers."""
+    nova = Api(connect(wish), "compute")
+    for host in wish["hosts"]:
+        servers = nova.call("GET", f"/servers?all_tenants=1&host={host}")["servers"]
+        if servers:
+            names = ", ".join(server["name"] for server in servers[:NAMED_SERVERS])
+            raise SystemExit(
+                f"Nova has {len(servers)} servers on {host}: {names}{', ...' if len(servers) > NAMED_SERVERS else ''}."
+                " Delete them or move them to another host first; nothing was removed."
+            )
+
+
+def forget_hosts(wish: Json) -> None:
+    """Let Nova and Neutron forget hosts that are gone: their services, resource providers and agents."""
+    session = connect(wish)
+    nova, neutron = Api(session, "compute"), Api(session, "network", "/v2.0")
+    for host in wish["hosts"]:
+        for service in nova.call("GET", f"/os-services?host={host}", None, **MICROVERSION)["services"]:
+            nova.call("DELETE", f"/os-services/{service['id']}", None, **MICROVERSION)
+        for agent in neutron.call("GET", f"/agents?host={host}")["agents"]:
+            neutron.call("DELETE", f"/agents/{agent['id']}")
+
+
 ACTIONS = {
     "identity": provide_identity,
     "flavors": provide_flavors,
     "networks": provide_networks,
     "await-compute": await_compute,
+    "refuse-inhabited": refuse_inhabited,
+    "forget-hosts": forget_hosts,
 }
 
 

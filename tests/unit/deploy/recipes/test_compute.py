@@ -9,6 +9,7 @@ from dockstack.deploy.backends.model import RunState
 from dockstack.deploy.manifest import Manifest
 from dockstack.deploy.output import Output, StepFailedError
 from dockstack.deploy.recipes import compute
+from dockstack.deploy.services import Service
 
 pytestmark = pytest.mark.unit
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.unit
 def asked(monkeypatch):
     questions = []
     monkeypatch.setattr(compute, "settings_of", lambda _: SimpleNamespace(hostname="here"))
-    monkeypatch.setattr(compute, "compute_service", lambda _: None)
+    monkeypatch.setattr(compute, "compute_service", lambda _: Service(name="nova-compute", command=()))
     monkeypatch.setattr(compute.wishes, "await_compute", lambda _, ages: ages)
     monkeypatch.setattr(compute, "ask", lambda _, action, wish: questions.append((action, wish)))
     return questions
