@@ -254,7 +254,7 @@ def _controller_line(settings: Settings) -> str:
 
 
 def prepare_cables(settings: Settings, host: ExtraHost) -> str:
-    """Return the script that joins a host's switch to the machine's: a cable for tunnels, one for the external network."""
+    """Return the script that joins a host's switch to the machine's: a cable for tunnels and one for the outside."""
     networks = settings.networks
     network = hosts.net_namespace(host.key)
     (tunnel, tunnel_end, _), (external, external_end, _) = hosts.cables(host.key)

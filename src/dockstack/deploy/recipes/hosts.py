@@ -35,7 +35,9 @@ def stages(node: Node) -> tuple[Stage, ...]:
     if chosen(node) is None or not node.has(Role.CONTROLLER):
         return ()
     numbers = range(hosts.FIRST, node.attributes.number("hosts") + 1)
-    removal = Stage("hosts-removal", "Removing hosts that are not wanted", remove_unwanted, ("nova", "nova-daemons"))
+    removal = Stage(
+        "hosts-removal", "Removing hosts that are not wanted", remove_unwanted, ("nova", "nova-daemons", "identity")
+    )
     return (removal, *(stage for number in numbers for stage in _stages_of(f"{hosts.PREFIX}{number}")))
 
 

@@ -13,6 +13,7 @@ from dockstack.deploy.configuration.keystone import KEY_DIRECTORIES, keystone_co
 from dockstack.deploy.inventory import Role
 from dockstack.deploy.recipes.controller import (
     MIGRATION_ENVIRONMENT,
+    install_script,
     migrate,
     provision_once,
     write_api_file,
@@ -98,4 +99,5 @@ def start(machine: Machine) -> None:
 
 def provide(machine: Machine) -> None:
     """Make the services' accounts, the catalogue and the first tenant."""
+    install_script(machine, "provision")  # here, where nothing that needs it runs yet: later stages run side by side
     provision_once(machine, "identity", wishes.identity(settings_of(machine)))
