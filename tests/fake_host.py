@@ -16,6 +16,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -405,7 +406,9 @@ class FakeEngine:
     def tag_image(self, image_id: str, repository: str, tag: str) -> None:
         with self._call("tag_image"):
             image = self.world.images[image_id]
-            self.world.images[image_id] = replace(image, tags=(*image.tags, f"{repository}:{tag}"))
+            tags = dict.fromkeys((*image.tags, f"{repository}:{tag}"))
+            tagged_at = datetime.now(UTC).isoformat()
+            self.world.images[image_id] = replace(image, tags=tuple(tags), tagged_at=tagged_at)
 
     def images(self, *, reference: str) -> tuple[EngineImage, ...]:
         with self._call("images"):

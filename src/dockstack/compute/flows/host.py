@@ -108,7 +108,9 @@ def build_host(name: str, options: cfg.GroupAttr, download: Callable[[Image], It
     return Host(
         name=name,
         engine=engine,
-        images=ImageStore(engine, download, Path(options.state_directory) / WORKSPACE, limits),
+        images=ImageStore(
+            engine, download, Path(options.state_directory) / WORKSPACE, limits, timeout=options.image_timeout
+        ),
         audit=Audit(engine, name),
         busy=Busy(),
         options=options,

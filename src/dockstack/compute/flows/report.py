@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,10 +15,14 @@ from dockstack.compute.resources import usage
 from dockstack.compute.resources.inventory import Capacity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+
+    from oslo_config import cfg
 
     from dockstack.compute.flows.host import Host
     from dockstack.compute.model import Server
+
+LOG = logging.getLogger(__name__)
 
 HYPERVISOR = "docker"
 VM_MODE = "exe"
@@ -80,6 +85,23 @@ def diagnose(host: Host, server: Server) -> dict[str, Any]:
         **(asdict(used) if used else {}),
         "nics": [{"mac_address": mac, **asdict(port)} for mac, port in counters.items() if port],
     }
+
+
+def age_out_images(host: Host, servers_images: Collection[str], options: cfg.GroupAttr) -> None:
+    """Remove the images that nobody has used for long enough, and say in the log what the cache holds.
+
+    Args:
+        host: where.
+        servers_images: the Glance ids that Nova's servers here name.
+        options: Nova's [image_cache].
+    """
+    found = host.images.age_out(
+        servers_images,
+        options.remove_unused_original_minimum_age_seconds,
+        time.time(),
+        remove=options.remove_unused_base_images,
+    )
+    LOG.info("Image cache: %s", found)
 
 
 def number_version(version: str) -> int:

@@ -11,15 +11,26 @@ import logging
 import platform
 import re
 import threading
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from dockstack.compute.engine import Conflict
+from dockstack.compute.images.cache import (
+    CHECKSUM_REPOSITORY,
+    GLANCE_REPOSITORY,
+    CachedImage,
+    CacheReport,
+    choose_expired,
+    is_used,
+)
 from dockstack.compute.images.normalise import image_config, normalise
+from dockstack.errors import DockstackError
 from dockstack.oci import ImageRejected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     from dockstack.compute.engine import Engine, EngineImage
@@ -28,9 +39,13 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-GLANCE_REPOSITORY = "dockstack.local/glance"
-CHECKSUM_REPOSITORY = "dockstack.local/checksum"
+__all__ = ["CHECKSUM_REPOSITORY", "GLANCE_REPOSITORY", "FetchTimeout", "ImageStore", "LoadedImage"]
+
 _CHECKSUM = re.compile("[0-9a-f]{32,128}")  # md5 to sha512; a tag takes 128 characters
+
+
+class FetchTimeout(DockstackError):  # noqa: N818 - said of the fetch
+    """An image took too long; another host may be faster."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +75,10 @@ class ImageStore:
         workspace: Path,
         limits: ImageLimits,
         *,
+        timeout: float = 1800,
         parallel: int = 2,
         architecture: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Join an engine and a way to download.
 
@@ -70,16 +87,21 @@ class ImageStore:
             download: streams an image's data as Glance stores it.
             workspace: a directory of ours alone, for archives while they are checked.
             limits: what no image may exceed, whatever its flavor's disk.
+            timeout: seconds that downloading and loading one image may take, waiting for a slot not counted.
             parallel: how many different images are fetched side by side.
             architecture: the engine's machine, as uname names it; this machine's if empty.
+            clock: where the seconds come from.
         """
         self._engine = engine
         self._download = download
         self._workspace = workspace
         self.limits = limits
+        self._timeout = timeout
+        self._clock = clock
         self._architecture = architecture or platform.machine()
         self._slots = threading.BoundedSemaphore(parallel)
         self._lock = threading.Lock()
+        self._names = threading.Lock()  # held while an image is taken into use, or removed for being unused
         self._flights: dict[tuple[str, str | None], _Flight] = {}
 
     def ensure(self, image: Image, max_bytes: int) -> LoadedImage:
@@ -95,6 +117,7 @@ class ImageStore:
         Raises:
             ImageRejected: it is broken, hostile, too large, or not for this host.
             WorkspaceFull: the host has no room to check it.
+            FetchTimeout: it took too long.
             EngineError: the engine could not take it.
         """
         allowed = min(max_bytes or self.limits.max_unpacked_bytes, self.limits.max_unpacked_bytes)
@@ -114,6 +137,54 @@ class ImageStore:
                     "Choose a flavor with a larger disk, or a smaller image.",
                 )
             return loaded
+
+    def fetch_ahead(self, image: Image) -> bool:
+        """See to it that an image is there for servers to come; say whether it had to be fetched.
+
+        Raises:
+            DockstackError: as ``ensure``.
+        """
+        if self._cached(image):
+            return False
+        self.ensure(image, 0)
+        return True
+
+    def age_out(self, servers_images: Collection[str], minimum_age: float, now: float, *, remove: bool) -> CacheReport:
+        """Note which images are in use, and remove those of ours that were not for long enough.
+
+        Args:
+            servers_images: the Glance ids of the images that Nova's servers here name.
+            minimum_age: seconds that an image has to be unused.
+            now: seconds since the epoch.
+            remove: false: only look.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        images, containers_images = list_cached(self._engine), self._engine.used_images()
+        used = [image for image in images if is_used(image, containers_images, servers_images)]
+        for image in used:
+            self._engine.tag_image(image.engine_id, *image.tags[0].rsplit(":", 1))
+        unused = [image for image in images if image not in used]
+        expired = choose_expired(unused, now, minimum_age) if remove else ()
+        removed = [image for image in expired if self._expire(image)]
+        freed = sum(image.size for image in removed)
+        return CacheReport(len(images), sum(image.size for image in images), len(used), len(removed), freed)
+
+    def _expire(self, image: CachedImage) -> bool:
+        """Remove an unused image, unless somebody has asked for it just now."""
+        with self._names:
+            found = self._engine.image(image.engine_id)
+            if found is None or CachedImage.of(found) != image:
+                return False
+            LOG.info("Removing image %s, which no server uses any more (%d MiB)", image.tags[0], image.size >> 20)
+            try:
+                for tag in image.tags:
+                    self._engine.remove_image(tag)
+            except Conflict as error:
+                LOG.info("Image %s stays, a container needs it: %s", image.tags[0], error)
+                return False
+        return True
 
     def remove(self, glance_id: str) -> None:
         """Forget a Glance image; its content goes when no other Glance image has the same.
@@ -167,12 +238,11 @@ class ImageStore:
 
     def _cached(self, image: Image) -> LoadedImage | None:
         """Find the image by its content; by its id alone only where Glance recorded no checksum."""
-        name = f"{GLANCE_REPOSITORY}:{image.id}"
-        found = self._engine.image(_checksum_name(image) or name)
-        if found is None:
-            return None
-        if name not in found.tags:
-            self._engine.tag_image(found.id, GLANCE_REPOSITORY, image.id)
+        with self._names:
+            found = self._engine.image(_checksum_name(image) or f"{GLANCE_REPOSITORY}:{image.id}")
+            if found is None:
+                return None
+            self._engine.tag_image(found.id, GLANCE_REPOSITORY, image.id)  # also notes that it was asked for now
         return _described(found)
 
     def _fetch_in_turn(self, image: Image, max_bytes: int) -> LoadedImage:
@@ -182,10 +252,11 @@ class ImageStore:
 
     def _fetch(self, image: Image, max_bytes: int) -> LoadedImage:
         limits = replace(self.limits, max_unpacked_bytes=max_bytes)
-        chunks = _counted(self._download(image), image)
+        deadline = self._clock() + self._timeout
+        chunks = self._in_time(_counted(self._download(image), image), deadline, "downloading")
         with normalise(chunks, architecture=self._architecture, limits=limits, workspace=self._workspace) as normalised:
             LOG.info("Loading image %s (%s) as %s", image.id, image.name, normalised.engine_id)
-            ids = self._engine.load_image(normalised.stream())
+            ids = self._engine.load_image(self._in_time(normalised.stream(), deadline, "loading"))
             if ids != (normalised.engine_id,):
                 raise ImageRejected(
                     f"The engine took the image for {', '.join(ids)} instead of {normalised.engine_id}.",
@@ -194,11 +265,32 @@ class ImageStore:
             self._tag(image, normalised.engine_id)
             return LoadedImage(normalised.engine_id, normalised.config, normalised.size)
 
+    def _in_time(self, chunks: Iterable[bytes], deadline: float, doing: str) -> Iterator[bytes]:
+        """Pass a stream on until the time is over."""
+        for chunk in chunks:
+            if self._clock() > deadline:
+                raise FetchTimeout(
+                    f"The image was not here within {self._timeout:g} s; the host was still {doing} it.",
+                    "Raise [docker] image_timeout on this host, or look what slows Glance or the disk down.",
+                )
+            yield chunk
+
     def _tag(self, image: Image, engine_id: str) -> None:
         """Name the image, so that it is found again and no prune of nameless images takes it."""
         self._engine.tag_image(engine_id, GLANCE_REPOSITORY, image.id)
         if name := _checksum_name(image):
             self._engine.tag_image(engine_id, CHECKSUM_REPOSITORY, name.rpartition(":")[2])
+
+
+def list_cached(engine: Engine) -> tuple[CachedImage, ...]:
+    """List the images of ours that an engine has."""
+    names = {
+        found.id: found
+        for repository in (GLANCE_REPOSITORY, CHECKSUM_REPOSITORY)
+        for found in engine.images(reference=repository)
+    }
+    whole = (engine.image(engine_id) for engine_id in names)
+    return tuple(cached for found in whole if found is not None and (cached := CachedImage.of(found)) is not None)
 
 
 def _checksum_name(image: Image) -> str | None:

@@ -9,11 +9,13 @@ import json
 import tarfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 
+from dockstack.compute.engine import Conflict
 from dockstack.compute.engine.records import EngineImage
-from dockstack.compute.images.fetch import CHECKSUM_REPOSITORY, GLANCE_REPOSITORY, ImageStore
+from dockstack.compute.images.fetch import CHECKSUM_REPOSITORY, GLANCE_REPOSITORY, FetchTimeout, ImageStore
 from dockstack.compute.images.normalise import ImageLimits, ImageRejected
 from dockstack.compute.model import Image
 from image_archives import config, docker_save, pieces, sample_layer, sha256, tar
@@ -33,6 +35,9 @@ class FakeEngine:
         self.tags: dict[str, str] = {}
         self.loads = 0
         self.wrong_id = False
+        self.tagged: dict[str, str] = {}
+        self.used: frozenset[str] = frozenset()
+        self.now = 0
 
     def load_image(self, chunks):
         self.loads += 1
@@ -48,13 +53,25 @@ class FakeEngine:
         if engine_id not in self.content:
             return None
         tags = tuple(tag for tag, target in self.tags.items() if target == engine_id)
-        return EngineImage(engine_id, self.content[engine_id], 1000, "amd64", "linux", tags)
+        config, tagged = self.content[engine_id], self.tagged.get(engine_id, "")
+        return EngineImage(engine_id, config, 1000, "amd64", "linux", tags, tagged_at=tagged)
+
+    def images(self, *, reference):
+        targets = {target for tag, target in self.tags.items() if tag.rpartition(":")[0] == reference}
+        return tuple(EngineImage(target, {}, 1000, "", "") for target in targets)
+
+    def used_images(self):
+        return self.used
 
     def tag_image(self, engine_id, repository, tag):
         self.tags[f"{repository}:{tag}"] = engine_id
+        self.tagged[engine_id] = datetime.fromtimestamp(self.now, UTC).strftime("%Y-%m-%dT%H:%M:%S.123456789Z")
 
     def remove_image(self, reference):
-        engine_id = self.tags.pop(reference)
+        engine_id = self.tags[reference]
+        if engine_id in self.used and list(self.tags.values()).count(engine_id) == 1:
+            raise Conflict("a container uses it")
+        del self.tags[reference]
         if engine_id not in self.tags.values():
             del self.content[engine_id]
 
@@ -226,3 +243,88 @@ def test_a_sweep_empties_the_workspace(engine, tmp_path):
     left.write_bytes(b"x")
     store.sweep()
     assert not left.exists()
+
+
+def test_an_image_is_fetched_ahead_once(engine, tmp_path):
+    store = make(engine, Source(), tmp_path)
+    assert store.fetch_ahead(IMAGE)
+    assert not store.fetch_ahead(IMAGE)
+
+
+DAY = 24 * 3600
+
+
+@pytest.mark.parametrize(("age", "remains"), [(DAY - 1, True), (DAY, False)])
+def test_an_unused_image_goes_when_it_is_old_enough(engine, tmp_path, age, remains):
+    store = make(engine, Source(), tmp_path)
+    store.ensure(IMAGE, 0)
+    report = store.age_out((), DAY, age, remove=True)
+    assert (ENGINE_ID in engine.content) is remains
+    assert (report.images, report.used, report.removed) == (1, 0, int(not remains))
+
+
+def test_an_image_ages_from_when_it_was_last_seen_in_use(engine, tmp_path):
+    store = make(engine, Source(), tmp_path)
+    store.ensure(IMAGE, 0)
+    engine.used = frozenset({ENGINE_ID})
+    engine.now = 10 * DAY
+    assert store.age_out((), DAY, engine.now, remove=True).used == 1
+    engine.used = frozenset()
+    store.age_out((), DAY, 11 * DAY - 1, remove=True)
+    assert engine.content
+    store.age_out((), DAY, 11 * DAY, remove=True)
+    assert (engine.content, engine.tags) == ({}, {})
+
+
+def test_an_image_that_a_server_names_stays_although_no_container_is_there(engine, tmp_path):
+    store = make(engine, Source(), tmp_path)
+    store.ensure(IMAGE, 0)
+    assert str(store.age_out({IMAGE.id}, 0, DAY, remove=True)) == "1 images with 0 MiB, 1 in use"
+    assert engine.content
+
+
+def test_an_image_that_was_just_fetched_stays_whatever_the_options_say(engine, tmp_path):
+    store = make(engine, Source(), tmp_path)
+    store.ensure(IMAGE, 0)
+    store.age_out((), 0, 599, remove=True)
+    assert engine.content
+    store.age_out((), 0, 600, remove=True)
+    assert not engine.content
+
+
+def test_nothing_is_removed_where_the_operator_wants_it_so(engine, tmp_path):
+    store = make(engine, Source(), tmp_path)
+    store.ensure(IMAGE, 0)
+    assert store.age_out((), 0, DAY, remove=False).images == 1
+    assert engine.content
+
+
+def test_names_of_others_stay(engine, tmp_path):
+    store = make(engine, Source(), tmp_path)
+    store.ensure(IMAGE, 0)
+    engine.tags["operators/own:1"] = ENGINE_ID
+    engine.content["sha256:foreign"] = {}
+    engine.tags["busybox:latest"] = "sha256:foreign"
+    store.age_out((), 0, DAY, remove=True)
+    assert engine.tags == {"operators/own:1": ENGINE_ID, "busybox:latest": "sha256:foreign"}
+
+
+def test_a_container_that_came_meanwhile_keeps_its_image(engine, tmp_path):
+    store = make(engine, Source(), tmp_path)
+    store.ensure(IMAGE, 0)
+    listed, engine.used_images = frozenset(), lambda: listed
+    engine.used = frozenset({ENGINE_ID})
+    assert store.age_out((), 0, DAY, remove=True).removed == 0
+    assert engine.content
+
+
+@pytest.mark.parametrize(("seconds", "word"), [([0, 11], "downloading"), ([0] * 2 + [11] * 3, "loading")])
+def test_a_fetch_that_takes_too_long_ends(engine, tmp_path, seconds, word):
+    times = iter(seconds)
+    store = ImageStore(
+        engine, Source(), tmp_path / "w", ImageLimits(), timeout=10, architecture="x86_64", clock=lambda: next(times)
+    )
+    store.sweep()
+    with pytest.raises(FetchTimeout, match=f"not here within 10 s; the host was still {word}"):
+        store.ensure(IMAGE, 0)
+    assert engine.content == {}
