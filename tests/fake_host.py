@@ -7,10 +7,12 @@ the driver's own code runs.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import queue
+import socket
 import tarfile
 import threading
 import time
@@ -32,6 +34,8 @@ from dockstack.compute.engine import (
     Event,
     EventKind,
     NotFound,
+    Program,
+    Stream,
 )
 from dockstack.compute.engine.records import UUID_LABEL
 from dockstack.compute.model import NAME_PREFIX, PowerState
@@ -386,6 +390,9 @@ class FakeEngine:
             self._get(name)
             return self.world.log[-tail_bytes:]
 
+    def terminals(self) -> FakeTerminals:
+        return FakeTerminals(self.world)
+
     def image(self, reference: str) -> EngineImage | None:
         with self._call("image"):
             found = (image for image in self.world.images.values() if reference in (image.id, *image.tags))
@@ -478,6 +485,46 @@ class FakeEngine:
     def events(self, _since_ns: int | None = None) -> FakeStream:
         with self._call("events"):
             return FakeStream(self.world)
+
+
+class FakeTerminals:
+    """A log that has been said, and a program that repeats in capitals what it is told."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.far: list[socket.socket] = []
+
+    def _stream(self, said: bytes) -> tuple[Stream, socket.socket]:
+        near, far = socket.socketpair()
+        far.sendall(said)
+        self.far.append(far)
+        return Stream(near), far
+
+    def programs(self, _name: str) -> tuple[int, ...]:
+        return ()
+
+    def follow_log(self, _name: str, _lines: int, since: float) -> Stream:
+        return self._stream(b"" if since else self.world.log)[0]
+
+    def run(self, _name: str, command: Iterable[str], user: str, _environment: Any) -> Program | None:
+        self.world.calls.append(f"run {' '.join(command)} as {user}")
+        stream, far = self._stream(b"login: ")
+
+        def answer() -> None:
+            while data := far.recv(100):
+                far.sendall(data.upper())
+
+        threading.Thread(target=answer, daemon=True).start()
+        return Program("program", 1, stream)
+
+    def resize_program(self, _program: Program, size: Any) -> None:
+        self.world.calls.append(f"resize {size.rows} {size.columns}")
+
+    def close(self) -> None:
+        for far in self.far:
+            with contextlib.suppress(OSError):
+                far.shutdown(socket.SHUT_RDWR)
+            far.close()
 
 
 def image_archive(**process: object) -> bytes:

@@ -20,7 +20,6 @@ NOT_IMPLEMENTED = {
     "get_device_name_for_instance",
     "get_instance_disk_info",
     "get_mks_console",
-    "get_serial_console",
     "get_spice_console",
     "get_vnc_console",
     "get_volume_connector",

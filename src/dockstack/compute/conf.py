@@ -129,7 +129,17 @@ _NETWORK = [
     ),
 ]
 
-OPTIONS = [*_ENGINE, *_CONTAINERS, *_IMAGES, *_NETWORK]
+_CONSOLES = [
+    cfg.IntOpt(
+        "console_linger",
+        default=60,
+        min=0,
+        help="Seconds that a login on a server's serial console outlives its last viewer. Lower it where tokens of "
+        "one server go to several people: the next of them finds the session as it was left.",
+    ),
+]
+
+OPTIONS = [*_ENGINE, *_CONTAINERS, *_IMAGES, *_NETWORK, *_CONSOLES]
 
 
 def register(conf: cfg.ConfigOpts) -> None:

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import nova.conf
 from nova.compute import task_states
+from nova.console import type as console_type
 from nova.virt import driver
 
 from dockstack.compute import conf
 from dockstack.compute.consoles import log
+from dockstack.compute.consoles.switchboard import NoPort, Switchboard
 from dockstack.compute.containers.events import Follower
-from dockstack.compute.flows import lifecycle, recovery, report, resize, snapshots
+from dockstack.compute.flows import console, lifecycle, recovery, report, resize, snapshots
 from dockstack.compute.flows.host import build_host
 from dockstack.compute.flows.views import Watcher
 from dockstack.compute.nova_api import glance, moves, neutron, records, servers, states
-from dockstack.compute.nova_api.faults import host_faults, move_faults, server_faults, spawn_faults
+from dockstack.compute.nova_api.faults import console_faults, host_faults, move_faults, server_faults, spawn_faults
 from dockstack.compute.resources import usage
 from dockstack.compute.resources.inventory import Reserved, build_inventory
 
@@ -50,12 +52,14 @@ class DockerDriver(driver.ComputeDriver):
         self._host = build_host(CONF.host, CONF.docker, glance.download_image)
         self._follower: Follower | None = None
         self._watcher: Watcher | None = None
+        self._switchboard = self._build_switchboard()
 
     # -- the host's life
 
     def init_host(self, host: str) -> None:
         """Wait for the engine, then follow its events and LXCFS's life."""
         self._host = build_host(host, CONF.docker, glance.download_image)
+        self._switchboard = self._build_switchboard()
         with host_faults():
             recovery.prepare(self._host)
         reconcile = recovery.Reconciler(self._host, self._read_claims, self._read_wanted)
@@ -73,7 +77,8 @@ class DockerDriver(driver.ComputeDriver):
         return instances
 
     def cleanup_host(self, host: str) -> None:
-        """Stop following events; servers go on."""
+        """Stop following events and end the consoles; servers go on."""
+        self._switchboard.close()
         if self._follower is not None:
             self._follower.stop()
         if self._watcher is not None:
@@ -315,6 +320,12 @@ class DockerDriver(driver.ComputeDriver):
         with server_faults(instance):
             return log.tail(self._host.engine, servers.describe(instance).container_name).decode("latin-1")
 
+    def get_serial_console(self, context: Any, instance: Any) -> Any:
+        """Tell Nova's proxy where a server's console is, and the secret that opens it."""
+        with console_faults(instance, CONF.host, console.NotRunning, NoPort):
+            found = console.announce(self._host, self._switchboard, servers.describe(instance))
+        return console_type.ConsoleSerial(found.host, found.port, found.path)
+
     def get_diagnostics(self, instance: Any) -> dict[str, Any]:
         """Tell what a server uses, in this driver's own keys (API below 2.48)."""
         with server_faults(instance):
@@ -363,6 +374,10 @@ class DockerDriver(driver.ComputeDriver):
     def default_root_device_name(self, instance: Any, image_meta: Any, root_bdm: Any) -> str:
         """Name the root device for Nova's records; a container has a root file system and no disk."""
         return "/dev/vda"
+
+    def _build_switchboard(self) -> Switchboard:
+        options = CONF.serial_console
+        return console.build_switchboard(self._host, options.proxyclient_address, options.port_range)
 
     # -- recovery's view of Nova
 

@@ -147,6 +147,7 @@ def labels(server: Server, image: ImageConfig, host: str) -> dict[str, str]:
         "host": host,
         "ports": json.dumps([asdict(port) for port in server.ports]),
         "volumes": json.dumps(list(image.volumes)),
+        "console": _console(_Settings(server)),
     }
     return {LABEL_PREFIX + key: _printable(value) for key, value in said.items()}
 
@@ -280,6 +281,14 @@ def _tmpfs(process: tuple[str, ...]) -> dict[str, str]:
     if PurePosixPath(process[0]).name not in _INITS:
         return {}
     return {"/run": "rw,nosuid,nodev,noexec,mode=755"}
+
+
+def _console(settings: _Settings) -> str:
+    """Say what answers on the serial console; empty: what consoles/line.py finds in the image."""
+    command = settings.json("docker_console_command", list, "a JSON array of strings")
+    if command is None:
+        return ""
+    return json.dumps({"command": command, "user": settings.text("docker_console_user", "")})
 
 
 def _printable(value: str) -> str:

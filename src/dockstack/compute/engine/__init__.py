@@ -22,6 +22,7 @@ from dockstack.compute.engine.records import (
     Execution,
 )
 from dockstack.compute.engine.streams import EventStream
+from dockstack.compute.engine.terminals import Program, Size, Stream, Terminals
 
 __all__ = [
     "Conflict",
@@ -39,4 +40,8 @@ __all__ = [
     "Execution",
     "ImageUnusable",
     "NotFound",
+    "Program",
+    "Size",
+    "Stream",
+    "Terminals",
 ]

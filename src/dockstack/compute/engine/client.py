@@ -18,6 +18,7 @@ from dockstack.compute.engine.records import (
     Execution,
 )
 from dockstack.compute.engine.streams import EVENT_KINDS, EventStream, converse, guarded, tail
+from dockstack.compute.engine.terminals import Terminals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -248,6 +249,10 @@ class Engine(Images):
         with translated("following events"):
             client.ping()  # a hung engine shows here, where there is a timeout
             return EventStream(client.events(since=since, filters=filters, decode=True))
+
+    def terminals(self) -> Terminals:
+        """Return the calls for consoles, for one thread."""
+        return Terminals(self.base_url, self.timeout)
 
     def _wait_removed(self, name: str) -> None:
         try:

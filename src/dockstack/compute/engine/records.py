@@ -60,6 +60,7 @@ class Container:
     started_at: str = ""
     finished_at: str = ""
     host_config: dict[str, Any] = field(default_factory=dict)  # its limits among much else, in the engine's words
+    tty: bool = False  # its first process has a terminal
 
     @property
     def server_uuid(self) -> str:
@@ -105,6 +106,7 @@ class Container:
             started_at=state["StartedAt"],
             finished_at=state["FinishedAt"],
             host_config=dict(entry.get("HostConfig") or {}),
+            tty=bool(entry["Config"].get("Tty")),
         )
 
 

@@ -73,6 +73,26 @@ def move_faults(instance: Any) -> Iterator[None]:
 
 
 @contextmanager
+def console_faults(
+    instance: Any, host: str, not_running: type[DockstackError], no_port: type[DockstackError]
+) -> Iterator[None]:
+    """Translate what went wrong with a server's console to what Nova's API has an answer for.
+
+    Raises:
+        exception.InstanceNotReady: the server does not run.
+        exception.SocketPortRangeExhaustedException: the host has no port left.
+        exception.InstanceNotFound, exception.HypervisorUnavailable, exception.NovaException: as ``server_faults``.
+    """
+    with server_faults(instance):
+        try:
+            yield
+        except not_running as error:
+            raise exception.InstanceNotReady(instance_id=instance.uuid) from error
+        except no_port as error:
+            raise exception.SocketPortRangeExhaustedException(host=host) from error
+
+
+@contextmanager
 def host_faults() -> Iterator[None]:
     """Translate what went wrong with the host as a whole.
 

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One listener for all consoles of a host: who knows a server's secret is joined with its console.
+
+Nova's proxy may be told a path that it has to ask for first ("CONNECT path HTTP/1.1"; nova.console.websocketproxy).
+Ours is a secret, which travels from here to the proxy beside the token in Nova's database: whoever else reaches the
+port, another user of the host or another server, gets nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import logging
+import secrets
+import socket
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dockstack.compute.consoles.console import Console
+
+LOG = logging.getLogger(__name__)
+
+BACKLOG = 64
+HANDSHAKE_SECONDS = 10.0
+HANDSHAKE_BYTES = 512
+STRANGERS = 32  # connections that have not said their secret yet
+KEPT = 10_000  # secrets; an older one is forgotten, and its token with it
+_END = b"\r\n\r\n"
+_WELCOME = b"HTTP/1.1 200 OK\r\n\r\n"
+_REFUSAL = b"HTTP/1.1 403 Forbidden\r\n\r\n"
+
+
+class Address(NamedTuple):
+    """Where Nova's proxy finds a console."""
+
+    host: str
+    port: int
+    path: str
+
+
+class NoPort(DockstackError):  # noqa: N818
+    """Every port of the range is taken."""
+
+
+class Switchboard:
+    """The consoles of a host's servers, reachable on one port."""
+
+    def __init__(self, host: str, ports: range, make: Callable[[str], Console]) -> None:
+        """Prepare; the first ``announce`` listens.
+
+        Args:
+            host: the address to listen on, which Nova's proxy can reach.
+            ports: where to look for a free port.
+            make: makes the console of a server.
+        """
+        self._host, self._ports, self._make = host, ports, make
+        self._lock = threading.Lock()
+        self._listener: socket.socket | None = None
+        self._paths: dict[str, str] = {}  # server: secret
+        self._consoles: dict[str, Console] = {}
+        self._strangers = threading.BoundedSemaphore(STRANGERS)
+
+    def announce(self, server_uuid: str) -> Address:
+        """Return where a server's console is; the same as long as this process lives.
+
+        Raises:
+            NoPort: nothing is free to listen on.
+        """
+        with self._lock:
+            if self._listener is None:
+                self._listener = listen(self._host, self._ports)
+                threading.Thread(target=self._accept, args=(self._listener,), name="consoles", daemon=True).start()
+            path = self._paths.pop(server_uuid, None) or secrets.token_urlsafe(32)
+            self._paths[server_uuid] = path  # the last one asked for is the last to be forgotten
+            while len(self._paths) > KEPT:
+                del self._paths[next(iter(self._paths))]
+            return Address(self._host, self._listener.getsockname()[1], path)
+
+    def close(self) -> None:
+        """End all consoles and stop listening."""
+        with self._lock:
+            consoles, self._consoles = list(self._consoles.values()), {}
+            listener, self._listener = self._listener, None
+            self._paths.clear()
+        if listener is not None:
+            hang_up(listener)
+        for console in consoles:
+            console.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except ConnectionAbortedError:
+                continue
+            except OSError:
+                return  # closed
+            if self._strangers.acquire(blocking=False):
+                threading.Thread(target=self._receive, args=(connection,), name="console-caller", daemon=True).start()
+            else:
+                connection.close()
+
+    def _receive(self, connection: socket.socket) -> None:
+        """Let one in who knows a secret."""
+        try:
+            connection.settimeout(HANDSHAKE_SECONDS)
+            server_uuid = self._recognise(read_path(connection))
+            if server_uuid is None:
+                connection.sendall(_REFUSAL)
+                connection.close()
+                return
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(_WELCOME)
+            self._join(server_uuid, connection)
+        except OSError as error:
+            LOG.debug("A caller of the consoles was lost: %s", error)
+            connection.close()
+        finally:
+            self._strangers.release()
+
+    def _recognise(self, path: str) -> str | None:
+        with self._lock:
+            known = list(self._paths.items())
+        said = path.encode()
+        return next((uuid for uuid, secret in known if hmac.compare_digest(secret.encode(), said)), None)
+
+    def _join(self, server_uuid: str, connection: socket.socket) -> None:
+        with self._lock:
+            console = self._consoles.get(server_uuid)
+            if console is not None and console.join(connection):
+                return
+            self._consoles = {uuid: each for uuid, each in self._consoles.items() if each.open}
+            console = self._consoles[server_uuid] = self._make(server_uuid)
+            console.join(connection)
+
+
+def listen(host: str, ports: range) -> socket.socket:
+    """Listen on the first free port.
+
+    Raises:
+        NoPort: there is none.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    problem = "the range is empty"
+    for port in ports:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.listen(BACKLOG)
+        except OSError as error:
+            listener.close()
+            problem = str(error)
+        else:
+            return listener
+    raise NoPort(
+        f"No port for consoles is free on {host}: {problem}.",
+        "Check proxyclient_address and port_range in [serial_console] of nova.conf.",
+    )
+
+
+def read_path(connection: socket.socket) -> str:
+    """Read what a caller asks for; nothing that was sent behind it is lost.
+
+    Raises:
+        OSError: it asked for nothing in time, or at too great length.
+    """
+    asked = b""
+    while _END not in asked:
+        data = connection.recv(HANDSHAKE_BYTES - len(asked), socket.MSG_PEEK)
+        if not data:
+            raise ConnectionError("it hung up, or said too much")
+        end = (asked + data).find(_END)
+        asked += connection.recv(len(data) if end < 0 else end + len(_END) - len(asked))
+    words = asked.decode("latin-1").split("\r\n", 1)[0].split(" ")
+    return words[1] if len(words) == 3 and words[0] == "CONNECT" else ""  # noqa: PLR2004 - method, path, version
+
+
+def hang_up(listener: socket.socket) -> None:
+    """Close a listening socket, also for the thread that waits on it."""
+    with contextlib.suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
