@@ -137,7 +137,8 @@ class World:
             "links": sorted(self.links),
             "switch": sorted(self.switch),
             "patches": sorted(path.name for path in self.patches.iterdir()),
-            "spools": sorted(path.name for path in self.directory.glob("images/*")) + self.copies(),
+            "spools": sorted(path.name for kind in ("images", "drives") for path in self.directory.glob(f"{kind}/*"))
+            + self.copies(),
         }
 
     def copies(self) -> list[str]:

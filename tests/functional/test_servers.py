@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import fixtures
 import pytest
 from nova import context as nova_context
@@ -94,6 +97,34 @@ class TestServers(ServersCase):
         assert self.container(server).id != identity
         assert len(self.world.containers) == 1
 
+    def test_a_config_drive_has_what_nova_writes(self):
+        data = base64.b64encode(b"#!/bin/sh\n").decode()
+        server = self.boot(config_drive=True, user_data=data, metadata={"colour": "green"}, networks=None)
+        assert server["config_drive"] == "True"
+
+        drive = self.world.directory / "drives" / server["id"]
+        found = json.loads((drive / "openstack/latest/meta_data.json").read_text())
+        assert found["uuid"] == server["id"]
+        assert found["hostname"] == server["OS-EXT-SRV-ATTR:hostname"] + ".novalocal"
+        assert found["meta"] == {"colour": "green"}
+        assert found["admin_pass"]
+        assert (drive / "openstack/latest/user_data").read_bytes() == b"#!/bin/sh\n"
+        network = json.loads((drive / "openstack/latest/network_data.json").read_text())
+        assert [link["ethernet_mac_address"] for link in network["links"]] == [self.neutron.port_1["mac_address"]]
+        self._delete_server(server)
+        assert self.world.leftovers() == NOTHING
+
+    def test_an_operator_or_an_image_can_force_a_config_drive(self):
+        assert self.boot()["config_drive"] == ""
+        self.flags(force_config_drive=True)
+        assert self.boot(networks="none")["config_drive"] == "True"
+        self.flags(force_config_drive=False)
+        wanting = "5e1f7ad6-2a5c-4d3e-9f6e-0000000000dd"
+        self.images.add(wanting, image_archive(), {"img_config_drive": "mandatory"})
+        server = self.boot(image=wanting, networks="none")
+        assert server["config_drive"] == "True"
+        assert (self.world.directory / "drives" / server["id"]).is_dir()
+
     def test_console_output(self):
         server = self.boot()
         self.world.log = "first\nsecond £\nthird\n".encode("latin-1")
@@ -181,9 +212,10 @@ class TestFaults(ServersCase):
             self._delete_server(server)
 
     def test_what_a_container_cannot_have_is_refused_by_name(self):
-        server = self.boot(expected="ERROR", config_drive=True)
+        self.flavor = self._create_flavor(vcpu=1, memory_mb=64, disk=1, swap=64, ephemeral=0)
+        server = self.boot(expected="ERROR")
 
-        assert "metadata service" in self.fault_of(server)
+        assert "swap" in self.fault_of(server)
         assert self.world.leftovers() == NOTHING
 
     def test_a_port_that_neutron_does_not_plug(self):

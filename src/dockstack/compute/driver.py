@@ -20,6 +20,7 @@ from dockstack.compute.containers.events import Follower
 from dockstack.compute.flows import console, lifecycle, recovery, report, resize, snapshots
 from dockstack.compute.flows.host import build_host
 from dockstack.compute.flows.views import Watcher
+from dockstack.compute.nova_api import drive as config_drive
 from dockstack.compute.nova_api import glance, moves, neutron, records, servers, states
 from dockstack.compute.nova_api.faults import console_faults, host_faults, move_faults, server_faults, spawn_faults
 from dockstack.compute.resources import usage
@@ -104,9 +105,10 @@ class DockerDriver(driver.ComputeDriver):
         image = glance.read_image(context, instance.image_ref, returning=servers.is_returning(instance))
         server = servers.build_server(instance, image, (), admin_password)
         ports = partial(servers.build_bound_ports, network_info)
+        content = partial(config_drive.build_drive, instance, network_info, server.files, admin_password)
         plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
         with spawn_faults(instance, lifecycle.HOPELESS), glance.reading_as(context, instance.trusted_certs):
-            lifecycle.spawn(self._host, server, plugged, read_ports=ports, power_on=power_on)
+            lifecycle.spawn(self._host, server, plugged, read_ports=ports, read_drive=content, power_on=power_on)
 
     def destroy(
         self,

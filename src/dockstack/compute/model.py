@@ -116,6 +116,14 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class InjectedFile:
+    """A file that a server's owner wants in it from the start."""
+
+    path: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Server:
     """A Nova server, whole: all that the rooms need to build its container."""
 
@@ -132,6 +140,7 @@ class Server:
     admin_password: str | None = field(default=None, repr=False)
     key_data: str | None = None  # the public key, in OpenSSH's format
     confinement: Confinement = Confinement()
+    files: tuple[InjectedFile, ...] = ()
 
     @property
     def container_name(self) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.compute.containers import limits, namespaces, runtime, spec, views
 from dockstack.compute.engine import Conflict, EngineError, ImageUnusable, NotFound
+from dockstack.compute.flows import drives
 from dockstack.compute.model import LABEL_PREFIX, ImageConfig, PowerState
 from dockstack.compute.network import plug, wire
 from dockstack.compute.undo import undo_on_error
@@ -18,7 +19,7 @@ from dockstack.errors import DockstackError
 from dockstack.oci import ImageRejected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
 
     from dockstack.compute.engine import Container, ContainerSpec
@@ -46,6 +47,7 @@ def spawn(
     ports_plugged: Callable[[tuple[Port, ...]], AbstractContextManager[set[str]]],
     *,
     read_ports: Callable[[], tuple[Port, ...]] | None = None,
+    read_drive: Callable[[], Mapping[str, bytes] | None] = lambda: None,
     power_on: bool = True,
 ) -> None:
     """Make a server and start it; a failure leaves nothing behind.
@@ -59,6 +61,7 @@ def spawn(
         ports_plugged: makes a context that waits at its end until Neutron has plugged those ports whose ids are left in
             the set that it gives: Neutron is not waited for where this host's switch says it first.
         read_ports: waits until Neutron has allocated the server's ports and returns them; none if ``server`` has them.
+        read_drive: returns the content of its config drive, if it has one; asked once its ports are known.
         power_on: leave it stopped if false.
 
     Raises:
@@ -71,6 +74,8 @@ def spawn(
         undo.push(namespaces.remove, server.uuid)
         namespaces.prepare(server.uuid)
         server = replace(server, ports=read_ports()) if read_ports else server
+        undo.push(drives.remove, host, server.uuid)
+        drives.write(host, server, read_drive())
         with ports_plugged(server.ports) as awaited:
             connect_ports(host, server, undo)
             create_container(host, server, specify(host, server, image), image, undo)
@@ -93,6 +98,7 @@ def destroy(host: Host, server: Server) -> None:
         remove_container(host, server)
         disconnect_devices(devices)
         namespaces.remove(server.uuid)
+        drives.remove(host, server.uuid)
     host.audit.forget(server.uuid)
 
 
@@ -106,6 +112,7 @@ def clean_up(host: Host, server: Server, *, keep_ports: bool) -> None:
     """
     if keep_ports:
         remove_container(host, server)
+        drives.remove(host, server.uuid)
         host.audit.forget(server.uuid)
     else:
         destroy(host, server)
@@ -288,7 +295,7 @@ def create_container(host: Host, server: Server, specification: ContainerSpec, i
 
 
 def write_patch(host: Host, server: Server, container_id: str, image: ImageConfig) -> None:
-    """Leave the note by which the runtime gives the server its network and its own view of the machine."""
+    """Leave the note by which the runtime gives the server its network, its config drive and its own view of the host."""
     seen = host.views.mounts()
     if not seen and host.views.directory is not None:
         LOG.warning(
@@ -297,7 +304,8 @@ def write_patch(host: Host, server: Server, container_id: str, image: ImageConfi
             server.uuid,
             host.views.directory,
         )
-    patch = spec.build_patch(server, image, mounts=seen, masked_paths=views.hidden())
+    mounts = (*seen, *drives.list_mounts(host, server.uuid))
+    patch = spec.build_patch(server, image, mounts=mounts, masked_paths=views.hidden())
     runtime.write_patch(Path(host.options.patch_directory), container_id, patch)
 
 

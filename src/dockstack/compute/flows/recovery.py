@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dockstack.compute.containers import namespaces, runtime, spec
 from dockstack.compute.engine import EngineUnavailable
-from dockstack.compute.flows import lifecycle, snapshots
+from dockstack.compute.flows import drives, lifecycle, snapshots
 from dockstack.compute.flows.audit import HOST_LABEL
+from dockstack.compute.identity import drive
 from dockstack.compute.model import Image, Limits, PowerState, Server
 from dockstack.compute.network import plug, wire
 from dockstack.errors import DockstackError
@@ -169,6 +170,8 @@ def _sweep_network(host: Host, claims: Claims, inhabited: Collection[str]) -> No
         plugged = {}
     _each("switch port", _only(plugged, stray), plug.unplug_device)
     _each("device", _only(wire.wired(), stray), wire.unwire_device)
+    left = drive.present(drives.find_directory(host))
+    _each("config drive", {uuid: uuid for uuid in left if stray(uuid)}, lambda uuid: drives.remove(host, uuid))
     _each("namespace", {uuid: uuid for uuid in namespaces.present() if stray(uuid)}, namespaces.remove)
 
 

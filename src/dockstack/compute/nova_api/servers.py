@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import nova.conf
 from nova import exception
 from nova.network import model as network_model
-from nova.virt import configdrive, driver
+from nova.virt import driver
 
 from dockstack.compute.model import Address, Image, Limits, Port, Route, Server
 from dockstack.compute.nova_api.confinement import build_confinement, refuse_unreadable
@@ -174,10 +174,6 @@ def refuse_unsupported(instance: Any, injected_files: Any, block_device_info: An
             "servers on Docker hosts have no swap disk. Choose a flavor without swap.",
         ),
         (injected_files, "files cannot be injected into servers on Docker hosts. Use user data."),
-        (
-            configdrive.required_by(instance),
-            "servers on Docker hosts have no config drive. Use the metadata service.",
-        ),
         (accel_info, "servers on Docker hosts cannot use accelerators yet."),
     ):
         if unsupported:

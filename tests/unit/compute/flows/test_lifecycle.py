@@ -81,6 +81,31 @@ def test_image_and_namespace_are_ready_before_the_ports_are_asked_for(world, hos
     assert set(world.switch) == {port.device for port in server.ports}
 
 
+def test_a_config_drive_is_there_from_the_first_process_until_the_server_goes(world, host):
+    server = make_server()
+
+    def sources():
+        patch = json.loads((world.patches / f"{world.containers[f'nova-{UUID}'].id}.json").read_text())
+        return {mount["destination"]: mount["source"] for mount in patch["mounts"] if "drives" in mount["source"]}
+
+    lifecycle.spawn(host, server, no_events, read_drive=lambda: {"openstack/latest/user_data": b"secret"})
+    directory = world.directory / "drives" / UUID
+    expected = dict.fromkeys(("/config-drive", "/var/lib/cloud/seed/config_drive"), str(directory))
+    assert sources() == expected
+    lifecycle.reboot(host, server, hard=True)
+    assert sources() == expected
+    assert (directory / "openstack/latest/user_data").read_bytes() == b"secret"
+    lifecycle.destroy(host, server)
+    assert world.leftovers() == NOTHING
+
+
+def test_a_spawn_that_fails_takes_its_config_drive_with_it(world, host):
+    world.fault = Fault(spawn_steps(world, host), lambda: EngineError("step failed"))
+    with pytest.raises(EngineError):
+        lifecycle.spawn(host, make_server(), no_events, read_drive=lambda: {"x": b""})
+    assert world.leftovers() == NOTHING
+
+
 def test_a_server_may_be_left_stopped(world, host):
     lifecycle.spawn(host, make_server(), no_events, power_on=False)
 

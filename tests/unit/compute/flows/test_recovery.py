@@ -12,7 +12,7 @@ from fake_flows import UUID, make_host, make_server, no_events
 
 from dockstack.compute.containers import namespaces
 from dockstack.compute.engine import EngineError, EngineUnavailable, NotFound
-from dockstack.compute.flows import lifecycle, recovery
+from dockstack.compute.flows import drives, lifecycle, recovery
 from dockstack.compute.model import PowerState
 from fake_host import Fault
 
@@ -42,6 +42,14 @@ def test_a_container_of_this_host_that_nova_has_no_more_goes_with_all_it_has(wor
 
     recovery.sweep(host, claims(kept={"another"}, deleted=deleted))
     assert world.leftovers() == NOTHING
+
+
+def test_a_stray_config_drive_goes(world, host):
+    drives.write(host, make_server(), {"x": b"secret"})
+    drives.write(host, make_server(OTHER), {"x": b"secret"})
+
+    recovery.sweep(host, claims(kept={OTHER}, deleted={UUID: True}))
+    assert world.leftovers()["spools"] == [OTHER]
 
 
 def test_a_nova_that_knows_no_server_at_all_is_not_believed(world, host):

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Config drives of this host's servers: made with a server, removed with it, the same through all that lies between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dockstack.compute.containers.runtime import Mount
+from dockstack.compute.identity import drive
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dockstack.compute.flows.host import Host
+    from dockstack.compute.model import Server
+
+DIRECTORY = "drives"  # below the state directory
+
+
+def write(host: Host, server: Server, content: Mapping[str, bytes] | None) -> None:
+    """Write the server's drive, if it is to have one.
+
+    Raises:
+        DriveError: the file system refused.
+    """
+    if content is not None:
+        drive.write(find_directory(host), server.uuid, content)
+
+
+def remove(host: Host, server_uuid: str) -> None:
+    """Remove a server's drive; absent is success."""
+    drive.remove(find_directory(host), server_uuid)
+
+
+def list_mounts(host: Host, server_uuid: str) -> tuple[Mount, ...]:
+    """Say how the server reads its drive; nothing if it has none."""
+    directory = drive.find(find_directory(host), server_uuid)
+    if directory is None:
+        return ()
+    return tuple(Mount(source=str(directory), destination=point) for point in drive.MOUNT_POINTS)
+
+
+def find_directory(host: Host) -> Path:
+    """Return where this host's drives are."""
+    return Path(host.options.state_directory) / DIRECTORY
