@@ -295,7 +295,7 @@ def create_container(host: Host, server: Server, specification: ContainerSpec, i
 
 
 def write_patch(host: Host, server: Server, container_id: str, image: ImageConfig) -> None:
-    """Leave the note by which the runtime gives the server its network, its config drive and its own view of the host."""
+    """Leave the note by which the runtime gives a server its network, config drive and own view of the machine."""
     seen = host.views.mounts()
     if not seen and host.views.directory is not None:
         LOG.warning(
