@@ -96,14 +96,19 @@ def delete(connection: Any, server_id: str) -> float:
 def time_burst(connection: Any, recipe: Recipe, name: str, count: int, say: Callable[[str], None]) -> Burst:
     """Ask for many servers at once, wait until each is ACTIVE or in ERROR, then delete them all at once."""
     started = time.monotonic()
-    with ThreadPoolExecutor(POSTING_THREADS) as pool:
-        list(pool.map(lambda number: post(connection, recipe, f"{name}-{number}"), range(count)))
+    post_many(connection, recipe, name, count)
     settled = wait_settled(connection, name, count, say)
     seconds = time.monotonic() - started
     errors = tuple(fault_of(connection, server) for server in settled if server.status != "ACTIVE")
     deleted = time.monotonic()
     delete_all(connection, name)
     return Burst(count, count - len(errors), errors, seconds, time.monotonic() - deleted)
+
+
+def post_many(connection: Any, recipe: Recipe, name: str, count: int) -> None:
+    """Ask for many servers from several threads."""
+    with ThreadPoolExecutor(POSTING_THREADS) as pool:
+        list(pool.map(lambda number: post(connection, recipe, f"{name}-{number}"), range(count)))
 
 
 def wait_settled(connection: Any, name: str, count: int, say: Callable[[str], None]) -> list[Any]:
@@ -113,7 +118,7 @@ def wait_settled(connection: Any, name: str, count: int, say: Callable[[str], No
         servers = named(connection, name)
         settled = [server for server in servers if server.status in {"ACTIVE", "ERROR"}]
         say(f"{len(settled)} of {count}")
-        if len(settled) == count or time.monotonic() > deadline:
+        if len(settled) >= count or time.monotonic() > deadline:
             return servers
         time.sleep(BURST_POLL_SECONDS)
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import openstack
@@ -20,6 +22,7 @@ from dockstack.bench.machine import describe_machine
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 
@@ -71,19 +74,12 @@ def boot(
     """
     from dockstack.bench import report  # noqa: PLC0415 - matplotlib takes a second to import
     from dockstack.bench.boot import Plan, measure  # noqa: PLC0415 - as above
+    from dockstack.bench.ground import Wishes  # noqa: PLC0415 - as above
 
     console = Console(stderr=as_json)
-    plan = Plan(count, burst, warm_up, image, flavor, network, not no_floor)
-    try:
-        connection = openstack.connect(cloud=os_cloud, app_name="dockstack")
-        with console.status("starting") as status:
-            measured = measure(connection, plan, status.update)
-    except (sdk_errors.SDKException, auth_errors.ClientException) as error:
-        raise DockstackError(
-            f"The cloud {os_cloud!r} did not do what the benchmark asked for.",
-            "Prove it first with `dockstack verify`.",
-            str(error),
-        ) from error
+    plan = Plan(count, burst, warm_up, Wishes(image, flavor, network, not no_floor, max(burst, 1)))
+    with talking_to(os_cloud) as connection, console.status("starting") as status:
+        measured = measure(connection, plan, status.update)
     if output:
         for path in report.write(measured, output):
             console.print(f"wrote {path}")
@@ -93,6 +89,124 @@ def boot(
     console.print(report.table_of(measured))
     for note in report.notes_of(measured):
         console.print(note, markup=False)
+
+
+@bench.command()
+@click.option("--count", default=5, show_default=True, type=click.IntRange(1, 100), help="Rounds of all actions.")
+@click.option("--image", default="dockstack-base", show_default=True, help="What servers boot from.")
+@click.option("--flavor", default="m1.nano", show_default=True, help="The servers' flavor.")
+@click.option("--larger-flavor", default="m1.tiny", show_default=True, help="The flavor to resize to.")
+@click.option("--network", default="private", show_default=True, help="The servers' network.")
+@click.option("--no-floor", is_flag=True, help="Leave out the fake driver.")
+@click.option("--os-cloud", envvar="OS_CLOUD", default="dockstack", show_default=True, help="Cloud of clouds.yaml.")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Write actions.json and .png there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+def actions(
+    *,
+    count: int,
+    image: str,
+    flavor: str,
+    larger_flavor: str,
+    network: str,
+    no_floor: bool,
+    os_cloud: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Time every server action beside the fake driver's.
+
+    Run it on the cloud's machine, as root, while nothing else runs there.
+    """
+    from dockstack.bench import actions as room  # noqa: PLC0415 - only this command needs it
+    from dockstack.bench.ground import Wishes  # noqa: PLC0415 - as above
+
+    wishes = Wishes(image, flavor, network, not no_floor)
+    run = partial(room.measure, wishes=wishes, larger_flavor=larger_flavor, count=count)
+    present(room, "actions", run, os_cloud, output, as_json=as_json)
+
+
+@bench.command()
+@click.option("--servers", "steps", default="20,50,100", show_default=True, help="Numbers of idle servers, rising.")
+@click.option("--image", default="dockstack-base", show_default=True, help="What servers boot from.")
+@click.option("--flavor", default="m1.nano", show_default=True, help="The servers' flavor.")
+@click.option(
+    "--idle-seconds", default=60.0, show_default=True, type=click.FloatRange(1), help="How long to watch them idle."
+)
+@click.option("--os-cloud", envvar="OS_CLOUD", default="dockstack", show_default=True, help="Cloud of clouds.yaml.")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Write density.json and .png there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+def density(
+    *,
+    steps: str,
+    image: str,
+    flavor: str,
+    idle_seconds: float,
+    os_cloud: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Weigh idle servers by their number, beside as many plain containers.
+
+    Run it on the cloud's machine, as root, while nothing else runs there.
+    """
+    from dockstack.bench import density as room  # noqa: PLC0415 - only this command needs it
+    from dockstack.bench.ground import Wishes  # noqa: PLC0415 - as above
+
+    if not all(step.strip().isdecimal() and int(step) for step in steps.split(",")):
+        raise click.BadParameter(f"{steps!r} is no list of numbers such as 20,50,100.", param_hint="--servers")
+    wishes = Wishes(image, flavor, room.NETWORK, floor=False)
+    numbers = sorted({int(step) for step in steps.split(",")})
+    run = partial(room.measure, wishes=wishes, steps=numbers, idle_seconds=idle_seconds)
+    present(room, "density", run, os_cloud, output, as_json=as_json)
+
+
+def present(
+    room: Any, name: str, measure: Callable[..., Any], os_cloud: str, output: Path | None, *, as_json: bool
+) -> None:
+    """Run a benchmark and show what it measured.
+
+    Args:
+        room: has ``table_of``, ``notes_of`` and ``document_of`` for what was measured.
+        name: of the files.
+        measure: takes a connection, and ``say``.
+        os_cloud: which cloud.
+        output: where to write document and plot, if anywhere.
+        as_json: print the document instead of the table.
+    """
+    from dockstack.bench import plots  # noqa: PLC0415 - matplotlib takes a second to import
+
+    console = Console(stderr=as_json)
+    with talking_to(os_cloud) as connection, console.status("starting") as status:
+        measured = measure(connection, say=status.update)
+    document = json.dumps(room.document_of(measured), indent=2)
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / f"{name}.json").write_text(document + "\n")
+        plots.draw(measured, output / f"{name}.png")
+        console.print(f"wrote {output / name}.json and .png")
+    if as_json:
+        click.echo(document)
+        return
+    console.print(room.table_of(measured))
+    for note in room.notes_of(measured):
+        console.print(note, markup=False)
+
+
+@contextmanager
+def talking_to(os_cloud: str) -> Iterator[Any]:
+    """Connect, and say in our own words what the cloud refuses.
+
+    Raises:
+        DockstackError: it refused.
+    """
+    try:
+        yield openstack.connect(cloud=os_cloud, app_name="dockstack")
+    except (sdk_errors.SDKException, auth_errors.ClientException) as error:
+        raise DockstackError(
+            f"The cloud {os_cloud!r} did not do what the benchmark asked for.",
+            "Prove it first with `dockstack verify`.",
+            str(error),
+        ) from error
 
 
 @bench.command()

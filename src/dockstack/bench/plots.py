@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of what was measured."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from pathlib import Path
+
+import matplotlib as mpl
+
+from dockstack.bench.actions import FLOOR, SERVER, Latencies
+from dockstack.bench.density import Densities
+from dockstack.bench.model import summarise
+
+mpl.use("Agg")  # no display; before pyplot is imported
+from matplotlib import pyplot as plt
+
+
+@singledispatch
+def draw(measured: object, path: Path) -> None:
+    """Draw what a benchmark measured into a PNG.
+
+    Raises:
+        TypeError: there is no picture of it.
+    """
+    raise TypeError(f"no picture of {type(measured).__name__} to write to {path}")
+
+
+@draw.register
+def _draw_actions(measured: Latencies, path: Path) -> None:
+    """Draw a pair of bars for each action: medians, with the 90th percentile as a whisker."""
+    names = [name for name, kinds in measured.samples.items() if kinds[SERVER]]
+    figure, panel = plt.subplots(figsize=(9, 0.45 * len(names) + 1.6), layout="constrained")
+    for offset, kind in ((-0.2, SERVER), (0.2, FLOOR)):
+        found = [(place, summarise(measured.samples[name][kind])) for place, name in enumerate(names)]
+        shown = [(place, summary) for place, summary in found if summary]
+        panel.barh(
+            [place + offset for place, _ in shown],
+            [summary.median for _, summary in shown],
+            height=0.36,
+            xerr=[[0.0] * len(shown), [summary.p90 - summary.median for _, summary in shown]],
+            label=kind,
+        )
+    panel.set_yticks(range(len(names)), names)
+    panel.invert_yaxis()
+    panel.set_xlabel("seconds, median; whisker: 90th percentile")
+    panel.legend()
+    panel.set_title(f"dockstack bench actions: {measured.machine.get('cores')} cores")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+@draw.register
+def _draw_density(measured: Densities, path: Path) -> None:
+    """Draw three curves over the number of servers."""
+    counts = [level.servers for level in measured.levels]
+    figure, (memory, boot, processor) = plt.subplots(1, 3, figsize=(12.6, 4), layout="constrained")
+    memory.plot(counts, [level.memory_mib for level in measured.levels], "o-", label="server")
+    memory.plot(counts, [level.raw_memory_mib for level in measured.levels], "s--", label="plain container")
+    memory.set_ylabel("MiB each")
+    memory.legend()
+    boot.plot(counts, [level.boot_seconds for level in measured.levels], "o-")
+    boot.set_ylabel("seconds to boot one more")
+    processor.plot(counts, [100 * level.compute_cpu for level in measured.levels], "o-", label="nova-compute")
+    processor.plot(counts, [100 * level.engine_cpu for level in measured.levels], "s--", label="engine")
+    processor.set_ylabel("% of a core, idle")
+    processor.legend()
+    for panel in (memory, boot, processor):
+        panel.set_xlabel("servers")
+        panel.set_ylim(bottom=0)
+    figure.suptitle(f"dockstack bench density: {measured.machine.get('cores')} cores")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
