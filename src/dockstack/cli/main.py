@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "config": ("dockstack.cli.config", "config", "Show attributes, their values and where each came from."),
     "image": ("dockstack.cli.image", "image", "Build, import and list images."),
     "verify": ("dockstack.cli.verify", "verify", "Prove the cloud: boot, log in, networks, isolation, delete."),
+    "tempest": ("dockstack.cli.tempest", "tempest", "Run OpenStack's own test suite against the cloud."),
     "bench": ("dockstack.cli.bench", "bench", "Measure the cloud beside its floors."),
     "test": ("dockstack.cli.test", "test", "Run the project's tests, in layers."),
 }

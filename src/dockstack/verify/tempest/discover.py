@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask the cloud what Tempest must know, and make what it has not: an alternative image and two flavors."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dockstack.errors import DockstackError
+from dockstack.verify.cloud import choose_image
+from dockstack.verify.tempest.model import Credentials, Facts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOGIN_USER = "dockstack"
+OFFICIAL = {"volumev3": "block-storage", "block-store": "block-storage", "volume": "block-storage"}
+
+
+@dataclass(frozen=True)
+class Flavor:
+    """A flavor of ours."""
+
+    name: str
+    vcpus: int
+    ram: int  # MiB
+    disk: int  # GiB
+
+
+SMALL = Flavor("tempest-small", 1, 96, 1)
+LARGE = Flavor("tempest-large", 1, 160, 2)
+
+
+def discover(connection: Any, directory: Path) -> Facts:
+    """Ask, and make what is missing; a second call makes nothing.
+
+    Args:
+        connection: an administrator's.
+        directory: where the image's data is kept.
+
+    Raises:
+        DockstackError: no administrator, no compute node, no image.
+    """
+    nodes = [each for each in connection.compute.hypervisors(details=True) if each.state == "up"]
+    if not nodes:
+        raise DockstackError("No compute node is up.", "See `dockstack status`, then run `dockstack up`.")
+    image = choose_image(connection, None)
+    file = fetch(connection, image, directory)
+    return Facts(
+        admin=read_credentials(connection),
+        services=read_services(connection),
+        compute_versions=read_versions(connection, "compute"),
+        placement_versions=read_versions(connection, "placement"),
+        extensions=tuple(sorted(each.alias for each in connection.network.extensions())),
+        external_network=find_external(connection),
+        compute_nodes=len(nodes),
+        image=image.id,
+        image_alternative=ensure_alternative(connection, image, file),
+        image_file=file,
+        flavor=ensure_flavor(connection, SMALL),
+        flavor_alternative=ensure_flavor(connection, LARGE),
+        login_user=(image.properties or {}).get("os_admin_user") or LOGIN_USER,
+    )
+
+
+def read_credentials(connection: Any) -> Credentials:
+    """Read who we are from clouds.yaml or the environment.
+
+    Raises:
+        DockstackError: we are not somebody with a password, which is what Tempest takes.
+    """
+    auth = connection.config.config["auth"]
+    try:
+        return Credentials(
+            auth_url=auth["auth_url"],
+            username=auth["username"],
+            password=auth["password"],
+            project=auth["project_name"],
+            user_domain=auth.get("user_domain_name", "Default"),
+            project_domain=auth.get("project_domain_name", "Default"),
+            region=connection.config.region_name or "RegionOne",
+            ca_file=connection.config.config.get("cacert"),
+        )
+    except KeyError as error:
+        raise DockstackError(
+            f"The cloud's entry in clouds.yaml has no {error}.",
+            "Tempest logs in with a user name and a password: name such a cloud with --os-cloud.",
+        ) from error
+
+
+def read_services(connection: Any) -> frozenset[str]:
+    """Read the types of the catalogue's services, by their official names."""
+    catalogue = connection.session.auth.get_access(connection.session).service_catalog.catalog
+    return frozenset(OFFICIAL.get(entry["type"], entry["type"]) for entry in catalogue)
+
+
+def read_versions(connection: Any, service: str) -> tuple[str, str]:
+    """Read the oldest and the newest microversion of a service's API."""
+    endpoint = getattr(connection, service).get_endpoint_data()
+    return (
+        ".".join(str(part) for part in endpoint.min_microversion),
+        ".".join(str(part) for part in endpoint.max_microversion),
+    )
+
+
+def find_external(connection: Any) -> tuple[str, str] | None:
+    """Find the network that floating IPs come from; the default one if there are several."""
+    found = list(connection.network.networks(is_router_external=True))
+    found.sort(key=lambda each: (not each.is_default, each.name))
+    return (found[0].id, found[0].name) if found else None
+
+
+def fetch(connection: Any, image: Any, directory: Path) -> Path:
+    """Keep an image's data on this machine, since some tests upload it."""
+    path = directory / f"{image.id}.tar"
+    if not path.exists():
+        for former in directory.glob("*.tar"):
+            former.unlink()
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            for chunk in connection.image.download_image(image, stream=True).iter_content(1 << 20):
+                file.write(chunk)
+        partial.replace(path)
+    return path
+
+
+def ensure_alternative(connection: Any, image: Any, file: Path) -> str:
+    """Have a second image, which boots like the first; made anew when that one changed."""
+    name = "tempest-alternative"
+    wanted = hashlib.sha512(file.read_bytes()).hexdigest()
+    for former in connection.image.images(name=name):
+        if former.status == "active" and former.hash_value == wanted:
+            return str(former.id)
+        connection.image.delete_image(former.id)
+    properties = {
+        "img_hv_type": "docker",
+        "hw_vm_mode": "exe",
+        "hw_architecture": image.architecture or image.properties.get("hw_architecture"),
+    }
+    with file.open("rb") as data:
+        made = connection.image.create_image(
+            name,
+            container_format="docker",
+            disk_format="raw",
+            visibility="public",
+            data=data,
+            validate_checksum=False,
+            wait=True,
+            **properties,
+        )
+    return str(made.id)
+
+
+def ensure_flavor(connection: Any, flavor: Flavor) -> str:
+    """Have a flavor of ours."""
+    found = connection.compute.find_flavor(flavor.name)
+    if found is not None and (found.vcpus, found.ram, found.disk) == (flavor.vcpus, flavor.ram, flavor.disk):
+        return str(found.id)
+    if found is not None:
+        connection.compute.delete_flavor(found.id)
+    made = connection.compute.create_flavor(name=flavor.name, vcpus=flavor.vcpus, ram=flavor.ram, disk=flavor.disk)
+    return str(made.id)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Tempest is told of a cloud, and what its tests came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PREFIX = "dockstack-tempest"  # of all that Tempest makes in our runs; what is named so, we may remove
+
+
+class Verdict(StrEnum):
+    """How a test ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """An administrator, who makes Tempest's projects and users."""
+
+    auth_url: str
+    username: str
+    password: str = field(repr=False)
+    project: str
+    user_domain: str
+    project_domain: str
+    region: str
+    ca_file: str | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What Tempest must know of a cloud.
+
+    Attributes:
+        admin: who makes projects and users.
+        services: the types in the catalogue, by their official names ("block-storage").
+        compute_versions: the oldest and the newest microversion of Nova's API; of Placement's likewise.
+        placement_versions: see above.
+        extensions: aliases of Neutron's.
+        external_network: id and name of the network that floating IPs come from.
+        compute_nodes: how many hypervisors are up.
+        image: what servers boot from; its alternative has other content.
+        image_alternative: see above.
+        image_file: the former's data on this machine.
+        flavor: and a larger one.
+        flavor_alternative: see above.
+        login_user: who may log in to the image.
+    """
+
+    admin: Credentials
+    services: frozenset[str]
+    compute_versions: tuple[str, str]
+    placement_versions: tuple[str, str]
+    extensions: tuple[str, ...]
+    external_network: tuple[str, str] | None
+    compute_nodes: int
+    image: str
+    image_alternative: str
+    image_file: Path
+    flavor: str
+    flavor_alternative: str
+    login_user: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one test, or the set-up of a class of tests, came to.
+
+    Attributes:
+        name: its id, without tags.
+        seconds: how long it took.
+        text: why it was skipped, or the traceback and log of a failure.
+        worker: which of the concurrent processes ran it.
+    """
+
+    name: str
+    verdict: Verdict
+    seconds: float
+    text: str = ""
+    worker: int = 0
+
+    @property
+    def reason(self) -> str:
+        """The last line that says something: of a traceback, the exception."""
+        lines = [line.strip() for line in self.text.splitlines() if line.strip()]
+        return lines[-1] if lines else ""

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of Tempest's tests to run."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_TAGS = re.compile(r"\[(.*)\]$")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a person wants to run.
+
+    Attributes:
+        patterns: regular expressions, any of which a test's name must contain; none: all tests.
+        smoke: only those that Tempest calls smoke tests.
+        names: only these, without tags; None: all.
+    """
+
+    patterns: tuple[str, ...] = ()
+    smoke: bool = False
+    names: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is run, and what was chosen but is not, with the reason.
+
+    Attributes:
+        tests: ids with their tags, as the runner takes them.
+        excluded: name -> why no container can pass it.
+    """
+
+    tests: tuple[str, ...]
+    excluded: Mapping[str, str]
+
+
+def name_of(test: str) -> str:
+    """Return a test's name: its id without tags."""
+    return _TAGS.sub("", test)
+
+
+def class_of(name: str) -> str:
+    """Return the class that a test, or the set-up of a class ("setUpClass (module.Class)"), belongs to."""
+    inside = re.search(r"\((.*)\)$", name)
+    return inside[1] if inside else name.rpartition(".")[0]
+
+
+def select(tests: Iterable[str], choice: Choice, impossible: Mapping[str, str]) -> Selection:
+    """Choose tests.
+
+    Raises:
+        DockstackError: a pattern is no regular expression, or nothing is left.
+    """
+    try:
+        patterns = [re.compile(pattern) for pattern in choice.patterns]
+    except re.error as error:
+        raise DockstackError(
+            f"{error.pattern!r} is no regular expression: {error.msg}.", "It is matched against names as --list shows."
+        ) from error
+    chosen = [test for test in tests if _matches(test, choice, patterns)]
+    if not chosen:
+        raise DockstackError(
+            "No test of Tempest's is chosen by that.", "See what there is: `dockstack tempest --list`."
+        )
+    excluded = {name_of(test): impossible[name_of(test)] for test in chosen if name_of(test) in impossible}
+    return Selection(tuple(test for test in chosen if name_of(test) not in excluded), excluded)
+
+
+def load_impossible() -> dict[str, str]:
+    """Read the tests that no container can honestly pass: name -> why."""
+    return {f"{place}.{test}": why for place, tests in _load("impossible.toml").items() for test, why in tests.items()}
+
+
+def load_interop() -> frozenset[str]:
+    """Read the tests that the interop guideline requires of compute, identity, image and network."""
+    groups = _load("interop.toml")
+    return frozenset(f"{place}.{test}" for group in groups.values() for place, tests in group.items() for test in tests)
+
+
+def _matches(test: str, choice: Choice, patterns: list[re.Pattern[str]]) -> bool:
+    name, tags = name_of(test), _TAGS.search(test)
+    if choice.smoke and (tags is None or "smoke" not in tags[1].split(",")):
+        return False
+    if choice.names is not None and name not in choice.names:
+        return False
+    return not patterns or any(pattern.search(name) for pattern in patterns)
+
+
+def _load(name: str) -> dict[str, dict[str, str]]:
+    return tomllib.loads((resources.files("dockstack.verify.tempest") / name).read_text())
