@@ -76,6 +76,7 @@ def tempest(
     verify/tempest/impossible.toml. The exit status is 0 if nothing failed.
     """
     signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)  # which a shell in the background would have us ignore
     console = Console(highlight=False)
     workspace = Workspace(state_directory())
     choice = Choice(patterns, smoke, load_interop() if interop else None)

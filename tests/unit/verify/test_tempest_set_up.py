@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tempest's configuration and which of its tests are run."""
+
+from __future__ import annotations
+
+from configparser import RawConfigParser
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dockstack.errors import DockstackError
+from dockstack.verify.tempest.configuration import build, render
+from dockstack.verify.tempest.model import Credentials, Facts
+from dockstack.verify.tempest.selection import Choice, class_of, load_impossible, load_interop, name_of, select
+from dockstack.verify.tempest.workspace import Workspace
+
+pytestmark = pytest.mark.unit
+
+ADMIN = Credentials("http://cloud:5000/v3", "admin", "pa$$word", "admin", "Default", "Default", "RegionOne")
+FACTS = Facts(
+    admin=ADMIN,
+    services=frozenset({"compute", "image", "network", "identity"}),
+    compute_versions=("2.1", "2.104"),
+    placement_versions=("1.0", "1.39"),
+    extensions=("port-security", "router"),
+    external_network=("net-id", "public"),
+    compute_nodes=2,
+    image="image-id",
+    image_alternative="other-id",
+    image_file=Path("/state/image-id.tar"),
+    flavor="small-id",
+    flavor_alternative="large-id",
+    login_user="dockstack",
+)
+TESTS = (
+    "tempest.api.compute.servers.test_a.A.test_one[id-1,smoke]",
+    "tempest.api.compute.servers.test_a.A.test_two[id-2]",
+    "tempest.scenario.test_b.B.test_three[compute,id-3,network,smoke]",
+)
+
+
+def settings(**changes):
+    return build(replace(FACTS, **changes), {"pause": True, "resize": False}, Path("/state"))
+
+
+def test_flags_are_the_driver_s_and_the_api_s():
+    flags = settings()["compute-feature-enabled"]
+    assert (flags["pause"], flags["resize"], flags["disk_config"]) == ("true", "false", "true")
+
+
+def test_services_and_extensions_are_what_the_cloud_says():
+    found = settings()
+    assert found["service_available"]["nova"] == "true"
+    assert found["service_available"]["cinder"] == "false"
+    assert found["network-feature-enabled"]["api_extensions"] == "port-security,router"
+    assert found["compute"]["max_microversion"] == "2.104"
+    assert found["compute"]["min_compute_nodes"] == "2"
+
+
+def test_servers_are_logged_in_to():
+    validation = settings()["validation"]
+    assert (validation["run_validation"], validation["connect_method"]) == ("true", "floating")
+    assert validation["image_ssh_user"] == "dockstack"
+
+
+def test_a_cloud_without_an_external_network_has_no_floating_ips():
+    found = settings(external_network=None)
+    assert found["network"] == {}
+    assert found["network-feature-enabled"]["floating_ips"] == "false"
+
+
+def test_the_file_is_read_back_as_it_was_built():
+    parser = RawConfigParser()
+    parser.read_string(render(settings()))
+    assert parser["auth"]["admin_password"] == "pa$$$$word"
+    assert parser["compute"]["image_ref"] == "image-id"
+
+
+def test_the_file_is_for_us_alone_to_read(tmp_path):
+    workspace = Workspace(tmp_path / "tempest")
+    with workspace.alone():
+        workspace.configure(settings())
+        with pytest.raises(DockstackError, match="at work"), workspace.alone():
+            pass
+    assert workspace.configuration_file.stat().st_mode & 0o777 == 0o600
+    assert workspace.directory.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (Choice(), TESTS),
+        (Choice(("compute.*one", "scenario")), (TESTS[0], TESTS[2])),
+        (Choice(smoke=True), (TESTS[0], TESTS[2])),
+        (Choice(("compute",), smoke=True), (TESTS[0],)),
+        (Choice(names=frozenset({"tempest.api.compute.servers.test_a.A.test_two"})), (TESTS[1],)),
+    ],
+)
+def test_tests_are_chosen(choice, expected):
+    assert select(TESTS, choice, {}).tests == expected
+
+
+def test_what_no_container_can_pass_is_left_out_with_its_reason():
+    selection = select(TESTS, Choice(), {name_of(TESTS[1]): "why"})
+    assert selection.tests == (TESTS[0], TESTS[2])
+    assert selection.excluded == {name_of(TESTS[1]): "why"}
+
+
+@pytest.mark.parametrize("pattern", ["(", "no.such.test"])
+def test_a_choice_of_nothing_is_refused(pattern):
+    with pytest.raises(DockstackError):
+        select(TESTS, Choice((pattern,)), {})
+
+
+def test_the_impossible_are_few_and_each_has_a_reason():
+    impossible = load_impossible()
+    assert len(impossible) == 10
+    assert all(len(why) > 20 for why in impossible.values())
+
+
+def test_the_guideline_s_tests_are_all_there():
+    names = load_interop()
+    assert len(names) == 173
+    assert not names & load_impossible().keys()
+    assert "tempest.api.compute.servers.test_create_server.ServersTestJSON.test_verify_created_server_vcpus" in names
+
+
+def test_a_class_is_found_in_both_kinds_of_names():
+    assert class_of("a.b.Class.test_it") == "a.b.Class"
+    assert class_of("setUpClass (a.b.Class)") == "a.b.Class"
