@@ -190,11 +190,12 @@ class World:
             (privileged, "NAMESPACES", self.namespaces),
             *(
                 (privileged, name, getattr(kernel, name))
-                for name in ("create_namespace", "delete_namespace", "delete_device", "lower_device")
+                for name in ("create_namespace", "delete_namespace", "delete_device", "lower_device", "raise_device")
             ),
             (privileged, "wire", kernel.wire),
             (limits, "usage", self.usage),
             (wire, "wired", kernel.wired),
+            (wire, "names", kernel.names),
             *(
                 (plug, name, getattr(switch, name))
                 for name in ("plug", "unplug", "unplug_device", "list_plugged", "wait_installed")
@@ -230,6 +231,17 @@ class FakeKernel:
     def lower_device(self, device: str) -> None:
         with self.world.step("lower_device"):
             self.world.silent.add(device)
+
+    def raise_device(self, device: str) -> None:
+        with self.world.step("raise_device"):
+            self.world.silent.discard(device)
+
+    def names(self, server_uuid: str) -> dict[str, str]:
+        return {
+            device: self.world.wired[device]["interface"]
+            for device, owner in self.wired().items()
+            if owner == server_uuid
+        }
 
     def wired(self) -> dict[str, str]:
         return {device: namespace.removeprefix(NAME_PREFIX) for device, namespace in self.world.links.items()}

@@ -17,11 +17,11 @@ from dockstack.compute import conf
 from dockstack.compute.consoles import log
 from dockstack.compute.consoles.switchboard import NoPort, Switchboard
 from dockstack.compute.containers.events import Follower
-from dockstack.compute.flows import console, lifecycle, recovery, report, resize, snapshots
+from dockstack.compute.flows import console, lifecycle, nics, recovery, report, resize, snapshots
 from dockstack.compute.flows.host import build_host
 from dockstack.compute.flows.views import Watcher
 from dockstack.compute.nova_api import drive as config_drive
-from dockstack.compute.nova_api import glance, moves, neutron, records, servers, states
+from dockstack.compute.nova_api import devices, glance, moves, neutron, records, servers, states
 from dockstack.compute.nova_api.faults import console_faults, host_faults, move_faults, server_faults, spawn_faults
 from dockstack.compute.resources import usage
 from dockstack.compute.resources.inventory import Reserved, build_inventory
@@ -44,6 +44,9 @@ class DockerDriver(driver.ComputeDriver):
         "has_imagecache": True,
         "supports_trusted_certs": True,
         "supports_image_type_raw": True,
+        "supports_attach_interface": True,
+        "supports_device_tagging": True,
+        "supports_tagged_attach_interface": True,
     }
 
     def __init__(self, virtapi: Any) -> None:
@@ -104,7 +107,7 @@ class DockerDriver(driver.ComputeDriver):
         servers.refuse_unsupported(instance, injected_files, block_device_info, accel_info)
         image = glance.read_image(context, instance.image_ref, returning=servers.is_returning(instance))
         server = servers.build_server(instance, image, (), admin_password)
-        ports = partial(servers.build_bound_ports, network_info)
+        ports = partial(devices.build_ports, context, instance, network_info)
         content = partial(config_drive.build_drive, instance, network_info, server.files, admin_password)
         plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
         with spawn_faults(instance, lifecycle.HOPELESS), glance.reading_as(context, instance.trusted_certs):
@@ -284,12 +287,32 @@ class DockerDriver(driver.ComputeDriver):
         """See to it that a running server's ports are on the switch; a stopped one gets its own when it starts."""
         servers.refuse_unbound(network_info)
         with server_faults(instance):
-            lifecycle.replug(self._host, servers.describe(instance, network_info))
+            nics.replug(self._host, servers.describe(instance, network_info))
 
     def unplug_vifs(self, instance: Any, network_info: Any) -> None:
         """Take a server's ports off the switch and remove its links."""
         with server_faults(instance):
-            lifecycle.disconnect_devices(port.device for port in servers.build_ports(network_info))
+            nics.disconnect_devices(port.device for port in servers.build_ports(network_info))
+
+    def attach_interface(self, context: Any, instance: Any, image_meta: Any, vif: Any) -> None:
+        """Give a server one more network interface, whether it runs or not."""
+        servers.refuse_unbound([vif])
+        metadata = devices.build_metadata(context, instance, instance.get_network_info())
+        with server_faults(instance):
+            nics.attach(
+                self._host, servers.describe(instance, instance.get_network_info()), servers.build_ports([vif])[0]
+            )
+        instance.device_metadata = metadata  # Nova saves it with what else is new
+
+    def detach_interface(self, context: Any, instance: Any, vif: Any) -> None:
+        """Take a network interface from a server, whether it runs or not."""
+        with server_faults(instance):
+            nics.detach(self._host, servers.describe(instance), servers.build_ports([vif])[0])
+
+    def inject_network_info(self, instance: Any, nw_info: Any) -> None:
+        """Bring a server's addresses and routes to what Neutron says now."""
+        with server_faults(instance):
+            nics.refresh(self._host, servers.describe(instance, nw_info))
 
     # -- what is there
 

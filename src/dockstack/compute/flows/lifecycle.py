@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.compute.containers import limits, namespaces, runtime, spec, views
 from dockstack.compute.engine import Conflict, EngineError, ImageUnusable, NotFound
-from dockstack.compute.flows import drives
+from dockstack.compute.flows import drives, nics
 from dockstack.compute.model import LABEL_PREFIX, ImageConfig, PowerState
 from dockstack.compute.network import plug, wire
 from dockstack.compute.undo import undo_on_error
@@ -19,7 +19,7 @@ from dockstack.errors import DockstackError
 from dockstack.oci import ImageRejected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from dockstack.compute.engine import Container, ContainerSpec
@@ -77,7 +77,8 @@ def spawn(
         undo.push(drives.remove, host, server.uuid)
         drives.write(host, server, read_drive())
         with ports_plugged(server.ports) as awaited:
-            connect_ports(host, server, undo)
+            for port in server.ports:
+                nics.connect_port(host, server, port, undo)
             create_container(host, server, specify(host, server, image), image, undo)
             awaited.difference_update(plug.wait_installed(awaited))
         if power_on:
@@ -94,9 +95,9 @@ def destroy(host: Host, server: Server) -> None:
         DockstackError: a step failed; the next call takes it up from there.
     """
     with host.busy.hold(server.uuid):
-        devices = find_devices(host, server)
+        devices = nics.find_devices(host, server)
         remove_container(host, server)
-        disconnect_devices(devices)
+        nics.disconnect_devices(devices)
         namespaces.remove(server.uuid)
         drives.remove(host, server.uuid)
     host.audit.forget(server.uuid)
@@ -129,10 +130,7 @@ def start(host: Host, server: Server) -> None:
     """
     with host.busy.hold(server.uuid):
         container = host.engine.container(server.container_name)
-        namespaces.prepare(server.uuid)
-        for port in server.ports:
-            wire.wire(server, port, host.options.metadata_route, offload=host.options.checksum_offload)
-            plug.plug(server, port)
+        nics.reconnect(host, server, container)
         write_patch(host, server, container.id, ImageConfig(volumes=declared_volumes(container)))
         if container.state is PowerState.SHUTDOWN:
             set_limits(host, server, container)
@@ -184,7 +182,9 @@ def reboot(host: Host, server: Server, *, hard: bool) -> None:
 
 
 def pause(host: Host, server: Server) -> None:
-    """Freeze a server's processes; one that is frozen is fine.
+    """Freeze a server's processes and take it off the network; one that is frozen is fine.
+
+    The kernel, which does not freeze, would still answer a ping.
 
     Raises:
         Conflict: it does not run.
@@ -195,72 +195,25 @@ def pause(host: Host, server: Server) -> None:
     except Conflict:
         if host.engine.container(server.container_name).state is not PowerState.PAUSED:
             raise
+    wire.silence(server.uuid)
     host.audit.forget(server.uuid)
 
 
 def unpause(host: Host, server: Server) -> None:
-    """Thaw a server's processes; one that runs is fine.
+    """Thaw a server's processes, with their network; one that runs is fine.
 
     Raises:
         Conflict: it is stopped.
         NotFound: it has no container.
     """
+    wire.unsilence(server.uuid)
     try:
         host.engine.unpause(server.container_name)
     except EngineError:  # a running one is refused with a status that some engines share with real failures
         if host.engine.container(server.container_name).state is not PowerState.RUNNING:
+            wire.silence(server.uuid)
             raise
     host.audit.forget(server.uuid)
-
-
-def connect_ports(host: Host, server: Server, undo: Undo) -> None:
-    """Wire each port into the server's namespace, then plug it into the switch, which needs the device to be there.
-
-    An undo is registered before its step, not after: a step that fails half-way has something to take back, too.
-    """
-    for port in server.ports:
-        undo.push(wire.unwire, port)
-        wire.wire(server, port, host.options.metadata_route, offload=host.options.checksum_offload)
-        undo.push(plug.unplug, server, port)
-        plug.plug(server, port)
-
-
-def replug(host: Host, server: Server) -> None:
-    """See to it that a running server's ports are on the switch, whose database may have been lost.
-
-    The switch being out of reach is logged only: the server runs on, and its ports are most likely there.
-    """
-    try:
-        running = host.engine.container(server.container_name).state in (PowerState.RUNNING, PowerState.PAUSED)
-        for port in server.ports if running else ():
-            plug.plug(server, port)
-    except NotFound:
-        return
-    except plug.PlugError as error:
-        LOG.warning("Cannot check the ports of server %s: %s", server.uuid, error)
-
-
-def find_devices(host: Host, server: Server) -> list[str]:
-    """Find the host's ends of all of a server's links.
-
-    Nova's own list may be short: it forgets the ports when a delete fails half-way. So the container's labels and the
-    kernel are asked, too. A port that another server has by now is that server's.
-    """
-    try:
-        labelled = spec.ports_of(host.engine.container(server.container_name).labels)
-    except NotFound:
-        labelled = ()
-    owners = wire.wired()
-    known = (port.device for port in (*server.ports, *labelled))
-    wired = (device for device, owner in owners.items() if owner == server.uuid)
-    return [device for device in dict.fromkeys((*known, *wired)) if owners.get(device, server.uuid) == server.uuid]
-
-
-def disconnect_devices(devices: Iterable[str]) -> None:
-    """Unplug and unwire each device; the order lets the switch never see a device vanish."""
-    for device in devices:
-        plug.unplug_device(device)
-        wire.unwire_device(device)
 
 
 def specify(host: Host, server: Server, image: LoadedImage) -> ContainerSpec:

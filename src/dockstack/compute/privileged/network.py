@@ -35,6 +35,9 @@ _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_SHARED, _MNT_DETACH = 0x1000, 0x4000, 0x100000, 0x2
 _IFA_F_NODAD = 0x02
 _RT_SCOPE_LINK = 253
+# Our mark on addresses and routes: what bears it is ours to take away again. linux/if_addr.h and linux/rtnetlink.h
+# leave such numbers to user space. Kernels before 5.18 keep none on addresses: there one stays until the machine's end.
+_OURS = 0xD5
 
 # linux/ethtool.h, linux/sockios.h, linux/if.h
 _ETHTOOL_STXCSUM = 0x17
@@ -52,11 +55,14 @@ _HOST_END = {
 # An address must be usable when the first process starts: no duplicate address detection (Neutron's are unique),
 # and no router advertisements, since addresses and routes are all set here.
 _SERVER_END = {
-    "disable_ipv6": "0",
-    "accept_dad": "0",
-    "dad_transmits": "0",
-    "accept_ra": "0",
-    "autoconf": "0",
+    "ipv4/conf/{}/promote_secondaries": "1",  # else a subnet's first address takes the others with it when it goes
+    "ipv4/conf/{}/arp_ignore": "1",  # else each of several NICs on a network answers for the others' addresses
+    "ipv4/conf/{}/arp_announce": "2",
+    "ipv6/conf/{}/disable_ipv6": "0",
+    "ipv6/conf/{}/accept_dad": "0",
+    "ipv6/conf/{}/dad_transmits": "0",
+    "ipv6/conf/{}/accept_ra": "0",
+    "ipv6/conf/{}/autoconf": "0",
 }
 
 
@@ -91,7 +97,8 @@ def wire(namespace: str, device: str, nic: dict[str, Any]) -> None:
         namespace: the namespace's name.
         device: the host's end.
         nic: the server's end: interface (its name), mac, mtu, addresses ("10.0.0.5/24"),
-            routes ([destination, gateway or "", metric, on link]), offload (whether checksums may stay unfinished).
+            routes ([destination, gateway or "", metric, on link, table]), table (its own), sources (the addresses for
+            which that table decides), offload (whether checksums may stay unfinished).
     """
     _check_device(device)
     _check_interface(nic["interface"])
@@ -118,16 +125,18 @@ def delete_device(device: str) -> None:
 @context.entrypoint
 def lower_device(device: str) -> None:
     """Take the host's end of a pair down: the server's end keeps its addresses and routes, but no frame passes."""
-    _check_device(device)
-    with _netlink() as ip:
-        index = ip.link_lookup(ifname=device)
-        if index:
-            ip.link("set", index=index[0], state="down")
+    _set_state(device, "down")
+
+
+@context.entrypoint
+def raise_device(device: str) -> None:
+    """Bring the host's end of a pair up."""
+    _set_state(device, "up")
 
 
 @context.entrypoint
 def interfaces(namespace: str) -> list[dict[str, Any]]:
-    """Describe a namespace's links but the loopback: name, mac, mtu, up, addresses; empty if there is no namespace."""
+    """Describe a namespace's links but the loopback: index, name, mac, mtu, up, addresses; empty if it is not there."""
     path = _namespace(namespace)
     return _inside(path, _describe_links) if _is_namespace(path) else []
 
@@ -231,6 +240,14 @@ def _delete_link(ip: Any, device: str) -> None:
             raise
 
 
+def _set_state(device: str, state: str) -> None:
+    _check_device(device)
+    with _netlink() as ip:
+        index = ip.link_lookup(ifname=device)
+        if index:
+            ip.link("set", index=index[0], state=state)
+
+
 def _create_pair(ip: Any, path: Path, device: str, nic: dict[str, Any]) -> None:
     """Create both ends in one call, the server's at once in its namespace: no half of it can be left over."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -258,23 +275,58 @@ def _offload_checksums(interface: str, *, wanted: bool) -> None:
 
 def _configure(ip: Any, nic: dict[str, Any]) -> None:
     for key, value in _SERVER_END.items():
-        _sysctl(f"ipv6/conf/{nic['interface']}/{key}", value)
+        _sysctl(key.format(nic["interface"]), value)
     index = ip.link_lookup(ifname=nic["interface"])[0]
     _offload_checksums(nic["interface"], wanted=nic["offload"])
     ip.link("set", index=index, address=nic["mac"], mtu=nic["mtu"], state="up")
-    for address in nic["addresses"]:
+    _configure_addresses(ip, index, nic["addresses"])
+    _configure_routes(ip, index, nic)
+    _configure_rules(ip, nic["table"], nic["sources"])
+
+
+def _configure_addresses(ip: Any, index: int, wanted: list[str]) -> None:
+    """Give the NIC these addresses and take those that it had of us; an owner's own bear no mark and stay."""
+    for address in wanted:
         host, _, prefix = address.partition("/")
         flags = {"flags": _IFA_F_NODAD} if ":" in host else {}
         with _named(f"address {address}"):
-            ip.addr("replace", index=index, address=host, prefixlen=int(prefix), **flags)
-    for destination, gateway, metric, on_link in nic["routes"]:
-        route: dict[str, Any] = {"dst": destination, "oif": index, "priority": metric}
+            ip.addr("replace", index=index, address=host, prefixlen=int(prefix), proto=_OURS, **flags)
+    for entry in list(ip.get_addr(index=index)):
+        found = f"{entry.get('address')}/{entry['prefixlen']}"
+        if entry.get("proto") == _OURS and found not in wanted:
+            ip.addr("del", index=index, address=entry.get("address"), prefixlen=entry["prefixlen"])
+
+
+def _configure_routes(ip: Any, index: int, nic: dict[str, Any]) -> None:
+    """Set the NIC's routes and take those that it had of us: they have its metric or stand in its table."""
+    wanted = set()
+    for destination, gateway, metric, on_link, table in nic["routes"]:
+        route: dict[str, Any] = {"dst": destination, "oif": index, "priority": metric, "table": table, "proto": _OURS}
         if gateway:
             route |= {"gateway": gateway, "flags": ["onlink"] if on_link else []}
         else:
             route["scope"] = _RT_SCOPE_LINK
         with _named(f"route {destination} via {gateway or 'the link'}"):
             ip.route("replace", **route)
+        wanted.add((destination, table))
+    for family, default in ((socket.AF_INET, "0.0.0.0/0"), (socket.AF_INET6, "::/0")):
+        for entry in list(ip.get_routes(family=family, oif=index)):
+            destination = f"{entry.get('dst')}/{entry['dst_len']}" if entry.get("dst") else default
+            if entry["proto"] == _OURS and (destination, entry.get("table")) not in wanted:
+                ip.route("del", dst=destination, oif=index, table=entry.get("table"), priority=entry.get("priority"))
+
+
+def _configure_rules(ip: Any, table: int, sources: list[str]) -> None:
+    """Let the NIC's own table decide where these source addresses send to, and no others."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        there = {rule.get("src"): rule for rule in ip.get_rules(family=family) if rule.get("table") == table}
+        wanted = {source for source in sources if (":" in source) == (family == socket.AF_INET6)}
+        for source in sorted(wanted - there.keys()):
+            length = 128 if ":" in source else 32
+            with _named(f"rule from {source}"):
+                ip.rule("add", family=family, src=source, src_len=length, table=table, priority=table)
+        for source in there.keys() - wanted:
+            ip.rule("del", family=family, src=source, src_len=there[source]["src_len"], table=table, priority=table)
 
 
 def _describe_links(ip: Any) -> list[dict[str, Any]]:
@@ -283,6 +335,7 @@ def _describe_links(ip: Any) -> list[dict[str, Any]]:
         addresses.setdefault(entry["index"], []).append(f"{entry.get('address')}/{entry['prefixlen']}")
     return [
         {
+            "index": link["index"],
             "name": link.get("ifname"),
             "mac": link.get("address"),
             "mtu": link.get("mtu"),
