@@ -20,8 +20,8 @@ from dockstack.compute.containers.events import Follower
 from dockstack.compute.flows import console, lifecycle, nics, recovery, report, resize, snapshots
 from dockstack.compute.flows.host import build_host
 from dockstack.compute.flows.views import Watcher
-from dockstack.compute.nova_api import drive as config_drive
 from dockstack.compute.nova_api import devices, glance, moves, neutron, records, servers, states
+from dockstack.compute.nova_api import drive as config_drive
 from dockstack.compute.nova_api.faults import console_faults, host_faults, move_faults, server_faults, spawn_faults
 from dockstack.compute.resources import usage
 from dockstack.compute.resources.inventory import Reserved, build_inventory
