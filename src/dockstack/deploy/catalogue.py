@@ -164,6 +164,7 @@ CATALOGUE: tuple[Attribute, ...] = (
     Attribute("ports.placement", Kind.PORT, 8778, "Placement API."),
     Attribute("ports.nova", Kind.PORT, 8774, "Compute API."),
     Attribute("ports.metadata", Kind.PORT, 8775, "Nova's metadata API."),
+    Attribute("ports.serial_console", Kind.PORT, 6083, "Nova's serial proxy, and the page with a terminal."),
     Attribute("ports.neutron", Kind.PORT, 9696, "Network API."),
     Attribute("ports.rabbitmq", Kind.PORT, 5672, "Message bus."),
     Attribute("ports.rabbitmq_distribution", Kind.PORT, 25672, "Message bus, between its nodes."),

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from dockstack.compute.consoles.text import Scrollback, notice, smallest
+from dockstack.compute.consoles.text import Scrollback, notice, smallest, title
 from dockstack.compute.consoles.viewer import Viewer
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ class ServerEnd(Protocol):
     @property
     def over(self) -> bool:
         """Whether nothing more will come."""
+
+    @property
+    def title(self) -> str:
+        """What to call it; empty while that is not known."""
 
     @property
     def busy(self) -> bool:
@@ -83,6 +87,7 @@ class Console:
         self._typed = bytearray()
         self._scrollback = Scrollback(SCROLLBACK_BYTES)
         self._size: Size | None = None
+        self._title = ""
         self._selector = selectors.DefaultSelector()
         self._bell, self._ring = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name=f"console-{name}", daemon=True)
@@ -131,6 +136,7 @@ class Console:
                 return
             if self._line.stream is None and now >= connect_at:
                 self._show(self._line.connect())
+                self._name_windows()
                 self._hear()
                 connect_at = now + _RECONNECT
                 if self._line.stream is None:
@@ -182,6 +188,8 @@ class Console:
                 viewer.show(notice(f"{VIEWERS} viewers look at this console already; close one of them"))
                 viewer.close()
                 continue
+            if self._title:
+                viewer.show(title(self._title))
             viewer.show(self._scrollback.replay())
             self._viewers.append(viewer)
 
@@ -204,6 +212,13 @@ class Console:
             self._scrollback.add(data)
             for viewer in self._viewers:
                 viewer.show(data)
+
+    def _name_windows(self) -> None:
+        """Give viewers' windows the server's name, which may have changed."""
+        if self._line.title != self._title:
+            self._title = self._line.title
+            for viewer in self._viewers:
+                viewer.show(title(self._title))
 
     def _pass_on(self) -> None:
         """Type what waits, and give the terminal the size that fits all."""

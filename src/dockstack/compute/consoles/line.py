@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 CONSOLE_LABEL = LABEL_PREFIX + "console"
+NAME_LABEL = LABEL_PREFIX + "name"
 
 LOG_LINES = 200
 TERM = "xterm-256color"
@@ -76,6 +77,11 @@ class Line:
     def stream(self) -> Stream | None:
         """The conversation to watch, if there is one just now."""
         return self._stream
+
+    @property
+    def title(self) -> str:
+        """The server's name, as soon as it is known."""
+        return "" if self._container is None else self._container.labels.get(NAME_LABEL, "")
 
     @property
     def busy(self) -> bool:

@@ -93,5 +93,10 @@ def notice(text: str) -> bytes:
     return f"\r\n\x1b[0;2m[{text}]\x1b[0m\r\n".encode()
 
 
+def title(text: str) -> bytes:
+    """Name the viewer's window (xterm's "OSC 2"); whatever could end or extend the sequence is left out."""
+    return b"\x1b]2;" + "".join(character for character in text if character.isprintable()).encode()[:200] + b"\x07"
+
+
 def _bounded(number: bytes) -> int:
     return max(1, min(_LARGEST, int(number)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy.configuration import oslo, privilege
 from dockstack.deploy.configuration.openvswitch import DATABASE_REMOTE
+from dockstack.deploy.paths import CONSOLE_PAGE
 
 if TYPE_CHECKING:
     from dockstack.deploy.configuration.ini import Ini
@@ -66,6 +67,13 @@ def nova_conf(settings: Settings) -> Ini:
         "placement": oslo.client_section(settings, "nova"),
         "cinder": {**oslo.account(settings, "nova"), "os_region_name": settings.region},
         "notifications": {"notification_format": "unversioned"},
+        "serial_console": {
+            "enabled": "true",
+            "base_url": f"ws://{settings.controller_address}:{settings.ports.serial_console}/",
+            "serialproxy_host": settings.bind_address,
+            "serialproxy_port": str(settings.ports.serial_console),
+            "proxyclient_address": settings.tunnel_address,
+        },
         "vnc": {"enabled": "false"},
         "wsgi": {"api_paste_config": API_PASTE_FILE},
         "oslo_concurrency": {"lock_path": f"{STATE_DIRECTORY}/lock"},
@@ -81,6 +89,18 @@ def nova_db_conf(settings: Settings) -> Ini:
     return {
         "api_database": oslo.database_section(settings, "nova", "nova_api"),
         "database": oslo.database_section(settings, "nova", "nova"),
+    }
+
+
+def serialproxy_conf() -> Ini:
+    """Return nova-serialproxy.conf: what only the proxy of the serial consoles reads."""
+    return {
+        "DEFAULT": {
+            "web": CONSOLE_PAGE,
+            # At INFO the proxy logs the address of each request, and with it the token that opens a console.
+            "default_log_levels": "amqp=WARN,oslo.messaging=INFO,oslo_messaging=INFO,sqlalchemy=WARN,"
+            "nova.console.websocketproxy=WARN",
+        }
     }
 
 

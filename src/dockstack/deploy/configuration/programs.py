@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.configuration import rabbitmq, scripts
@@ -21,6 +22,9 @@ CACHE_GROUP = "dockstack-cache"
 
 PYTHON_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1", "LC_ALL": "C.UTF-8"}
 
+VIEWER_BYTES = 768 * 1024**2
+"""How much memory one process of the serial proxy may have; idle, it has a fifth of that."""
+
 UWSGI_END = 30
 """uWSGI's exit status when it was asked to end (UWSGI_END_CODE in its source)."""
 
@@ -32,6 +36,7 @@ _TITLES = {
     "nova-metadata": "Metadata API",
     "nova-conductor": "Nova's conductor",
     "nova-scheduler": "Nova's scheduler",
+    "nova-serialproxy": "Serial consoles for browsers",
     "nova-compute": "Nova's compute node",
     "neutron-api": "Network API",
     "neutron-ovn-maintenance-worker": "Repairs differences between Neutron and OVN",
@@ -159,6 +164,7 @@ def nova_control(settings: Settings) -> tuple[Service, ...]:
         _api(settings, "nova-metadata", "nova", settings.ports.nova_metadata, api_files),
         _daemon(settings, "nova-conductor", "nova", files),
         _daemon(settings, "nova-scheduler", "nova", files),
+        _serial_proxy(settings, (*files, "/etc/nova/nova-serialproxy.conf")),
     )
 
 
@@ -209,6 +215,20 @@ def neutron(settings: Settings) -> tuple[Service, ...]:
             groups=groups,
             requires=("ovn-controller",),
         ),
+    )
+
+
+def _serial_proxy(settings: Settings, files: tuple[str, ...]) -> Service:
+    """The proxy of the serial consoles, which keeps what a slow browser has not read yet: hence the limit.
+
+    It forks for each viewer; one that grows beyond any use ends, and no other with it.
+    """
+    host = "127.0.0.1" if settings.bind_address == "0.0.0.0" else settings.bind_address
+    service = _daemon(settings, "nova-serialproxy", "nova", files)
+    return replace(
+        service,
+        command=("/usr/bin/prlimit", f"--data={VIEWER_BYTES}", *service.command),
+        check=Check(CheckKind.TCP, f"{host}:{settings.ports.serial_console}"),
     )
 
 

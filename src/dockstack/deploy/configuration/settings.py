@@ -42,6 +42,7 @@ class Ports:
     glance: int = 9292
     nova: int = 8774
     nova_metadata: int = 8775
+    serial_console: int = 6083
     neutron: int = 9696
     rabbitmq: int = 5672
     rabbitmq_distribution: int = 25672

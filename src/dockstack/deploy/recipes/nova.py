@@ -3,10 +3,18 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from typing import TYPE_CHECKING
 
+from dockstack.deploy import paths
 from dockstack.deploy.configuration import programs, wishes
-from dockstack.deploy.configuration.nova import API_PASTE_FILE, STATE_DIRECTORY, nova_conf, nova_db_conf
+from dockstack.deploy.configuration.nova import (
+    API_PASTE_FILE,
+    STATE_DIRECTORY,
+    nova_conf,
+    nova_db_conf,
+    serialproxy_conf,
+)
 from dockstack.deploy.configuration.privilege import sudoers
 from dockstack.deploy.inventory import Role
 from dockstack.deploy.recipes.controller import (
@@ -27,7 +35,10 @@ if TYPE_CHECKING:
 
 CONF = "/etc/nova/nova.conf"
 DATABASE_CONF = "/etc/nova/nova-db.conf"
+SERIAL_PROXY_CONF = "/etc/nova/nova-serialproxy.conf"
 APIS = {"nova-api", "nova-metadata"}
+PAGE = ("index.html", "console.css", "console.mjs")
+PAGE_VENDOR = ("vendor/LICENSE", "vendor/addon-fit.mjs", "vendor/xterm.css", "vendor/xterm.mjs")
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
@@ -73,11 +84,21 @@ def configure(machine: Machine) -> None:
     settings = settings_of(machine)
     for name in ("instances", "lock"):
         machine.directory(f"{STATE_DIRECTORY}/{name}", owner="nova")
-    write_configuration(machine, "nova", {CONF: nova_conf(settings), DATABASE_CONF: nova_db_conf(settings)})
+    files = {CONF: nova_conf(settings), DATABASE_CONF: nova_db_conf(settings), SERIAL_PROXY_CONF: serialproxy_conf()}
+    write_configuration(machine, "nova", files)
+    place_console_page(machine)
     copy_paste_file(machine, "nova/api-paste.ini", API_PASTE_FILE, "nova")
     for api in sorted(APIS):
         write_api_file(machine, settings, api)
     machine.file("/etc/sudoers.d/dockstack-nova", sudoers(settings, "nova"), mode=0o440)
+
+
+def place_console_page(machine: Machine) -> None:
+    """Have the page with a terminal where the serial proxy serves it from."""
+    source = resources.files("dockstack.deploy") / "console"
+    machine.directory(f"{paths.CONSOLE_PAGE}/vendor")
+    for name in (*PAGE, *PAGE_VENDOR):
+        machine.file(f"{paths.CONSOLE_PAGE}/{name}", (source / name).read_bytes())
 
 
 def migrate_database(machine: Machine) -> None:

@@ -29,6 +29,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.over = self.busy = self.closed = False
+        self.title = "web"
         self.stream: Stream | None = None
         self.far: socket.socket | None = None
         self.sizes: list[Size] = []
@@ -96,12 +97,19 @@ def wait_until(condition) -> None:
 
 def test_who_knows_the_secret_is_joined(board, lines) -> None:
     with call(board.announce(UUID)) as viewer:
-        expect(viewer, b"200 OK\r\n\r\n")
-        expect(viewer, b"hello")
+        assert expect(viewer, b"hello").startswith(b"HTTP/1.1 200 OK\r\n\r\n")
         viewer.sendall(b"abc\x1b[8;30;100t")
         expect(viewer, b"ABC")
         wait_until(lambda: lines[0].sizes == [Size(30, 100)])
     wait_until(lambda: lines[0].closed)
+
+
+def test_windows_get_the_servers_name(board) -> None:
+    address = board.announce(UUID)
+    with call(address) as first:
+        expect(first, b"\x1b]2;web\x07")  # behind the log
+        with call(address) as second:
+            expect(second, b"\x1b]2;web\x07")
 
 
 def test_who_does_not_is_refused(board, lines) -> None:

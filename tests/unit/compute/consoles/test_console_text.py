@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dockstack.compute.consoles.text import Newlines, Scrollback, SizeReports, smallest
+from dockstack.compute.consoles.text import Newlines, Scrollback, SizeReports, smallest, title
 from dockstack.compute.engine import Size
 
 pytestmark = pytest.mark.unit
@@ -96,3 +96,11 @@ def test_a_scrollback_is_bounded(pieces, limit) -> None:
 def test_the_smallest_window_decides_in_both_directions() -> None:
     assert smallest([Size(24, 200), Size(50, 80)]) == Size(24, 80)
     assert smallest([]) is None
+
+
+@pytest.mark.parametrize("name", ["web", "w\x07e\x1b\\b\n", "wé\x9cb"])
+def test_a_name_cannot_leave_its_sequence(name) -> None:
+    said = title(name)
+    assert said.startswith(b"\x1b]2;")
+    assert said.endswith(b"\x07")
+    assert all(character.isprintable() for character in said[4:-1].decode())
