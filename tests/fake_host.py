@@ -33,6 +33,8 @@ from dockstack.compute.engine import (
     EngineUnavailable,
     Event,
     EventKind,
+    Execution,
+    GuestFile,
     NotFound,
     Program,
     Stream,
@@ -75,6 +77,10 @@ class World:
     silent: set[str] = field(default_factory=set)  # devices that are down
     installed: set[str] = field(default_factory=set)  # ids of the ports whose flows the switch calls complete
     log: bytes = b""
+    inside: dict[str, bytes] = field(default_factory=dict)  # what every image has: content by path
+    placed: dict[str, bytes] = field(default_factory=dict)  # what archives brought: content by path
+    executed: list[tuple[list[str], bytes]] = field(default_factory=list)  # command and standard input
+    exit_code: int = 0  # of the next commands
     root_file_system: bytes = image_archives.rootfs(("root/written", b"by the server"))  # what every server has
     engine_up: bool = True
     memory_in_use: int = 1 << 20  # bytes, of every running server
@@ -405,6 +411,32 @@ class FakeEngine:
 
     def terminals(self) -> FakeTerminals:
         return FakeTerminals(self.world)
+
+    def has_path(self, name: str, path: str) -> bool:
+        with self._call("has_path"):
+            self._get(name)
+            return path in self.world.inside
+
+    def read_file(self, name: str, path: str, limit: int) -> GuestFile | None:
+        with self._call("read_file"):
+            self._get(name)
+            data = {**self.world.inside, **self.world.placed}.get(path)
+            return GuestFile(data, 0o640, 0, 42) if data is not None and len(data) <= limit else None
+
+    def put_archive(self, name: str, path: str, archive: bytes, *, keep_kinds: bool = False) -> None:
+        with self._call("put_archive"):
+            self._get(name)
+            with tarfile.open(fileobj=io.BytesIO(archive)) as found:
+                for member in found:
+                    data = found.extractfile(member)
+                    self.world.placed[f"{path.rstrip('/')}/{member.name}"] = data.read() if data else b""
+
+    def execute(self, name: str, command: Iterable[str], *, stdin: bytes = b"", **_more: object) -> Execution:
+        with self._call("execute"):
+            if self._get(name).state is not PowerState.RUNNING:
+                raise Conflict(f"Container {name} is not running")
+            self.world.executed.append((list(command), stdin))
+            return Execution(self.world.exit_code, b"")
 
     def image(self, reference: str) -> EngineImage | None:
         with self._call("image"):

@@ -29,7 +29,6 @@ NOT_IMPLEMENTED = {
     "live_migration_force_complete",
     "rescue",
     "resume",
-    "set_admin_password",
     "set_host_enabled",
     "snapshot",
     "suspend",

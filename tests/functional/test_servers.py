@@ -11,6 +11,7 @@ import pytest
 from nova import context as nova_context
 from nova import utils
 from nova.compute import power_state
+from nova.tests.functional.api import client as api_client
 from nova_case import IMAGE, NOTHING, ServersCase, wait_until
 
 from dockstack.compute.engine import EngineFull
@@ -19,6 +20,8 @@ from dockstack.compute.network.plug import PlugError
 from fake_host import Fault, image_archive
 
 pytestmark = pytest.mark.functional
+
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO3ZNBwVwn3Ib5EDB0pEBNzKDKGtC7BAFpf3bAsNLyrG me"
 
 
 class TestServers(ServersCase):
@@ -113,6 +116,37 @@ class TestServers(ServersCase):
         assert [link["ethernet_mac_address"] for link in network["links"]] == [self.neutron.port_1["mac_address"]]
         self._delete_server(server)
         assert self.world.leftovers() == NOTHING
+
+    def test_a_password_is_set_and_kept_for_its_owner(self):
+        server = self.boot()
+        self.api.post_server_action(server["id"], {"changePassword": {"adminPass": "geheim"}})
+        ((command, stdin),) = self.world.executed
+        assert command == ["chpasswd", "-e"]
+        assert stdin.startswith(b"root:$6$")
+        assert self.instance(server).task_state is None
+
+    def test_a_server_that_cannot_have_a_password_is_no_error(self):
+        server = self.boot()
+        self.world.exit_code = 127
+        with pytest.raises(api_client.OpenStackApiException) as refused:
+            self.api.post_server_action(server["id"], {"changePassword": {"adminPass": "geheim"}})
+        assert refused.value.response.status_code == 409
+        assert "has no user 'root' with a password" in str(refused.value)
+        assert self.api.get_server(server["id"])["status"] == "ACTIVE"
+
+    def test_files_are_injected_where_the_api_still_has_them(self):
+        content = base64.b64encode(b"hello").decode()
+        with utils.temporary_mutation(self.api, microversion="2.56"):
+            self.boot(personality=[{"path": "/etc/motd", "contents": content}])
+        assert self.world.placed == {"/etc/motd": b"hello"}
+
+    def test_a_key_is_placed_and_a_server_off_the_shelf_gets_none(self):
+        self.api.post_keypair({"keypair": {"name": "mine", "public_key": PUBLIC_KEY}})
+        server = self.boot(key_name="mine")
+        assert self.world.placed["/root/.ssh/authorized_keys"].decode().strip() == PUBLIC_KEY
+        self.world.placed.clear()
+        self._rebuild_server(server, IMAGE)
+        assert "/root/.ssh/authorized_keys" in self.world.placed
 
     def test_an_operator_or_an_image_can_force_a_config_drive(self):
         assert self.boot()["config_drive"] == ""

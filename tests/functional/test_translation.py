@@ -141,7 +141,7 @@ class TestInstances(TranslationCase):
     def test_a_safety_spec_that_says_nothing_is_refused_but_keeps_no_server_from_being_deleted(self):
         instance = self.instance({"docker:no_new_privileges": "perhaps"})
         with pytest.raises(exception.BuildAbortException, match="docker:no_new_privileges must be true or false"):
-            servers.refuse_unsupported(instance, [], None, None)
+            servers.refuse_unsupported(instance, None, None)
         assert servers.describe(instance).confinement == Confinement(no_new_privileges=True)
 
     def test_a_server(self):
@@ -156,15 +156,14 @@ class TestInstances(TranslationCase):
         volume = {"block_device_mapping": [{"mount_device": "/dev/vda"}]}
         swap = {"swap": {"device_name": "/dev/vdb", "swap_size": 1}}
         for arguments, reason in (
-            (([], volume, None), "volumes"),
-            (([], {"ephemerals": [{"size": 1}]}, None), "ephemeral"),
-            (([], swap, None), "swap"),
-            (([("/etc/motd", b"hello")], None, None), "user data"),
-            (([], None, [{"uuid": "arq"}]), "accelerators"),
+            ((volume, None), "volumes"),
+            (({"ephemerals": [{"size": 1}]}, None), "ephemeral"),
+            ((swap, None), "swap"),
+            ((None, [{"uuid": "arq"}]), "accelerators"),
         ):
             with pytest.raises(exception.BuildAbortException, match=reason):
                 servers.refuse_unsupported(instance, *arguments)
-        servers.refuse_unsupported(instance, [], {"swap": None, "ephemerals": []}, [])
+        servers.refuse_unsupported(instance, {"swap": None, "ephemerals": []}, [])
 
 
 class TestImages(TranslationCase):

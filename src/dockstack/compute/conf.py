@@ -86,6 +86,32 @@ _CONTAINERS = [
     ),
 ]
 
+_IDENTITY = [
+    cfg.StrOpt(
+        "inject_key",
+        default="auto",
+        choices=[
+            ("auto", "for images that have neither cloud-init nor an init of dockstack's to fetch it"),
+            ("always", "for every image"),
+            ("never", "for none"),
+        ],
+        help="Whether the driver itself writes a server's public key into root's authorized_keys, and into those of "
+        "the image's user and of its os_admin_user, before the first start. Change it if your images have an agent of "
+        "their own for this. An image's or a server's docker_inject_key wins.",
+    ),
+    cfg.StrOpt(
+        "inject_password",
+        default="auto",
+        choices=[
+            ("auto", "for images that name a user in os_admin_user"),
+            ("always", "for every image, root's if it names none; costs a tenth of a second at each creation"),
+            ("never", "for none"),
+        ],
+        help="Whether a new server's administrator gets the password that Nova made or was given (adminPass). Change "
+        "it if your users rely on it. An image's or a server's docker_inject_password wins.",
+    ),
+]
+
 _IMAGES = [
     cfg.IntOpt(
         "image_max_unpacked_mb",
@@ -139,7 +165,7 @@ _CONSOLES = [
     ),
 ]
 
-OPTIONS = [*_ENGINE, *_CONTAINERS, *_IMAGES, *_NETWORK, *_CONSOLES]
+OPTIONS = [*_ENGINE, *_CONTAINERS, *_IDENTITY, *_IMAGES, *_NETWORK, *_CONSOLES]
 
 
 def register(conf: cfg.ConfigOpts) -> None:

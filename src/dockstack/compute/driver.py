@@ -17,12 +17,19 @@ from dockstack.compute import conf
 from dockstack.compute.consoles import log
 from dockstack.compute.consoles.switchboard import NoPort, Switchboard
 from dockstack.compute.containers.events import Follower
-from dockstack.compute.flows import console, lifecycle, nics, recovery, report, resize, snapshots
+from dockstack.compute.flows import console, identity, lifecycle, nics, recovery, report, resize, snapshots
 from dockstack.compute.flows.host import build_host
 from dockstack.compute.flows.views import Watcher
 from dockstack.compute.nova_api import devices, glance, moves, neutron, records, servers, states
 from dockstack.compute.nova_api import drive as config_drive
-from dockstack.compute.nova_api.faults import console_faults, host_faults, move_faults, server_faults, spawn_faults
+from dockstack.compute.nova_api.faults import (
+    console_faults,
+    host_faults,
+    move_faults,
+    password_faults,
+    server_faults,
+    spawn_faults,
+)
 from dockstack.compute.resources import usage
 from dockstack.compute.resources.inventory import Reserved, build_inventory
 
@@ -104,9 +111,9 @@ class DockerDriver(driver.ComputeDriver):
         accel_info: Any = None,
     ) -> None:
         """Make a server and start it."""
-        servers.refuse_unsupported(instance, injected_files, block_device_info, accel_info)
+        servers.refuse_unsupported(instance, block_device_info, accel_info)
         image = glance.read_image(context, instance.image_ref, returning=servers.is_returning(instance))
-        server = servers.build_server(instance, image, (), admin_password)
+        server = servers.build_new_server(instance, image, admin_password, injected_files)
         ports = partial(devices.build_ports, context, instance, network_info)
         content = partial(config_drive.build_drive, instance, network_info, server.files, admin_password)
         plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
@@ -280,6 +287,12 @@ class DockerDriver(driver.ComputeDriver):
         """Give a server its old flavor back."""
         with server_faults(instance):
             resize.fit(self._host, servers.describe(instance, network_info), power_on=power_on)
+
+    def set_admin_password(self, instance: Any, new_pass: str) -> None:
+        """Set the password of a running server's administrator."""
+        with server_faults(instance), password_faults(identity.PasswordRefused):
+            identity.set_password(self._host, servers.describe(instance), servers.find_admin_user(instance), new_pass)
+        records.keep_password(instance, new_pass)
 
     # -- network
 

@@ -152,6 +152,28 @@ def labels(server: Server, image: ImageConfig, host: str) -> dict[str, str]:
     return {LABEL_PREFIX + key: _printable(value) for key, value in said.items()}
 
 
+def choose(server: Server, name: str, default: str, choices: tuple[str, ...]) -> str:
+    """Read a setting that is one of a few words.
+
+    Raises:
+        PropertyError: it is another.
+    """
+    value = _Settings(server).text(name, default)
+    if value not in choices:
+        raise PropertyError(name, f"is {value[:80]!r}, not one of {', '.join(choices)}")
+    return value
+
+
+def runs_init(server: Server, image: ImageConfig) -> bool:
+    """Whether the server's first process is an init, which starts what the image has installed."""
+    return _is_init(sum(_process(server, image), ()))
+
+
+def user_of(server: Server, image: ImageConfig) -> str:
+    """Return the user of the server's first process as image or request name it; empty for root."""
+    return _Settings(server).text("docker_user", image.user)
+
+
 def ports_of(found: Mapping[str, str]) -> tuple[Port, ...]:
     """Read a container's ports back from its labels: those of its creation, not what was attached later.
 
@@ -278,7 +300,7 @@ def _own_addresses(server: Server) -> tuple[str, ...]:
 
 def _tmpfs(process: tuple[str, ...]) -> dict[str, str]:
     """An init expects /run empty at each boot; what a plain service keeps there came with its image."""
-    if PurePosixPath(process[0]).name not in _INITS:
+    if not _is_init(process):
         return {}
     return {"/run": "rw,nosuid,nodev,noexec,mode=755"}
 
@@ -294,3 +316,7 @@ def _console(settings: _Settings) -> str:
 def _printable(value: str) -> str:
     """Drop what UTF-8 cannot carry; everything else is safe in a label."""
     return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _is_init(process: tuple[str, ...]) -> bool:
+    return PurePosixPath(process[0]).name in _INITS

@@ -20,6 +20,7 @@ from dockstack.compute.engine.records import (
     Event,
     EventKind,
     Execution,
+    GuestFile,
 )
 from dockstack.compute.engine.streams import EventStream
 from dockstack.compute.engine.terminals import Program, Size, Stream, Terminals
@@ -38,6 +39,7 @@ __all__ = [
     "EventKind",
     "EventStream",
     "Execution",
+    "GuestFile",
     "ImageUnusable",
     "NotFound",
     "Program",

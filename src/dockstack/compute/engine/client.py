@@ -10,6 +10,7 @@ import docker.errors
 
 from dockstack.compute.engine import faults
 from dockstack.compute.engine.faults import Conflict, ImageUnusable, NotFound, message_of, translated
+from dockstack.compute.engine.files import Files
 from dockstack.compute.engine.images import Images
 from dockstack.compute.engine.records import (
     UUID_LABEL,
@@ -17,18 +18,18 @@ from dockstack.compute.engine.records import (
     EngineInfo,
     Execution,
 )
-from dockstack.compute.engine.streams import EVENT_KINDS, EventStream, converse, guarded, tail
+from dockstack.compute.engine.streams import EVENT_KINDS, EventStream, converse, tail
 from dockstack.compute.engine.terminals import Terminals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from dockstack.compute.engine.records import ContainerSpec
 
 _LOG_LINES = (2_000, 200_000)  # a console tail needs one round if lines are of usual length, else a second
 
 
-class Engine(Images):
+class Engine(Images, Files):
     """A Docker engine."""
 
     def info(self) -> EngineInfo:
@@ -222,18 +223,6 @@ class Engine(Images):
             output = converse(client, made["Id"], stdin, timeout or self.timeout, output_bytes)
             exit_code = client.exec_inspect(made["Id"])["ExitCode"]
         return Execution(int(exit_code), output)
-
-    def put_archive(self, name: str, path: str, archive: bytes) -> None:
-        """Unpack a tar archive below ``path`` inside a container, running or not."""
-        with translated(f"writing files into container {name}"):
-            self._client().put_archive(name, path, archive)
-
-    def get_archive(self, name: str, path: str) -> Iterator[bytes]:
-        """Stream ``path`` inside a container as a tar archive."""
-        action = f"reading files of container {name}"
-        with translated(action):
-            chunks, _ = self._client().get_archive(name, path)
-        return guarded(action, chunks)
 
     def events(self, since_ns: int | None = None) -> EventStream:
         """Follow the events of containers of ours.

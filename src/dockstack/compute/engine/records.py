@@ -142,6 +142,15 @@ class Event(NamedTuple):
     container_id: str = ""
 
 
+class GuestFile(NamedTuple):
+    """A plain file inside a container."""
+
+    data: bytes
+    mode: int
+    uid: int
+    gid: int
+
+
 class Execution(NamedTuple):
     """What a command inside a container came to."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from dockstack.compute.containers.views import Views
 from dockstack.compute.engine import Engine
 from dockstack.compute.flows.audit import Audit
+from dockstack.compute.flows.identity import Guests
 from dockstack.compute.images.fetch import ImageStore
 from dockstack.compute.images.streams import ImageLimits
 
@@ -80,6 +81,7 @@ class Host:
         options: the [docker] options.
         views: what shows servers their own share of the machine.
         facts: what the engine says of itself; asked once, since nothing that is used of it changes while it runs.
+        guests: what there is inside the images that servers boot from.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Host:
     options: cfg.GroupAttr
     views: Views
     facts: Callable[[], EngineInfo]
+    guests: Guests
 
 
 def build_host(name: str, options: cfg.GroupAttr, download: Callable[[Image], Iterable[bytes]]) -> Host:
@@ -116,4 +119,5 @@ def build_host(name: str, options: cfg.GroupAttr, download: Callable[[Image], It
         options=options,
         views=Views(Path(options.lxcfs_directory) if options.lxcfs_directory else None),
         facts=cache(engine.info),
+        guests=Guests(engine),
     )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from dockstack.compute.containers import limits, namespaces, runtime, spec, views
 from dockstack.compute.engine import Conflict, EngineError, ImageUnusable, NotFound
-from dockstack.compute.flows import drives, nics
+from dockstack.compute.flows import drives, identity, nics
+from dockstack.compute.identity.placement import PlacementError
 from dockstack.compute.model import LABEL_PREFIX, ImageConfig, PowerState
 from dockstack.compute.network import plug, wire
 from dockstack.compute.undo import undo_on_error
@@ -38,7 +39,7 @@ class Unbuildable(DockstackError):  # noqa: N818 - said of the request
 
 
 # What no other host would do better; anything else is this host's trouble, and Nova may try another.
-HOPELESS = (Unbuildable, ImageUnusable, ImageRejected)
+HOPELESS = (Unbuildable, ImageUnusable, ImageRejected, PlacementError)
 
 
 def spawn(
@@ -71,6 +72,7 @@ def spawn(
     with host.busy.hold(server.uuid), undo_on_error() as undo:
         image = host.images.ensure(server.image, 0 if server.image.returning else server.limits.disk_gb << 30)
         specify(host, server, image)  # a wrong request is refused before anything is made for it
+        identity.check(host, server)
         undo.push(namespaces.remove, server.uuid)
         namespaces.prepare(server.uuid)
         server = replace(server, ports=read_ports()) if read_ports else server
@@ -80,6 +82,7 @@ def spawn(
             for port in server.ports:
                 nics.connect_port(host, server, port, undo)
             create_container(host, server, specify(host, server, image), image, undo)
+            identity.place(host, server, image)
             awaited.difference_update(plug.wait_installed(awaited))
         if power_on:
             host.engine.start(server.container_name)

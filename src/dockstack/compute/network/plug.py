@@ -81,10 +81,12 @@ def wait_installed(port_ids: Collection[str]) -> set[str]:
     Raises:
         PlugError: the switch is not there.
     """
+    if not port_ids:
+        return set()
     with _explained("waiting for the flows of ports"):
         database = connect()
         (switch,) = database.db_list("Open_vSwitch", columns=["external_ids"]).execute(check_error=True)
-        if not port_ids or not any(key.startswith("ovn-remote") for key in switch["external_ids"]):
+        if not any(key.startswith("ovn-remote") for key in switch["external_ids"]):
             return set()
         deadline = time.monotonic() + _INSTALL_PATIENCE
         while (installed := _installed(database) & set(port_ids)) != set(port_ids) and time.monotonic() < deadline:

@@ -105,3 +105,19 @@ def host_faults() -> Iterator[None]:
         yield
     except DockstackError as error:
         raise exception.VirtDriverNotReady(str(error)) from error
+
+
+@contextmanager
+def password_faults(refusal: type[DockstackError]) -> Iterator[None]:
+    """Translate a server's refusal of a password into what Nova answers as a conflict, not as the server's error.
+
+    Args:
+        refusal: the error that says so.
+
+    Raises:
+        exception.SetAdminPasswdNotSupported: it has no such user, or no passwords at all.
+    """
+    try:
+        yield
+    except refusal as error:
+        raise exception.SetAdminPasswdNotSupported(str(error)) from error

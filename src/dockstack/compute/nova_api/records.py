@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import nova.context
-from nova import exception, objects
+from nova import crypto, exception, objects
+from nova.api.metadata import password as passwords
 from nova.compute import power_state, vm_states
 from nova.compute import utils as compute_utils
 
@@ -70,3 +72,15 @@ def is_deleted(server_uuid: str) -> bool | None:
         return bool(objects.Instance.get_by_uuid(context, server_uuid, expected_attrs=[]).deleted)
     except exception.InstanceNotFound:
         return None
+
+
+def keep_password(instance: Any, password: str) -> None:
+    """Keep a new password for the server's owner alone, who can decrypt it with the server's RSA key.
+
+    Nova shows it by ``GET /servers/{id}/os-server-password``. Other kinds of keys cannot encrypt.
+    """
+    key = instance.key_data or ""
+    if key.startswith("ssh-rsa "):
+        encrypted = base64.b64encode(crypto.ssh_encrypt_text(key, password)).decode()
+        instance.system_metadata.update(passwords.convert_password(None, encrypted))
+        instance.save()

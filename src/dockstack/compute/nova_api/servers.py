@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import nova.conf
@@ -10,7 +11,7 @@ from nova import exception
 from nova.network import model as network_model
 from nova.virt import driver
 
-from dockstack.compute.model import Address, Image, Limits, Port, Route, Server
+from dockstack.compute.model import Address, Image, InjectedFile, Limits, Port, Route, Server
 from dockstack.compute.nova_api.confinement import build_confinement, refuse_unreadable
 
 if TYPE_CHECKING:
@@ -52,6 +53,32 @@ def build_server(instance: Any, image: Image, ports: tuple[Port, ...], admin_pas
         key_data=instance.key_data or None,
         confinement=build_confinement(instance),
     )
+
+
+def build_new_server(
+    instance: Any, image: Image, admin_password: str | None, injected_files: Iterable[tuple[str, bytes | str]] | None
+) -> Server:
+    """Translate a Nova instance that is about to be made, with what it is given once; its ports are not known yet.
+
+    A server that comes back from the shelf is as its users left it: it gets no key again.
+
+    Args:
+        instance: a ``nova.objects.Instance``.
+        image: the image that it boots from.
+        admin_password: the password that Nova made for it, if any.
+        injected_files: path and content of each file that the request came with (API below 2.57).
+    """
+    server = build_server(instance, image, (), admin_password)
+    files = tuple(
+        InjectedFile(path, content.encode() if isinstance(content, str) else content)
+        for path, content in injected_files or ()
+    )
+    return replace(server, files=files, key_data=None if is_returning(instance) else server.key_data)
+
+
+def find_admin_user(instance: Any) -> str:
+    """Say whose password a server's administrator means."""
+    return instance.image_meta.properties.get("os_admin_user") or "root"
 
 
 def describe(instance: Any, network_info: Iterable[Any] | None = None) -> Server:
@@ -153,7 +180,7 @@ def refuse_unbound(network_info: Iterable[Any] | None) -> None:
             )
 
 
-def refuse_unsupported(instance: Any, injected_files: Any, block_device_info: Any, accel_info: Any) -> None:
+def refuse_unsupported(instance: Any, block_device_info: Any, accel_info: Any) -> None:
     """Refuse what a container cannot be given yet, rather than boot a server that silently lacks it.
 
     Raises:
@@ -173,7 +200,6 @@ def refuse_unsupported(instance: Any, injected_files: Any, block_device_info: An
             driver.swap_is_usable(driver.block_device_info_get_swap(block_device_info)),
             "servers on Docker hosts have no swap disk. Choose a flavor without swap.",
         ),
-        (injected_files, "files cannot be injected into servers on Docker hosts. Use user data."),
         (accel_info, "servers on Docker hosts cannot use accelerators yet."),
     ):
         if unsupported:
