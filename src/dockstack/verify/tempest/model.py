@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-PREFIX = "dockstack-tempest"  # of all that Tempest makes in our runs; what is named so, we may remove
+# Of all that Tempest makes in our runs; what is named so, we may remove. No longer than the "tempest" that it stands
+# for: Neutron takes no names of servers above 63 characters, and the longest of the tests' are near that.
+PREFIX = "dstack"
 
 
 class Verdict(StrEnum):
