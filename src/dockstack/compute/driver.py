@@ -48,6 +48,7 @@ class DockerDriver(driver.ComputeDriver):
     # What is not named here is False, as Nova's base class has it.
     capabilities = driver.ComputeDriver.capabilities | {
         "supports_migrate_to_same_host": True,
+        "supports_evacuate": True,
         "has_imagecache": True,
         "supports_trusted_certs": True,
         "supports_image_type_raw": True,
@@ -83,7 +84,7 @@ class DockerDriver(driver.ComputeDriver):
         """Remove what a killed predecessor left over, before Nova looks at each server."""
         found = records.read_records(instances)
         with host_faults():
-            recovery.sweep(self._host, _build_claims(found, starting=True))
+            recovery.sweep(self._host, _build_claims(self._host.name, found, starting=True))
         records.explain_abandoned(context, found.values())
         return instances
 
@@ -424,7 +425,7 @@ class DockerDriver(driver.ComputeDriver):
         self.emit_event(states.build_event(event))
 
     def _read_claims(self) -> recovery.Claims:
-        return _build_claims(records.list_records(self._host.name), starting=False)
+        return _build_claims(self._host.name, records.list_records(self._host.name), starting=False)
 
     def _read_wanted(self) -> dict[str, Server]:
         found = records.list_records(self._host.name) if CONF.resume_guests_state_on_host_boot else {}
@@ -435,7 +436,7 @@ class DockerDriver(driver.ComputeDriver):
         }
 
 
-def _build_claims(found: Mapping[str, records.Record], *, starting: bool) -> recovery.Claims:
+def _build_claims(host: str, found: Mapping[str, records.Record], *, starting: bool) -> recovery.Claims:
     """Say what Nova keeps. Only while Nova starts is a build that has not ended one that was broken off."""
     abandoned = {uuid for uuid, record in found.items() if starting and record.half_built}
-    return recovery.Claims(kept=found.keys() - abandoned, abandoned=abandoned, is_deleted=records.is_deleted)
+    return recovery.Claims(found.keys() - abandoned, abandoned, has_left=partial(records.has_left, host))

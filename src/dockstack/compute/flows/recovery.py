@@ -40,25 +40,19 @@ class Claims:
     Attributes:
         kept: the servers that Nova has on this host and that are whole.
         abandoned: those on this host whose build was broken off; nobody is working on them any more.
-        is_deleted: tells of any other server whether Nova has deleted it (True), has it elsewhere (False) or does not
-            know it (None); asked only when something of it is found.
+        has_left: tells of any other server whether Nova has deleted it or has it elsewhere for good (True), may want
+            what is here again (False) or does not know it (None); asked only when something of it is found.
     """
 
     kept: Collection[str]
     abandoned: Collection[str]
-    is_deleted: Callable[[str], bool | None]
+    has_left: Callable[[str], bool | None]
 
-    def release(self, server_uuid: str, *, if_unknown: bool) -> bool:
-        """Whether what is left of a server may be removed.
-
-        Args:
-            server_uuid: which.
-            if_unknown: what to answer if Nova does not know it.
-        """
+    def release(self, server_uuid: str) -> bool | None:
+        """Whether what is left of a server may be removed; None if Nova does not know it."""
         if server_uuid in self.kept or server_uuid in self.abandoned:
             return server_uuid in self.abandoned
-        deleted = self.is_deleted(server_uuid)
-        return if_unknown if deleted is None else deleted
+        return self.has_left(server_uuid)
 
 
 class Reconciler:
@@ -115,20 +109,19 @@ def _answers(host: Host, *, last: bool) -> bool:
 def sweep(host: Host, claims: Claims) -> None:
     """Remove what is left of servers that Nova has no more; a failure is logged and left to the next sweep.
 
-    A container says whose it is. So one with this host's label goes even if Nova has forgotten its server; but not if
-    Nova knows no server here at all, as after the loss of its database. Namespaces, links and switch ports do not say:
-    they go only if Nova says that it deleted their server, or broke off building it. Servers that a flow is working on
-    are left alone.
+    Something goes only if Nova says that it deleted its server, has it on another host for good, or broke off building
+    it. What Nova does not know stays: its database may have been lost, and what is here be all that is left of a
+    server. Servers that a flow is working on are left alone, and containers with another host's label.
     """
-    forgetful = not claims.kept and not claims.abandoned
     everything = host.engine.containers()
-    swept = [
-        container
+    verdicts = {
+        container.name: claims.release(container.server_uuid)
         for container in everything
-        if container.labels.get(HOST_LABEL) == host.name
-        and container.server_uuid not in host.busy
-        and claims.release(container.server_uuid, if_unknown=not forgetful)
-    ]
+        if container.labels.get(HOST_LABEL) == host.name and container.server_uuid not in host.busy
+    }
+    for name in sorted(name for name, verdict in verdicts.items() if verdict is None):
+        LOG.warning("Nova does not know the server of container %s; it stays. Remove it if nobody misses it", name)
+    swept = [container for container in everything if verdicts.get(container.name)]
     _each("container", {container.name: container for container in swept}, lambda stray: _destroy(host, stray))
     _sweep_network(host, claims, {container.server_uuid for container in everything} - {c.server_uuid for c in swept})
     _sweep_patches(host)
@@ -160,7 +153,7 @@ def _sweep_network(host: Host, claims: Claims, inhabited: Collection[str]) -> No
         if server_uuid in inhabited or server_uuid in host.busy:
             return False
         if server_uuid not in verdicts:
-            verdicts[server_uuid] = claims.release(server_uuid, if_unknown=False)
+            verdicts[server_uuid] = bool(claims.release(server_uuid))
         return verdicts[server_uuid]
 
     try:

@@ -16,6 +16,12 @@ from nova.compute import utils as compute_utils
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# A migration's states in which its servers may yet come back (nova/objects/migration.py and its users).
+UNDER_WAY = [
+    *("queued", "accepted", "preparing", "pre-migrating", "running", "migrating", "post-migrating"),
+    *("finished", "confirming", "reverting"),
+]
+
 
 @dataclass(frozen=True)
 class Record:
@@ -61,17 +67,24 @@ def explain_abandoned(context: Any, records: Iterable[Record]) -> None:
             compute_utils.add_instance_fault_from_exc(context, record.instance, error)
 
 
-def is_deleted(server_uuid: str) -> bool | None:
-    """Ask Nova about a server that it does not have on this host.
+def has_left(host: str, server_uuid: str) -> bool | None:
+    """Ask Nova whether a server that it does not have on this host has left it for good.
 
     Returns:
-        True if Nova has deleted it, False if it lives elsewhere, None if Nova does not know it, or no more.
+        True if Nova has deleted it or has it on another host with nothing under way; False if a move is not over, such
+        as a resize that nobody has confirmed; None if Nova does not know it, or no more.
     """
-    context = nova.context.get_admin_context(read_deleted="yes")
+    context = nova.context.get_admin_context().elevated(read_deleted="yes")
     try:
-        return bool(objects.Instance.get_by_uuid(context, server_uuid, expected_attrs=[]).deleted)
+        instance = objects.Instance.get_by_uuid(context, server_uuid, expected_attrs=[])
     except exception.InstanceNotFound:
         return None
+    if instance.deleted:
+        return True
+    if instance.host in (None, host) or instance.task_state is not None or instance.vm_state == vm_states.RESIZED:
+        return False
+    moves = objects.MigrationList.get_by_filters(context, {"instance_uuid": server_uuid, "status": UNDER_WAY})
+    return not any(host in (move.source_compute, move.dest_compute) for move in moves)
 
 
 def keep_password(instance: Any, password: str) -> None:

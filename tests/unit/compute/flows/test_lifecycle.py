@@ -16,7 +16,7 @@ from dockstack.compute.model import Image, Limits, PowerState
 from fake_host import Fault, Killed
 
 NOTHING = {"containers": [], "namespaces": [], "links": [], "switch": [], "patches": [], "spools": []}
-CLAIM_ALL_GONE = recovery.Claims(kept=(), abandoned=(UUID,), is_deleted=lambda _uuid: None)
+CLAIM_ALL_GONE = recovery.Claims(kept=(), abandoned=(UUID,), has_left=lambda _uuid: None)
 pytestmark = pytest.mark.unit
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.unit
 
 def claims(kept=(), abandoned=(), deleted=None):
     answers = deleted or {}
-    return recovery.Claims(kept=kept, abandoned=abandoned, is_deleted=answers.get)
+    return recovery.Claims(kept=kept, abandoned=abandoned, has_left=answers.get)
 
 
 def test_a_server_that_nova_keeps_is_not_touched(world, host):
@@ -36,12 +36,21 @@ def test_a_server_that_nova_keeps_is_not_touched(world, host):
     assert set(world.calls[calls:]) <= {"containers", "list_plugged"}, "looking only"
 
 
-@pytest.mark.parametrize("deleted", [{UUID: True}, {}], ids=["deleted", "unknown"])
-def test_a_container_of_this_host_that_nova_has_no_more_goes_with_all_it_has(world, host, deleted):
+def test_a_container_of_this_host_whose_server_has_left_goes_with_all_it_has(world, host):
     lifecycle.spawn(host, make_server(), no_events)
 
-    recovery.sweep(host, claims(kept={"another"}, deleted=deleted))
+    recovery.sweep(host, claims(kept={"another"}, deleted={UUID: True}))
     assert world.leftovers() == NOTHING
+
+
+@pytest.mark.parametrize("kept", [{"another"}, ()])
+def test_what_nova_does_not_know_stays_and_is_named(world, host, caplog, kept):
+    lifecycle.spawn(host, make_server(), no_events)
+    before = world.leftovers()
+
+    recovery.sweep(host, claims(kept=kept))
+    assert world.leftovers() == before
+    assert f"does not know the server of container nova-{UUID}" in caplog.text
 
 
 def test_a_stray_config_drive_goes(world, host):
@@ -52,15 +61,7 @@ def test_a_stray_config_drive_goes(world, host):
     assert world.leftovers()["spools"] == [OTHER]
 
 
-def test_a_nova_that_knows_no_server_at_all_is_not_believed(world, host):
-    lifecycle.spawn(host, make_server(), no_events)
-    before = world.leftovers()
-
-    recovery.sweep(host, claims())
-    assert world.leftovers() == before
-
-
-def test_a_server_that_lives_elsewhere_is_not_touched(world, host):
+def test_a_server_that_may_yet_come_back_is_not_touched(world, host):
     lifecycle.spawn(host, make_server(), no_events)
     before = world.leftovers()
 
