@@ -33,10 +33,12 @@ APPLETS = [
     "ip",
     "ls",
     "mkdir",
+    "nproc",
     "ping",
     "seq",
     "sh",
     "sleep",
+    "tail",
     "touch",
     "yes",
 ]

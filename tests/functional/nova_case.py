@@ -36,7 +36,11 @@ class InMemoryHost(fixtures.Fixture):
         for owner, name, fake in self.world.doors():
             self.useFixture(fixtures.MonkeyPatch(f"{owner.__name__}.{name}", fake))
         conf.register(nova.conf.CONF)
-        for name, value in (("state_directory", self.world.directory), ("patch_directory", self.world.patches)):
+        for name, value in (
+            ("state_directory", self.world.directory),
+            ("patch_directory", self.world.patches),
+            ("lxcfs_directory", ""),
+        ):
             nova.conf.CONF.set_override(name, str(value), group="docker")
             self.addCleanup(nova.conf.CONF.clear_override, name, group="docker")
 

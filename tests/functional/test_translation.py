@@ -104,7 +104,7 @@ class TranslationCase(PytestFriendly, test.TestCase):
         self.driver = DockerDriver(fake.FakeVirtAPI())
 
     def instance(self, specs=None, **changes):
-        flavor = objects.Flavor(name="m1", vcpus=2, memory_mb=512, root_gb=3, extra_specs=specs or {})
+        flavor = objects.Flavor(name="m1", vcpus=2, memory_mb=512, root_gb=3, swap=0, extra_specs=specs or {})
         return fake_instance.fake_instance_obj(
             self.context,
             flavor=flavor,
@@ -116,23 +116,6 @@ class TranslationCase(PytestFriendly, test.TestCase):
 
 
 class TestInstances(TranslationCase):
-    def test_limits_of_the_flavor_and_of_the_options(self):
-        self.flags(pids_limit=100, nofile_limit=200, group="docker")
-        found = servers.build_limits(self.instance(), self.instance().flavor)
-        assert (found.vcpus, found.memory_mb, found.disk_gb) == (2, 512, 3)
-        assert (found.pids, found.nofile, found.cpu_shares) == (100, 200, None)
-
-    def test_extra_specs_win(self):
-        instance = self.instance({"docker:pids_limit": "7", "docker:nofile_limit": "8", "quota:cpu_shares": "9"})
-        found = servers.build_limits(instance, instance.flavor)
-        assert (found.pids, found.nofile, found.cpu_shares) == (7, 8, 9)
-
-    def test_a_wrong_extra_spec_is_named(self):
-        for value in ("0", "-1", "many", ""):
-            instance = self.instance({"docker:pids_limit": value})
-            with pytest.raises(exception.BuildAbortException, match="docker:pids_limit must be a whole number"):
-                servers.build_limits(instance, instance.flavor)
-
     def test_only_a_flavor_says_how_closely_a_server_is_kept(self):
         assert confinement.build_confinement(self.instance()) == Confinement()
         instance = self.instance({"docker:no_new_privileges": "True"})
@@ -154,11 +137,9 @@ class TestInstances(TranslationCase):
     def test_what_is_not_supported_is_refused(self):
         instance = self.instance()
         volume = {"block_device_mapping": [{"mount_device": "/dev/vda"}]}
-        swap = {"swap": {"device_name": "/dev/vdb", "swap_size": 1}}
         for arguments, reason in (
             ((volume, None), "volumes"),
             (({"ephemerals": [{"size": 1}]}, None), "ephemeral"),
-            ((swap, None), "swap"),
             ((None, [{"uuid": "arq"}]), "accelerators"),
         ):
             with pytest.raises(exception.BuildAbortException, match=reason):
@@ -245,5 +226,14 @@ class TestHost(TranslationCase):
 
     def test_capabilities_are_honest(self):
         promised = {name for name, value in self.driver.capabilities.items() if value}
-        assert promised == {"supports_image_type_raw", "supports_trusted_certs"}
+        assert promised == {
+            "has_imagecache",
+            "supports_attach_interface",
+            "supports_device_tagging",
+            "supports_image_type_raw",
+            "supports_migrate_to_same_host",
+            "supports_pcpus",
+            "supports_tagged_attach_interface",
+            "supports_trusted_certs",
+        }
         assert self.driver.capabilities.keys() == virt_driver.ComputeDriver.capabilities.keys()

@@ -62,6 +62,16 @@ _CONTAINERS = [
         max=100,
         help="How many rotated pieces of a console log to keep. With 1, a rotation empties the console.",
     ),
+    cfg.StrOpt(
+        "vcpu_placement",
+        default="spread",
+        choices=[
+            ("spread", "a server runs on as many processors as it has vCPUs, the least taken ones, and counts so many"),
+            ("float", "a server runs on all shared processors, up to its quota, and programs may count them all"),
+        ],
+        help="Which of the shared processors a server without dedicated ones runs on. Change it where few servers at a "
+        "time are busy, and what they count does not matter: the kernel may then use any idle processor for them.",
+    ),
     cfg.IntOpt(
         "pids_limit",
         default=4096,

@@ -20,7 +20,7 @@ from dockstack.compute.containers.events import Follower
 from dockstack.compute.flows import console, identity, lifecycle, nics, recovery, report, resize, snapshots
 from dockstack.compute.flows.host import build_host
 from dockstack.compute.flows.views import Watcher
-from dockstack.compute.nova_api import devices, glance, moves, neutron, records, servers, states
+from dockstack.compute.nova_api import devices, glance, moves, neutron, processors, records, servers, states
 from dockstack.compute.nova_api import drive as config_drive
 from dockstack.compute.nova_api.faults import (
     console_faults,
@@ -50,6 +50,7 @@ class DockerDriver(driver.ComputeDriver):
         "supports_migrate_to_same_host": True,
         "supports_evacuate": True,
         "has_imagecache": True,
+        "supports_pcpus": True,
         "supports_trusted_certs": True,
         "supports_image_type_raw": True,
         "supports_attach_interface": True,
@@ -70,7 +71,8 @@ class DockerDriver(driver.ComputeDriver):
 
     def init_host(self, host: str) -> None:
         """Wait for the engine, then follow its events and LXCFS's life."""
-        self._host = build_host(host, CONF.docker, glance.download_image)
+        cpus = processors.read_sets(usage.list_cpus())
+        self._host = build_host(host, CONF.docker, glance.download_image, cpus)
         self._switchboard = self._build_switchboard()
         with host_faults():
             recovery.prepare(self._host)
@@ -386,17 +388,18 @@ class DockerDriver(driver.ComputeDriver):
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
         """Describe the host, with one call to the engine however many servers there are."""
         with host_faults():
-            return report.describe_host(self._host, states.build_architecture)
+            return report.describe_host(self._host, states.build_architecture, processors.build_topology)
 
     def update_provider_tree(self, provider_tree: Any, nodename: str, allocations: Any = None) -> None:
         """Report what the host has to Placement; an operator's ratios there stay unless options say otherwise."""
         with host_faults():
-            capacity = report.read_capacity(self._host)
+            capacity, ours = report.read_capacity(self._host), report.read_traits(self._host)
         ratios = self._get_allocation_ratios(provider_tree.data(nodename).inventory)
         reserved = Reserved(
             CONF.reserved_host_cpus, CONF.reserved_host_memory_mb, self._get_reserved_host_disk_gb_from_config()
         )
         provider_tree.update_inventory(nodename, build_inventory(capacity, reserved, ratios))
+        processors.report_traits(provider_tree, nodename, usage.read_features(), ours)
 
     def get_host_ip_addr(self) -> str:
         """Return the address by which other hosts reach this one."""

@@ -59,6 +59,35 @@ class Port:
 
 
 @dataclass(frozen=True)
+class Node:
+    """A NUMA node; a machine without any is one."""
+
+    id: int
+    cpus: frozenset[int]
+    memory_mb: int
+    socket: int | None  # None: its processors are on several
+    siblings: tuple[frozenset[int], ...]  # the hyperthreads of each core
+
+
+@dataclass(frozen=True)
+class DiskRates:
+    """What a server may read and write on the host's disk in a second; None: as much as there is."""
+
+    read_bytes: int | None = None
+    write_bytes: int | None = None
+    read_iops: int | None = None
+    write_iops: int | None = None
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """What a port may carry in one direction."""
+
+    average_kb: int  # kilobytes a second
+    burst_kb: int = 0  # kibibytes at once; 0: as little as works well
+
+
+@dataclass(frozen=True)
 class Limits:
     """What a flavor allows."""
 
@@ -68,6 +97,15 @@ class Limits:
     pids: int = 4096
     nofile: int = 0  # 0: the engine's default
     cpu_shares: int | None = None  # None: 1024 a vCPU
+    cpu_period: int | None = None  # microseconds; None: the kernel's default
+    cpu_quota: int | None = None  # microseconds of each vCPU in a period; None: all of it
+    swap_mb: int = 0
+    pinned: tuple[int, ...] = ()  # the host's processors that are the server's own
+    memory_nodes: tuple[int, ...] = ()  # the host's NUMA nodes; none: all
+    cpus: tuple[int, ...] = ()  # the host's processors that it runs on; none: all
+    disk_rates: DiskRates = DiskRates()
+    inbound: Bandwidth | None = None  # of each port; None: as much as there is
+    outbound: Bandwidth | None = None
 
 
 @dataclass(frozen=True)

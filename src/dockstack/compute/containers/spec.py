@@ -71,6 +71,8 @@ def build_spec(
     log_max_size: str = "5m",
     log_max_files: int = 2,
     stop_timeout: int = 30,
+    disk: str | None = None,
+    sized: bool = False,
 ) -> ContainerSpec:
     """Decide how a server runs: its metadata wins over the image's properties, and they over the image's configuration.
 
@@ -88,7 +90,7 @@ def build_spec(
         hostname=_hostname(server, settings),
         runtime=runtime,
         labels=labels(server, image, host),
-        limits=limits.host_config(server.limits),
+        limits=limits.host_config(server.limits, disk, sized=sized),
         command=command,
         entrypoint=entrypoint,
         environment=_environment(server, image, settings),

@@ -10,15 +10,18 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dockstack.compute.containers.processors import Processors
 from dockstack.compute.containers.views import Views
 from dockstack.compute.engine import Engine
 from dockstack.compute.flows.audit import Audit
 from dockstack.compute.flows.identity import Guests
 from dockstack.compute.images.fetch import ImageStore
 from dockstack.compute.images.streams import ImageLimits
+from dockstack.compute.resources import usage
+from dockstack.compute.resources.storage import Storage, read_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from oslo_config import cfg
 
@@ -79,6 +82,8 @@ class Host:
         audit: the last listing, remembered for a moment.
         busy: the servers that a flow is working on.
         options: the [docker] options.
+        processors: which of the host's processors each server runs on.
+        storage: the disk below the engine's data; looked at once.
         views: what shows servers their own share of the machine.
         facts: what the engine says of itself; asked once, since nothing that is used of it changes while it runs.
         guests: what there is inside the images that servers boot from.
@@ -90,24 +95,34 @@ class Host:
     audit: Audit
     busy: Busy
     options: cfg.GroupAttr
+    processors: Processors
+    storage: Callable[[], Storage]
     views: Views
     facts: Callable[[], EngineInfo]
     guests: Guests
 
 
-def build_host(name: str, options: cfg.GroupAttr, download: Callable[[Image], Iterable[bytes]]) -> Host:
+def build_host(
+    name: str,
+    options: cfg.GroupAttr,
+    download: Callable[[Image], Iterable[bytes]],
+    cpus: tuple[Collection[int], Collection[int]] | None = None,
+) -> Host:
     """Put a host together; nothing is called yet.
 
     Args:
         name: Nova's name of it.
         options: the [docker] options.
         download: streams an image's data from Glance.
+        cpus: the processors that servers share and those that they may have for themselves; None to share all.
     """
     engine = Engine(options.host_url, options.timeout)
     unpacked = options.image_max_unpacked_mb << 20
     limits = ImageLimits(
         max_unpacked_bytes=unpacked, max_spooled_bytes=2 * unpacked, max_entries=options.image_max_entries
     )
+    facts = cache(engine.info)
+    shared, dedicated = cpus or (usage.list_cpus(), ())
     return Host(
         name=name,
         engine=engine,
@@ -118,6 +133,8 @@ def build_host(name: str, options: cfg.GroupAttr, download: Callable[[Image], It
         busy=Busy(),
         options=options,
         views=Views(Path(options.lxcfs_directory) if options.lxcfs_directory else None),
-        facts=cache(engine.info),
+        processors=Processors(shared, dedicated, spread=options.vcpu_placement == "spread"),
+        storage=cache(lambda: read_storage(facts().root_directory, facts().storage_driver)),
+        facts=facts,
         guests=Guests(engine),
     )

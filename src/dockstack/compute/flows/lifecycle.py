@@ -15,6 +15,7 @@ from dockstack.compute.flows import drives, identity, nics
 from dockstack.compute.identity.placement import PlacementError
 from dockstack.compute.model import LABEL_PREFIX, ImageConfig, PowerState
 from dockstack.compute.network import plug, wire
+from dockstack.compute.resources import usage
 from dockstack.compute.undo import undo_on_error
 from dockstack.errors import DockstackError
 from dockstack.oci import ImageRejected
@@ -71,6 +72,8 @@ def spawn(
     """
     with host.busy.hold(server.uuid), undo_on_error() as undo:
         image = host.images.ensure(server.image, 0 if server.image.returning else server.limits.disk_gb << 30)
+        undo.push(host.processors.release, server.uuid)
+        server = place(host, server)
         specify(host, server, image)  # a wrong request is refused before anything is made for it
         identity.check(host, server)
         undo.push(namespaces.remove, server.uuid)
@@ -147,7 +150,8 @@ def set_limits(host: Host, server: Server, container: Container) -> None:
     Raises:
         EngineError: refused, as less memory than is in use is for a running one.
     """
-    changes = limits.changes(container.host_config, server.limits)
+    placed = host.processors.place(server.uuid, server.limits, container.host_config.get("CpusetCpus") or "")
+    changes = limits.changes(container.host_config, placed)
     if changes:
         host.engine.update(server.container_name, changes)
 
@@ -219,6 +223,20 @@ def unpause(host: Host, server: Server) -> None:
     host.audit.forget(server.uuid)
 
 
+def place(host: Host, server: Server) -> Server:
+    """Choose the processors that a new server runs on.
+
+    Raises:
+        DockstackError: its flavor has swap, and this host has none.
+    """
+    if server.limits.swap_mb and not usage.read_memory().swap_mb:
+        raise DockstackError(
+            "The server's flavor has swap, and this host has none.",
+            "Choose a flavor without swap, or add swap to the host (swapon).",
+        )
+    return replace(server, limits=host.processors.place(server.uuid, server.limits))
+
+
 def specify(host: Host, server: Server, image: LoadedImage) -> ContainerSpec:
     """Decide how the server runs, before anything is made for it.
 
@@ -236,6 +254,8 @@ def specify(host: Host, server: Server, image: LoadedImage) -> ContainerSpec:
             log_max_size=options.log_max_size,
             log_max_files=options.log_max_files,
             stop_timeout=options.stop_timeout,
+            disk=host.storage().device,
+            sized=host.storage().sized,
         )
     except DockstackError as error:
         raise Unbuildable(error.brief, error.resolution, error.details) from error
@@ -271,6 +291,7 @@ def remove_container(host: Host, server: Server) -> None:
     The note goes first, as it can be found by its container only. Without one the runtime refuses a start, and ours
     write it anew.
     """
+    host.processors.release(server.uuid)
     try:
         container_id = host.engine.container(server.container_name).id
     except NotFound:

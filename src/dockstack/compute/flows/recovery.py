@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dockstack.compute.containers import namespaces, runtime, spec
-from dockstack.compute.engine import EngineUnavailable
+from dockstack.compute.engine import EngineUnavailable, NotFound
 from dockstack.compute.flows import drives, lifecycle, snapshots
 from dockstack.compute.flows.audit import HOST_LABEL
 from dockstack.compute.identity import drive
@@ -94,6 +94,24 @@ def prepare(host: Host) -> None:
         time.sleep(1)
     host.images.sweep()
     snapshots.sweep(host)
+    remember_processors(host)
+    if not host.storage().sized:
+        LOG.warning(
+            "The engine's storage (%s on %s) cannot hold servers to their flavors' disks: one that fills its disk "
+            "fills the host's. See docs/limits.md for storage that can.",
+            host.facts().storage_driver,
+            host.facts().root_directory,
+        )
+
+
+def remember_processors(host: Host) -> None:
+    """Count which processors the servers that are here run on, so that new ones get the others."""
+    for listed in host.engine.containers({HOST_LABEL: host.name}):
+        try:
+            found = host.engine.container(listed.name).host_config.get("CpusetCpus") or ""
+        except NotFound:  # it went away meanwhile
+            continue
+        host.processors.remember(listed.server_uuid, found)
 
 
 def _answers(host: Host, *, last: bool) -> bool:

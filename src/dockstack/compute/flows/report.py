@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack.compute.containers import limits
 from dockstack.compute.resources import usage
 from dockstack.compute.resources.inventory import Capacity
+from dockstack.compute.resources.topology import read_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -20,29 +21,47 @@ if TYPE_CHECKING:
     from oslo_config import cfg
 
     from dockstack.compute.flows.host import Host
-    from dockstack.compute.model import Server
+    from dockstack.compute.model import Node, Server
 
 LOG = logging.getLogger(__name__)
 
 HYPERVISOR = "docker"
 VM_MODE = "exe"
 
+# A flavor may require these (trait:CUSTOM_...=required).
+SIZED_DISKS = "CUSTOM_DOCKER_ROOT_DISK_QUOTA"
+OWN_VIEWS = "CUSTOM_DOCKER_LXCFS"
+
 
 def read_capacity(host: Host) -> Capacity:
     """Read what the host has in all."""
     return Capacity(
-        vcpus=usage.read_cpus(),
+        vcpus=len(host.processors.shared),
+        pcpus=len(host.processors.dedicated),
         memory_mb=usage.read_memory().total_mb,
         disk_gb=usage.read_disk(host.facts().root_directory).total_gb,
     )
 
 
-def describe_host(host: Host, name_architecture: Callable[[str], str]) -> dict[str, Any]:
+def read_traits(host: Host) -> dict[str, bool]:
+    """Tell which of this driver's own traits the host has now."""
+    return {
+        SIZED_DISKS: host.storage().sized,
+        OWN_VIEWS: host.views.generation() is not None,
+    }
+
+
+def describe_host(
+    host: Host,
+    name_architecture: Callable[[str], str],
+    build_topology: Callable[[tuple[Node, ...], Collection[int], Collection[int]], str],
+) -> dict[str, Any]:
     """Describe the host as Nova's resource tracker wants it, with one call to the engine.
 
     Args:
         host: which.
         name_architecture: translates the engine's name of its machine to Nova's.
+        build_topology: puts NUMA nodes, shared and dedicated processors in Nova's words.
     """
     facts = host.facts()
     memory, disk = usage.read_memory(), usage.read_disk(facts.root_directory)
@@ -54,14 +73,16 @@ def describe_host(host: Host, name_architecture: Callable[[str], str]) -> dict[s
         "hypervisor_version": number_version(facts.version),
         "supported_instances": [(architecture, HYPERVISOR, VM_MODE)],
         "cpu_info": json.dumps({"arch": architecture, **usage.read_cpu_info()}),
-        "vcpus": usage.read_cpus(),
+        "vcpus": len(host.processors.shared | host.processors.dedicated),
         "memory_mb": memory.total_mb,
         "local_gb": disk.total_gb,
         "vcpus_used": 0,  # Nova counts what its servers were promised; the engine promises nothing
         "memory_mb_used": memory.used_mb,
         "local_gb_used": disk.used_gb,
         "disk_available_least": disk.free_gb,
-        "numa_topology": None,
+        "numa_topology": build_topology(
+            read_nodes(usage.list_cpus()), host.processors.shared, host.processors.dedicated
+        ),
         "stats": {"uptime": usage.read_uptime(), "containers": len(servers)},
     }
 

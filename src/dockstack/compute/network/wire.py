@@ -18,12 +18,13 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from dockstack.compute.model import Port, Server
+    from dockstack.compute.model import Bandwidth, Port, Server
 
 MAIN_TABLE = 254  # linux/rtnetlink.h: RT_TABLE_MAIN
 METADATA = "169.254.169.254/32"
 _NAME = re.compile(r"eth[0-9]{1,3}")
 _FIRST_TABLE = 1000  # for further NICs; also the priority of its rules: before the kernel's own
+_LEAST_BURST = 1 << 16  # bytes; the largest packet that segmentation makes
 _FIRST_METRIC = 100  # as DHCP clients do, so that a server's own routes (metric 0) win
 
 
@@ -111,8 +112,21 @@ def wire(server: Server, port: Port, metadata_route: str = "link", *, offload: b
                 "table": _FIRST_TABLE + number_of(port),
                 "sources": plan_sources(port),
                 "offload": offload,
+                "inbound": _rate(server.limits.inbound),
+                "outbound": _rate(server.limits.outbound),
             },
         )
+
+
+def _rate(bandwidth: Bandwidth | None) -> list[int]:
+    """Return bytes a second and bytes at once; empty for no limit.
+
+    The least burst lets a packet of any size through, and fills the rate although the kernel looks only now and then.
+    """
+    if bandwidth is None:
+        return []
+    rate = bandwidth.average_kb * 1000
+    return [rate, bandwidth.burst_kb * 1024 or max(_LEAST_BURST, rate // 100)]
 
 
 def unwire(port: Port) -> None:

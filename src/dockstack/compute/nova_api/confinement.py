@@ -8,9 +8,10 @@ from typing import Any
 from nova import exception
 from oslo_utils import strutils
 
+from dockstack.compute import extra_specs
 from dockstack.compute.model import Confinement
 
-NO_NEW_PRIVILEGES_SPEC = "docker:no_new_privileges"
+NO_NEW_PRIVILEGES_SPEC = extra_specs.NO_NEW_PRIVILEGES
 
 
 def build_confinement(instance: Any) -> Confinement:

@@ -9,7 +9,7 @@ from nova import exception, objects
 from nova.compute import task_states
 from nova.virt import driver
 
-from dockstack.compute.nova_api import confinement
+from dockstack.compute.nova_api import confinement, limits
 
 NOTHING_SENT = "[]"  # what Nova hands from a move's source to its destination: Nova's other drivers send a list
 
@@ -22,7 +22,6 @@ def refuse_unsupported(flavor: Any, block_device_info: Any) -> None:
     """
     for unsupported, reason in (
         (flavor.ephemeral_gb, "servers on Docker hosts have no ephemeral disks. Choose a flavor without them."),
-        (flavor.swap, "servers on Docker hosts have no swap disk. Choose a flavor without swap."),
         (
             driver.block_device_info_get_mapping(block_device_info),
             "a server with volumes cannot move yet. Detach its volumes first.",
@@ -41,6 +40,7 @@ def with_flavor(instance: Any, flavor: Any) -> Any:
     wished = instance.obj_clone()
     wished.flavor = flavor
     confinement.refuse_unreadable(wished)
+    limits.refuse_unreadable(wished)
     return wished
 
 

@@ -11,7 +11,8 @@ from nova import exception
 from nova.network import model as network_model
 from nova.virt import driver
 
-from dockstack.compute.model import Address, Image, InjectedFile, Limits, Port, Route, Server
+from dockstack.compute.model import Address, Image, InjectedFile, Port, Route, Server
+from dockstack.compute.nova_api import limits
 from dockstack.compute.nova_api.confinement import build_confinement, refuse_unreadable
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ CONF = nova.conf.CONF
 DEFAULT_MTU = 1500
 DEFAULT_BRIDGE = "br-int"
 DEVICE_PREFIX = "tap"
-PIDS_SPEC = "docker:pids_limit"
-NOFILE_SPEC = "docker:nofile_limit"
-SHARES_SPEC = "quota:cpu_shares"
 UNBOUND = (network_model.VIF_TYPE_BINDING_FAILED, network_model.VIF_TYPE_UNBOUND)
 
 
@@ -46,7 +44,7 @@ def build_server(instance: Any, image: Image, ports: tuple[Port, ...], admin_pas
         user_id=instance.user_id or "",
         flavor=flavor.name,
         image=image,
-        limits=build_limits(instance, flavor),
+        limits=limits.build_limits(instance, flavor),
         ports=ports,
         metadata=dict(instance.metadata or {}),
         admin_password=admin_password or None,
@@ -89,33 +87,6 @@ def describe(instance: Any, network_info: Iterable[Any] | None = None) -> Server
 def is_returning(instance: Any) -> bool:
     """Whether a server is about to be made from what Nova kept of it when it was shelved."""
     return bool(instance.image_ref) and instance.image_ref == instance.system_metadata.get("shelved_image_id")
-
-
-def build_limits(instance: Any, flavor: Any) -> Limits:
-    """Translate a flavor to limits; what it does not say comes from the [docker] options.
-
-    Raises:
-        exception.BuildAbortException: an extra spec is no whole number above zero.
-    """
-    specs = flavor.extra_specs if "extra_specs" in flavor else {}
-
-    def number(name: str) -> int | None:
-        text = specs.get(name)
-        if text is None:
-            return None
-        if not text.isdecimal() or int(text) == 0:
-            reason = f"the flavor's {name} must be a whole number above zero, but it is {text!r}. Choose another one."
-            raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=reason)
-        return int(text)
-
-    return Limits(
-        vcpus=flavor.vcpus,
-        memory_mb=flavor.memory_mb,
-        disk_gb=flavor.root_gb,
-        pids=number(PIDS_SPEC) or CONF.docker.pids_limit,
-        nofile=number(NOFILE_SPEC) or CONF.docker.nofile_limit,
-        cpu_shares=number(SHARES_SPEC),
-    )
 
 
 def build_ports(network_info: Iterable[Any] | None) -> tuple[Port, ...]:
@@ -187,6 +158,7 @@ def refuse_unsupported(instance: Any, block_device_info: Any, accel_info: Any) -
         exception.BuildAbortException: naming what is unsupported and what to do instead; another host would refuse too.
     """
     refuse_unreadable(instance)
+    limits.refuse_unreadable(instance)
     for unsupported, reason in (
         (
             driver.block_device_info_get_mapping(block_device_info),
@@ -195,10 +167,6 @@ def refuse_unsupported(instance: Any, block_device_info: Any, accel_info: Any) -
         (
             driver.block_device_info_get_ephemerals(block_device_info),
             "servers on Docker hosts have no ephemeral disks. Choose a flavor without them.",
-        ),
-        (
-            driver.swap_is_usable(driver.block_device_info_get_swap(block_device_info)),
-            "servers on Docker hosts have no swap disk. Choose a flavor without swap.",
         ),
         (accel_info, "servers on Docker hosts cannot use accelerators yet."),
     ):

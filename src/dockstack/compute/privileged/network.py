@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import TC_H_ROOT
 
 from dockstack.compute.privileged import context
 from dockstack.compute.privileged.kernel import checked, in_thread, libc
@@ -43,6 +44,9 @@ _OURS = 0xD5
 _ETHTOOL_STXCSUM = 0x17
 _SIOCETHTOOL = 0x8946
 _IFNAMSIZ, _IFREQ_BYTES = 16, 40
+
+_TBF = 0x10000  # the handle of a device's only queue of ours
+_LATENCY = "50ms"  # what waits longer than this is dropped, and so slows its sender down
 
 # The host's end carries frames between server and switch; the host's own stack must neither answer nor route them.
 # Needed where the switch reads the device beside the stack, as Open vSwitch's userspace datapath does.
@@ -98,7 +102,8 @@ def wire(namespace: str, device: str, nic: dict[str, Any]) -> None:
         device: the host's end.
         nic: the server's end: interface (its name), mac, mtu, addresses ("10.0.0.5/24"),
             routes ([destination, gateway or "", metric, on link, table]), table (its own), sources (the addresses for
-            which that table decides), offload (whether checksums may stay unfinished).
+            which that table decides), offload (whether checksums may stay unfinished), inbound and outbound ([bytes a
+            second, bytes at once], empty for no limit).
     """
     _check_device(device)
     _check_interface(nic["interface"])
@@ -111,6 +116,7 @@ def wire(namespace: str, device: str, nic: dict[str, Any]) -> None:
         for key, value in _HOST_END.items():
             _sysctl(key.format(device), value)
         ip.link("set", ifname=device, mtu=nic["mtu"], ifalias=namespace, state="up")
+        _shape(ip, device, nic["inbound"])
     _inside(path, lambda ip: _configure(ip, nic))
 
 
@@ -279,6 +285,7 @@ def _configure(ip: Any, nic: dict[str, Any]) -> None:
     index = ip.link_lookup(ifname=nic["interface"])[0]
     _offload_checksums(nic["interface"], wanted=nic["offload"])
     ip.link("set", index=index, address=nic["mac"], mtu=nic["mtu"], state="up")
+    _shape(ip, nic["interface"], nic["outbound"])
     _configure_addresses(ip, index, nic["addresses"])
     _configure_routes(ip, index, nic)
     _configure_rules(ip, nic["table"], nic["sources"])
@@ -327,6 +334,22 @@ def _configure_rules(ip: Any, table: int, sources: list[str]) -> None:
                 ip.rule("add", family=family, src=source, src_len=length, table=table, priority=table)
         for source in there.keys() - wanted:
             ip.rule("del", family=family, src=source, src_len=there[source]["src_len"], table=table, priority=table)
+
+
+def _shape(ip: Any, device: str, rate: list[int]) -> None:
+    """Let a device send no more than a rate (tc-tbf(8)); both ends of a pair send, so both directions are limited.
+
+    Not by policing what a device receives: a switch that reads it beside the stack would see all. The server's end is
+    in its namespace, where changing it takes a capability that servers do not have.
+    """
+    index = ip.link_lookup(ifname=device)[0]
+    shaped = any(q.get_attr("TCA_KIND") == "tbf" for q in ip.get_qdiscs(index=index))
+    if rate:
+        with _named(f"the rate of {device}"):
+            verb = "replace" if shaped else "add"
+            ip.tc(verb, "tbf", index=index, handle=_TBF, rate=rate[0], burst=rate[1], latency=_LATENCY)
+    elif shaped:
+        ip.tc("del", index=index, handle=_TBF, parent=TC_H_ROOT)
 
 
 def _describe_links(ip: Any) -> list[dict[str, Any]]:

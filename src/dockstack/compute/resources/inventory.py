@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 class Capacity:
     """What the host has in all."""
 
-    vcpus: int
+    vcpus: int  # processors that servers share
     memory_mb: int
     disk_gb: int
+    pcpus: int = 0  # processors that servers may have for themselves
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def build_inventory(capacity: Capacity, reserved: Reserved, ratios: Mapping[str,
     """
     wanted = (
         ("VCPU", capacity.vcpus, reserved.vcpus),
+        ("PCPU", capacity.pcpus, 0),
         ("MEMORY_MB", capacity.memory_mb, reserved.memory_mb),
         ("DISK_GB", capacity.disk_gb, reserved.disk_gb),
     )
@@ -54,7 +56,7 @@ def build_inventory(capacity: Capacity, reserved: Reserved, ratios: Mapping[str,
             "min_unit": 1,
             "max_unit": total,
             "step_size": 1,
-            "allocation_ratio": ratios[name],
+            "allocation_ratio": ratios.get(name, 1.0),  # a processor of one's own is never sold twice
         }
         for name, total, kept in wanted
         if total > 0

@@ -19,6 +19,7 @@ class Memory:
 
     total_mb: int
     available_mb: int
+    swap_mb: int = 0
 
     @property
     def used_mb(self) -> int:
@@ -64,9 +65,9 @@ class PortUsage:
     tx_errors: int
 
 
-def read_cpus() -> int:
-    """Count the processors that this host's processes may use."""
-    return len(os.sched_getaffinity(0))
+def list_cpus() -> frozenset[int]:
+    """List the processors that this host's processes may use."""
+    return frozenset(os.sched_getaffinity(0))
 
 
 def read_memory(meminfo: Path = Path("/proc/meminfo")) -> Memory:
@@ -74,7 +75,7 @@ def read_memory(meminfo: Path = Path("/proc/meminfo")) -> Memory:
     fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
     kib = {name: int(value.split()[0]) for name, value in fields.items()}
     available = kib.get("MemAvailable", kib.get("MemFree", 0))
-    return Memory(total_mb=kib["MemTotal"] // 1024, available_mb=available // 1024)
+    return Memory(kib["MemTotal"] // 1024, available // 1024, kib.get("SwapTotal", 0) // 1024)
 
 
 def read_disk(directory: str) -> Disk:
@@ -123,8 +124,17 @@ def read_cpu_info(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, object]:
     return {
         "model": fields.get("model name", fields.get("CPU part", "")),
         "vendor": fields.get("vendor_id", fields.get("CPU implementer", "")),
-        "features": sorted(fields.get("flags", fields.get("Features", "")).split()),
+        "features": read_features(cpuinfo),
     }
+
+
+def read_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """Read the processor's features as the kernel names them."""
+    for line in cpuinfo.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return sorted(value.split())
+    return []
 
 
 def read_uptime(uptime: Path = Path("/proc/uptime"), loadavg: Path = Path("/proc/loadavg")) -> str:

@@ -75,6 +75,9 @@ def nova_conf(settings: Settings) -> Ini:
             "proxyclient_address": settings.tunnel_address,
         },
         "vnc": {"enabled": "false"},
+        # Our hosts tell which processors they sell whole; without this, a server that wants some for itself is tried
+        # on hosts that have none left.
+        "workarounds": {"disable_fallback_pcpu_query": "true"},
         "wsgi": {"api_paste_config": API_PASTE_FILE},
         "oslo_concurrency": {"lock_path": f"{STATE_DIRECTORY}/lock"},
         "os_vif_ovs": {"ovsdb_connection": DATABASE_REMOTE},

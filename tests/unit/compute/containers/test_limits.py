@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from dockstack.compute.containers.limits import Usage, changes, host_config, update_values, usage
-from dockstack.compute.model import Limits
+from dockstack.compute.model import DiskRates, Limits
 from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
@@ -20,6 +20,36 @@ def test_values() -> None:
         "PidsLimit": 100,
     }
     assert host_config(Limits(vcpus=1, memory_mb=64, disk_gb=1))["Ulimits"] == []
+
+
+def test_every_limit_of_a_flavor() -> None:
+    found = host_config(
+        Limits(
+            vcpus=2,
+            memory_mb=64,
+            disk_gb=5,
+            swap_mb=32,
+            cpu_period=50_000,
+            cpu_quota=10_000,
+            cpus=(0, 1, 3),
+            memory_nodes=(0,),
+            disk_rates=DiskRates(read_bytes=1000, write_iops=5),
+        ),
+        "/dev/vda",
+        sized=True,
+    )
+    assert found["MemorySwap"] == 96 << 20
+    assert (found["CpuPeriod"], found["CpuQuota"]) == (50_000, 20_000)
+    assert (found["CpusetCpus"], found["CpusetMems"]) == ("0-1,3", "0")
+    assert found["BlkioDeviceReadBps"] == [{"Path": "/dev/vda", "Rate": 1000}]
+    assert found["BlkioDeviceWriteIOps"] == [{"Path": "/dev/vda", "Rate": 5}]
+    assert "BlkioDeviceWriteBps" not in found
+    assert found["StorageOpt"] == {"size": "5G"}
+
+
+def test_disk_rates_need_a_disk() -> None:
+    with pytest.raises(DockstackError, match="on no disk of this host"):
+        host_config(Limits(1, 64, 1, disk_rates=DiskRates(read_bytes=1)))
 
 
 @pytest.mark.parametrize(("shares", "vcpus", "expected"), [(None, 300, 262_144), (1, 1, 2), (None, 1, 1024)])

@@ -63,6 +63,8 @@ def make_host(world: World, name: str = "host1", download=None) -> Host:
     options.set_override("lxcfs_directory", str(world.directory / "lxcfs"), group="docker")
     host = build_host(name, options.docker, download or (lambda _image: iter([image_archive()])))
     host.images.sweep()
+    host.storage()  # as when the service starts
+    world.calls.clear()
     return host
 
 

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The extra specs of flavors that this driver reads: ours, and those of the field with what they do here. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ExtraSpec:
+    """One extra spec.
+
+    Attributes:
+        name: as in the flavor.
+        kind: int or bool.
+        help: what it does, and when to set it.
+        minimum: of a number.
+        maximum: of a number.
+    """
+
+    name: str
+    kind: type[int | bool]
+    help: str
+    minimum: int = 1
+    maximum: int | None = None
+
+
+PIDS = "docker:pids_limit"
+NOFILE = "docker:nofile_limit"
+NO_NEW_PRIVILEGES = "docker:no_new_privileges"
+
+# Nova knows these only from us: it refuses any other name that begins with "docker:".
+OURS = (
+    ExtraSpec(
+        PIDS,
+        int,
+        "How many processes and threads the server may have; [docker] pids_limit if it does not say.",
+        minimum=16,
+        maximum=4_194_304,
+    ),
+    ExtraSpec(
+        NOFILE,
+        int,
+        "How many files one process of the server may have open; [docker] nofile_limit if it does not say.",
+        minimum=64,
+        maximum=1_073_741_816,
+    ),
+    ExtraSpec(
+        NO_NEW_PRIVILEGES,
+        bool,
+        "Setuid programs, such as sudo and su, gain nothing in the server. Set it for workloads that never need them.",
+    ),
+)
+
+SHARES = "quota:cpu_shares"
+PERIOD = "quota:cpu_period"
+QUOTA = "quota:cpu_quota"
+DISK_RATES = {
+    f"quota:disk_{way}_{metric}_sec": (way, metric)
+    for way in ("read", "write", "total")
+    for metric in ("bytes", "iops")
+}
+BANDWIDTH = {
+    f"quota:vif_{way}_{metric}": (way, metric) for way in ("inbound", "outbound") for metric in ("average", "burst")
+}
+
+# Nova's own; each is a number there.
+FIELDS = {
+    SHARES: "The server's weight when processors are short; 1024 for each vCPU if it does not say.",
+    PERIOD: "The time in which the quota counts, microseconds from 1000 to 1000000; 100000 if it does not say.",
+    QUOTA: "What each vCPU may use of a processor in one period, microseconds; a whole one if it does not say.",
+    **{
+        name: (
+            f"{'Bytes' if metric == 'bytes' else 'Operations'} a second that the server may "
+            + (f"{way} on the host's disk." if way != "total" else "read, and as many that it may write.")
+        )
+        for name, (way, metric) in DISK_RATES.items()
+    },
+    **{
+        name: (
+            f"Kilobytes a second that each port may {'receive' if way == 'inbound' else 'send'}."
+            if metric == "average"
+            else f"Kibibytes that a port may {'receive' if way == 'inbound' else 'send'} at once at full speed."
+        )
+        for name, (way, metric) in BANDWIDTH.items()
+    },
+    "hw:cpu_policy": "`dedicated` gives the server processors of its own, of the host's [compute] cpu_dedicated_set; "
+    "`mixed` some.",
+    "hw:cpu_dedicated_mask": "Which vCPUs have processors of their own, with `mixed`.",
+    "hw:cpu_thread_policy": "`prefer`, `isolate` or `require` hyperthreads of one core, for dedicated processors.",
+    "hw:numa_nodes": "Spreads the server's dedicated processors and its memory over so many of the host's NUMA nodes.",
+}
+
+# What Nova takes and no container can have: a flavor that says so is refused when a server is built.
+REFUSED = {
+    "quota:vif_inbound_peak": "use quota:vif_inbound_average and quota:vif_inbound_burst",
+    "quota:vif_outbound_peak": "use quota:vif_outbound_average and quota:vif_outbound_burst",
+    "hw:cpu_realtime": "a container has no real-time priority",
+    "hw:emulator_threads_policy": "a container has no emulator",
+    "hw:mem_encryption": "a container's memory is the host's",
+    "hw:locked_memory": "a container's memory is the host's",
+}

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a server may use, and what happens to the host and its neighbours when it wants more."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from dataclasses import replace
+
+from private_engine import wait_for
+
+from dockstack.compute.containers import limits
+from dockstack.compute.model import Bandwidth, Limits, PowerState
+from dockstack.compute.network import wire
+
+KIB = 1024
+
+
+def small(**more) -> Limits:
+    return Limits(vcpus=1, memory_mb=64, disk_gb=1, **more)
+
+
+def used(lab, server):
+    return limits.usage(lab.state(server).pid)
+
+
+def test_a_server_counts_the_processors_that_it_has(lab) -> None:
+    server = lab.boot("nproc", limits=small(cpus=(1,)))
+    assert lab.output(server) == "1\n"
+
+
+def test_an_oom_kill_is_counted_and_stays_inside(lab) -> None:
+    neighbour = lab.boot()
+    greedy = lab.boot("(head -c 200m /dev/zero | tail -c 190m >/dev/null); exec sleep 1000")
+    wait_for(lambda: used(lab, greedy).oom_kills, "an OOM kill in the counters")
+    assert lab.state(greedy).state is PowerState.RUNNING
+    assert used(lab, greedy).memory_max_bytes == 64 << 20
+    assert used(lab, neighbour).oom_kills == 0
+    assert lab.run(neighbour, "echo", "fine") == "fine\n"
+
+
+def test_a_fork_bomb_stays_inside(lab) -> None:
+    neighbour = lab.boot()
+    bomb = lab.boot("bomb() { bomb | bomb & }; bomb; exec sleep 1000", limits=small(pids=50))
+    wait_for(lambda: (found := used(lab, bomb)) and found.pids >= 45, "the bomb to reach its limit")
+    assert used(lab, bomb).pids <= 50
+    begin = time.monotonic()
+    assert lab.run(neighbour, "echo", "fine") == "fine\n"
+    assert time.monotonic() - begin < 10
+    lab.engine.stop(bomb.container_name, 0)
+    assert lab.state(bomb).state is PowerState.SHUTDOWN
+
+
+def test_a_server_that_ignores_the_signal_is_stopped_in_time(lab) -> None:
+    stubborn = lab.boot("trap '' TERM; while true; do sleep 1; done")
+    begin = time.monotonic()
+    lab.engine.stop(stubborn.container_name, 2)
+    assert 1.5 < time.monotonic() - begin < 15
+    assert lab.state(stubborn).state is PowerState.SHUTDOWN
+
+
+def test_a_log_flood_is_bounded_on_disk(lab) -> None:
+    neighbour = lab.boot()
+    flood = lab.boot("yes 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
+    logs = lab.private.directory / "data" / "containers" / lab.state(flood).id
+
+    def size() -> int:
+        return sum(path.stat().st_size for path in logs.glob("*.log*"))
+
+    wait_for(lambda: size() > 5_000_000, "a rotation")
+    sizes = []
+    for _ in range(20):
+        sizes.append(size())
+        time.sleep(0.1)
+    assert max(sizes) < 3 * 5_000_000, "two pieces of 5 MB, and what is being written while they rotate"
+    assert lab.engine.logs(flood.container_name, 100_000).strip().endswith(b"cdef")
+    assert lab.run(neighbour, "echo", "fine") == "fine\n"
+
+
+def test_neighbours_share_a_processor_by_their_weights(lab) -> None:
+    spin = "while true; do :; done"
+    heavy = lab.boot(spin, limits=small(cpus=(0,), cpu_shares=3072))
+    light = lab.boot(spin, limits=small(cpus=(0,), cpu_shares=1024))
+    before = {name: used(lab, server).cpu_ns for name, server in (("heavy", heavy), ("light", light))}
+    time.sleep(4)
+    grown = {name: used(lab, s).cpu_ns - before[name] for name, s in (("heavy", heavy), ("light", light))}
+    assert 2 < grown["heavy"] / grown["light"] < 4.5
+
+
+def test_a_quota_is_a_ceiling(lab) -> None:
+    server = lab.boot("while true; do :; done", limits=small(cpu_period=100_000, cpu_quota=20_000))
+    time.sleep(0.5)
+    before, begin = used(lab, server).cpu_ns, time.monotonic()
+    time.sleep(3)
+    share = (used(lab, server).cpu_ns - before) / (time.monotonic() - begin) / 1e9
+    assert share < 0.25
+
+
+def test_ports_carry_no_more_than_their_bandwidth(lab) -> None:
+    server = lab.server(limits=small(inbound=Bandwidth(500, 100), outbound=Bandwidth(250)))
+    lab.create(server)
+    lab.engine.start(server.container_name)
+    (port,) = server.ports
+    namespace = f"nova-{server.uuid}"
+    assert "rate 4Mbit" in qdisc(port.device)
+    assert "burst 100Kb" in qdisc(port.device)
+    assert "rate 2Mbit" in qdisc("eth0", namespace)
+    wire.wire(server, port)
+    assert qdisc("eth0", namespace).count("tbf") == 1, "again is fine"
+    wire.wire(replace(server, limits=small()), port)
+    assert "tbf" not in qdisc(port.device)
+    assert "tbf" not in qdisc("eth0", namespace)
+
+
+def qdisc(device: str, namespace: str = "") -> str:
+    inside = ["ip", "netns", "exec", namespace] if namespace else []
+    return subprocess.run(
+        [*inside, "tc", "qdisc", "show", "dev", device], check=True, capture_output=True, text=True
+    ).stdout
