@@ -92,14 +92,6 @@ class TestServers(ServersCase):
         self._wait_for_state_change(server, "ACTIVE")
         assert self.container(server).state is PowerState.RUNNING
 
-    def test_rebuild_makes_a_new_container(self):
-        server = self.boot()
-        identity = self.container(server).id
-
-        self._rebuild_server(server, IMAGE)
-        assert self.container(server).id != identity
-        assert len(self.world.containers) == 1
-
     def test_a_config_drive_has_what_nova_writes(self):
         data = base64.b64encode(b"#!/bin/sh\n").decode()
         server = self.boot(config_drive=True, user_data=data, metadata={"colour": "green"}, networks=None)

@@ -20,7 +20,7 @@ from dockstack.compute.containers.events import Follower
 from dockstack.compute.flows import console, identity, lifecycle, nics, recovery, report, resize, snapshots
 from dockstack.compute.flows.host import build_host
 from dockstack.compute.flows.views import Watcher
-from dockstack.compute.nova_api import devices, glance, moves, neutron, processors, records, servers, states
+from dockstack.compute.nova_api import devices, glance, moves, neutron, processors, rebuilds, records, servers, states
 from dockstack.compute.nova_api import drive as config_drive
 from dockstack.compute.nova_api.faults import (
     console_faults,
@@ -122,6 +122,35 @@ class DockerDriver(driver.ComputeDriver):
         plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
         with spawn_faults(instance, lifecycle.HOPELESS), glance.reading_as(context, instance.trusted_certs):
             lifecycle.spawn(self._host, server, plugged, read_ports=ports, read_drive=content, power_on=power_on)
+
+    def rebuild(
+        self,
+        context: Any,
+        instance: Any,
+        image_meta: Any,
+        injected_files: Any,
+        admin_password: Any,
+        allocations: Any,
+        bdms: Any,
+        detach_block_devices: Any,
+        attach_block_devices: Any,
+        network_info: Any = None,
+        evacuate: bool = False,
+        block_device_info: Any = None,
+        preserve_ephemeral: bool = False,
+        accel_uuids: Any = None,
+        reimage_boot_volume: bool = False,
+    ) -> None:
+        """Make a server anew in its place: only when the new one can be made, and with its ports left on the switch."""
+        rebuilds.leave_to_nova(bdms, evacuate, preserve_ephemeral, accel_uuids)
+        server = servers.build_server(instance, glance.read_image(context, instance.image_ref), (), admin_password)
+        with spawn_faults(instance, lifecycle.HOPELESS), glance.reading_as(context, instance.trusted_certs):
+            lifecycle.require_buildable(self._host, server)
+        with server_faults(instance):
+            lifecycle.discard(self._host, server, CONF.shutdown_timeout)
+        disks = rebuilds.prepare_devices(context, instance, bdms, attach_block_devices)
+        new = (injected_files, admin_password, allocations, network_info, disks)
+        self.spawn(context, instance, image_meta, *new)
 
     def destroy(
         self,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from dataclasses import replace
@@ -71,11 +72,9 @@ def spawn(
         Exception: whatever ``read_ports`` and ``ports_plugged`` raise.
     """
     with host.busy.hold(server.uuid), undo_on_error() as undo:
-        image = host.images.ensure(server.image, 0 if server.image.returning else server.limits.disk_gb << 30)
+        image = require_buildable(host, server)
         undo.push(host.processors.release, server.uuid)
         server = place(host, server)
-        specify(host, server, image)  # a wrong request is refused before anything is made for it
-        identity.check(host, server)
         undo.push(namespaces.remove, server.uuid)
         namespaces.prepare(server.uuid)
         server = replace(server, ports=read_ports()) if read_ports else server
@@ -90,6 +89,32 @@ def spawn(
         if power_on:
             host.engine.start(server.container_name)
     host.audit.forget(server.uuid)
+
+
+def require_buildable(host: Host, server: Server) -> LoadedImage:
+    """Fetch a server's image, and refuse a wrong request before anything is made or unmade for it.
+
+    Raises:
+        DockstackError: the server could not be made, one of ``HOPELESS`` if not anywhere.
+    """
+    image = host.images.ensure(server.image, 0 if server.image.returning else server.limits.disk_gb << 30)
+    specify(host, server, image)
+    identity.check(host, server)
+    return image
+
+
+def discard(host: Host, server: Server, timeout: int) -> None:
+    """Stop a server and remove its container; its ports stay on the switch, for the one that takes its place.
+
+    Args:
+        host: where.
+        server: which; one that has no container is fine.
+        timeout: seconds that its processes get before they are killed.
+    """
+    with host.busy.hold(server.uuid):
+        with contextlib.suppress(NotFound):
+            stop(host, server, timeout)
+        clean_up(host, server, keep_ports=True)
 
 
 def destroy(host: Host, server: Server) -> None:
