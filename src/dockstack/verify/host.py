@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look at the compute node itself: the engine, the network namespaces and the switch. Reads only."""
+"""Look at the compute hosts of this machine: engines, network namespaces and switches. Reads only."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ NAMESPACES = Path("/run/netns")
 BRIDGE = "br-int"
 UUID_LABEL = "org.openstack.nova.uuid"
 COMMAND_SECONDS = 30
+EXTRA_HOSTS = Path("/run/dockstack/hosts")
+"""Each further host (``up --hosts N``) has its /run below it, and a file that is its mount namespace."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,30 @@ class Traces:
 
 
 def find_traces(server_id: str, port_ids: tuple[str, ...] = ()) -> Traces:
-    """Find all that the node holds of a server."""
+    """Find all that the hosts of this machine hold of a server."""
     taps = {f"tap{port_id[:11]}" for port_id in port_ids}
-    return Traces(
-        containers=tuple(ask("docker", "ps", "-aq", "--filter", f"label={UUID_LABEL}={server_id}").split()),
-        namespaces=tuple(path.name for path in NAMESPACES.glob(f"nova-{server_id}*")),
-        switch_ports=tuple(sorted(taps & set(ask("ovs-vsctl", "list-ports", BRIDGE).split()))),
-        devices=tuple(sorted(tap for tap in taps if (Path("/sys/class/net") / tap).exists())),
-    )
+    containers: list[str] = []
+    namespaces: list[str] = []
+    plugged: set[str] = set()
+    links: set[str] = set()
+    for enter in entrances():
+        label = f"label={UUID_LABEL}={server_id}"
+        containers += ask(*enter, "docker", "ps", "-aq", "--filter", label).split()
+        names = ask(*enter, "ls", str(NAMESPACES)).split()
+        namespaces += [name for name in names if name.startswith(f"nova-{server_id}")]
+        plugged |= set(ask(*enter, "ovs-vsctl", "list-ports", BRIDGE).split())
+        links |= set(ask(*enter, "ls", "/sys/class/net").split())
+    return Traces(tuple(containers), tuple(namespaces), tuple(sorted(taps & plugged)), tuple(sorted(taps & links)))
 
 
-def container_pid(server_id: str) -> int:
-    """Return the process id of a server's first process; 0 if it does not run."""
-    return int(ask("docker", "inspect", "--format", "{{.State.Pid}}", f"nova-{server_id}"))
+def entrances() -> list[tuple[str, ...]]:
+    """Return for each host of this machine the words that run a command in it: none for the machine itself."""
+    return [(), *(entrance(pin.stem) for pin in sorted(EXTRA_HOSTS.glob("*.mnt")))]
+
+
+def entrance(key: str) -> tuple[str, ...]:
+    """Return the words that run a command in a further host, such as host2."""
+    return ("nsenter", f"--net=/run/netns/dockstack-{key}", f"--mount={EXTRA_HOSTS / key}.mnt", "--")
 
 
 def ask(*command: str) -> str:

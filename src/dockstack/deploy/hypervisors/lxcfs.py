@@ -11,7 +11,8 @@ from dockstack.deploy.services import Check, CheckKind, Service
 if TYPE_CHECKING:
     from dockstack.deploy.layer import Machine
 
-PACKAGE, UNIT = "lxcfs", "lxcfs.service"
+NAME = PACKAGE = "lxcfs"
+UNIT = "lxcfs.service"
 VIEWS = f"{paths.OPENSTACK_VENV}/bin/dockstack-views"
 
 # A killed instance leaves its mount behind, dead, and a supervisor starts the next one without asking us.
@@ -23,7 +24,7 @@ def service() -> Service:
     directory = paths.LXCFS_DIRECTORY
     options = ("--enable-loadavg", "--enable-cfs", "--foreground", f"--pidfile={paths.RUN}/lxcfs.pid")
     return Service(
-        name="lxcfs",
+        name=NAME,
         title="What servers see of their machine",
         command=("/bin/sh", "-c", _SCRIPT, "sh", directory, *options),
         check=Check(CheckKind.COMMAND, command=("grep", "-q", "^MemTotal", f"{directory}/proc/meminfo")),

@@ -14,7 +14,7 @@ from dockstack.deploy.configuration.neutron import neutron_conf, ovn_agent_conf
 from dockstack.deploy.configuration.nova import STATE_DIRECTORY as NOVA_STATE
 from dockstack.deploy.configuration.nova import nova_conf
 from dockstack.deploy.configuration.privilege import ROOTWRAP_CONF, ROOTWRAP_FILTERS, rootwrap_conf, rootwrap_filters
-from dockstack.deploy.hypervisors import chosen
+from dockstack.deploy.hypervisors import chosen, lxcfs
 from dockstack.deploy.hypervisors.docker import DRIVER_STATE, Docker
 from dockstack.deploy.inventory import Role
 from dockstack.deploy.paths import PATCH_DIRECTORY
@@ -96,10 +96,9 @@ def start_switch(machine: Machine, key: str) -> None:
 
 
 def start_engine(machine: Machine, key: str) -> None:
-    """Have a host's engine running, if its hypervisor has one."""
-    engine = engine_service(machine, key)
-    if engine is not None:
-        machine.service(engine)
+    """Have a host's engine running, if its hypervisor has one, and what goes with it on the machine itself."""
+    for service in engine_services(machine, key):
+        machine.service(service)
 
 
 def start_compute(machine: Machine, key: str) -> None:
@@ -118,12 +117,15 @@ def await_report(machine: Machine, key: str) -> None:
     await_service(machine, compute_service(machine, key), _host(machine, key).name)
 
 
-def engine_service(machine: Machine, key: str) -> Service | None:
-    """Return the engine of a host; None where servers are no containers."""
+def engine_services(machine: Machine, key: str) -> tuple[Service, ...]:
+    """Return the engine of a host and its LXCFS, if the machine has one; none where servers are no containers."""
     plugin = chosen(machine.node)
     if not isinstance(plugin, Docker):
-        return None
-    return extra_hosts.entered(plugin.service(machine), key, ())
+        return ()
+    ordinary = [plugin.service(machine)]
+    if any(service.name == lxcfs.NAME for service in machine.records.services()):
+        ordinary.append(lxcfs.service())
+    return tuple(extra_hosts.entered(service, key, ()) for service in ordinary)
 
 
 def compute_service(machine: Machine, key: str) -> Service:
