@@ -144,6 +144,37 @@ _IMAGES = [
     ),
 ]
 
+_MIGRATION = [
+    cfg.StrOpt(
+        "migration_transport",
+        default="none",
+        choices=[
+            ("none", "servers stay on their host; a resize or a cold migration to another one is refused"),
+            ("ssh", "by SSH, as this service's user, whose key the other hosts' same user accepts"),
+        ],
+        help="How a server's files travel to another host. Set it to ssh once the hosts' compute users can log in to "
+        "each other by key; see docs/migration.md.",
+    ),
+    cfg.StrOpt(
+        "migration_ssh_command",
+        default="ssh",
+        help="The SSH client with its arguments, such as a port, a key or a configuration of its own. It must never "
+        "ask for anything. Change it where the user's own SSH configuration does not say these things.",
+    ),
+    cfg.StrOpt(
+        "migration_receiver",
+        default="/opt/dockstack/openstack/bin/dockstack-migration-receiver",
+        help="Where the receiver is on the other hosts. Change it when the driver is installed elsewhere there.",
+    ),
+    cfg.IntOpt(
+        "migration_tries",
+        default=5,
+        min=1,
+        help="How often to take up a transfer that broke off before the server is started again where it was. Raise it "
+        "for unreliable networks.",
+    ),
+]
+
 _NETWORK = [
     cfg.StrOpt(
         "metadata_route",
@@ -175,7 +206,7 @@ _CONSOLES = [
     ),
 ]
 
-OPTIONS = [*_ENGINE, *_CONTAINERS, *_IDENTITY, *_IMAGES, *_NETWORK, *_CONSOLES]
+OPTIONS = [*_ENGINE, *_CONTAINERS, *_IDENTITY, *_IMAGES, *_MIGRATION, *_NETWORK, *_CONSOLES]
 
 
 def register(conf: cfg.ConfigOpts) -> None:

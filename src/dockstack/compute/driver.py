@@ -17,9 +17,10 @@ from dockstack.compute import conf
 from dockstack.compute.consoles import log
 from dockstack.compute.consoles.switchboard import NoPort, Switchboard
 from dockstack.compute.containers.events import Follower
-from dockstack.compute.flows import console, identity, lifecycle, nics, recovery, report, resize, snapshots
+from dockstack.compute.flows import console, identity, lifecycle, migrations, nics, recovery, report, resize, snapshots
 from dockstack.compute.flows.host import build_host
 from dockstack.compute.flows.views import Watcher
+from dockstack.compute.model import Destination
 from dockstack.compute.nova_api import devices, glance, moves, neutron, processors, rebuilds, records, servers, states
 from dockstack.compute.nova_api import drive as config_drive
 from dockstack.compute.nova_api.faults import (
@@ -76,6 +77,7 @@ class DockerDriver(driver.ComputeDriver):
         self._switchboard = self._build_switchboard()
         with host_faults():
             recovery.prepare(self._host)
+            migrations.announce(self._host)
         reconcile = recovery.Reconciler(self._host, self._read_claims, self._read_wanted)
         self._follower = Follower(self._host.engine, self._on_event, reconcile)
         self._follower.start()
@@ -86,7 +88,9 @@ class DockerDriver(driver.ComputeDriver):
         """Remove what a killed predecessor left over, before Nova looks at each server."""
         found = records.read_records(instances)
         with host_faults():
-            recovery.sweep(self._host, _build_claims(self._host.name, found, starting=True))
+            claims = _build_claims(self._host.name, found, starting=True)
+            recovery.sweep(self._host, claims)
+            migrations.sweep(self._host, claims)
         records.explain_abandoned(context, found.values())
         return instances
 
@@ -165,6 +169,7 @@ class DockerDriver(driver.ComputeDriver):
         if moves.stays_here(context, instance):
             return
         with server_faults(instance):
+            migrations.forget(self._host, servers.describe(instance))
             lifecycle.destroy(self._host, servers.describe(instance, network_info))
 
     def cleanup(
@@ -217,6 +222,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         """Restart a server; SOFT lets it shut down, HARD kills it. Disk and NICs survive both."""
         with server_faults(instance):
+            self._complete_arrival(context, instance, network_info)
             lifecycle.reboot(self._host, servers.describe(instance, network_info), hard=reboot_type.upper() == "HARD")
 
     def power_on(
@@ -277,13 +283,16 @@ class DockerDriver(driver.ComputeDriver):
         timeout: int = 0,
         retry_interval: int = 0,
     ) -> str:
-        """Begin a resize: refuse what is impossible, stop the server if it must be stopped."""
+        """Begin a resize or a cold migration: refuse what is impossible, stop the server if need be, send its files."""
         with move_faults(instance):
             moves.refuse_unsupported(flavor, block_device_info)
-            moves.refuse_other_host(dest, self.get_host_ip_addr())
-            wanted = servers.describe(moves.with_flavor(instance, flavor), network_info)
-            resize.begin(self._host, servers.describe(instance, network_info), wanted, timeout)
-        return moves.NOTHING_SENT
+            here = Destination(self._host.name, self.get_host_ip_addr())
+            destination = moves.find_destination(context, instance, dest, here)
+            server, wanted = (
+                servers.describe(each, network_info) for each in (instance, moves.with_flavor(instance, flavor))
+            )
+            image = glance.find_image(context, instance.image_ref)
+            return migrations.begin(self._host, server, wanted, destination, image=image, timeout=timeout)
 
     def finish_migration(
         self,
@@ -299,12 +308,19 @@ class DockerDriver(driver.ComputeDriver):
         power_on: bool = True,
         share_info: Any = None,
     ) -> None:
-        """Give a server its new flavor, which Nova may yet take back."""
-        with server_faults(instance):
-            resize.fit(self._host, servers.describe(instance, network_info), power_on=power_on)
+        """Have a server here with its new flavor, which Nova may yet take back."""
+        server = servers.describe(instance, network_info)
+        plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
+        drive = partial(config_drive.build_drive, instance, network_info)
+        image = glance.find_image(context, instance.image_ref) or server.image
+        with server_faults(instance), glance.reading_as(context, instance.trusted_certs):
+            migrations.finish(self._host, server, disk_info, image, plugged, power_on=power_on, read_drive=drive)
 
     def confirm_migration(self, context: Any, migration: Any, instance: Any, network_info: Any) -> None:
-        """Do nothing: a resize on one host leaves nothing of the old flavor."""
+        """Remove a server from the host that it came from; a resize on one host leaves nothing of the old flavor."""
+        if moves.other_end(migration, self._host.name) is not None:
+            with server_faults(instance):
+                lifecycle.destroy(self._host, servers.describe(instance, network_info))
 
     def finish_revert_migration(
         self,
@@ -316,9 +332,13 @@ class DockerDriver(driver.ComputeDriver):
         power_on: bool = True,
         share_info: Any = None,
     ) -> None:
-        """Give a server its old flavor back."""
+        """Give a server its old flavor back, on the host where it was."""
+        server, half_sent = servers.describe(instance, network_info), moves.half_sent(migration, self._host.name)
         with server_faults(instance):
-            resize.fit(self._host, servers.describe(instance, network_info), power_on=power_on)
+            if moves.other_end(migration, self._host.name) is None:
+                resize.fit(self._host, server, power_on=power_on)
+            else:
+                migrations.take_back(self._host, server, half_sent, power_on=power_on)
 
     def set_admin_password(self, instance: Any, new_pass: str) -> None:
         """Set the password of a running server's administrator."""
@@ -449,6 +469,14 @@ class DockerDriver(driver.ComputeDriver):
     def _build_switchboard(self) -> Switchboard:
         options = CONF.serial_console
         return console.build_switchboard(self._host, options.proxyclient_address, options.port_range)
+
+    def _complete_arrival(self, context: Any, instance: Any, network_info: Any) -> None:
+        """Have the container of a server whose move to this host was broken off."""
+        server = servers.describe(instance, network_info)
+        drive = partial(config_drive.build_drive, instance, network_info)
+        with glance.reading_as(context, instance.trusted_certs):
+            image = lambda: glance.find_image(context, instance.image_ref) or server.image  # noqa: E731
+            migrations.complete(self._host, server, image, drive)
 
     # -- recovery's view of Nova
 

@@ -186,6 +186,14 @@ class Server:
         return NAME_PREFIX + self.uuid
 
 
+@dataclass(frozen=True)
+class Destination:
+    """The other host of a move."""
+
+    name: str  # Nova's
+    address: str
+
+
 def namespace_name(server_uuid: str) -> str:
     """The network namespace's name below /run/netns; it outlives the container."""
     return NAME_PREFIX + server_uuid

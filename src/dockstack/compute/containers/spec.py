@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import shlex
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,12 @@ CAPABILITIES = (
     "SETUID",  # as SETGID
     "SYS_CHROOT",  # sshd's privilege separation
 )
+
+# What a server runs, wherever it goes; the engine's names
+_PROCESS = (
+    "Hostname", "Env", "Entrypoint", "Cmd", "User", "WorkingDir", "StopSignal", "StopTimeout", "Tty",
+)  # fmt: skip
+_PROCESS_HOST = ("Init", "Tmpfs")
 
 _INITS = ("init", "systemd", "openrc-init", "runit-init", "s6-svscan")
 _HOSTNAME_BYTES = 64  # sethostname(2)
@@ -108,6 +114,41 @@ def build_spec(
         log_max_size=log_max_size,
         log_max_files=log_max_files,
     )
+
+
+def keep_process(specification: ContainerSpec, process: Mapping[str, Any]) -> ContainerSpec:
+    """Return a specification that runs what another container of the same server runs, whatever its image says now.
+
+    Args:
+        specification: of the new container.
+        process: the old one's, as ``describe_process`` gave it.
+    """
+    return replace(
+        specification,
+        hostname=process["Hostname"],
+        environment=tuple(process["Env"] or ()),
+        entrypoint=tuple(process["Entrypoint"] or ()),
+        command=tuple(process["Cmd"] or ()),
+        user=process["User"] or "",
+        working_directory=process["WorkingDir"] or "",
+        stop_signal=process["StopSignal"],
+        stop_timeout=process["StopTimeout"],
+        tty=bool(process["Tty"]),
+        init=bool(process["Init"]),
+        tmpfs=dict(process["Tmpfs"] or {}),
+    )
+
+
+def describe_process(configuration: Mapping[str, Any], host_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a container runs, for ``keep_process``.
+
+    Args:
+        configuration: the container's "Config" in the engine's words.
+        host_config: its "HostConfig".
+    """
+    return {name: configuration.get(name) for name in _PROCESS} | {
+        name: host_config.get(name) for name in _PROCESS_HOST
+    }
 
 
 def build_patch(

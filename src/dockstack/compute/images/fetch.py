@@ -186,6 +186,33 @@ class ImageStore:
                 return False
         return True
 
+    def matches(self, image: Image, engine_id: str) -> bool:
+        """Whether any host that fetches a Glance image gets this very image of the engine's."""
+        cached = self._cached(image)
+        return cached is not None and cached.engine_id == engine_id
+
+    def adopt(self, glance_id: str, engine_id: str, chunks: Iterable[bytes]) -> LoadedImage:
+        """Load an image that another host had loaded, which Glance may not have any more.
+
+        Args:
+            glance_id: the image that it was, as servers name it.
+            engine_id: what it must be.
+            chunks: the other engine's archive of it.
+
+        Raises:
+            ImageRejected: it is another image.
+            EngineError: the engine could not take it.
+        """
+        found = self._engine.image(engine_id)
+        if found is None:
+            if self._engine.load_image(chunks) != (engine_id,):
+                raise ImageRejected(f"The other host sent another image than {engine_id}.", "Migrate the server again.")
+            self._engine.tag_image(engine_id, GLANCE_REPOSITORY, glance_id)
+            found = self._engine.image(engine_id)
+        if found is None:
+            raise ImageRejected(f"The image {engine_id} vanished while it was loaded.", "Migrate the server again.")
+        return _described(found)
+
     def remove(self, glance_id: str) -> None:
         """Forget a Glance image; its content goes when no other Glance image has the same.
 

@@ -74,6 +74,14 @@ def read_image(context: Any, image_id: str, *, returning: bool = False) -> Image
     )
 
 
+def find_image(context: Any, image_id: str) -> Image | None:
+    """Read an image; None if it is gone, or hidden from the tenant by now."""
+    try:
+        return read_image(context, image_id)
+    except (exception.ImageNotFound, exception.ImageNotAuthorized):
+        return None
+
+
 def download_image(image: Image) -> Iterable[bytes]:
     """Stream an image's data; its signature is verified first where the operator or the tenant asks for it.
 

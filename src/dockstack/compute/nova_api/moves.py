@@ -9,9 +9,8 @@ from nova import exception, objects
 from nova.compute import task_states
 from nova.virt import driver
 
+from dockstack.compute.model import Destination
 from dockstack.compute.nova_api import confinement, limits
-
-NOTHING_SENT = "[]"  # what Nova hands from a move's source to its destination: Nova's other drivers send a list
 
 
 def refuse_unsupported(flavor: Any, block_device_info: Any) -> None:
@@ -44,17 +43,29 @@ def with_flavor(instance: Any, flavor: Any) -> Any:
     return wished
 
 
-def refuse_other_host(dest: str, here: str) -> None:
-    """Refuse another host as the destination.
+def find_destination(context: Any, instance: Any, address: str, here: Destination) -> Destination | None:
+    """Name the host that Nova wants a server to move to; None if it is this one.
 
-    Raises:
-        exception.ResizeError: it is another one.
+    Args:
+        context: Nova's.
+        instance: a ``nova.objects.Instance`` that is being resized or migrated.
+        address: the destination's, as Nova gives it.
+        here: this host.
     """
-    if dest != here:
-        raise exception.ResizeError(
-            reason=f"servers on Docker hosts cannot move to another host yet, and Nova chose {dest}. Set "
-            "allow_resize_to_same_host in nova.conf, and resize again when the server's own host has room."
-        )
+    if instance.migration_context is None:
+        return None if address == here.address else Destination(address, address)
+    migration = objects.Migration.get_by_id(context, instance.migration_context.migration_id)
+    return other_end(migration, here.name)
+
+
+def other_end(migration: Any, here: str) -> Destination | None:
+    """Name the destination of a move; None if it is this host."""
+    return None if migration.dest_compute == here else Destination(migration.dest_compute, migration.dest_host)
+
+
+def half_sent(migration: Any, here: str) -> Destination | None:
+    """Name the host that may still hold what was sent to it, because the move was broken off; None if there is none."""
+    return other_end(migration, here) if migration.status == "migrating" else None
 
 
 def stays_here(context: Any, instance: Any) -> bool:

@@ -81,7 +81,9 @@ def has_left(host: str, server_uuid: str) -> bool | None:
         return None
     if instance.deleted:
         return True
-    if instance.host in (None, host) or instance.task_state is not None or instance.vm_state == vm_states.RESIZED:
+    if instance.host in (None, host) or instance.task_state is not None:
+        return False
+    if instance.vm_state in (vm_states.RESIZED, vm_states.ERROR):  # after a broken move, only the source may be whole
         return False
     moves = objects.MigrationList.get_by_filters(context, {"instance_uuid": server_uuid, "status": UNDER_WAY})
     return not any(host in (move.source_compute, move.dest_compute) for move in moves)

@@ -20,3 +20,21 @@ context = priv_context.PrivContext(
         capabilities.CAP_SYS_PTRACE,  # looking at a server's processes, whose capabilities are others
     ],
 )
+
+# A daemon of its own, started by the first migration: copying takes minutes, and networks must not wait for it.
+copying = priv_context.PrivContext(
+    "dockstack",
+    cfg_section="dockstack_copying",
+    pypath=__name__ + ".copying",
+    capabilities=[
+        capabilities.CAP_SYS_ADMIN,  # extended attributes of the overlay file system
+        capabilities.CAP_DAC_OVERRIDE,  # files of every user in a server
+        capabilities.CAP_DAC_READ_SEARCH,
+        capabilities.CAP_CHOWN,
+        capabilities.CAP_FOWNER,
+        capabilities.CAP_FSETID,
+        capabilities.CAP_MKNOD,  # deleted files are device nodes 0/0
+        capabilities.CAP_SETFCAP,
+        capabilities.CAP_SYS_CHROOT,
+    ],
+)

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a server has written, as root sees it: its container's writable layer, out of and into the engine's storage.
+
+A layer travels as a tar archive of its own kind: the engine's archives lose all extended attributes but one. What tar
+has no word for stands as JSON in an extended header: times to the nanosecond, extended attributes, and what the overlay
+file system means by some of them. The same layer gives the same bytes each time, so that a broken transfer can go on.
+"""
+
+# Names are bytes of strangers, so os and not pathlib:
+# ruff: noqa: PTH101, PTH102, PTH108, PTH112, PTH115, PTH118, PTH123, PTH211
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import stat
+import tarfile
+from typing import TYPE_CHECKING, Any
+
+from dockstack.compute.privileged import copying
+from dockstack.compute.privileged.kernel import checked, in_thread, libc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LAYER = re.compile(r"/[^\0]*/overlay2/[0-9a-z]{20,64}/diff")
+_CLONE_FS = 0x200  # linux/sched.h
+_CHUNK = 1 << 20
+_BLOCK = tarfile.BLOCKSIZE
+_HEADER = "DOCKSTACK.file"
+# Documentation/filesystems/overlayfs.rst: these tie a layer to the inodes of this host; the kernel makes them anew.
+_HOST_ONLY = tuple(f"trusted.overlay.{name}" for name in ("origin", "impure", "nlink", "upper", "uuid"))
+
+
+@copying.entrypoint
+def pack(layer: str, fifo: str, skip: int) -> tuple[int, str]:
+    """Write a layer's archive into a FIFO that somebody reads, and return the whole archive's size and SHA-256.
+
+    Args:
+        layer: the directory that the overlay file system writes into; nothing may use it meanwhile.
+        fifo: where to write.
+        skip: bytes at the beginning that the reader has already.
+
+    Raises:
+        OSError: the reader went away (BrokenPipeError), or a file cannot be read.
+    """
+    _check_layer(layer)
+    descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{fifo!r} is no FIFO")
+        os.set_blocking(descriptor, True)
+        return _pour(_archive(os.fsencode(layer)), descriptor, skip)
+    finally:
+        os.close(descriptor)
+
+
+@copying.entrypoint
+def unpack(layer: str, archive: str, sha256: str) -> None:
+    """Write an archive's files into the layer of a container that never ran.
+
+    They are written by a thread whose root directory is the layer, so that no name or link in the archive leads out.
+
+    Raises:
+        ValueError: the archive is not the one that was sent; the layer must not be used.
+        OSError: a file cannot be written.
+    """
+    _check_layer(layer)
+    descriptor = os.open(archive, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        source = _Hashed(file)
+        in_thread(_unpack_confined, layer, source)
+        source.read_rest()
+    if source.sha256.hexdigest() != sha256:
+        raise ValueError("the archive of the server's files is not the one that was sent")
+
+
+class _Hashed:
+    """A file that is read once, from beginning to end."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        data: bytes = self._file.read(size)
+        self.sha256.update(data)
+        return data
+
+    def read_rest(self) -> None:
+        while self.read(_CHUNK):
+            pass
+
+
+def _check_layer(path: str) -> None:
+    """Refuse what is no layer of an engine: the caller may be mistaken, root must not."""
+    if not _LAYER.fullmatch(path) or os.path.realpath(path) != path:
+        raise ValueError(f"{path!r} is no writable layer of a container")
+
+
+def _pour(chunks: Iterator[bytes], descriptor: int, skip: int) -> tuple[int, str]:
+    size, sha256 = 0, hashlib.sha256()
+    for chunk in chunks:
+        sha256.update(chunk)
+        unread = memoryview(chunk)[max(skip - size, 0) :]
+        size += len(chunk)
+        while unread:
+            unread = unread[os.write(descriptor, unread) :]
+    return size, sha256.hexdigest()
+
+
+def _archive(layer: bytes) -> Iterator[bytes]:
+    for header, path, size in _members(layer):
+        yield header
+        if size:
+            yield from _contents(path, size)
+            yield bytes(-size % _BLOCK)
+    yield bytes(2 * _BLOCK)
+
+
+def _members(layer: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+    """Yield each file's header, its path and how many bytes of content follow; parents first, in the order of names."""
+    links: dict[int, str] = {}
+    waiting = [b""]
+    while waiting:
+        name = waiting.pop()
+        path = os.path.join(layer, name) if name else layer
+        found = os.lstat(path)
+        if stat.S_ISSOCK(found.st_mode):
+            continue  # nobody listens there any more; whoever listens again makes it anew
+        member = _describe(name, path, found, links)
+        yield member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"), path, member.size
+        if stat.S_ISDIR(found.st_mode):
+            with os.scandir(path) as entries:
+                waiting += sorted((os.path.join(name, entry.name) for entry in entries), reverse=True)
+
+
+def _describe(name: bytes, path: bytes, found: os.stat_result, links: dict[int, str]) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(os.fsdecode(name) or ".")
+    member.mode, member.uid, member.gid = stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid
+    member.mtime = int(found.st_mtime)
+    member.pax_headers = {_HEADER: json.dumps({"mtime_ns": found.st_mtime_ns, "xattrs": _attributes(path)})}
+    kind = stat.S_IFMT(found.st_mode)
+    deleted = kind == stat.S_IFCHR and found.st_rdev == 0  # the overlay file system's mark; it links them together
+    if kind != stat.S_IFDIR and not deleted and found.st_nlink > 1:
+        first = links.setdefault(found.st_ino, member.name)
+        if first != member.name:
+            member.type, member.linkname = tarfile.LNKTYPE, first
+            return member
+    if kind == stat.S_IFREG:
+        member.size = found.st_size
+    elif kind == stat.S_IFLNK:
+        member.type, member.linkname = tarfile.SYMTYPE, os.fsdecode(os.readlink(path))
+    elif kind in (stat.S_IFCHR, stat.S_IFBLK):
+        member.type = tarfile.CHRTYPE if kind == stat.S_IFCHR else tarfile.BLKTYPE
+        member.devmajor, member.devminor = os.major(found.st_rdev), os.minor(found.st_rdev)
+    else:
+        member.type = tarfile.DIRTYPE if kind == stat.S_IFDIR else tarfile.FIFOTYPE
+    return member
+
+
+def _attributes(path: bytes) -> dict[str, str]:
+    names = sorted(name for name in os.listxattr(path, follow_symlinks=False) if name not in _HOST_ONLY)
+    return {name: base64.b64encode(os.getxattr(path, name, follow_symlinks=False)).decode() for name in names}
+
+
+def _contents(path: bytes, size: int) -> Iterator[bytes]:
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NOATIME), "rb") as file:
+        while size:
+            chunk = file.read(min(size, _CHUNK))
+            if not chunk:
+                raise OSError(f"a file of the server shrank while it was read: {os.fsdecode(path)!r}")
+            size -= len(chunk)
+            yield chunk
+
+
+def _unpack_confined(layer: str, source: _Hashed) -> None:
+    checked(libc.unshare(_CLONE_FS), "separating a thread's root directory")
+    os.chroot(layer)
+    os.chdir("/")
+    directories: list[tuple[str, int]] = []
+    with tarfile.open(fileobj=source, mode="r|", encoding="utf-8", errors="surrogateescape") as archive:  # type: ignore[call-overload]
+        for member in archive:
+            _write(archive, member, directories)
+            archive.members.clear()  # it would remember every one
+    for path, mtime_ns in reversed(directories):
+        os.utime(path, ns=(mtime_ns, mtime_ns))
+
+
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, directories: list[tuple[str, int]]) -> None:
+    path = "/" + member.name.removeprefix("./").strip("/") if member.name != "." else "/"
+    meta = json.loads(member.pax_headers[_HEADER])
+    if not member.isdir() and os.path.lexists(path):
+        os.unlink(path)
+    if member.islnk():
+        os.link("/" + member.linkname, path, follow_symlinks=False)
+        return
+    _make(archive, member, path)
+    os.chown(path, member.uid, member.gid, follow_symlinks=False)
+    if not member.issym():
+        os.chmod(path, member.mode)
+    for name, value in meta["xattrs"].items():
+        os.setxattr(path, name, base64.b64decode(value), follow_symlinks=False)
+    if member.isdir():
+        directories.append((path, meta["mtime_ns"]))
+    else:
+        os.utime(path, ns=(meta["mtime_ns"], meta["mtime_ns"]), follow_symlinks=False)
+
+
+def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+    if member.isdir():
+        if not os.path.isdir(path):
+            os.mkdir(path, 0o700)
+    elif member.issym():
+        os.symlink(member.linkname, path)
+    elif member.isreg():
+        _copy(archive.extractfile(member), path, member.size)
+    else:
+        kinds = {tarfile.CHRTYPE: stat.S_IFCHR, tarfile.BLKTYPE: stat.S_IFBLK, tarfile.FIFOTYPE: stat.S_IFIFO}
+        os.mknod(path, kinds[member.type] | 0o600, os.makedev(member.devmajor, member.devminor))
+
+
+def _copy(content: Any, path: str, size: int) -> None:
+    """Write a file; blocks of zeros become holes, as they were in a sparse one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "wb") as file:
+        while chunk := content.read(_CHUNK):
+            if chunk.count(0) == len(chunk):
+                file.seek(len(chunk), os.SEEK_CUR)
+            else:
+                file.write(chunk)
+        file.truncate(size)
