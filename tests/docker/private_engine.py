@@ -45,11 +45,13 @@ class PrivateEngine:
     Args:
         name: tells engines of one run apart.
         disk: its disk's size as tmpfs takes it, for example "32m"; the machine's own disk if None.
+        btrfs: keep its data on a btrfs of this size in a file, for example "1G", which can hold servers to their disks.
     """
 
-    def __init__(self, name: str = "main", disk: str | None = None) -> None:
+    def __init__(self, name: str = "main", disk: str | None = None, btrfs: str | None = None) -> None:
         self.directory = PARENT / f"{os.getpid()}-{name}"
         self._disk = disk
+        self._btrfs = btrfs
         self.socket = self.directory / "docker.sock"
         self.url = f"unix://{self.socket}"
         self.patches = self.directory / "patches"
@@ -67,6 +69,12 @@ class PrivateEngine:
             data = self.directory / "data"
             data.mkdir()
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self._disk}", "tmpfs", data], check=True)
+        if self._btrfs:
+            data, image = self.directory / "data", self.directory / "data.img"
+            data.mkdir()
+            subprocess.run(["truncate", f"--size={self._btrfs}", image], check=True)
+            subprocess.run(["mkfs.btrfs", "--quiet", image], check=True)
+            subprocess.run(["mount", "-o", "loop", image, data], check=True)
         runtime.install(self.runtime_directory, self.patches)
         config = {
             "runtimes": {"dockstack": {"path": str(self.runtime_directory / runtime.RUNTIME)}},
@@ -81,6 +89,8 @@ class PrivateEngine:
             "ip-forward": False,
             "log-level": "warn",
         }
+        if self._btrfs:
+            config["storage-driver"] = "btrfs"
         (self.directory / "daemon.json").write_text(json.dumps(config))
 
     def start(self) -> None:

@@ -38,6 +38,7 @@ APPLETS = [
     "seq",
     "sh",
     "sleep",
+    "stat",
     "tail",
     "touch",
     "yes",

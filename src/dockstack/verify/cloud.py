@@ -83,6 +83,7 @@ def find_facts(connection: Any, choices: Choices) -> Facts:
         flavor_id=flavor.id,
         flavor_name=flavor.name,
         flavor_memory_mb=flavor.ram,
+        flavor_vcpus=flavor.vcpus,
         network_id=network.id,
         network_name=network.name,
         external_network_id=external,

@@ -130,6 +130,7 @@ class Facts:
     flavor_id: str
     flavor_name: str
     flavor_memory_mb: int
+    flavor_vcpus: int
     network_id: str
     network_name: str
     external_network_id: str | None

@@ -10,7 +10,8 @@ from dockstack.verify.model import Capability, Facts, Timeouts
 def facts():
     return Facts(
         hypervisors=("docker",), image_id="image", image_name="dockstack-base", flavor_id="flavor",
-        flavor_name="m1.nano", flavor_memory_mb=64, network_id="net", network_name="private", external_network_id="ext",
+        flavor_name="m1.nano", flavor_memory_mb=64, flavor_vcpus=1,
+        network_id="net", network_name="private", external_network_id="ext",
         login_user="dockstack", missing={Capability.IPV6: "network private has no IPv6 subnet"},
     )  # fmt: skip
 

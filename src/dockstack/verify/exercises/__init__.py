@@ -29,6 +29,7 @@ ALL: tuple[Exercise, ...] = (
     power.STOP_START,
     power.PAUSE,
     limits.LIMITS,
+    limits.VIEW,
     resize.RESIZE,
     isolation.ISOLATION,
     boot.NO_LEFTOVERS,
