@@ -154,7 +154,7 @@ def extra_specs_page() -> str:
         "|---|---|---|",
     ]
     for spec in extra_specs.OURS:
-        value = "true or false" if spec.kind is bool else f"{spec.minimum} to {spec.maximum}"
+        value = {bool: "true or false", str: "text"}.get(spec.kind, f"{spec.minimum} to {spec.maximum}")
         lines.append(f"| `{spec.name}` | {value} | {spec.help} |")
     lines += ["", "## Nova's own, and what they do for containers", "", "| name | what it does |", "|---|---|"]
     lines += [f"| `{name}` | {text} |" for name, text in extra_specs.FIELDS.items()]

@@ -228,6 +228,29 @@ def test_setuid_programs_gain_something_unless_the_flavor_says_otherwise(spawn, 
     assert "Seccomp:\t2" in status
 
 
+def test_a_flavor_can_open_a_server(spawn, lab) -> None:
+    opened = Confinement(cap_add=("SYS_ADMIN", "NET_ADMIN"), cap_drop=("NET_RAW",), devices=("/dev/fuse",))
+    _, server = spawn(confinement=opened)
+    lab.run(server, "/bin/busybox", "mount", "-t", "tmpfs", "none", "/data")
+    assert lab.run(server, "/bin/busybox", "stat", "-c", "%F", "/dev/fuse") == "character special file\n"
+    assert b"permission denied" in lab.engine.execute(server.container_name, ["ping", "-c1", "127.0.0.1"]).output
+    with pytest.raises(EngineError, match="error gathering device"):
+        spawn(confinement=Confinement(devices=("/dev/none",)))
+
+
+def may_everything() -> bool:
+    """Whether this machine's root has every capability of its kernel; a sandbox may keep some back."""
+    status = Path("/proc/self/status").read_text()
+    bounding = int(re.search(r"CapBnd:\s*(\S+)", status)[1], 16)
+    return bounding == (2 << int(Path("/proc/sys/kernel/cap_last_cap").read_text())) - 1
+
+
+@pytest.mark.skipif(not may_everything(), reason="this machine's root lacks capabilities: no container can have all")
+def test_a_flavor_can_make_a_server_privileged(spawn, lab) -> None:
+    _, server = spawn(confinement=Confinement(privileged=True))
+    assert "Seccomp:\t0" in lab.run(server, "cat", "/proc/self/status")
+
+
 def test_what_is_the_machines_is_out_of_reach(spawn, lab) -> None:
     _, server = spawn()
     for command, refusal in (

@@ -121,6 +121,38 @@ class TestInstances(TranslationCase):
         instance = self.instance({"docker:no_new_privileges": "True"})
         assert servers.describe(instance).confinement == Confinement(no_new_privileges=True)
 
+    def test_a_flavor_may_open_what_is_closed(self):
+        instance = self.instance(
+            {
+                "docker:privileged": "true",
+                "docker:cap_add": "CAP_NET_ADMIN, sys_admin",
+                "docker:cap_drop": "NET_RAW",
+                "docker:devices": "/dev/fuse,/dev/net/tun",
+                "docker:runtime": "dockstack-crun",
+            }
+        )
+        self.flags(allowed_runtimes=["dockstack-crun"], group="docker")
+        confinement.refuse_unreadable(instance)
+        assert confinement.build_confinement(instance) == Confinement(
+            privileged=True,
+            cap_add=("NET_ADMIN", "SYS_ADMIN"),
+            cap_drop=("NET_RAW",),
+            devices=("/dev/fuse", "/dev/net/tun"),
+            runtime="dockstack-crun",
+        )
+
+    def test_what_a_flavor_may_not_open(self):
+        for specs, reason in (
+            ({"docker:privileged": "si"}, "docker:privileged must be true or false"),
+            ({"docker:cap_add": "NET ADMIN"}, "docker:cap_add must list capabilities such as NET_ADMIN"),
+            ({"docker:cap_drop": "7"}, "docker:cap_drop must list"),
+            ({"docker:devices": "/etc/shadow"}, "docker:devices must list device nodes"),
+            ({"docker:devices": "/dev/../etc/shadow"}, "docker:devices must list device nodes"),
+            ({"docker:runtime": "runc"}, "docker:runtime is 'runc', but .* has none"),
+        ):
+            with pytest.raises(exception.BuildAbortException, match=reason):
+                confinement.refuse_unreadable(self.instance(specs))
+
     def test_a_safety_spec_that_says_nothing_is_refused_but_keeps_no_server_from_being_deleted(self):
         instance = self.instance({"docker:no_new_privileges": "perhaps"})
         with pytest.raises(exception.BuildAbortException, match="docker:no_new_privileges must be true or false"):

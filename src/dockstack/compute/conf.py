@@ -96,6 +96,16 @@ _CONTAINERS = [
     ),
 ]
 
+_SAFETY = [
+    cfg.ListOpt(
+        "allowed_runtimes",
+        default=[],
+        help="Further runtimes of the engine that flavors may choose with docker:runtime. Each must be dockstack's "
+        "wrapper around another OCI runtime (dockstack-runtime-install --directory ... --runc ...), because without it "
+        "a server has no network.",
+    ),
+]
+
 _IDENTITY = [
     cfg.StrOpt(
         "inject_key",
@@ -206,7 +216,7 @@ _CONSOLES = [
     ),
 ]
 
-OPTIONS = [*_ENGINE, *_CONTAINERS, *_IDENTITY, *_IMAGES, *_MIGRATION, *_NETWORK, *_CONSOLES]
+OPTIONS = [*_ENGINE, *_CONTAINERS, *_SAFETY, *_IDENTITY, *_IMAGES, *_MIGRATION, *_NETWORK, *_CONSOLES]
 
 
 def register(conf: cfg.ConfigOpts) -> None:

@@ -12,22 +12,37 @@ class ExtraSpec:
 
     Attributes:
         name: as in the flavor.
-        kind: int or bool.
+        kind: int, bool or str.
         help: what it does, and when to set it.
         minimum: of a number.
         maximum: of a number.
+        pattern: of a text, a regular expression.
     """
 
     name: str
-    kind: type[int | bool]
+    kind: type[int | bool | str]
     help: str
     minimum: int = 1
     maximum: int | None = None
+    pattern: str = ".*"
 
 
 PIDS = "docker:pids_limit"
 NOFILE = "docker:nofile_limit"
 NO_NEW_PRIVILEGES = "docker:no_new_privileges"
+PRIVILEGED = "docker:privileged"
+CAP_ADD = "docker:cap_add"
+CAP_DROP = "docker:cap_drop"
+DEVICES = "docker:devices"
+RUNTIME = "docker:runtime"
+
+CAPABILITY = r"(CAP_|cap_)?[A-Za-z][A-Za-z_]*"
+DEVICE = r"/dev/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*(/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*)*"
+
+
+def _list_of(item: str) -> str:
+    return rf"\s*{item}(\s*,\s*{item})*\s*"
+
 
 # Nova knows these only from us: it refuses any other name that begins with "docker:".
 OURS = (
@@ -49,6 +64,37 @@ OURS = (
         NO_NEW_PRIVILEGES,
         bool,
         "Setuid programs, such as sudo and su, gain nothing in the server. Set it for workloads that never need them.",
+    ),
+    ExtraSpec(
+        PRIVILEGED,
+        bool,
+        "The server may do all that root on the host may: no isolation is left. Only for tenants who may own the host.",
+    ),
+    ExtraSpec(
+        CAP_ADD,
+        str,
+        "Capabilities beside the usual ones, with commas between: `NET_ADMIN`. Many, such as `SYS_ADMIN`, lead to root "
+        "on the host.",
+        pattern=_list_of(CAPABILITY),
+    ),
+    ExtraSpec(
+        CAP_DROP,
+        str,
+        "Usual capabilities that the server does without, with commas between: `NET_RAW`.",
+        pattern=_list_of(CAPABILITY),
+    ),
+    ExtraSpec(
+        DEVICES,
+        str,
+        "Device nodes of the host that the server gets, with commas between: `/dev/fuse,/dev/net/tun`. Hosts that lack "
+        "one cannot build the server.",
+        pattern=_list_of(DEVICE),
+    ),
+    ExtraSpec(
+        RUNTIME,
+        str,
+        "The engine's runtime for the server, one of [docker] allowed_runtimes.",
+        pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
     ),
 )
 

@@ -113,6 +113,11 @@ class Confinement:
     """How closely a server is kept: its flavor's choice, and so the operator's; never an image's or a tenant's."""
 
     no_new_privileges: bool = False  # setuid programs, such as sudo and su, gain nothing
+    privileged: bool = False  # everything that root on the host may
+    cap_add: tuple[str, ...] = ()  # capabilities beside the usual ones, without "CAP_"
+    cap_drop: tuple[str, ...] = ()  # of the usual ones
+    devices: tuple[str, ...] = ()  # device nodes of the host
+    runtime: str = ""  # the engine's name of another runtime; empty for the usual one
 
 
 @dataclass(frozen=True)

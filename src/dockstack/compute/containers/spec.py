@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dockstack.compute.containers.runtime import Mount
-    from dockstack.compute.model import ImageConfig, Server
+    from dockstack.compute.model import Confinement, ImageConfig, Server
 
 LOG = logging.getLogger(__name__)
 
@@ -82,8 +82,8 @@ def build_spec(
 ) -> ContainerSpec:
     """Decide how a server runs: its metadata wins over the image's properties, and they over the image's configuration.
 
-    Not privileged, the engine's seccomp profile, no network but the one that the runtime joins. Setuid programs work,
-    unless the flavor says otherwise: root inside is the tenant's anyway, and is confined like everybody else.
+    Not privileged unless its flavor says so, the engine's seccomp profile, no network but the one that the runtime
+    joins. Setuid programs work: root inside is the tenant's anyway, and is confined like everybody else.
 
     Raises:
         PropertyError: a property is not what it should be, or nothing says what to run.
@@ -94,7 +94,7 @@ def build_spec(
     return ContainerSpec(
         image=image_id,
         hostname=_hostname(server, settings),
-        runtime=runtime,
+        runtime=server.confinement.runtime or runtime,
         labels=labels(server, image, host),
         limits=limits.host_config(server.limits, disk, sized=sized),
         command=command,
@@ -106,8 +106,10 @@ def build_spec(
         stop_timeout=settings.number("docker_stop_timeout", stop_timeout),
         tty=settings.truth("docker_tty", default=False),
         init=settings.truth("docker_init", default=False),
-        capabilities=CAPABILITIES,
+        capabilities=_capabilities(server.confinement),
         no_new_privileges=server.confinement.no_new_privileges,
+        privileged=server.confinement.privileged,
+        devices=server.confinement.devices,
         dns=tuple(dict.fromkeys(address for port in server.ports for address in port.dns)),
         extra_hosts=_own_addresses(server),
         tmpfs=_tmpfs(entrypoint + command),
@@ -363,3 +365,8 @@ def _printable(value: str) -> str:
 
 def _is_init(process: tuple[str, ...]) -> bool:
     return PurePosixPath(process[0]).name in _INITS
+
+
+def _capabilities(confinement: Confinement) -> tuple[str, ...]:
+    wanted = dict.fromkeys((*CAPABILITIES, *confinement.cap_add))
+    return tuple(name for name in wanted if name not in confinement.cap_drop)

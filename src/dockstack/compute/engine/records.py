@@ -184,6 +184,8 @@ class ContainerSpec:
     healthcheck: dict[str, Any] = field(default_factory=lambda: {"Test": ["NONE"]})
     capabilities: tuple[str, ...] = ()
     no_new_privileges: bool = False
+    privileged: bool = False
+    devices: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     extra_hosts: tuple[str, ...] = ()
@@ -220,7 +222,10 @@ class ContainerSpec:
             "Runtime": self.runtime,
             "NetworkMode": "none",
             "RestartPolicy": {"Name": "no"},
-            "Privileged": False,
+            "Privileged": self.privileged,
+            "Devices": [
+                {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rwm"} for path in self.devices
+            ],
             "CapDrop": ["ALL"],
             "CapAdd": list(self.capabilities),
             # said either way, as the engine may have a default of its own

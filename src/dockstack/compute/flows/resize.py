@@ -73,7 +73,7 @@ def refuse_on_same_host(old: Server, new: Server) -> None:
     for fixed, spec in (
         (new.limits.nofile == old.limits.nofile, "limit on open files (docker:nofile_limit)"),
         (new.limits.disk_rates == old.limits.disk_rates, "disk rates (quota:disk_*)"),
-        (new.confinement == old.confinement, "confinement (docker:no_new_privileges)"),
+        (new.confinement == old.confinement, "confinement (docker:privileged, cap_add and the like)"),
     ):
         if not fixed:
             raise Unresizable(

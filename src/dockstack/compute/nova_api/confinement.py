@@ -3,15 +3,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
 
+import nova.conf
 from nova import exception
 from oslo_utils import strutils
 
 from dockstack.compute import extra_specs
 from dockstack.compute.model import Confinement
 
-NO_NEW_PRIVILEGES_SPEC = extra_specs.NO_NEW_PRIVILEGES
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONF = nova.conf.CONF
+
+_CAPABILITY = re.compile(extra_specs.CAPABILITY)
+_DEVICE = re.compile(extra_specs.DEVICE)
 
 
 def build_confinement(instance: Any) -> Confinement:
@@ -24,19 +32,45 @@ def build_confinement(instance: Any) -> Confinement:
         instance: a ``nova.objects.Instance``.
     """
     specs = _specs(instance)
-    return Confinement(no_new_privileges=_truth(specs.get(NO_NEW_PRIVILEGES_SPEC, "false"), unreadable=True))
+    return Confinement(
+        no_new_privileges=_truth(specs.get(extra_specs.NO_NEW_PRIVILEGES, "false"), unreadable=True),
+        privileged=_truth(specs.get(extra_specs.PRIVILEGED, "false"), unreadable=False),
+        cap_add=_capabilities(specs, extra_specs.CAP_ADD),
+        cap_drop=_capabilities(specs, extra_specs.CAP_DROP),
+        devices=_list(specs, extra_specs.DEVICES),
+        runtime=specs.get(extra_specs.RUNTIME, "").strip(),
+    )
 
 
 def refuse_unreadable(instance: Any) -> None:
-    """Refuse a flavor whose extra specs about safety say nothing that we understand.
+    """Refuse a flavor whose extra specs about safety say nothing that we understand, or what the operator forbids.
 
     Raises:
         exception.BuildAbortException: naming the extra spec; another host would refuse too.
     """
-    text = _specs(instance).get(NO_NEW_PRIVILEGES_SPEC, "false")
-    if _truth(text, unreadable=True) != _truth(text, unreadable=False):
-        reason = f"the flavor's {NO_NEW_PRIVILEGES_SPEC} must be true or false, but it is {text!r}. Choose another one."
-        raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=reason)
+    specs, found = _specs(instance), build_confinement(instance)
+    for name in (extra_specs.NO_NEW_PRIVILEGES, extra_specs.PRIVILEGED):
+        text = specs.get(name, "false")
+        if _truth(text, unreadable=True) != _truth(text, unreadable=False):
+            _refuse(instance, f"the flavor's {name} must be true or false, but it is {text!r}")
+    for name, values, pattern, meaning in (
+        (extra_specs.CAP_ADD, found.cap_add, _CAPABILITY, "capabilities such as NET_ADMIN"),
+        (extra_specs.CAP_DROP, found.cap_drop, _CAPABILITY, "capabilities such as NET_RAW"),
+        (extra_specs.DEVICES, found.devices, _DEVICE, "device nodes such as /dev/fuse"),
+    ):
+        for value in values:
+            if not pattern.fullmatch(value):
+                _refuse(instance, f"the flavor's {name} must list {meaning}, with commas between, but has {value!r}")
+    if found.runtime and found.runtime not in CONF.docker.allowed_runtimes:
+        allowed = ", ".join(CONF.docker.allowed_runtimes) or "none"
+        _refuse(
+            instance,
+            f"the flavor's {extra_specs.RUNTIME} is {found.runtime!r}, but [docker] allowed_runtimes has {allowed}",
+        )
+
+
+def _refuse(instance: Any, reason: str) -> None:
+    raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=f"{reason}. Choose another flavor.")
 
 
 def _specs(instance: Any) -> dict[str, str]:
@@ -46,3 +80,11 @@ def _specs(instance: Any) -> dict[str, str]:
 
 def _truth(text: str, *, unreadable: bool) -> bool:
     return bool(strutils.bool_from_string(text, default=unreadable))
+
+
+def _capabilities(specs: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(word.upper().removeprefix("CAP_") for word in _list(specs, name))
+
+
+def _list(specs: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(word for text in specs.get(name, "").split(",") if (word := text.strip()))

@@ -18,5 +18,7 @@ def register() -> list[base.ExtraSpecValidator]:
 def _value(spec: ExtraSpec) -> dict[str, Any]:
     if spec.kind is bool:
         return {"type": bool}
+    if spec.kind is str:
+        return {"type": str, "pattern": f"^{spec.pattern}$"}
     bounds = {"min": spec.minimum} | ({} if spec.maximum is None else {"max": spec.maximum})
     return {"type": int, **bounds}

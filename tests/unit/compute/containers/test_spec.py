@@ -135,6 +135,21 @@ def test_no_image_or_tenant_decides_about_privileges() -> None:
     wished = dict.fromkeys(("docker_no_new_privileges", "docker:no_new_privileges", "no_new_privileges"), "true")
     assert not build(replace(with_properties(**wished), metadata=wished)).no_new_privileges
     assert build(replace(SERVER, confinement=Confinement(no_new_privileges=True))).no_new_privileges
+    words = ("privileged", "cap_add", "devices", "runtime", "seccomp")
+    wished = {f"docker{mark}{word}": "ALL" for mark in "_:" for word in words}
+    assert replace(build(replace(with_properties(**wished), metadata=wished))) == build()
+
+
+def test_a_flavor_decides_about_privileges() -> None:
+    opened = Confinement(
+        privileged=True, cap_add=("SYS_ADMIN", "CHOWN"), cap_drop=("NET_RAW",), devices=("/dev/fuse",), runtime="other"
+    )
+    built = build(replace(SERVER, confinement=opened))
+    assert (built.privileged, built.devices, built.runtime) == (True, ("/dev/fuse",), "other")
+    assert set(built.capabilities) == {*spec.CAPABILITIES, "SYS_ADMIN"} - {"NET_RAW"}
+    assert built.body()["HostConfig"]["Devices"] == [
+        {"PathOnHost": "/dev/fuse", "PathInContainer": "/dev/fuse", "CgroupPermissions": "rwm"}
+    ]
 
 
 def test_metadata_wins_over_properties() -> None:
