@@ -100,9 +100,9 @@ _SAFETY = [
     cfg.ListOpt(
         "allowed_runtimes",
         default=[],
-        help="Further runtimes of the engine that flavors may choose with docker:runtime. Each must be dockstack's "
-        "wrapper around another OCI runtime (dockstack-runtime-install --directory ... --runc ...), because without it "
-        "a server has no network.",
+        help="Further runtimes of the engine that flavors may choose with docker:runtime. Set it to offer another "
+        "one: each must be dockstack's wrapper around it (dockstack-runtime-install --directory ... --runc ...), "
+        "because without that a server has no network.",
     ),
 ]
 
