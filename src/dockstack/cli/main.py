@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "clean": ("dockstack.cli.cloud", "clean", "Remove all that dockstack made from this machine."),
     "config": ("dockstack.cli.config", "config", "Show attributes, their values and where each came from."),
     "image": ("dockstack.cli.image", "image", "Build, import and list images."),
+    "console": ("dockstack.cli.console", "console", "Open a server's serial console, here or in a browser."),
     "verify": ("dockstack.cli.verify", "verify", "Prove the cloud: boot, log in, networks, isolation, delete."),
     "tempest": ("dockstack.cli.tempest", "tempest", "Run OpenStack's own test suite against the cloud."),
     "bench": ("dockstack.cli.bench", "bench", "Measure the cloud beside its floors."),

@@ -90,6 +90,7 @@ def boot(
     key_name: str | None = None,
     user_data: str | None = None,
     image_id: str | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Any:
     """Boot a server and wait until it is ACTIVE.
 
@@ -97,7 +98,14 @@ def boot(
         CheckFailed: it went to ERROR (the details hold its fault) or was not ACTIVE in time.
     """
     server = request_server(
-        ctx, what=what, tenant=tenant, group=group, key_name=key_name, user_data=user_data, image_id=image_id
+        ctx,
+        what=what,
+        tenant=tenant,
+        group=group,
+        key_name=key_name,
+        user_data=user_data,
+        image_id=image_id,
+        metadata=metadata,
     )
     ctx.say(f"waiting for {server.name} to be ACTIVE")
     return wait_for_status((tenant or ctx.tenant).connection, server.id, "ACTIVE", ctx.timeouts.active)
@@ -112,6 +120,7 @@ def request_server(
     key_name: str | None = None,
     user_data: str | None = None,
     image_id: str | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Any:
     """Ask for a server and do not wait for it."""
     tenant = tenant or ctx.tenant
@@ -120,6 +129,7 @@ def request_server(
         "image_id": image_id or ctx.facts.image_id,
         "flavor_id": ctx.facts.flavor_id,
         "networks": [{"uuid": tenant.network_id}],
+        "metadata": metadata or {},
     }
     if group is not None:
         wishes["security_groups"] = [{"name": group.id}]

