@@ -145,7 +145,7 @@ class TestBrokenResizes(ResizesCase):
         self.world.calls.clear()
         self.world.kill_after = call
         work()
-        wait_until(lambda: self.world.dead)
+        wait_until(lambda: self.world.dead, seconds=60)
         self.world.revive()
         self.compute = self.restart_compute_service(self.compute, keep_hypervisor_state=False)
 

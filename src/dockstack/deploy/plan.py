@@ -32,6 +32,7 @@ RECIPES = (
     "hypervisor",
     "compute",
     "hosts",
+    "migration",
     "networks",
     "base_image",
 )

@@ -7,6 +7,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import hosts, paths
+from dockstack.deploy.configuration import migration
 from dockstack.deploy.configuration.settings import SECRET_NAMES, Networks, Ports, Settings
 from dockstack.deploy.hypervisors import Contribution, chosen
 from dockstack.errors import DockstackError
@@ -66,7 +67,7 @@ def settings_from(
         networks=_networks(attributes, resolvers),
         container_formats=(*attributes.items("image.container_formats"), *added.container_formats),
         compute_driver=added.compute_driver,
-        hypervisor_options=_for_tunnels(added.nova) if datapath == "netdev" and several else added.nova,
+        hypervisor_options=_for_several(added.nova, datapath) if several else added.nova,
         image_store=attributes.text("image.store"),
         debug=attributes.flag("debug"),
         cpu_allocation_ratio=attributes.ratio("compute.cpu_allocation_ratio"),
@@ -83,11 +84,15 @@ def settings_from(
     )
 
 
-def _for_tunnels(
-    sections: tuple[tuple[str, tuple[tuple[str, str], ...]], ...],
+def _for_several(
+    sections: tuple[tuple[str, tuple[tuple[str, str], ...]], ...], datapath: str
 ) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    """Have servers finish their checksums: Open vSwitch 3.1's userspace datapath drops the others at a tunnel."""
-    added = (("checksum_offload", "false"),)
+    """Let servers move between the hosts of one machine, and reach each other.
+
+    Servers finish their checksums: Open vSwitch 3.1's userspace datapath drops the others at a tunnel.
+    """
+    tunnels = (("checksum_offload", "false"),) if datapath == "netdev" else ()
+    added = (*tunnels, *migration.driver_options())
     return tuple((name, (*options, *added) if name == "docker" else options) for name, options in sections)
 
 
