@@ -35,6 +35,7 @@ from dockstack.compute.engine import (
     EventKind,
     Execution,
     GuestFile,
+    Layers,
     NotFound,
     Program,
     Stream,
@@ -114,9 +115,11 @@ class World:
         hit = self.fault is not None and len(self.calls) == self.fault.step
         if hit and not self.fault.after:
             self._fail()
-        yield
-        if hit:
-            self._fail()
+        try:
+            yield
+        finally:  # also after an answer that is an error itself
+            if hit:
+                self._fail()
 
     def _fail(self) -> None:
         error = self.fault.error()
@@ -361,6 +364,7 @@ class FakeEngine:
                 labels=dict(spec.labels),
                 image_id=spec.image,
                 host_config=dict(spec.limits),
+                layers=Layers(lower=("/overlay2/b/diff",), upper=f"/overlay2/{identity}/diff", work=""),
             )
             self.world.specs[name] = spec
             assert spec.labels[UUID_LABEL] in name
@@ -390,6 +394,18 @@ class FakeEngine:
             if self._get(name).state is not PowerState.PAUSED:
                 raise Conflict(f"Container {name} is not paused")
             self._set(name, PowerState.RUNNING, EventKind.RESUMED, pid=1)
+
+    def rename(self, name: str, new_name: str) -> None:
+        with self._call("rename"):
+            container = self._get(name)
+            if new_name in self.world.containers:
+                raise Conflict(f"The name {new_name} is taken")
+            del self.world.containers[name]
+            self.world.containers[new_name] = replace(container, name=new_name)
+
+    def kill(self, name: str, signal: str = "SIGKILL") -> None:
+        with self._call(f"kill {signal}"):
+            self._get(name)
 
     def update(self, name: str, changes: dict[str, Any]) -> None:
         with self._call("update"):

@@ -27,14 +27,9 @@ NOT_IMPLEMENTED = {
     "live_migration",
     "live_migration_abort",
     "live_migration_force_complete",
-    "rescue",
-    "resume",
     "set_host_enabled",
     "snapshot",
-    "suspend",
     "swap_volume",
-    "trigger_crash_dump",
-    "unrescue",
 }
 
 

@@ -17,7 +17,19 @@ from dockstack.compute import conf
 from dockstack.compute.consoles import log
 from dockstack.compute.consoles.switchboard import NoPort, Switchboard
 from dockstack.compute.containers.events import Follower
-from dockstack.compute.flows import console, identity, lifecycle, migrations, nics, recovery, report, resize, snapshots
+from dockstack.compute.flows import (
+    console,
+    crash,
+    identity,
+    lifecycle,
+    migrations,
+    nics,
+    recovery,
+    report,
+    rescue,
+    resize,
+    snapshots,
+)
 from dockstack.compute.flows.host import build_host
 from dockstack.compute.flows.views import Watcher
 from dockstack.compute.model import Destination
@@ -91,6 +103,10 @@ class DockerDriver(driver.ComputeDriver):
             claims = _build_claims(self._host.name, found, starting=True)
             recovery.sweep(self._host, claims)
             migrations.sweep(self._host, claims)
+            for record in found.values():
+                if record.half_rescued:
+                    rescue.restore(self._host, servers.describe(record.instance))
+                    records.give_back(record)
         records.explain_abandoned(context, found.values())
         return instances
 
@@ -253,6 +269,46 @@ class DockerDriver(driver.ComputeDriver):
         with server_faults(instance):
             lifecycle.unpause(self._host, servers.describe(instance))
 
+    def suspend(self, context: Any, instance: Any) -> None:
+        """Freeze a server's processes; they stay in memory."""
+        with server_faults(instance):
+            lifecycle.pause(self._host, servers.describe(instance))
+
+    def resume(
+        self, context: Any, instance: Any, network_info: Any, block_device_info: Any = None, share_info: Any = None
+    ) -> None:
+        """Let a suspended server go on, or start it if its memory was lost with the machine."""
+        with server_faults(instance):
+            kept = lifecycle.resume(self._host, servers.describe(instance, network_info))
+        if not kept:
+            records.explain_lost_memory(context, instance)
+
+    def trigger_crash_dump(self, instance: Any) -> None:
+        """Make a server's first process write down how it stands."""
+        with server_faults(instance):
+            crash.dump(self._host, servers.describe(instance))
+
+    def rescue(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        image_meta: Any,
+        rescue_password: Any,
+        block_device_info: Any,
+        share_info: Any = None,
+    ) -> None:
+        """Run another image in a server's place, with the server's root file system in it."""
+        image = glance.read_image(context, servers.rescue_image_id(instance, image_meta))
+        server = servers.build_rescue(instance, image, servers.build_bound_ports(network_info), rescue_password)
+        with server_faults(instance), glance.reading_as(context):
+            rescue.begin(self._host, server)
+
+    def unrescue(self, context: Any, instance: Any) -> None:
+        """Let a rescued server be itself again."""
+        with server_faults(instance):
+            rescue.end(self._host, servers.describe(instance, instance.get_network_info()))
+
     def soft_delete(self, instance: Any) -> None:
         """Stop a server that may yet be restored."""
         self.power_off(instance)
@@ -384,7 +440,7 @@ class DockerDriver(driver.ComputeDriver):
     def get_info(self, instance: Any, use_cache: bool = True) -> Any:
         """Tell a server's power state."""
         with server_faults(instance):
-            return states.build_info(self._host.audit.get_state(instance.uuid, fresh=not use_cache))
+            return states.build_info(self._host.audit.get_state(instance.uuid, fresh=not use_cache), instance)
 
     def list_instances(self) -> list[str]:
         """List the names under which operators know this host's servers."""
@@ -449,6 +505,10 @@ class DockerDriver(driver.ComputeDriver):
         )
         provider_tree.update_inventory(nodename, build_inventory(capacity, reserved, ratios))
         processors.report_traits(provider_tree, nodename, usage.read_features(), ours)
+
+    def get_all_volume_usage(self, context: Any, compute_host_bdms: Any) -> list[dict[str, Any]]:
+        """Tell what the servers' volumes moved: nothing, as they have none."""
+        return []
 
     def get_host_ip_addr(self) -> str:
         """Return the address by which other hosts reach this one."""

@@ -12,13 +12,14 @@ the driver must not hand a file of the host to a tenant.
 """
 
 # pathlib would cost more than all the rest of this start-up:
-# ruff: noqa: PTH104, PTH116, PTH118, PTH119, PTH123
+# ruff: noqa: PTH104, PTH112, PTH116, PTH118, PTH119, PTH120, PTH123
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import re
 import stat
 import sys
 import time
@@ -28,9 +29,11 @@ import time
 VERSION = 1
 NAMESPACES = "/run/netns/"
 NAMESPACE_PREFIX = "nova-"
-KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths"}
+KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths", "overlays"}
+OVERLAY_KEYS = {"lower", "upper", "work", "destination"}
 MOUNT_KEYS = {"source", "destination", "type", "options", "required"}
 PATCH_BYTES = 1 << 20
+_MOUNT_DATA = 4000  # mount(2) takes a page; some of it is the kernel's
 
 # linux/nsfs.h: NS_GET_NSTYPE, and linux/sched.h: CLONE_NEWNET
 _NS_GET_NSTYPE = 0xB703
@@ -123,6 +126,7 @@ def apply(patch: dict[str, object], path: str, sources: list[str]) -> None:
         config = json.load(file)
     join_namespace(config, namespace)
     drop_mounts(config, patch.get("drop_mounts", []))
+    add_overlays(config, patch.get("overlays", []))
     add_mounts(config, patch.get("mounts", []), sources)
     for key, name in (("masked_paths", "maskedPaths"), ("readonly_paths", "readonlyPaths")):
         add_paths(config, name, patch.get(key, []))
@@ -206,6 +210,61 @@ def add_mounts(config: dict[str, object], wanted: object, sources: list[str]) ->
         check_options(entry["type"], entry["options"])
         if entry["type"] == "tmpfs" or has_source(entry["source"], sources, mount.get("required", True)):
             mounts.append(entry)
+
+
+def add_overlays(config: dict[str, object], wanted: object) -> None:
+    """Append the root file systems of stopped containers to config.json's mounts.
+
+    The runtime mounts them in the container's own mount namespace: nothing is mounted on the host, and with the
+    container's last process the mount is gone.
+
+    Raises:
+        Refusal: one is not made of directories of overlay2.
+    """
+    mounts = config.setdefault("mounts", [])
+    if not isinstance(wanted, list) or not isinstance(mounts, list):
+        raise Refusal("overlays is no list")
+    for overlay in wanted:
+        if not isinstance(overlay, dict) or set(overlay) != OVERLAY_KEYS or not isinstance(overlay["lower"], list):
+            raise Refusal(f"{overlay!r} is no root file system")
+        check_destination(overlay["destination"])
+        lower = [check_layer(path, "diff") for path in overlay["lower"]]
+        upper, work = check_layer(overlay["upper"], "diff"), check_layer(overlay["work"], "work")
+        if not lower or os.path.dirname(upper) != os.path.dirname(work) or upper in lower:
+            raise Refusal(f"{overlay!r} is no root file system")
+        options = overlay_options(lower, upper, work)
+        if len(options) > _MOUNT_DATA:
+            options = overlay_options([shortened(path) for path in lower], upper, work)
+        if len(options) > _MOUNT_DATA:
+            raise Refusal(f"a root file system of {len(lower)} layers is too deep to be mounted")
+        entry = {"destination": overlay["destination"], "type": "overlay", "source": "overlay"}
+        mounts.append({**entry, "options": [*options.split(","), "nodev"]})
+
+
+def overlay_options(lower: list[str], upper: str, work: str) -> str:
+    """Say how the kernel mounts an overlay, as the engine itself does it."""
+    return f"lowerdir={':'.join(lower)},upperdir={upper},workdir={work},index=off"
+
+
+def check_layer(path: object, kind: str) -> str:
+    """Return the path of a layer's directory; whatever stands elsewhere is no tenant's to see.
+
+    Raises:
+        Refusal: it is something else, a link, or not there.
+    """
+    if not isinstance(path, str) or not re.fullmatch(rf"(/[\w.-]+)+/overlay2/[0-9a-f]{{64}}(-init)?/{kind}", path):
+        raise Refusal(f"{path!r} is no layer of overlay2")
+    if os.path.realpath(path) != path or not os.path.isdir(path):
+        raise Refusal(f"the layer {path} cannot be had")
+    return path
+
+
+def shortened(path: str) -> str:
+    """Return overlay2's own short name of a layer, as the kernel takes no more than a page of options."""
+    layer = os.path.dirname(path)
+    with open(os.path.join(layer, "link"), encoding="ascii") as file:
+        link = os.path.join(os.path.dirname(layer), "l", file.read(64).strip())
+    return link if os.path.realpath(link) == path else path
 
 
 def check_destination(path: object) -> None:

@@ -107,7 +107,7 @@ class Follower:
 
     def _catch_up(self, containers: tuple[Container, ...]) -> None:
         now = time.time_ns()
-        states = {container.server_uuid: container.state for container in containers}
+        states = {container.server_uuid: container.state for container in containers if container.current}
         missed = [] if self._states is None else list(differences(self._states, states, now))
         self._on_listing(containers)
         self._states = states  # only now: if Nova could not be asked, the next attempt finds the differences again

@@ -48,6 +48,23 @@ class Mount:
 
 
 @dataclass(frozen=True)
+class Overlay:
+    """The root file system of a stopped container, mounted into another one for as long as that runs.
+
+    Attributes:
+        lower: the image's layers as overlay2 keeps them, the uppermost first.
+        upper: what the stopped container wrote; it is written to.
+        work: overlay2's directory beside it.
+        destination: where it appears; made if it is missing.
+    """
+
+    lower: tuple[str, ...]
+    upper: str
+    work: str
+    destination: str
+
+
+@dataclass(frozen=True)
 class Patch:
     """What the wrapper changes in a container's configuration before its first process."""
 
@@ -56,6 +73,7 @@ class Patch:
     mounts: tuple[Mount, ...] = ()  # added after the engine's own, so that they win
     masked_paths: tuple[str, ...] = ()  # files and directories of /proc and /sys that read as empty
     readonly_paths: tuple[str, ...] = ()
+    overlays: tuple[Overlay, ...] = ()  # mounted before ``mounts``
 
 
 def render(

@@ -20,7 +20,7 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dockstack.compute.containers.runtime import Mount
+    from dockstack.compute.containers.runtime import Mount, Overlay
     from dockstack.compute.model import Confinement, ImageConfig, Server
 
 LOG = logging.getLogger(__name__)
@@ -154,7 +154,12 @@ def describe_process(configuration: Mapping[str, Any], host_config: Mapping[str,
 
 
 def build_patch(
-    server: Server, image: ImageConfig, *, mounts: tuple[Mount, ...] = (), masked_paths: tuple[str, ...] = ()
+    server: Server,
+    image: ImageConfig,
+    *,
+    mounts: tuple[Mount, ...] = (),
+    masked_paths: tuple[str, ...] = (),
+    overlays: tuple[Overlay, ...] = (),
 ) -> Patch:
     """Say what the runtime changes at each start of the server.
 
@@ -166,12 +171,14 @@ def build_patch(
         image: what its image says.
         mounts: what it gets from the host besides.
         masked_paths: what it must not see of the host.
+        overlays: root file systems of stopped containers that it gets.
     """
     return Patch(
         netns=namespaces.path(server.uuid),
         drop_mounts=tuple(sorted(image.volumes)),
         mounts=mounts,
         masked_paths=masked_paths,
+        overlays=overlays,
     )
 
 
@@ -193,6 +200,8 @@ def labels(server: Server, image: ImageConfig, host: str) -> dict[str, str]:
         "ports": json.dumps([asdict(port) for port in server.ports]),
         "volumes": json.dumps(list(image.volumes)),
         "console": _console(_Settings(server)),
+        "rescue": "",
+        "crash_signal": _Settings(server).signal("docker_crash_signal", "SIGABRT"),
     }
     return {LABEL_PREFIX + key: _printable(value) for key, value in said.items()}
 
@@ -252,6 +261,12 @@ class _Settings:
 
     def optional(self, name: str) -> str | None:
         return self._found.get(name)
+
+    def signal(self, name: str, default: str) -> str:
+        value = self._found.get(name, default)
+        if value and not _SIGNAL.fullmatch(value):
+            raise PropertyError(name, f"is {value!r}, not a signal such as SIGTERM")
+        return value
 
     def number(self, name: str, default: int) -> int:
         value = self._found.get(name, str(default))
@@ -324,10 +339,7 @@ def _directory(settings: _Settings, image: ImageConfig) -> str:
 
 
 def _signal(settings: _Settings, image: ImageConfig) -> str | None:
-    signal = settings.text("docker_stop_signal", image.stop_signal or "")
-    if signal and not _SIGNAL.fullmatch(signal):
-        raise PropertyError("docker_stop_signal", f"is {signal!r}, not a signal such as SIGTERM")
-    return signal or None
+    return settings.signal("docker_stop_signal", image.stop_signal or "") or None
 
 
 def _hostname(server: Server, settings: _Settings) -> str:

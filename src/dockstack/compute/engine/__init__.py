@@ -21,6 +21,7 @@ from dockstack.compute.engine.records import (
     EventKind,
     Execution,
     GuestFile,
+    Layers,
 )
 from dockstack.compute.engine.streams import EventStream
 from dockstack.compute.engine.terminals import Program, Size, Stream, Terminals
@@ -41,6 +42,7 @@ __all__ = [
     "Execution",
     "GuestFile",
     "ImageUnusable",
+    "Layers",
     "NotFound",
     "Program",
     "Size",

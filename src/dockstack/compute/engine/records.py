@@ -44,6 +44,23 @@ class EngineInfo:
 
 
 @dataclass(frozen=True)
+class Layers:
+    """The directories of which overlay2 makes a container's root file system."""
+
+    lower: tuple[str, ...]  # the uppermost first
+    upper: str
+    work: str
+
+    @classmethod
+    def of_driver(cls, entry: Mapping[str, Any]) -> Layers | None:
+        """Read the graph driver's part of an inspection; None if it is another than overlay2."""
+        data = entry.get("Data") or {}
+        if entry.get("Name") != "overlay2" or not {"LowerDir", "UpperDir", "WorkDir"} <= set(data):
+            return None
+        return cls(tuple(data["LowerDir"].split(":")), data["UpperDir"], data["WorkDir"])
+
+
+@dataclass(frozen=True)
 class Container:
     """A container of ours; what a listing cannot say keeps its default."""
 
@@ -62,6 +79,7 @@ class Container:
     host_config: dict[str, Any] = field(default_factory=dict)  # its limits among much else, in the engine's words
     tty: bool = False  # its first process has a terminal
     layer: str = ""  # the directory that holds what it has written; empty if the storage driver is not overlay2
+    layers: Layers | None = None  # None: its root file system is made otherwise
 
     @property
     def server_uuid(self) -> str:
@@ -76,6 +94,11 @@ class Container:
         and whatever an operator runs from it carries them too.
         """
         return bool(self.server_uuid) and self.name.startswith(NAME_PREFIX + self.server_uuid)
+
+    @property
+    def current(self) -> bool:
+        """Whether it is its server now, and not what was set aside for a while."""
+        return self.name == NAME_PREFIX + self.server_uuid
 
     @classmethod
     def of_listing(cls, entry: Mapping[str, Any]) -> Container:
@@ -109,6 +132,7 @@ class Container:
             host_config=dict(entry.get("HostConfig") or {}),
             tty=bool(entry["Config"].get("Tty")),
             layer=_layer(entry.get("GraphDriver") or {}),
+            layers=Layers.of_driver(entry.get("GraphDriver") or {}),
         )
 
 

@@ -52,11 +52,7 @@ class Audit:
         """List this host's servers in every state, in one call."""
         with self._lock:
             changes_before = self._changes
-        found = tuple(
-            container
-            for container in self._engine.containers({HOST_LABEL: self._host})
-            if container.name == NAME_PREFIX + container.server_uuid
-        )
+        found = tuple(container for container in self._engine.containers({HOST_LABEL: self._host}) if container.current)
         with self._lock:
             if self._changes == changes_before:
                 self._states = {container.server_uuid: container.state for container in found}

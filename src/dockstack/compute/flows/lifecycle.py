@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.compute.containers import limits, namespaces, runtime, spec, views
 from dockstack.compute.engine import Conflict, EngineError, ImageUnusable, NotFound
-from dockstack.compute.flows import drives, identity, nics
+from dockstack.compute.flows import drives, identity, nics, originals
 from dockstack.compute.identity.placement import PlacementError
 from dockstack.compute.model import LABEL_PREFIX, ImageConfig, PowerState
 from dockstack.compute.network import plug, wire
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
+    from dockstack.compute.containers.runtime import Overlay
     from dockstack.compute.engine import Container, ContainerSpec
     from dockstack.compute.flows.host import Host
     from dockstack.compute.images.fetch import LoadedImage
@@ -162,7 +163,8 @@ def start(host: Host, server: Server) -> None:
     with host.busy.hold(server.uuid):
         container = host.engine.container(server.container_name)
         nics.reconnect(host, server, container)
-        write_patch(host, server, container.id, ImageConfig(volumes=declared_volumes(container)))
+        config = ImageConfig(volumes=declared_volumes(container))
+        write_patch(host, server, container.id, config, originals.list_overlays(host, container))
         if container.state is PowerState.SHUTDOWN:
             set_limits(host, server, container)
         host.engine.start(server.container_name)
@@ -262,6 +264,23 @@ def place(host: Host, server: Server) -> Server:
     return replace(server, limits=host.processors.place(server.uuid, server.limits))
 
 
+def resume(host: Host, server: Server) -> bool:
+    """Let a suspended server go on; if its memory is lost with the engine or the machine, start it.
+
+    Returns:
+        Whether its processes are those that were suspended.
+
+    Raises:
+        NotFound: it has no container.
+    """
+    with host.busy.hold(server.uuid):
+        if host.engine.container(server.container_name).state in (PowerState.PAUSED, PowerState.RUNNING):
+            unpause(host, server)
+            return True
+        start(host, server)
+        return False
+
+
 def specify(host: Host, server: Server, image: LoadedImage) -> ContainerSpec:
     """Decide how the server runs, before anything is made for it.
 
@@ -295,7 +314,9 @@ def create_container(host: Host, server: Server, specification: ContainerSpec, i
     write_patch(host, server, container_id, image.config)
 
 
-def write_patch(host: Host, server: Server, container_id: str, image: ImageConfig) -> None:
+def write_patch(
+    host: Host, server: Server, container_id: str, image: ImageConfig, overlays: tuple[Overlay, ...] = ()
+) -> None:
     """Leave the note by which the runtime gives a server its network, config drive and own view of the machine."""
     seen = host.views.mounts()
     if not seen and host.views.directory is not None:
@@ -306,23 +327,29 @@ def write_patch(host: Host, server: Server, container_id: str, image: ImageConfi
             host.views.directory,
         )
     mounts = (*seen, *drives.list_mounts(host, server.uuid))
-    patch = spec.build_patch(server, image, mounts=mounts, masked_paths=views.hidden())
+    patch = spec.build_patch(server, image, mounts=mounts, masked_paths=views.hidden(), overlays=overlays)
     runtime.write_patch(Path(host.options.patch_directory), container_id, patch)
 
 
 def remove_container(host: Host, server: Server) -> None:
-    """Remove the server's note and container; absent is success.
+    """Remove the server's container, and its own one if that is set aside, with their notes; absent is success."""
+    host.processors.release(server.uuid)
+    for name in (server.container_name, originals.name_original(server.uuid)):
+        remove_named(host, name)
+
+
+def remove_named(host: Host, name: str) -> None:
+    """Remove a container and its note; absent is success.
 
     The note goes first, as it can be found by its container only. Without one the runtime refuses a start, and ours
     write it anew.
     """
-    host.processors.release(server.uuid)
     try:
-        container_id = host.engine.container(server.container_name).id
+        container_id = host.engine.container(name).id
     except NotFound:
         return
     runtime.remove_patch(Path(host.options.patch_directory), container_id)
-    host.engine.remove(server.container_name)
+    host.engine.remove(name)
 
 
 def declared_volumes(container: Container) -> tuple[str, ...]:

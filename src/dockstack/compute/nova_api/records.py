@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import base64
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import nova.context
 from nova import crypto, exception, objects
 from nova.api.metadata import password as passwords
-from nova.compute import power_state, vm_states
+from nova.compute import power_state, task_states, vm_states
 from nova.compute import utils as compute_utils
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ UNDER_WAY = [
 ]
 
 
+LOG = logging.getLogger(__name__)
+MEMORY_LOST = "docker_suspended_memory_lost"
+
+
 @dataclass(frozen=True)
 class Record:
     """One server as Nova has it on this host.
@@ -30,11 +35,13 @@ class Record:
     Attributes:
         instance: Nova's object, to hand back to Nova's side.
         half_built: its build has not ended.
+        half_rescued: a rescue or its end was under way.
         should_run: Nova wants it running, and nobody is working on it.
     """
 
     instance: Any
     half_built: bool
+    half_rescued: bool
     should_run: bool
 
 
@@ -50,7 +57,8 @@ def read_records(instances: Any) -> dict[str, Record]:
         instance.uuid: Record(
             instance=instance,
             half_built=instance.vm_state == vm_states.BUILDING,
-            should_run=instance.vm_state in (vm_states.ACTIVE, vm_states.RESIZED)
+            half_rescued=instance.task_state in (task_states.RESCUING, task_states.UNRESCUING),
+            should_run=instance.vm_state in (vm_states.ACTIVE, vm_states.RESIZED, vm_states.RESCUED)
             and instance.power_state == power_state.RUNNING
             and instance.task_state is None,
         )
@@ -65,6 +73,26 @@ def explain_abandoned(context: Any, records: Iterable[Record]) -> None:
             reason = "the compute service stopped while it built this server. Delete the server and create it again."
             error = exception.BuildAbortException(instance_uuid=record.instance.uuid, reason=reason)
             compute_utils.add_instance_fault_from_exc(context, record.instance, error)
+
+
+def give_back(record: Record) -> None:
+    """Record that a server whose rescue was broken off is itself again; Nova starts it if it is to run."""
+    instance = record.instance
+    instance.vm_state, instance.task_state = vm_states.ACTIVE, None
+    instance.save()
+
+
+def explain_lost_memory(context: Any, instance: Any) -> None:
+    """Tell in the server's list of actions that its suspended processes are gone and that it was started instead."""
+    reason = (
+        "The container engine or its machine was restarted while this server was suspended. What its processes had in "
+        "memory is lost; the server was started from its disk instead."
+    )
+    LOG.warning("Server %s: %s", instance.uuid, reason)
+    objects.InstanceActionEvent.event_start(context, instance.uuid, MEMORY_LOST, want_result=False)
+    objects.InstanceActionEvent.event_finish_with_failure(
+        context, instance.uuid, MEMORY_LOST, exc_val=reason, exc_tb="", want_result=False
+    )
 
 
 def has_left(host: str, server_uuid: str) -> bool | None:

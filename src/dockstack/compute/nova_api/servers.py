@@ -84,6 +84,28 @@ def describe(instance: Any, network_info: Iterable[Any] | None = None) -> Server
     return build_server(instance, Image(id=instance.image_ref or "", name=""), build_ports(network_info))
 
 
+def build_rescue(instance: Any, image: Image, ports: tuple[Port, ...], password: str | None) -> Server:
+    """Translate a Nova instance to the server that rescues it.
+
+    Of its metadata only the host name counts: what it says to run may be what the server is rescued from.
+    """
+    server = build_server(instance, image, ports, password)
+    return replace(server, metadata={key: value for key, value in server.metadata.items() if key == "docker_hostname"})
+
+
+def rescue_image_id(instance: Any, image_meta: Any) -> str:
+    """Return the id of the image to rescue with.
+
+    Raises:
+        exception.InstanceNotRescuable: Nova names none.
+    """
+    image_id = image_meta.id if "id" in image_meta else None
+    if not image_id:
+        reason = "this server was not booted from an image. Name one to rescue it with."
+        raise exception.InstanceNotRescuable(instance_id=instance.uuid, reason=reason)
+    return str(image_id)
+
+
 def is_returning(instance: Any) -> bool:
     """Whether a server is about to be made from what Nova kept of it when it was shelved."""
     return bool(instance.image_ref) and instance.image_ref == instance.system_metadata.get("shelved_image_id")

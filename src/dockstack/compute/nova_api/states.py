@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import nova.conf
 from nova import objects
-from nova.compute import power_state
+from nova.compute import power_state, task_states, vm_states
 from nova.objects import fields
 from nova.virt import event, hardware
 
@@ -36,9 +36,17 @@ TRANSITIONS = {
 }
 
 
-def build_info(state: PowerState) -> hardware.InstanceInfo:
+def build_info(state: PowerState, instance: Any) -> hardware.InstanceInfo:
     """Translate a power state to what ``get_info`` answers."""
-    return hardware.InstanceInfo(state=POWER_STATES[state])
+    return hardware.InstanceInfo(state=number_state(state, instance))
+
+
+def number_state(state: PowerState, instance: Any) -> int:
+    """Say a server's state as Nova does: what a suspended one shares with a paused one, Nova keeps apart."""
+    suspended = instance.vm_state == vm_states.SUSPENDED or instance.task_state == task_states.SUSPENDING
+    if state is PowerState.PAUSED and suspended:
+        return int(power_state.SUSPENDED)
+    return int(POWER_STATES[state])
 
 
 def build_event(happened: Event) -> event.LifecycleEvent:
@@ -66,7 +74,7 @@ def build_diagnostics(instance: Any, found: Mapping[str, Any]) -> objects.Diagno
     for "a hypervisor of this host's kernel"; ``hypervisor`` says what it really is.
     """
     diagnostics = objects.Diagnostics(
-        state=power_state.STATE_MAP[POWER_STATES[found["state"]]],
+        state=power_state.STATE_MAP[number_state(found["state"], instance)],
         driver=fields.HypervisorDriver.LIBVIRT,
         hypervisor="docker",
         hypervisor_os="linux",

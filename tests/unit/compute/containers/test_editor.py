@@ -67,6 +67,7 @@ def test_reads_what_the_driver_writes(patches) -> None:
         ],
         "masked_paths": ["/proc/a"],
         "readonly_paths": [],
+        "overlays": [],
     }
     assert runtime.patched(patches) == ("abc",)
     assert (patches / "abc.json").stat().st_mode & 0o777 == 0o600
@@ -295,3 +296,75 @@ def test_refuses_to_install_without_a_runtime(tmp_path) -> None:
         runtime.install(tmp_path, tmp_path, "/nowhere")
     with pytest.raises(DockstackError, match="There is no interpreter"):
         runtime.install(tmp_path, tmp_path, sys.executable, "/nowhere")
+
+
+def layer(root, name: str):
+    directory = root / "overlay2" / (name * 64)
+    for part in ("diff", "work"):
+        (directory / part).mkdir(parents=True)
+    (root / "overlay2" / "l").mkdir(exist_ok=True)
+    (directory / "link").write_text(name.upper() * 26)
+    (root / "overlay2" / "l" / (name.upper() * 26)).symlink_to(f"../{name * 64}/diff")
+    return directory
+
+
+def overlay(root, **changes) -> dict[str, object]:
+    upper, lower = layer(root, "a"), layer(root, "b")
+    fields = {"lower": [f"{lower}/diff"], "upper": f"{upper}/diff", "work": f"{upper}/work", "destination": "/mnt/x"}
+    return fields | changes
+
+
+def test_mounts_the_root_of_a_stopped_container(tmp_path) -> None:
+    config: dict = {}
+    wanted = overlay(tmp_path)
+    editor.add_overlays(config, [wanted])
+    (mount,) = config["mounts"]
+    assert mount["type"] == "overlay"
+    assert mount["destination"] == "/mnt/x"
+    assert mount["options"] == [
+        f"lowerdir={wanted['lower'][0]}",
+        f"upperdir={wanted['upper']}",
+        f"workdir={wanted['work']}",
+        "index=off",
+        "nodev",
+    ]
+
+
+def test_a_deep_root_is_said_in_short(tmp_path, monkeypatch) -> None:
+    config: dict = {}
+    wanted = overlay(tmp_path)
+    monkeypatch.setattr(editor, "_MOUNT_DATA", len(editor.overlay_options(*map(str, (wanted["lower"], "", "")))) + 260)
+    long = len(editor.overlay_options(wanted["lower"], wanted["upper"], wanted["work"]))
+    monkeypatch.setattr(editor, "_MOUNT_DATA", long - 1)
+    editor.add_overlays(config, [wanted])
+    assert config["mounts"][0]["options"][0] == f"lowerdir={tmp_path}/overlay2/l/{'B' * 26}"
+    monkeypatch.setattr(editor, "_MOUNT_DATA", 10)
+    with pytest.raises(editor.Refusal, match="too deep"):
+        editor.add_overlays(config, [wanted])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"upper": "/etc"},
+        {"lower": ["/overlay2/../etc/diff"]},
+        {"lower": []},
+        {"lower": "/"},
+        {"work": "/overlay2/work"},
+        {"destination": "/"},
+        {"destination": "/mnt/../.."},
+        {"upper": "/overlay2/" + "c" * 64 + "/diff"},
+        {"more": 1},
+    ],
+)
+def test_what_is_no_root_of_a_container_is_refused(tmp_path, changes) -> None:
+    with pytest.raises(editor.Refusal):
+        editor.add_overlays({}, [overlay(tmp_path, **changes)])
+
+
+def test_a_layer_that_is_a_link_is_refused(tmp_path) -> None:
+    wanted = overlay(tmp_path)
+    link = tmp_path / "overlay2" / ("d" * 64)
+    link.symlink_to(tmp_path / "overlay2" / ("b" * 64))
+    with pytest.raises(editor.Refusal):
+        editor.add_overlays({}, [wanted | {"lower": [f"{link}/diff"]}])

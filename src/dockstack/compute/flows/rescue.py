@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another image runs in a server's place, with the server's own root file system mounted in it, and goes again.
+
+The server's container is set aside under another name, and the rescuing one takes its name, network and identity: so
+power, console and state are those of the server without any of them knowing. Names and a label are all that is kept of
+it; a rescue that was broken off anywhere is ended, or taken up, from what the engine lists.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dockstack.compute.containers import runtime
+from dockstack.compute.engine import NotFound
+from dockstack.compute.flows import identity, lifecycle
+from dockstack.compute.flows.originals import RESCUE_LABEL, find_original, is_rescuing, name_original
+from dockstack.compute.model import PowerState
+from dockstack.compute.undo import undo_on_error
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from dockstack.compute.flows.host import Host
+    from dockstack.compute.model import Server
+
+LOG = logging.getLogger(__name__)
+
+
+class Unrescuable(DockstackError):  # noqa: N818 - said of the server
+    """The server's root file system cannot be shown to another container."""
+
+
+def begin(host: Host, server: Server) -> None:
+    """Run a rescuing image in a stopped server's place. One that a rescue was broken off for is taken up.
+
+    Args:
+        host: where.
+        server: the server, with the rescuing image as its own.
+
+    Raises:
+        Unrescuable: the engine's storage does not let us.
+        DockstackError: a step failed; the server is stopped and whole.
+        NotFound: it has no container.
+    """
+    with host.busy.hold(server.uuid), undo_on_error() as undo:
+        restore(host, server)
+        original = host.engine.container(server.container_name)
+        if original.layers is None:
+            raise Unrescuable(
+                "The engine keeps this server's root file system in a way that no other container can be given.",
+                "Rescue works with the storage driver overlay2 (`docker info`); copy files with `docker cp` instead.",
+            )
+        image = lifecycle.require_buildable(host, server)
+        specification = lifecycle.specify(host, lifecycle.place(host, server), image)
+        labelled = replace(specification, labels=specification.labels | {RESCUE_LABEL: "true"})
+        if original.state is not PowerState.SHUTDOWN:  # its files must not be written from two sides
+            lifecycle.stop(host, server, 0)
+        undo.push(restore, host, server)
+        runtime.remove_patch(Path(host.options.patch_directory), original.id)  # nobody starts it by accident
+        host.engine.rename(server.container_name, name_original(server.uuid))
+        lifecycle.create_container(host, server, labelled, image, undo)
+        identity.place(host, server, image)
+        lifecycle.start(host, server)
+
+
+def end(host: Host, server: Server) -> None:
+    """Let a server be itself again and start it; one that is itself is only started.
+
+    Raises:
+        NotFound: it has no container.
+    """
+    with host.busy.hold(server.uuid):
+        restore(host, server)
+        lifecycle.start(host, server)
+
+
+def restore(host: Host, server: Server) -> None:
+    """Remove the rescuing container and give the server's own its name back; it is stopped then. Again is fine."""
+    with host.busy.hold(server.uuid):
+        original = find_original(host, server.uuid)
+        if original is None:
+            return
+        try:
+            rescuing = host.engine.container(server.container_name)
+        except NotFound:
+            LOG.info("The rescue of server %s was broken off; going on", server.uuid)
+        else:
+            if is_rescuing(rescuing):
+                lifecycle.remove_named(host, rescuing.name)
+        host.engine.rename(original.name, server.container_name)
+    host.audit.forget(server.uuid)

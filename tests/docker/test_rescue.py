@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another image in a server's place, with the server's root file system in it, on a real engine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from oslo_config import cfg
+from private_engine import wait_for
+from server_lab import docker_archive
+
+from dockstack.compute import conf
+from dockstack.compute.containers import namespaces
+from dockstack.compute.engine import EngineError
+from dockstack.compute.flows import crash, lifecycle, rescue
+from dockstack.compute.flows.host import build_host
+from dockstack.compute.flows.originals import find_original, name_original
+from dockstack.compute.model import Image, PowerState
+from dockstack.compute.network import plug
+
+RESCUER = Image(id="7e5c0e00-0000-4000-8000-000000000001", name="rescuer", container_format="docker")
+
+
+@pytest.fixture
+def host(private_engine, engine, tmp_path, monkeypatch):
+    for name in ("plug", "unplug", "unplug_device"):
+        monkeypatch.setattr(plug, name, lambda *_arguments: None)
+    options = cfg.ConfigOpts()
+    conf.register(options)
+    for name, value in (
+        ("host_url", private_engine.url),
+        ("patch_directory", str(private_engine.patches)),
+        ("state_directory", str(tmp_path)),
+        ("lxcfs_directory", ""),
+    ):
+        options.set_override(name, value, group="docker")
+    host = build_host("host", options.docker, lambda _image: iter([docker_archive({"Cmd": ["/bin/sleep", "2000"]})]))
+    host.images.sweep()
+    return host
+
+
+@pytest.fixture
+def server(lab, host):
+    server = lab.boot("echo mine > /kept; exec sleep 1000")
+    wait_for(lambda: "kept" in lab.run(server, "ls", "/"), "the server's file")
+    yield server
+    lifecycle.destroy(host, server)
+
+
+def rescuing(server):
+    return replace(server, image=RESCUER, metadata={})
+
+
+def test_the_servers_root_is_mounted_and_comes_back_changed(lab, host, server) -> None:
+    identity = lab.state(server).id
+    lifecycle.stop(host, server, 0)
+
+    rescue.begin(host, rescuing(server))
+    assert lab.run(server, "cat", "/mnt/rescue/kept") == "mine\n"
+    assert lab.run(server, "cat", "/mnt/rescue/data/from-image") == "image\n"
+    assert "2000" in lab.run(server, "cat", "/proc/1/cmdline")
+    lab.run(server, "sh", "-c", "echo repaired > /mnt/rescue/kept; echo new > /mnt/rescue/new; echo lost > /lost")
+    assert {nic.name for nic in namespaces.interfaces(server.uuid)} == {"eth0"}
+    assert server.ports[0].mac in lab.run(server, "ip", "link")
+    assert lab.run(server, "hostname").strip() == server.hostname
+    assert find_original(host, server.uuid).state is PowerState.SHUTDOWN
+    assert [found.current for found in lab.engine.containers() if found.server_uuid == server.uuid].count(True) == 1
+
+    rescue.end(host, server)
+    assert lab.state(server).id == identity
+    assert find_original(host, server.uuid) is None
+    assert lab.run(server, "cat", "/new") == "new\n"
+    seen = lab.run(server, "ls", "/")
+    assert "lost" not in seen
+    assert "rescue" not in seen
+
+
+def test_a_rescue_survives_a_restart_and_an_engine_that_was_killed(lab, host, server, private_engine) -> None:
+    lifecycle.stop(host, server, 0)
+    rescue.begin(host, rescuing(server))
+    lifecycle.reboot(host, server, hard=True)
+    assert lab.run(server, "cat", "/mnt/rescue/kept") == "mine\n"
+    private_engine.kill()
+    private_engine.start()
+    assert lab.run(server, "cat", "/mnt/rescue/kept") == "mine\n"
+    lifecycle.reboot(host, server, hard=True)
+    assert lab.run(server, "cat", "/mnt/rescue/kept") == "mine\n"
+    rescue.end(host, server)
+    assert lab.state(server).state is PowerState.RUNNING
+
+
+def test_nothing_is_mounted_on_the_host(lab, host, server) -> None:
+    lifecycle.stop(host, server, 0)
+    rescue.begin(host, rescuing(server))
+    mounts = Path("/proc/mounts").read_text()
+    assert find_original(host, server.uuid).layers.upper not in mounts
+    assert "/mnt/rescue" not in mounts
+
+
+def test_a_hostile_root_or_image_reaches_nothing_of_the_host(lab, host, server) -> None:
+    lab.run(server, "sh", "-c", "ln -s / /outside; ln -s ../../../../../../etc /climb; ln -s /proc/1/root /jump")
+    lifecycle.stop(host, server, 0)
+    rescue.begin(host, rescuing(server))
+    root = lab.run(server, "ls", "/mnt/rescue/outside/")
+    assert "mnt" in root
+    assert "boot" not in root
+    assert "work" not in root
+    assert "mnt" in lab.run(server, "ls", "/mnt/rescue/jump/")
+
+
+def test_an_image_whose_mount_point_is_a_link_mounts_in_itself(lab, host, engine, server) -> None:
+    lab.run(server, "sh", "-c", "mkdir -p /etc; ln -s /../../../../etc /mnt")
+    image_id = engine.commit(server.container_name, repository="test", tag="link")
+    try:
+        before = sorted(path.name for path in Path("/etc").iterdir())
+        lifecycle.stop(host, server, 0)
+        host.images.ensure = lambda *_arguments: LoadedLike(image_id)
+        rescue.begin(host, rescuing(server))
+        assert sorted(path.name for path in Path("/etc").iterdir()) == before
+        assert lab.run(server, "cat", "/etc/rescue/kept") == "mine\n"
+    finally:
+        rescue.restore(host, server)
+        engine.remove_image("test:link")
+
+
+class LoadedLike:
+    def __init__(self, image_id: str) -> None:
+        from dockstack.compute.model import ImageConfig  # noqa: PLC0415
+
+        self.engine_id, self.config = image_id, ImageConfig(env={"PATH": "/bin"}, command=("/bin/sleep", "1000"))
+
+
+def test_what_is_set_aside_cannot_be_started_beside(lab, host, server) -> None:
+    lifecycle.stop(host, server, 0)
+    rescue.begin(host, rescuing(server))
+    with pytest.raises(EngineError, match="no network was prepared"):
+        lab.engine.start(name_original(server.uuid))
+
+
+def test_a_rescue_that_fails_leaves_the_server_as_it_was(lab, host, server) -> None:
+    identity = lab.state(server).id
+    lifecycle.stop(host, server, 0)
+    broken = replace(rescuing(server), metadata={"docker_command": json.dumps(["/bin/nothing"])})
+    with pytest.raises(EngineError):
+        rescue.begin(host, broken)
+    assert lab.state(server).id == identity
+    lifecycle.start(host, server)
+    assert lab.run(server, "cat", "/kept") == "mine\n"
+
+
+def test_destroy_removes_both(lab, host, server) -> None:
+    lifecycle.stop(host, server, 0)
+    rescue.begin(host, rescuing(server))
+    lifecycle.destroy(host, server)
+    assert not [found for found in lab.engine.containers() if found.server_uuid == server.uuid]
+
+
+def test_a_suspended_server_goes_on_where_it_was(lab, host, server) -> None:
+    pid = lab.state(server).pid
+    lifecycle.pause(host, server)
+    assert lifecycle.resume(host, server)
+    assert lab.state(server).pid == pid
+    lifecycle.pause(host, server)
+    lab.engine.unpause(server.container_name)  # as a restart of the engine without live-restore leaves it
+    lab.engine.stop(server.container_name, 0)
+    assert not lifecycle.resume(host, server)
+    assert lab.state(server).state is PowerState.RUNNING
+
+
+def test_a_crash_dump_is_the_first_processs_own(lab, host) -> None:
+    server = lab.boot("trap 'echo dumped' ABRT; while :; do sleep 0.1; done")
+    wait_for(lambda: crash_accepted(host, server), "the handler")
+    wait_for(lambda: b"dumped" in lab.engine.logs(server.container_name, 1000), "the dump")
+    with pytest.raises(crash.Undumpable, match="does not handle SIGQUIT"):
+        crash.dump(host, replace(server, metadata={"docker_crash_signal": "SIGQUIT"}))
+    lifecycle.stop(host, server, 0)
+    with pytest.raises(crash.Undumpable, match="does not run"):
+        crash.dump(host, server)
+
+
+def crash_accepted(host, server) -> bool:
+    try:
+        crash.dump(host, server)
+    except crash.Undumpable:
+        return False
+    return True

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rescue, suspend and crash dump; and what is left of a rescue when any step of it fails or dies."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from fake_flows import UUID, make_host, make_server, no_events
+
+from dockstack.compute.containers import signals
+from dockstack.compute.engine import Conflict, EngineError
+from dockstack.compute.flows import crash, lifecycle, recovery, rescue
+from dockstack.compute.flows.originals import name_original
+from dockstack.compute.model import Image, PowerState
+from fake_host import Fault, Killed
+
+NAME, ASIDE = f"nova-{UUID}", f"nova-{UUID}-original"
+NOTHING = {"containers": [], "namespaces": [], "links": [], "switch": [], "patches": [], "spools": []}
+RESCUER = Image(id="7e5c0e00-0000-4000-8000-000000000000", name="rescuer", container_format="docker")
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def server(host):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    lifecycle.stop(host, server, 0)
+    return server
+
+
+def rescuing(server):
+    return replace(server, image=RESCUER)
+
+
+def patch_of(world, name):
+    return json.loads((world.patches / f"{world.containers[name].id}.json").read_text())
+
+
+def test_the_rescuer_takes_the_servers_place_and_gets_its_root(world, host, server):
+    links, original = dict(world.links), world.containers[NAME]
+
+    rescue.begin(host, rescuing(server))
+    assert name_original(UUID) == ASIDE
+    assert world.containers[ASIDE].id == original.id
+    assert world.containers[ASIDE].state is PowerState.SHUTDOWN
+    assert world.containers[NAME].state is PowerState.RUNNING
+    (overlay,) = patch_of(world, NAME)["overlays"]
+    assert overlay["upper"] == original.layers.upper
+    assert overlay["destination"] == "/mnt/rescue"
+    assert not (world.patches / f"{original.id}.json").exists(), "it cannot be started beside"
+    assert world.links == links
+    assert not world.silent
+    assert host.audit.get_state(UUID, fresh=True) is PowerState.RUNNING
+    assert len(host.audit.list_servers()) == 1
+
+    lifecycle.reboot(host, server, hard=True)
+    assert patch_of(world, NAME)["overlays"] == [overlay]
+
+    for _ in range(2):
+        rescue.end(host, server)
+        assert world.containers[NAME].id == original.id
+        assert ASIDE not in world.containers
+        assert patch_of(world, NAME)["overlays"] == []
+        assert world.containers[NAME].state is PowerState.RUNNING
+
+
+def test_a_running_server_is_stopped_before_its_files_are_given_away(world, host):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    rescue.begin(host, rescuing(server))
+    assert world.containers[ASIDE].state is PowerState.SHUTDOWN
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_rescue_that_fails_at_any_step_gives_the_server_back(world, host, server, after):
+    identity = world.containers[NAME].id
+    for _ in range(2):  # the first one also loads the image
+        world.calls.clear()
+        rescue.begin(host, rescuing(server))
+        steps = len(world.calls)
+        rescue.restore(host, server)
+
+    for step in range(1, steps + 1):
+        lifecycle.stop(host, server, 0)
+        world.calls.clear()
+        world.fault = Fault(step, lambda: EngineError("step failed"), after=after)
+        with pytest.raises(EngineError, match="step failed"):
+            rescue.begin(host, rescuing(server))
+        world.fault = None
+        assert world.containers[NAME].id == identity, f"step {step}: {world.calls}"
+        assert len(world.containers) == 1
+        lifecycle.start(host, server)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("work", [rescue.begin, rescue.end])
+def test_a_rescue_or_its_end_killed_at_any_step_is_taken_up_or_taken_back(world, host, server, work, after):
+    identity = world.containers[NAME].id
+    rescue.begin(host, rescuing(server))  # loads the image
+    if work is rescue.begin:
+        rescue.restore(host, server)
+    world.calls.clear()
+    work(host, rescuing(server))
+    steps = len(world.calls)
+
+    for step in range(1, steps + 1):
+        world.revive()
+        rescue.restore(host, server)
+        if work is rescue.end:
+            rescue.begin(host, rescuing(server))
+        world.calls.clear()
+        world.fault = Fault(step, Killed, after=after)
+        with pytest.raises(Killed):
+            work(host, rescuing(server))
+        world.revive()
+        restarted = make_host(world)
+        if step % 2:
+            rescue.begin(restarted, rescuing(server))
+            assert world.containers[ASIDE].id == identity
+        rescue.end(restarted, server)
+        assert world.containers[NAME].id == identity, f"killed at step {step}"
+        assert list(world.containers) == [NAME]
+
+
+def test_a_rescued_server_is_destroyed_whole(world, host, server):
+    rescue.begin(host, rescuing(server))
+    lifecycle.destroy(host, server)
+    assert world.leftovers() == NOTHING
+
+
+def test_a_rescued_server_that_nova_has_no_more_is_swept_whole(world, host, server):
+    rescue.begin(host, rescuing(server))
+    recovery.sweep(host, recovery.Claims(kept=("x",), abandoned=(), has_left=lambda _uuid: True))
+    assert world.leftovers() == NOTHING
+
+
+def test_a_rescue_without_overlay2_touches_nothing(world, host, server):
+    world.containers[NAME] = replace(world.containers[NAME], layers=None)
+    with pytest.raises(rescue.Unrescuable, match="overlay2"):
+        rescue.begin(host, rescuing(server))
+    assert list(world.containers) == [NAME]
+
+
+def test_a_suspended_server_goes_on_or_is_started(world, host, server):
+    lifecycle.start(host, server)
+    lifecycle.pause(host, server)
+    assert lifecycle.resume(host, server)
+    assert not world.silent
+    lifecycle.pause(host, server)
+    world.reboot_machine()
+    assert not lifecycle.resume(host, server)
+    assert world.containers[NAME].state is PowerState.RUNNING
+
+
+def test_a_crash_signal_is_the_images_or_the_servers(world, host, monkeypatch):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    monkeypatch.setattr(signals, "is_handled", lambda _pid, name: name != "SIGQUIT")
+    crash.dump(host, server)
+    assert "kill SIGABRT" in world.calls
+    crash.dump(host, replace(server, metadata={"docker_crash_signal": "SIGUSR1"}))
+    assert "kill SIGUSR1" in world.calls
+    with pytest.raises(crash.Undumpable, match="docker_crash_signal"):
+        crash.dump(host, replace(server, metadata={"docker_crash_signal": "SIGQUIT"}))
+    lifecycle.stop(host, server, 0)
+    with pytest.raises(crash.Undumpable):
+        crash.dump(host, server)
+
+
+def test_a_suspend_of_a_stopped_server_is_refused(host, server):
+    with pytest.raises(Conflict):
+        lifecycle.pause(host, server)
