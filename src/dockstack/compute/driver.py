@@ -163,7 +163,8 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         """Make a server anew in its place: only when the new one can be made, and with its ports left on the switch."""
         rebuilds.leave_to_nova(bdms, evacuate, preserve_ephemeral, accel_uuids)
-        server = servers.build_server(instance, glance.read_image(context, instance.image_ref), (), admin_password)
+        image = glance.read_image(context, instance.image_ref)
+        server = servers.build_new_server(instance, image, admin_password, injected_files)
         with spawn_faults(instance, lifecycle.HOPELESS), glance.reading_as(context, instance.trusted_certs):
             lifecycle.require_buildable(self._host, server)
         with server_faults(instance):

@@ -248,11 +248,12 @@ def make_guest(
     tenant: Tenant | None = None,
     rules: Sequence[dict[str, Any]] = (PING, SSH),
     user_data: str | None = None,
+    image_id: str | None = None,
 ) -> Guest:
     """Boot a server with a key pair, a floating IP and a login."""
     group = make_group(ctx, rules, tenant, f"{what}-group")
     key_name, key = make_key(ctx, tenant, f"{what}-key")
-    server = boot(ctx, what=what, tenant=tenant, group=group, key_name=key_name, user_data=user_data)
+    server = boot(ctx, what=what, tenant=tenant, group=group, key_name=key_name, user_data=user_data, image_id=image_id)
     floating = make_floating_ip(ctx, server, tenant)
     ctx.say(f"logging in to {floating.floating_ip_address}")
     shell = open_shell(ctx, floating.floating_ip_address, key)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.errors import DockstackError
-from dockstack.verify.exercises import access, boot, consoles, isolation, limits, networks, power, resize
+from dockstack.verify.exercises import access, boot, consoles, copies, isolation, limits, networks, power, resize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,9 @@ ALL: tuple[Exercise, ...] = (
     power.HARD_REBOOT,
     power.STOP_START,
     power.PAUSE,
+    copies.REBUILD,
+    copies.SNAPSHOT,
+    copies.SHELVE,
     limits.LIMITS,
     limits.VIEW,
     resize.RESIZE,
