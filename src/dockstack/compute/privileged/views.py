@@ -88,8 +88,9 @@ def _replace(namespace: int, files: list[str], trees: dict[str, int]) -> bool:
 
 
 def _dead(path: str) -> bool:
+    """Ask the file system, since a file's attributes may be remembered for a moment after its end."""
     try:
-        os.stat(path)  # noqa: PTH116 - its error is the answer
+        os.statvfs(path)
     except OSError as error:
         return error.errno in _DEAD
     return False
