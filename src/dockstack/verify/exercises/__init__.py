@@ -6,7 +6,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.errors import DockstackError
-from dockstack.verify.exercises import access, boot, consoles, copies, isolation, limits, networks, power, resize
+from dockstack.verify.exercises import (
+    access,
+    boot,
+    consoles,
+    copies,
+    interfaces,
+    isolation,
+    limits,
+    networks,
+    power,
+    rescue,
+    resize,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +44,9 @@ ALL: tuple[Exercise, ...] = (
     copies.REBUILD,
     copies.SNAPSHOT,
     copies.SHELVE,
+    power.SUSPEND,
+    interfaces.INTERFACES,
+    rescue.RESCUE,
     limits.LIMITS,
     limits.VIEW,
     resize.RESIZE,

@@ -86,10 +86,29 @@ def pause_and_unpause(ctx: Context) -> None:
     compute.pause_server(guest.server.id)
     server = wait_for_status(ctx.connection, guest.server.id, "PAUSED", ctx.timeouts.active)
     expect(server.power_state, PAUSED, "the power state of a paused server")
+    if answers_ping(guest.address):
+        raise CheckFailed(f"The paused server still answers ping at {guest.address}.")
     ctx.say("unpausing")
     compute.unpause_server(guest.server.id)
     server = wait_for_status(ctx.connection, guest.server.id, "ACTIVE", ctx.timeouts.active)
     expect(server.power_state, RUNNING, "the power state of an unpaused server")
+    shell = log_in_again(ctx, guest, interface)
+    expect(shell.run(START_OF_INIT), started, "the start time of the first process")
+
+
+def suspend_and_resume(ctx: Context) -> None:
+    """A suspended server is SUSPENDED and silent; resumed, the same processes go on."""
+    guest = make_guest(ctx)
+    interface, started = Interface.read(guest.shell), guest.shell.run(START_OF_INIT)
+    compute = ctx.connection.compute
+    ctx.say("suspending")
+    compute.suspend_server(guest.server.id)
+    wait_for_status(ctx.connection, guest.server.id, "SUSPENDED", ctx.timeouts.active)
+    if answers_ping(guest.address):
+        raise CheckFailed(f"The suspended server still answers ping at {guest.address}.")
+    ctx.say("resuming")
+    compute.resume_server(guest.server.id)
+    wait_for_status(ctx.connection, guest.server.id, "ACTIVE", ctx.timeouts.active)
     shell = log_in_again(ctx, guest, interface)
     expect(shell.run(START_OF_INIT), started, "the start time of the first process")
 
@@ -109,3 +128,4 @@ STOP_START = Exercise("stop-start", "A server stops, and starts as it was", stop
 PAUSE = Exercise(
     "pause", "A paused server stands still and goes on", pause_and_unpause, LOGIN_NEEDS | {Capability.DOCKER}
 )
+SUSPEND = Exercise("suspend", "A suspended server is silent and goes on where it was", suspend_and_resume, LOGIN_NEEDS)
