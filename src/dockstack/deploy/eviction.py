@@ -48,7 +48,8 @@ def remove_namespaces(machine: Machine, key: str) -> None:
     run, mounts = (shlex.quote(path) for path in (hosts.run_directory(key), hosts.mount_namespace(key)))
     machine.run(
         f"ovs-vsctl --timeout=10 {ports}; {links}; umount {mounts}; rm -f {mounts} {mounts.removesuffix('.mnt')}.lock;"
-        f" ip netns delete {hosts.net_namespace(key)}; rm -rf {run}; true",
+        f" ip netns delete {hosts.net_namespace(key)}; rm -rf {run};"
+        f" ls {hosts.DIRECTORY}/*.mnt >/dev/null 2>&1 || umount {hosts.DIRECTORY}; true",
         check=False,
     )
     machine.changes += 1

@@ -60,3 +60,11 @@ def test_no_mount_namespace_has_no_inhabitants(tmp_path):
     assert eviction.inhabitants(str(tmp_path / "stale")) == set()
     assert eviction.inhabitants(str(tmp_path / "absent")) == set()
     assert eviction.inhabitants("/proc/self/ns/mnt") == set()
+
+
+def test_with_the_last_host_nothing_stays_mounted_where_clean_removes(machine):
+    one = machine()
+    eviction.remove_namespaces(one, "host2")
+    (line,) = one.commands
+    assert "umount /run/dockstack/hosts/host2.mnt; rm -f /run/dockstack/hosts/host2.mnt" in line
+    assert line.index("ip netns delete dockstack-host2") < line.index("|| umount /run/dockstack/hosts;")
