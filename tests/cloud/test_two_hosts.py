@@ -81,6 +81,8 @@ def test_a_lost_hosts_server_is_evacuated_and_leaves_nothing_behind(ctx, names, 
         compute.update_service_forced_down(service, host=lost, binary="nova-compute")
         compute.evacuate_server(server.id)
         wait_until(lambda: host_of(compute, server.id) == own, 120, f"{server.id} to be on {own}", every=1)
+        wait_for_status(ctx.connection, server.id, "SHUTOFF", ctx.timeouts.active)  # since API version 2.95
+        compute.start_server(server.id)
         wait_for_status(ctx.connection, server.id, "ACTIVE", ctx.timeouts.active)
         wait_until(lambda: answers_ping(floating), ctx.timeouts.answer, f"an answer at the same address {floating}")
         assert tuple(port.id for port in ports_of(ctx.connection, server.id)) == port_ids
