@@ -55,7 +55,8 @@ def nova_conf(settings: Settings) -> Ini:
             "max_attempts": str(min(settings.hosts, MAX_ATTEMPTS)),
         },
         "quota": {"instances": "100", "cores": "400", "ram": "512000"},
-        "glance": oslo.client_section(settings, "nova"),
+        # Without it, a Glance that hangs in mid-transfer would hold a build or a snapshot for ever.
+        "glance": {**oslo.client_section(settings, "nova"), "timeout": "600"},
         "keystone_authtoken": oslo.token_section(settings, "nova"),
         "service_user": {**oslo.account(settings, "nova"), "send_service_user_token": "true"},
         "neutron": {
