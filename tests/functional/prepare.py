@@ -26,7 +26,7 @@ def prepare(environment: Path = ENVIRONMENT) -> Path:
     Two calls at once wait for each other. One that was killed half-way leaves no stamp, so the next starts over.
 
     Raises:
-        FileNotFoundError: ``uv`` is not installed.
+        FileNotFoundError: there is no ``uv``.
         subprocess.CalledProcessError: uv could not make the environment; its output says why.
     """
     python = environment / "bin/python"
@@ -44,9 +44,10 @@ def prepare(environment: Path = ENVIRONMENT) -> Path:
 
 
 def _install(environment: Path, python: Path) -> None:
-    uv = shutil.which("uv")
+    beside = Path(sys.prefix) / "bin/uv"  # the test environment's own
+    uv = str(beside) if beside.exists() else shutil.which("uv")
     if uv is None:
-        raise FileNotFoundError("uv is not on PATH; it comes with the test environment (see CONTRIBUTING.md)")
+        raise FileNotFoundError(f"{beside} is missing: run this with the test environment's Python (CONTRIBUTING.md)")
     shutil.rmtree(environment, ignore_errors=True)
     subprocess.run([uv, "venv", "--quiet", "--python", INTERPRETER, str(environment)], check=True)
     subprocess.run(
