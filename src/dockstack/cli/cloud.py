@@ -96,8 +96,11 @@ def up(
     with exclusive("up"):
         preflight.check(settings.local)
         if hosts is not None:
-            inventory.remember(paths.ASKED_FILE, {"hosts": hosts})
+            # More are remembered at once, so that a killed run goes on; fewer when they are gone: it may be refused.
+            inventory.remember(paths.ASKED_FILE, {"hosts": max(hosts, load(None, ()).local.attributes.number("hosts"))})
         status_code = apply(environment, assignments, json_lines=json_lines)
+        if hosts is not None and not status_code:
+            inventory.remember(paths.ASKED_FILE, {"hosts": hosts})
     if status_code == INTERRUPTED:
         click.echo("Interrupted. Run `dockstack up` again: it goes on from here.", err=True)
     if status_code:
