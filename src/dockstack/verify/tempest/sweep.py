@@ -120,7 +120,7 @@ def _delete_domain(identity: Any, domain: Any) -> None:
 
 def _free(ports: Iterable[Any]) -> Iterator[Any]:
     """Leave out the ports that go with their network or router."""
-    return (port for port in ports if not port.device_owner.startswith("network:"))
+    return (port for port in ports if not (port.device_owner or "").startswith("network:"))
 
 
 def _delete_server(connection: Any, server: Any) -> None:
