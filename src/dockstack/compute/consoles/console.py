@@ -108,12 +108,15 @@ class Console:
         self._wake()
         return True
 
-    def close(self) -> None:
-        """End: all viewers, and the session."""
+    def end(self) -> None:
+        """Have it end: all viewers, and the session."""
         self._closing = True
         self._wake()
+
+    def wait(self, seconds: float = 10) -> None:
+        """Wait until it has ended."""
         if self._thread.is_alive():
-            self._thread.join(10)
+            self._thread.join(seconds)
 
     # -- the thread
 

@@ -90,7 +90,9 @@ class Switchboard:
         if listener is not None:
             hang_up(listener)
         for console in consoles:
-            console.close()
+            console.end()
+        for console in consoles:
+            console.wait()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
