@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 from private_engine import wait_for
 
+from dockstack.compute.identity.accounts import hash_password
+from dockstack.compute.identity.placement import Entry, build_archive
 from dockstack.compute.images.fetch import ImageStore
 from dockstack.compute.images.normalise import ImageLimits
 from dockstack.compute.model import Image
@@ -182,7 +184,7 @@ def test_tools_that_tests_need_work_without_privileges(lab, neighbourhood, loade
         assert done.returncode == 0, (command, done.stdout, done.stderr)
 
 
-def test_user_data_runs_once_and_keys_come_again(lab, neighbourhood, loaded):
+def test_user_data_and_keys_come_once(lab, neighbourhood, loaded):
     server = start(lab, neighbourhood, loaded)
     script = "#!/bin/sh\necho count=$(echo x >> /root/runs; wc -l < /root/runs)\nexit 3\n"
     neighbourhood.serve(**{"user-data": script})
@@ -192,7 +194,39 @@ def test_user_data_runs_once_and_keys_come_again(lab, neighbourhood, loaded):
     lab.engine.start(server.container_name)
     wait_for_line(lab, server, "user data has run before")
     assert neighbourhood.login(server, "wc -l < /root/runs", user="root").strip() == "1"
-    assert console(lab, server).count("key(s) installed") == 2
+    assert console(lab, server).count("key(s) installed") == 1
+    wait_for_line(lab, server, "keys were installed before")
+
+
+def test_a_config_drive_is_read_without_any_network(lab, loaded):
+    waiting = ["/bin/sh", "-c", "while [ ! -d /d ]; do usleep 9; done; exec /sbin/init"]
+    server = lab.server(properties={"docker_command": json.dumps(waiting)})
+    lab.create(server, loaded.config, loaded.engine_id)
+    lab.engine.start(server.container_name)
+    key = "ssh-ed25519 AAAA me"
+    meta = {"instance-id": "i-7", "local-hostname": "x", "public-keys": {"0": {"openssh-key": key + "\n"}}}
+    entries = [
+        Entry("config-drive/ec2/latest/meta-data.json", 0o600, json.dumps(meta).encode()),
+        Entry("config-drive/ec2/latest/user-data", 0o600, b"#!/bin/sh\necho from the drive\n"),
+        Entry("d", 0o700),
+    ]
+    lab.engine.put_archive(server.container_name, "/", build_archive(entries))
+    wait_for_line(lab, server, "from the drive")
+    wait_for_line(lab, server, "instance-id i-7")
+    assert lab.run(server, "cat", "/root/.ssh/authorized_keys") == key + "\n"
+
+
+def test_a_password_lets_its_owner_become_another(lab, loaded):
+    server = lab.server(properties={"docker_command": '["/sbin/init"]'})
+    lab.create(server, loaded.config, loaded.engine_id)
+    lab.engine.start(server.container_name)
+    hashed = hash_password("geheim")
+    entry = Entry("etc/shadow", 0o600, f"root:{hashed}:1::::::\ndockstack:*:1::::::\n".encode())
+    lab.engine.put_archive(server.container_name, "/", build_archive([entry]))
+    for password, status in (("geheim", 0), ("falsch", 1)):
+        command = ["bash", "-c", f"echo {password} | su root -c id"]
+        done = lab.engine.execute(server.container_name, command, user="dockstack")
+        assert (done.exit_code, b"uid=0(root)" in done.output) == (status, status == 0), done
 
 
 def test_cloud_config_is_said_to_be_unsupported(lab, neighbourhood, loaded):

@@ -57,6 +57,8 @@ _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _ENV_NAME = re.compile(r"[^=\0]+")
 _SIGNAL = re.compile(r"(SIG)?[A-Z]+[0-9]*([+-][0-9]+)?|[0-9]{1,2}")
 _ENV_PREFIX = "docker_env_"
+# How cloud-init knows an OpenStack server where there is no firmware to ask (ds-identify, dscheck_OpenStack)
+_PRODUCT, _NOVA = "product_name", "OpenStack Nova"
 
 
 class PropertyError(DockstackError):
@@ -99,7 +101,7 @@ def build_spec(
         limits=limits.host_config(server.limits, disk, sized=sized),
         command=command,
         entrypoint=entrypoint,
-        environment=_environment(server, image, settings),
+        environment=_environment(server, image, settings, init=_is_init(entrypoint + command)),
         user=settings.text("docker_user", image.user),
         working_directory=_directory(settings, image),
         stop_signal=_signal(settings, image),
@@ -320,8 +322,9 @@ def _process(server: Server, image: ImageConfig) -> tuple[tuple[str, ...], tuple
     return tuple(entrypoint), tuple(command)
 
 
-def _environment(server: Server, image: ImageConfig, settings: _Settings) -> tuple[str, ...]:
-    merged = {**image.env, **(settings.json("docker_env", dict, "a JSON object of strings") or {})}
+def _environment(server: Server, image: ImageConfig, settings: _Settings, *, init: bool) -> tuple[str, ...]:
+    known = {_PRODUCT: _NOVA} if init else {}
+    merged = {**known, **image.env, **(settings.json("docker_env", dict, "a JSON object of strings") or {})}
     for name, value in {**server.image.properties, **server.metadata}.items():
         if name.startswith(_ENV_PREFIX):
             merged[name.removeprefix(_ENV_PREFIX)] = value

@@ -35,11 +35,12 @@ _ROOTFS = Path(__file__).with_name("rootfs")
 _UID = 1000  # of USER, as in rootfs/etc/passwd
 _PROGRAMS = (
     *("bin/bash", "usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/bin/dbclient", "usr/bin/ping", "usr/bin/sudo"),
+    *("usr/bin/su",),
     *("usr/libexec/sudo/sudoers.so", "usr/bin/nc.traditional", "usr/bin/curl"),
     *("usr/sbin/blkid", "usr/bin/lsblk", "usr/sbin/mkfs", "usr/sbin/mke2fs", "usr/sbin/mkfs.fat"),
 )
-_PAM_MODULES = ("pam_permit.so",)
-_SETUID = frozenset({"usr/bin/sudo"})
+_PAM_MODULES = ("pam_permit.so", "pam_rootok.so", "pam_unix.so")
+_SETUID = frozenset({"usr/bin/su", "usr/bin/sudo"})
 _LINKS = {
     "usr/bin/ssh": "dbclient",
     "usr/bin/ping6": "ping",
@@ -50,7 +51,7 @@ _EXECUTABLE = frozenset({"sbin/init", "usr/bin/nc", "usr/lib/dockstack/metadata"
 _PRIVATE = frozenset({"etc/shadow", "etc/sudoers"})
 _SKIPPED_APPLETS = frozenset(
     {"busybox", "init", "linuxrc", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "reboot", "halt"}
-    | {"ping", "ping6", "bash", "nc", "netcat", "mke2fs", "mkfs.ext2"}
+    | {"ping", "ping6", "bash", "nc", "netcat", "su", "mke2fs", "mkfs.ext2"}
 )
 _PROCESS = {
     "Cmd": ["/sbin/init"],

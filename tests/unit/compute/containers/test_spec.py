@@ -163,6 +163,12 @@ def test_metadata_wins_over_properties() -> None:
     assert built.tty
 
 
+def test_cloud_init_under_an_init_finds_out_where_it_is() -> None:
+    assert "product_name=OpenStack Nova" not in build().environment
+    built = build(with_properties(docker_command='["/sbin/init"]', docker_entrypoint="[]"))
+    assert built.environment[0] == "product_name=OpenStack Nova"
+
+
 def test_settings() -> None:
     built = build(
         with_properties(
