@@ -228,7 +228,6 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "zeros": (lambda: bytes(1 << 20), "no tar|neither"),
     "traversal-in-layer": (_escape, "outside its root"),
     "traversal-in-archive": (lambda: tar([("../../etc/passwd", b"x"), ("manifest.json", b"[]")]), "outside its root"),
-    "symlink-climbs": (lambda: _escape("../../../etc", "etc/x", tarfile.SYMTYPE), "outside its root"),
     "hardlink-climbs": (lambda: _escape("../../etc/shadow", "x", tarfile.LNKTYPE), "outside its root"),
     "archive-link-climbs": (
         lambda: tar([entry("c.json", tarfile.SYMTYPE, "../../../etc/passwd"), ("manifest.json", b"[]")]),

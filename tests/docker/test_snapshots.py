@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -13,12 +14,14 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from private_engine import wait_for
 from server_lab import docker_archive
 
+import image_archives
 from dockstack.compute.engine import NotFound
 from dockstack.compute.flows import snapshots
 from dockstack.compute.flows.audit import Audit
@@ -27,6 +30,7 @@ from dockstack.compute.images.fetch import ImageStore
 from dockstack.compute.images.normalise import ImageLimits
 from dockstack.compute.images.snapshot import SnapshotError
 from dockstack.compute.model import Image, ImageConfig, PowerState
+from dockstack.errors import DockstackError
 
 IDENTITY = "6f9f2f0e-9d7c-4b8c-8b36-6a4f0e3d6c{:02d}"
 
@@ -239,3 +243,23 @@ def docker_save(lab, host, glance, image_id: str) -> float:
     for _ in lab.engine.save_image(loaded.engine_id):
         pass
     return time.monotonic() - began
+
+
+def test_a_link_that_climbs_above_the_root_stays_inside(lab, host, glance):
+    server = written(lab, "echo own > /data/own; /bin/busybox ln -s ../../../../../../../../data/own /data/climbs")
+    snapshots.take(host, server, IDENTITY.format(19), glance.upload(IDENTITY.format(19)))
+    copy, _ = boot_from(lab, host, glance, IDENTITY.format(19))
+    assert lab.run(copy, "/bin/cat", "/data/climbs") == "own\n"
+
+
+def test_what_is_written_through_a_link_that_climbs_stays_inside(lab, host, glance):
+    """An archive that first makes a link out of its root, then a file below it."""
+    target = f"/tmp/dockstack-escaped-{IDENTITY.format(20)}"
+    link = image_archives.entry("out", tarfile.SYMTYPE, "../../../../../../../../../../../../tmp")
+    layer = image_archives.tar([link, (f"out/{target.rpartition('/')[2]}", b"escaped")])
+    archive = image_archives.docker_save([layer])
+    image = Image(id=IDENTITY.format(20), name="hostile", checksum=hashlib.sha512(archive).hexdigest())
+    glance.data[image.id] = archive
+    with contextlib.suppress(DockstackError):  # refused is as good
+        host.images.ensure(image, 0)
+    assert not Path(target).exists()
