@@ -296,10 +296,11 @@ def await_compute(wish: Json) -> None:
 
 
 def _missing(nova: Api, started: dict[str, datetime]) -> list[str]:
+    # Its state is not asked: somebody may have forced it down to evacuate its servers, until all is well again.
     reported = {
         service["host"]: datetime.fromisoformat(service["updated_at"])
         for service in nova.call("GET", "/os-services?binary=nova-compute")["services"]
-        if service["state"] == "up" and service["updated_at"]
+        if service["updated_at"]
     }
     # A hypervisor is listed once its host is mapped to a cell.
     mapped = {each["service"]["host"] for each in nova.call("GET", "/os-hypervisors/detail")["hypervisors"]}
