@@ -89,6 +89,7 @@ def boot(
     group: Any = None,
     key_name: str | None = None,
     user_data: str | None = None,
+    config_drive: bool = False,
     image_id: str | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Any:
@@ -104,6 +105,7 @@ def boot(
         group=group,
         key_name=key_name,
         user_data=user_data,
+        config_drive=config_drive,
         image_id=image_id,
         metadata=metadata,
     )
@@ -119,6 +121,7 @@ def request_server(
     group: Any = None,
     key_name: str | None = None,
     user_data: str | None = None,
+    config_drive: bool = False,
     image_id: str | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Any:
@@ -137,6 +140,8 @@ def request_server(
         wishes["key_name"] = key_name
     if user_data:
         wishes["user_data"] = base64.b64encode(user_data.encode()).decode()
+    if config_drive:
+        wishes["config_drive"] = True
     server = tenant.connection.compute.create_server(**wishes)
     ctx.stack.callback(delete_server, tenant.connection, server.id, ctx.timeouts.terminate)
     ctx.seen.append((tenant.connection, server.id))
@@ -248,12 +253,22 @@ def make_guest(
     tenant: Tenant | None = None,
     rules: Sequence[dict[str, Any]] = (PING, SSH),
     user_data: str | None = None,
+    config_drive: bool = False,
     image_id: str | None = None,
 ) -> Guest:
     """Boot a server with a key pair, a floating IP and a login."""
     group = make_group(ctx, rules, tenant, f"{what}-group")
     key_name, key = make_key(ctx, tenant, f"{what}-key")
-    server = boot(ctx, what=what, tenant=tenant, group=group, key_name=key_name, user_data=user_data, image_id=image_id)
+    server = boot(
+        ctx,
+        what=what,
+        tenant=tenant,
+        group=group,
+        key_name=key_name,
+        user_data=user_data,
+        config_drive=config_drive,
+        image_id=image_id,
+    )
     floating = make_floating_ip(ctx, server, tenant)
     ctx.say(f"logging in to {floating.floating_ip_address}")
     shell = open_shell(ctx, floating.floating_ip_address, key)
