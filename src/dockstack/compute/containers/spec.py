@@ -57,6 +57,8 @@ _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _ENV_NAME = re.compile(r"[^=\0]+")
 _SIGNAL = re.compile(r"(SIG)?[A-Z]+[0-9]*([+-][0-9]+)?|[0-9]{1,2}")
 _ENV_PREFIX = "docker_env_"
+_HEALTH_NUMBERS = {"Interval", "Timeout", "StartPeriod", "Retries"}  # the first three in nanoseconds, as the engine's
+_HEALTH_EXAMPLE = '{"Test": ["CMD", "/check"], "Interval": 60000000000}'
 # How cloud-init knows an OpenStack server where there is no firmware to ask (ds-identify, dscheck_OpenStack)
 _PRODUCT, _NOVA = "product_name", "OpenStack Nova"
 
@@ -108,6 +110,7 @@ def build_spec(
         stop_timeout=settings.number("docker_stop_timeout", stop_timeout),
         tty=settings.truth("docker_tty", default=False),
         init=settings.truth("docker_init", default=False),
+        healthcheck=_healthcheck(settings, image),
         capabilities=_capabilities(server.confinement),
         no_new_privileges=server.confinement.no_new_privileges,
         privileged=server.confinement.privileged,
@@ -200,7 +203,7 @@ def labels(server: Server, image: ImageConfig, host: str) -> dict[str, str]:
         "image": server.image.id,
         "host": host,
         "ports": json.dumps([asdict(port) for port in server.ports]),
-        "volumes": json.dumps(list(image.volumes)),
+        "volumes": json.dumps(list(own_volumes(server, image))),
         "console": _console(_Settings(server)),
         "rescue": "",
         "crash_signal": _Settings(server).signal("docker_crash_signal", "SIGABRT"),
@@ -223,6 +226,15 @@ def choose(server: Server, name: str, default: str, choices: tuple[str, ...]) ->
 def runs_init(server: Server, image: ImageConfig) -> bool:
     """Whether the server's first process is an init, which starts what the image has installed."""
     return _is_init(sum(_process(server, image), ()))
+
+
+def own_volumes(server: Server, image: ImageConfig) -> tuple[str, ...]:
+    """Return the declared volumes that stay in the server's own root file system; the others are the engine's.
+
+    Raises:
+        PropertyError: docker_volumes says something else.
+    """
+    return image.volumes if choose(server, "docker_volumes", "ignore", ("ignore", "anonymous")) == "ignore" else ()
 
 
 def user_of(server: Server, image: ImageConfig) -> str:
@@ -385,3 +397,29 @@ def _is_init(process: tuple[str, ...]) -> bool:
 def _capabilities(confinement: Confinement) -> tuple[str, ...]:
     wanted = dict.fromkeys((*CAPABILITIES, *confinement.cap_add))
     return tuple(name for name in wanted if name not in confinement.cap_drop)
+
+
+def _healthcheck(settings: _Settings, image: ImageConfig) -> dict[str, Any]:
+    """Return the engine's health check: none, unless somebody wants one; each would wake the server for ever."""
+    text = settings.text("docker_healthcheck", "none")
+    if text == "none":
+        return {"Test": ["NONE"]}
+    if text == "image":
+        return image.healthcheck or {"Test": ["NONE"]}
+    try:
+        found: Any = json.loads(text)
+    except ValueError:
+        found = None
+    test = found.get("Test") if isinstance(found, dict) else None
+    numbers = {key: value for key, value in found.items() if key != "Test"} if isinstance(found, dict) else {}
+    if (
+        not isinstance(test, list)
+        or not all(isinstance(word, str) for word in test)
+        or test[:1] not in (["NONE"], ["CMD"], ["CMD-SHELL"])
+        or not numbers.keys() <= _HEALTH_NUMBERS
+        or not all(type(value) is int and value >= 0 for value in numbers.values())
+    ):
+        raise PropertyError(
+            "docker_healthcheck", f"is neither none, image nor an object such as {_HEALTH_EXAMPLE}: {text[:80]!r}"
+        )
+    return {"Test": test, **numbers}

@@ -101,13 +101,13 @@ def place(host: Host, server: Server, image: LoadedImage) -> None:
     """
     choices = {name: spec.choose(server, name, default, (AUTO, ALWAYS, NEVER)) for name, default in _defaults(host)}
     entries = [*_key_entries(host, server, image, choices[KEY_SETTING]), *_password_entry(host, server, choices)]
-    shown, hidden = _split(entries, image.config.volumes)
+    shown, hidden = _split(entries, spec.own_volumes(server, image.config))
     if hidden:
         LOG.warning("Server %s does not get %s: its image declares a volume there", server.uuid, hidden)
     if shown:
         host.engine.put_archive(server.container_name, "/", placement.build_archive(shown))
     files = [placement.place_file(file) for file in server.files]
-    _, hidden = _split(files, image.config.volumes)
+    _, hidden = _split(files, spec.own_volumes(server, image.config))
     if hidden:
         raise PlacementError(f"{hidden[0].path} cannot be placed: the image declares a volume there.")
     if files:

@@ -311,7 +311,8 @@ def create_container(host: Host, server: Server, specification: ContainerSpec, i
     undo.push(host.engine.remove, server.container_name)
     container_id = host.engine.create(server.container_name, specification)
     undo.push(runtime.remove_patch, patches, container_id)
-    write_patch(host, server, container_id, image.config)
+    kept = replace(image.config, volumes=spec.own_volumes(server, image.config))
+    write_patch(host, server, container_id, kept)
 
 
 def write_patch(

@@ -169,6 +169,46 @@ def test_cloud_init_under_an_init_finds_out_where_it_is() -> None:
     assert built.environment[0] == "product_name=OpenStack Nova"
 
 
+@pytest.mark.parametrize(
+    ("text", "check"),
+    [
+        ("none", {"Test": ["NONE"]}),
+        ("image", {"Test": ["CMD", "x"]}),
+        (
+            '{"Test": ["CMD-SHELL", "true"], "Interval": 5000000000}',
+            {"Test": ["CMD-SHELL", "true"], "Interval": 5 * 10**9},
+        ),
+    ],
+)
+def test_health_checks(text, check) -> None:
+    assert build(with_properties(docker_healthcheck=text)).healthcheck == check
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "yes",
+        '{"Test": "x"}',
+        '{"Test": ["x"]}',
+        '{"Test": ["CMD"], "Interval": "5s"}',
+        '{"Test": ["CMD"], "X": 1}',
+    ],
+)
+def test_what_is_no_health_check(text) -> None:
+    with pytest.raises(DockstackError, match="docker_healthcheck is neither none, image nor"):
+        build(with_properties(docker_healthcheck=text))
+
+
+def test_volumes_of_the_image_are_the_servers_own_or_the_engines() -> None:
+    assert spec.own_volumes(SERVER, CONFIG) == ("/data",)
+    assert spec.own_volumes(with_properties(docker_volumes="anonymous"), CONFIG) == ()
+    assert build(with_properties(docker_volumes="anonymous")).labels["org.openstack.nova.volumes"] == "[]"
+    with pytest.raises(DockstackError, match="docker_volumes is 'ephemeral', not one of ignore, anonymous"):
+        build(with_properties(docker_volumes="ephemeral"))
+
+
 def test_settings() -> None:
     built = build(
         with_properties(
