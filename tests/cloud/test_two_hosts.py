@@ -87,8 +87,10 @@ def test_a_lost_hosts_server_is_evacuated_and_leaves_nothing_behind(ctx, names, 
         wait_until(lambda: answers_ping(floating), ctx.timeouts.answer, f"an answer at the same address {floating}")
         assert tuple(port.id for port in ports_of(ctx.connection, server.id)) == port_ids
     finally:
-        subprocess.run([sys.executable, "-m", "dockstack.cli", "up", "--skip-verify"], check=True, capture_output=True)
+        up = [sys.executable, "-m", "dockstack.cli", "up", "--skip-verify"]
+        ended = subprocess.run(up, check=False, capture_output=True, text=True)
         compute.update_service_forced_down(service, host=lost, binary="nova-compute", forced=False)
+    assert ended.returncode == 0, ended.stdout
     wait_until(
         lambda: not containers_on(SECOND, server.id), 120, f"{lost} to remove what it had of {server.id}", every=1
     )
