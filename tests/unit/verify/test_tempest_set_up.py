@@ -58,6 +58,10 @@ def test_services_and_extensions_are_what_the_cloud_says():
     assert found["compute"]["min_compute_nodes"] == "2"
 
 
+def test_images_are_of_formats_that_docker_hosts_boot_from():
+    assert settings()["image"]["disk_formats"] == "raw"
+
+
 def test_servers_are_logged_in_to():
     validation = settings()["validation"]
     assert (validation["run_validation"], validation["connect_method"]) == ("true", "floating")
