@@ -44,6 +44,8 @@ from dockstack.compute.engine.records import UUID_LABEL
 from dockstack.compute.model import NAME_PREFIX, PowerState
 from dockstack.compute.network import plug, wire
 from dockstack.compute.privileged import network as privileged
+from dockstack.compute.resources import usage
+from dockstack.compute.resources.usage import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -76,6 +78,7 @@ class World:
     switch: dict[str, str] = field(default_factory=dict)  # device: server
     wired: dict[str, dict[str, Any]] = field(default_factory=dict)  # device: what the server's end got
     silent: set[str] = field(default_factory=set)  # devices that are down
+    memory: Memory = field(default_factory=lambda: Memory(16384, 12288, swap_mb=2048))
     installed: set[str] = field(default_factory=set)  # ids of the ports whose flows the switch calls complete
     log: bytes = b""
     inside: dict[str, bytes] = field(default_factory=dict)  # what every image has: content by path
@@ -204,6 +207,7 @@ class World:
             (privileged, "wire", kernel.wire),
             (limits, "usage", self.usage),
             (wire, "wired", kernel.wired),
+            (usage, "read_memory", lambda: self.memory),
             (wire, "names", kernel.names),
             *(
                 (plug, name, getattr(switch, name))

@@ -17,6 +17,7 @@ from nova_case import IMAGE, NOTHING, ServersCase, wait_until
 from dockstack.compute.engine import EngineFull
 from dockstack.compute.model import PowerState
 from dockstack.compute.network.plug import PlugError
+from dockstack.compute.resources.usage import Memory
 from fake_host import Fault, image_archive
 
 pytestmark = pytest.mark.functional
@@ -238,6 +239,7 @@ class TestFaults(ServersCase):
             self._delete_server(server)
 
     def test_what_a_container_cannot_have_is_refused_by_name(self):
+        self.world.memory = Memory(total_mb=16384, available_mb=12288, swap_mb=0)
         self.flavor = self._create_flavor(vcpu=1, memory_mb=64, disk=1, swap=64, ephemeral=0)
         server = self.boot(expected="ERROR")
 
