@@ -41,6 +41,7 @@ from dockstack.compute.nova_api.faults import (
     move_faults,
     password_faults,
     server_faults,
+    snapshot_faults,
     spawn_faults,
 )
 from dockstack.compute.resources import usage
@@ -210,8 +211,8 @@ class DockerDriver(driver.ComputeDriver):
         """Make an image of a server, which goes on as it was, and send it to Glance."""
         update_task_state(task_state=task_states.IMAGE_PENDING_UPLOAD)
         upload = partial(glance.upload_snapshot, context, image_id, update_task_state)
-        with server_faults(instance):
-            snapshots.take(self._host, servers.describe(instance), image_id, upload)
+        with snapshot_faults(instance):
+            snapshots.take(self._host, instance.uuid, image_id, upload)
 
     def cache_image(self, context: Any, image_id: str) -> bool:
         """Fetch an image before any server needs it; say whether it was not here yet."""

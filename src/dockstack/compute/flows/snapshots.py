@@ -17,7 +17,7 @@ from dockstack.compute.engine import Conflict, EngineError, EngineFull, EngineUn
 from dockstack.compute.engine.records import UUID_LABEL
 from dockstack.compute.flows.audit import HOST_LABEL
 from dockstack.compute.images import snapshot
-from dockstack.compute.model import PowerState, Snapshot
+from dockstack.compute.model import NAME_PREFIX, PowerState, Snapshot
 from dockstack.errors import DockstackError
 from dockstack.oci import hybrid_archive
 
@@ -26,19 +26,18 @@ if TYPE_CHECKING:
 
     from dockstack.compute.engine import Container
     from dockstack.compute.flows.host import Host
-    from dockstack.compute.model import Server
 
 LOG = logging.getLogger(__name__)
 
-NAME_PREFIX = "dockstack-snapshot-"
+COPY_PREFIX = "dockstack-snapshot-"
 
 
-def take(host: Host, server: Server, image_id: str, upload: Callable[[Snapshot], None]) -> None:
+def take(host: Host, server_uuid: str, image_id: str, upload: Callable[[Snapshot], None]) -> None:
     """Make an image of a server's root file system and hand it to ``upload``; nothing of it stays here.
 
     Args:
         host: where.
-        server: whose.
+        server_uuid: whose.
         image_id: the image's id in Glance; also names what lies in the engine meanwhile.
         upload: sends it; must read the archive to its end.
 
@@ -47,7 +46,7 @@ def take(host: Host, server: Server, image_id: str, upload: Callable[[Snapshot],
         SnapshotError: no server could boot from it.
         Exception: whatever ``upload`` raises.
     """
-    with host.busy.hold(image_id), _standing_still(host, server, image_id) as (container, source):
+    with host.busy.hold(image_id), _standing_still(host, server_uuid, image_id) as (container, source):
         upload(_describe(host, container, source))
 
 
@@ -65,14 +64,14 @@ def sweep(host: Host) -> None:
 
 
 @contextmanager
-def _standing_still(host: Host, server: Server, image_id: str) -> Iterator[tuple[Container, str]]:
+def _standing_still(host: Host, server_uuid: str, image_id: str) -> Iterator[tuple[Container, str]]:
     """Give a server's container, and the id or name of one to whose root file system nothing writes: it, or a copy.
 
     The server is held only until that is so: it may be deleted while its image is still being sent.
     """
     with ExitStack() as cleanup:
-        with host.busy.hold(server.uuid):
-            container = host.engine.container(server.container_name)
+        with host.busy.hold(server_uuid):
+            container = host.engine.container(NAME_PREFIX + server_uuid)
             source = container.id
             if container.state is PowerState.RUNNING:
                 cleanup.callback(_remove_copy, host, image_id)
@@ -90,7 +89,7 @@ def _copy(host: Host, container: Container, image_id: str) -> str:
         raise EngineError(
             error.brief, "Stop the server and try again: then no copy is needed.", error.details
         ) from error
-    name = NAME_PREFIX + image_id
+    name = COPY_PREFIX + image_id
     labels = {UUID_LABEL: "", HOST_LABEL: host.name}  # the copy has the server's labels and must not be taken for it
     host.engine.shelter(name, copied, labels, host.engine.process(container.id).get("Volumes") or ())
     return name
@@ -98,7 +97,7 @@ def _copy(host: Host, container: Container, image_id: str) -> str:
 
 def _remove_copy(host: Host, image_id: str) -> None:
     try:
-        host.engine.remove(NAME_PREFIX + image_id)
+        host.engine.remove(COPY_PREFIX + image_id)
         host.engine.remove_image(f"{snapshot.REPOSITORY}:{image_id}")
     except DockstackError as error:
         LOG.warning("The copy of snapshot %s stays until the next sweep: %s", image_id, error)

@@ -58,6 +58,21 @@ def server_faults(instance: Any) -> Iterator[None]:
 
 
 @contextmanager
+def snapshot_faults(instance: Any) -> Iterator[None]:
+    """Translate why a server does not become an image; one that is not there does not run, in Nova's contract.
+
+    Raises:
+        exception.InstanceNotRunning: it has no container here.
+        exception.HypervisorUnavailable, exception.NovaException: as ``server_faults``.
+    """
+    try:
+        with server_faults(instance):
+            yield
+    except exception.InstanceNotFound as error:
+        raise exception.InstanceNotRunning(instance_id=instance.uuid) from error
+
+
+@contextmanager
 def move_faults(instance: Any) -> Iterator[None]:
     """Translate why a server cannot be resized or migrated; Nova then leaves it as it was.
 

@@ -94,12 +94,12 @@ def build_rescue(instance: Any, image: Image, ports: tuple[Port, ...], password:
 
 
 def rescue_image_id(instance: Any, image_meta: Any) -> str:
-    """Return the id of the image to rescue with.
+    """Return the id of the image to rescue with: what Nova names, or else what the server was booted from.
 
     Raises:
-        exception.InstanceNotRescuable: Nova names none.
+        exception.InstanceNotRescuable: there is none.
     """
-    image_id = image_meta.id if "id" in image_meta else None
+    image_id = (image_meta.id if "id" in image_meta else None) or instance.image_ref
     if not image_id:
         reason = "this server was not booted from an image. Name one to rescue it with."
         raise exception.InstanceNotRescuable(instance_id=instance.uuid, reason=reason)

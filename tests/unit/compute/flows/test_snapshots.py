@@ -41,7 +41,7 @@ def upload(taken) -> dict[str, bytes]:
 
 def test_a_running_server_is_copied_and_goes_on(host, world, server):
     got = []
-    snapshots.take(host, server, IMAGE, lambda taken: got.append((taken, upload(taken))))
+    snapshots.take(host, server.uuid, IMAGE, lambda taken: got.append((taken, upload(taken))))
 
     [(taken, image)] = got
     assert image["layers"] == [world.root_file_system]
@@ -58,13 +58,13 @@ def test_the_copy_is_not_taken_for_the_server(host, world, server):
         assert len(world.containers) == 2
         assert [container.name for container in host.audit.list_servers()] == [NAME]
 
-    snapshots.take(host, server, IMAGE, look)
+    snapshots.take(host, server.uuid, IMAGE, look)
 
 
 @pytest.mark.parametrize("state", ["stop", "pause"])
 def test_a_server_that_does_not_run_needs_no_copy(host, world, server, state):
     lifecycle.stop(host, server, 0) if state == "stop" else lifecycle.pause(host, server)
-    snapshots.take(host, server, IMAGE, upload)
+    snapshots.take(host, server.uuid, IMAGE, upload)
     assert "commit" not in world.calls
 
 
@@ -73,7 +73,7 @@ def test_a_server_may_be_deleted_while_its_image_is_sent(host, world, server):
         lifecycle.destroy(host, server)
         upload(taken)
 
-    snapshots.take(host, server, IMAGE, delete_and_send)
+    snapshots.take(host, server.uuid, IMAGE, delete_and_send)
     assert world.containers == {}
     assert world.copies() == []
 
@@ -86,20 +86,20 @@ def test_a_stopped_server_that_is_deleted_meanwhile_is_not_found(host, server):
         upload(taken)
 
     with pytest.raises(NotFound):
-        snapshots.take(host, server, IMAGE, delete_and_send)
+        snapshots.take(host, server.uuid, IMAGE, delete_and_send)
 
 
 def test_every_failing_step_leaves_nothing(host, world, server):
-    snapshots.take(host, server, IMAGE, upload)
+    snapshots.take(host, server.uuid, IMAGE, upload)
     world.calls.clear()
-    snapshots.take(host, server, IMAGE, upload)
+    snapshots.take(host, server.uuid, IMAGE, upload)
     steps = len(world.calls)
     for step in range(1, steps + 1):
         for after in (False, True):
             world.calls.clear()
             world.fault = Fault(step, lambda: EngineError("failed on purpose"), after)
             try:
-                snapshots.take(host, server, IMAGE, upload)
+                snapshots.take(host, server.uuid, IMAGE, upload)
             except EngineError:
                 pass
             else:
@@ -116,14 +116,14 @@ def test_whoever_refuses_the_upload_is_heard(host, world, server):
         raise InterruptedError("Ctrl-C")
 
     with pytest.raises(InterruptedError):
-        snapshots.take(host, server, IMAGE, refuse)
+        snapshots.take(host, server.uuid, IMAGE, refuse)
     assert world.copies() == []
 
 
 def test_the_next_start_removes_what_a_killed_snapshot_left(host, world, server):
     world.kill_after = "shelter"
     with pytest.raises(Killed):
-        snapshots.take(host, server, IMAGE, upload)
+        snapshots.take(host, server.uuid, IMAGE, upload)
     assert world.copies() == [f"dockstack.local/snapshot:{IMAGE}"]
 
     world.revive()
@@ -135,13 +135,13 @@ def test_the_next_start_removes_what_a_killed_snapshot_left(host, world, server)
 
 
 def test_a_snapshot_under_way_is_not_swept(host, world, server):
-    snapshots.take(host, server, IMAGE, lambda taken: (snapshots.sweep(host), upload(taken)))
+    snapshots.take(host, server.uuid, IMAGE, lambda taken: (snapshots.sweep(host), upload(taken)))
 
 
 def test_a_root_file_system_that_could_not_boot_is_refused(host, world, server):
     world.root_file_system = tar([entry("disk", tarfile.BLKTYPE)])
     with pytest.raises(SnapshotError, match="device node"):
-        snapshots.take(host, server, IMAGE, upload)
+        snapshots.take(host, server.uuid, IMAGE, upload)
     assert world.copies() == []
 
 
@@ -149,5 +149,5 @@ def test_an_image_that_grew_needs_a_larger_disk(host, world, server, monkeypatch
     monkeypatch.setattr("dockstack.compute.images.snapshot._GIB", len(rootfs()) - 1)
     world.root_file_system = rootfs()
     disks = []
-    snapshots.take(host, server, IMAGE, lambda taken: disks.append(taken.disk_gb))
+    snapshots.take(host, server.uuid, IMAGE, lambda taken: disks.append(taken.disk_gb))
     assert disks == [2]
