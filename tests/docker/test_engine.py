@@ -273,7 +273,7 @@ def test_not_privileged(lab) -> None:
     status = dict(
         line.split(":\t", 1) for line in lab.run(server, "cat", "/proc/1/status").splitlines() if ":\t" in line
     )
-    assert status["NoNewPrivs"] == "1"
+    assert status["NoNewPrivs"] == "0"  # sudo and su work in a server; a flavor may forbid it
     assert status["Seccomp"] == "2"
     capabilities = int(status["CapEff"], 16)
     for dangerous in (12, 16, 17, 19, 21, 22, 25, 27):  # NET_ADMIN, SYS_MODULE, RAWIO, PTRACE, ADMIN, BOOT, TIME, MKNOD

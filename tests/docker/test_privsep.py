@@ -23,7 +23,8 @@ def whole(name):
     device = "tapd0c5" + name[-4:] + "-aa"
     nic = {
         "interface": "eth0", "mac": "fa:16:3e:00:00:01", "mtu": 1442, "addresses": ["10.0.0.5/24", "fd00::5/64"],
-        "routes": [["0.0.0.0/0", "10.0.0.1", 100, False], ["::/0", "fd00::1", 100, False]],
+        "routes": [["0.0.0.0/0", "10.0.0.1", 100, False, 254], ["::/0", "fd00::1", 100, False, 254]],
+        "table": 1000, "sources": [], "offload": True, "inbound": [], "outbound": [],
     }
     privileged.create_namespace(name)
     privileged.wire(name, device, nic)
@@ -32,7 +33,7 @@ def whole(name):
     assert found["mac"] == nic["mac"] and found["mtu"] == 1442 and found["up"], found
     assert {"10.0.0.5/24", "fd00::5/64"} <= set(found["addresses"]), found
     try:
-        privileged.wire(name, device, nic | {"routes": [["0.0.0.0/0", "10.99.0.1", 100, False]]})
+        privileged.wire(name, device, nic | {"routes": [["0.0.0.0/0", "10.99.0.1", 100, False, 254]]})
     except OSError as error:
         assert "route 0.0.0.0/0 via 10.99.0.1" in str(error), error
     else:
