@@ -40,7 +40,7 @@ def read_config_drive(ctx: Context) -> None:
 
 
 def change_password(ctx: Context) -> None:
-    """A password set through the API is root's from then on: su takes it and no other."""
+    """A password set through the API is the image's administrator's from then on: su takes it and no other."""
     guest = make_guest(ctx)
     password = secrets.token_urlsafe(12)
     try:
@@ -48,7 +48,7 @@ def change_password(ctx: Context) -> None:
     except sdk_errors.ConflictException as error:
         raise CheckFailed("Nova cannot set a password in this server.", details=str(error)) from error
     for attempt, let_in in ((password, True), (password + "x", False)):
-        answer = guest.shell.attempt(f"echo '{attempt}' | su root -c 'id -u'")
+        answer = guest.shell.attempt(f"echo '{attempt}' | su {ctx.facts.login_user} -c true")
         if (answer.status == 0) != let_in:
             raise CheckFailed(
                 f"su {'refused the new password' if let_in else 'took a wrong password'}.", details=answer.output
