@@ -8,9 +8,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 
+from dockstack.bench import report
 from dockstack.bench.actions import FLOOR, SERVER, Latencies
 from dockstack.bench.density import Densities
-from dockstack.bench.model import summarise
+from dockstack.bench.model import Measurements, goal_of, summarise
 
 mpl.use("Agg")  # no display; before pyplot is imported
 from matplotlib import pyplot as plt
@@ -69,5 +70,30 @@ def _draw_density(measured: Densities, path: Path) -> None:
         panel.set_xlabel("servers")
         panel.set_ylim(bottom=0)
     figure.suptitle(f"dockstack bench density: {measured.machine.get('cores')} cores")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+@draw.register
+def _draw_boot(measured: Measurements, path: Path) -> None:
+    """Draw a box for each kind and step over its samples; the goal as a line."""
+    steps = report.series_of(measured)
+    figure, panels = plt.subplots(1, len(steps), figsize=(4.2 * len(steps), 4.2), layout="constrained")
+    for panel, (step, kinds) in zip(panels, steps.items(), strict=True):
+        shown = {kind: values for kind, values in kinds.items() if values}
+        panel.boxplot(list(shown.values()), widths=0.5, showfliers=False)
+        for place, values in enumerate(shown.values(), start=1):
+            panel.plot([place] * len(values), values, "o", alpha=0.35, markersize=4)
+        panel.set_xticks(range(1, len(shown) + 1), [kind.replace(" ", "\n", 1) for kind in shown])
+        panel.set_title(step)
+        panel.set_ylabel("seconds")
+        panel.set_ylim(bottom=0)
+        if step.startswith("boot") and (goal := goal_of(measured)):
+            panel.axhline(goal.limit, linestyle="--", color="grey")
+            panel.annotate(f"goal: at most {goal.limit:.2f} s", (0.55, goal.limit), va="bottom", color="grey")
+    machine = measured.machine
+    figure.suptitle(
+        f"dockstack bench boot: n={len(measured.server)}, {machine.get('cores')} cores, {machine.get('measured_at')}"
+    )
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -1,22 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A table, a plot and a document of what was measured."""
+"""A table and a document of what `bench boot` measured."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import matplotlib as mpl
 from rich.table import Table
 
 from dockstack.bench.model import GOAL_FACTOR, Measurements, Summary, goal_of, summarise
-
-mpl.use("Agg")  # no display; before pyplot is imported
-from matplotlib import pyplot as plt
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SERVER, FLOOR, RAW = "docker server", "fake driver (floor)", "docker run --network none"
 
@@ -96,36 +88,3 @@ def document_of(measured: Measurements) -> dict[str, Any]:
     if goal := goal_of(measured):
         document["goal"] = asdict(goal) | {"limit": goal.limit, "met": goal.met, "factor": GOAL_FACTOR}
     return document
-
-
-def write(measured: Measurements, directory: Path) -> tuple[Path, Path]:
-    """Write the document and the plot; return their paths."""
-    directory.mkdir(parents=True, exist_ok=True)
-    document, picture = directory / "boot.json", directory / "boot.png"
-    document.write_text(json.dumps(document_of(measured), indent=2) + "\n")
-    draw(measured, picture)
-    return document, picture
-
-
-def draw(measured: Measurements, path: Path) -> None:
-    """Draw a box for each kind and step over its samples; the goal as a line."""
-    steps = series_of(measured)
-    figure, panels = plt.subplots(1, len(steps), figsize=(4.2 * len(steps), 4.2), layout="constrained")
-    for panel, (step, kinds) in zip(panels, steps.items(), strict=True):
-        shown = {kind: values for kind, values in kinds.items() if values}
-        panel.boxplot(list(shown.values()), widths=0.5, showfliers=False)
-        for place, values in enumerate(shown.values(), start=1):
-            panel.plot([place] * len(values), values, "o", alpha=0.35, markersize=4)
-        panel.set_xticks(range(1, len(shown) + 1), [kind.replace(" ", "\n", 1) for kind in shown])
-        panel.set_title(step)
-        panel.set_ylabel("seconds")
-        panel.set_ylim(bottom=0)
-        if step.startswith("boot") and (goal := goal_of(measured)):
-            panel.axhline(goal.limit, linestyle="--", color="grey")
-            panel.annotate(f"goal: at most {goal.limit:.2f} s", (0.55, goal.limit), va="bottom", color="grey")
-    machine = measured.machine
-    figure.suptitle(
-        f"dockstack bench boot: n={len(measured.server)}, {machine.get('cores')} cores, {machine.get('measured_at')}"
-    )
-    figure.savefig(path, dpi=110)
-    plt.close(figure)

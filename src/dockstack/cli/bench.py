@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,23 +38,35 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def measuring(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options that every benchmark of servers has.
+
+    Args:
+        name: of the files that it writes.
+    """
+    options = (
+        click.option("--image", default="dockstack-base", show_default=True, help="What servers boot from."),
+        click.option("--flavor", default="m1.nano", show_default=True, help="The servers' flavor."),
+        click.option(
+            "--os-cloud", envvar="OS_CLOUD", default="dockstack", show_default=True, help="Cloud of clouds.yaml."
+        ),
+        click.option(
+            "--output", type=click.Path(file_okay=False, path_type=Path), help=f"Write {name}.json and .png there."
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table."),
+    )
+    return lambda command: reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
 @bench.command()
 @click.option("--count", default=20, show_default=True, type=click.IntRange(1, 1000), help="Samples of each kind.")
 @click.option(
     "--burst", default=20, show_default=True, type=click.IntRange(0, 1000), help="Servers at once; 0: no burst."
 )
 @click.option("--warm-up", default=2, show_default=True, type=click.IntRange(0, 100), help="Rounds thrown away first.")
-@click.option("--image", default="dockstack-base", show_default=True, help="What servers boot from.")
-@click.option("--flavor", default="m1.nano", show_default=True, help="The servers' flavor.")
 @click.option("--network", default="private", show_default=True, help="The servers' network.")
 @click.option("--no-floor", is_flag=True, help="Leave out the fake driver; no goal can be stated then.")
-@click.option("--os-cloud", envvar="OS_CLOUD", default="dockstack", show_default=True, help="Cloud of clouds.yaml.")
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Write boot.json and boot.png into this directory.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+@measuring("boot")
 def boot(
     *,
     count: int,
@@ -72,35 +84,20 @@ def boot(
 
     Run it on the cloud's machine, as root, while nothing else runs there.
     """
-    from dockstack.bench import report  # noqa: PLC0415 - matplotlib takes a second to import
+    from dockstack.bench import report  # noqa: PLC0415 - only this command needs it
     from dockstack.bench.boot import Plan, measure  # noqa: PLC0415 - as above
     from dockstack.bench.ground import Wishes  # noqa: PLC0415 - as above
 
-    console = Console(stderr=as_json)
     plan = Plan(count, burst, warm_up, Wishes(image, flavor, network, not no_floor, max(burst, 1)))
-    with talking_to(os_cloud) as connection, console.status("starting") as status:
-        measured = measure(connection, plan, status.update)
-    if output:
-        for path in report.write(measured, output):
-            console.print(f"wrote {path}")
-    if as_json:
-        click.echo(json.dumps(report.document_of(measured), indent=2))
-        return
-    console.print(report.table_of(measured))
-    for note in report.notes_of(measured):
-        console.print(note, markup=False)
+    present(report, "boot", partial(measure, plan=plan), os_cloud, output, as_json=as_json)
 
 
 @bench.command()
 @click.option("--count", default=5, show_default=True, type=click.IntRange(1, 100), help="Rounds of all actions.")
-@click.option("--image", default="dockstack-base", show_default=True, help="What servers boot from.")
-@click.option("--flavor", default="m1.nano", show_default=True, help="The servers' flavor.")
 @click.option("--larger-flavor", default="m1.tiny", show_default=True, help="The flavor to resize to.")
 @click.option("--network", default="private", show_default=True, help="The servers' network.")
 @click.option("--no-floor", is_flag=True, help="Leave out the fake driver.")
-@click.option("--os-cloud", envvar="OS_CLOUD", default="dockstack", show_default=True, help="Cloud of clouds.yaml.")
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Write actions.json and .png there.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+@measuring("actions")
 def actions(
     *,
     count: int,
@@ -127,14 +124,10 @@ def actions(
 
 @bench.command()
 @click.option("--servers", "steps", default="20,50,100", show_default=True, help="Numbers of idle servers, rising.")
-@click.option("--image", default="dockstack-base", show_default=True, help="What servers boot from.")
-@click.option("--flavor", default="m1.nano", show_default=True, help="The servers' flavor.")
 @click.option(
     "--idle-seconds", default=60.0, show_default=True, type=click.FloatRange(1), help="How long to watch them idle."
 )
-@click.option("--os-cloud", envvar="OS_CLOUD", default="dockstack", show_default=True, help="Cloud of clouds.yaml.")
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Write density.json and .png there.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+@measuring("density")
 def density(
     *,
     steps: str,
@@ -173,16 +166,12 @@ def present(
         output: where to write document and plot, if anywhere.
         as_json: print the document instead of the table.
     """
-    from dockstack.bench import plots  # noqa: PLC0415 - matplotlib takes a second to import
-
     console = Console(stderr=as_json)
     with talking_to(os_cloud) as connection, console.status("starting") as status:
         measured = measure(connection, say=status.update)
     document = json.dumps(room.document_of(measured), indent=2)
     if output:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / f"{name}.json").write_text(document + "\n")
-        plots.draw(measured, output / f"{name}.png")
+        write(document, measured, output / name)
         console.print(f"wrote {output / name}.json and .png")
     if as_json:
         click.echo(document)
@@ -190,6 +179,15 @@ def present(
     console.print(room.table_of(measured))
     for note in room.notes_of(measured):
         console.print(note, markup=False)
+
+
+def write(document: str, measured: object, path: Path) -> None:
+    """Write the document and the plot of what was measured, beside each other; ``path`` is without their suffixes."""
+    from dockstack.bench import plots  # noqa: PLC0415 - matplotlib takes a second to import
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".json").write_text(document + "\n")
+    plots.draw(measured, path.with_suffix(".png"))
 
 
 @contextmanager

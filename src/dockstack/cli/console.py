@@ -17,7 +17,7 @@ from openstack import exceptions
 
 from dockstack.errors import DockstackError
 from dockstack.verify.cloud import DEFAULT_CLOUD, connect
-from dockstack.verify.console import Console, NoConsole, create_address, page_of
+from dockstack.verify.console import Console, NoConsole, create_address, open_console, page_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def console(*, server: str, only_url: bool, os_cloud: str) -> None:
     if not sys.stdin.isatty():
         raise DockstackError("A console needs a terminal to type in.", "Run it in one, or use --url and a browser.")
     click.echo(f"Console of {server}; Ctrl-] leaves.", err=True)
-    with Console(address) as line, raw_terminal():
+    with open_console(address) as line, raw_terminal():
         reason = converse(line)
     click.echo(f"\n{reason}", err=True)
 

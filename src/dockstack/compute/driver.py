@@ -41,6 +41,7 @@ from dockstack.compute.nova_api.faults import (
     move_faults,
     password_faults,
     server_faults,
+    serving,
     snapshot_faults,
     spawn_faults,
 )
@@ -186,9 +187,9 @@ class DockerDriver(driver.ComputeDriver):
         """Unmake a server, whole, half-made or gone."""
         if moves.stays_here(context, instance):
             return
-        with server_faults(instance):
-            migrations.forget(self._host, servers.describe(instance))
-            lifecycle.destroy(self._host, servers.describe(instance, network_info))
+        with serving(instance, network_info) as server:
+            migrations.forget(self._host, server)
+            lifecycle.destroy(self._host, server)
 
     def cleanup(
         self,
@@ -202,8 +203,8 @@ class DockerDriver(driver.ComputeDriver):
         destroy_secrets: bool = True,
     ) -> None:
         """Remove what is left of a server that was destroyed; without its ports, if Nova still needs those."""
-        with server_faults(instance):
-            lifecycle.clean_up(self._host, servers.describe(instance, network_info), keep_ports=not destroy_vifs)
+        with serving(instance, network_info) as server:
+            lifecycle.clean_up(self._host, server, keep_ports=not destroy_vifs)
 
     # -- images
 
@@ -239,9 +240,9 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         """Restart a server; SOFT lets it shut down, HARD kills it. Disk and NICs survive both."""
-        with server_faults(instance):
+        with serving(instance, network_info) as server:
             self._complete_arrival(context, instance, network_info)
-            lifecycle.reboot(self._host, servers.describe(instance, network_info), hard=reboot_type.upper() == "HARD")
+            lifecycle.reboot(self._host, server, hard=reboot_type.upper() == "HARD")
 
     def power_on(
         self,
@@ -253,42 +254,41 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         """Start a stopped server with its network as Neutron says now."""
-        with server_faults(instance):
-            lifecycle.start(self._host, servers.describe(instance, network_info))
+        with serving(instance, network_info) as server:
+            lifecycle.start(self._host, server)
 
     def power_off(self, instance: Any, timeout: int = 0, retry_interval: int = 0) -> None:
         """Stop a server. A signal, unlike a virtual power button, cannot get lost: nothing is repeated."""
-        with server_faults(instance):
-            lifecycle.stop(self._host, servers.describe(instance), timeout)
+        with serving(instance) as server:
+            lifecycle.stop(self._host, server, timeout)
 
     def pause(self, instance: Any) -> None:
         """Freeze a server's processes in memory."""
-        with server_faults(instance):
-            lifecycle.pause(self._host, servers.describe(instance))
+        with serving(instance) as server:
+            lifecycle.pause(self._host, server)
 
     def unpause(self, instance: Any) -> None:
         """Thaw a server's processes."""
-        with server_faults(instance):
-            lifecycle.unpause(self._host, servers.describe(instance))
+        with serving(instance) as server:
+            lifecycle.unpause(self._host, server)
 
     def suspend(self, context: Any, instance: Any) -> None:
         """Freeze a server's processes; they stay in memory."""
-        with server_faults(instance):
-            lifecycle.pause(self._host, servers.describe(instance))
+        self.pause(instance)
 
     def resume(
         self, context: Any, instance: Any, network_info: Any, block_device_info: Any = None, share_info: Any = None
     ) -> None:
         """Let a suspended server go on, or start it if its memory was lost with the machine."""
-        with server_faults(instance):
-            kept = lifecycle.resume(self._host, servers.describe(instance, network_info))
+        with serving(instance, network_info) as server:
+            kept = lifecycle.resume(self._host, server)
         if not kept:
             records.explain_lost_memory(context, instance)
 
     def trigger_crash_dump(self, instance: Any) -> None:
         """Make a server's first process write down how it stands."""
-        with server_faults(instance):
-            crash.dump(self._host, servers.describe(instance))
+        with serving(instance) as server:
+            crash.dump(self._host, server)
 
     def rescue(
         self,
@@ -308,8 +308,8 @@ class DockerDriver(driver.ComputeDriver):
 
     def unrescue(self, context: Any, instance: Any) -> None:
         """Let a rescued server be itself again."""
-        with server_faults(instance):
-            rescue.end(self._host, servers.describe(instance, instance.get_network_info()))
+        with serving(instance, instance.get_network_info()) as server:
+            rescue.end(self._host, server)
 
     def soft_delete(self, instance: Any) -> None:
         """Stop a server that may yet be restored."""
@@ -367,18 +367,17 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         """Have a server here with its new flavor, which Nova may yet take back."""
-        server = servers.describe(instance, network_info)
         plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
         drive = partial(config_drive.build_drive, instance, network_info)
-        image = glance.find_image(context, instance.image_ref) or server.image
-        with server_faults(instance), glance.reading_as(context, instance.trusted_certs):
+        with serving(instance, network_info) as server, glance.reading_as(context, instance.trusted_certs):
+            image = glance.find_image(context, instance.image_ref) or server.image
             migrations.finish(self._host, server, disk_info, image, plugged, power_on=power_on, read_drive=drive)
 
     def confirm_migration(self, context: Any, migration: Any, instance: Any, network_info: Any) -> None:
         """Remove a server from the host that it came from; a resize on one host leaves nothing of the old flavor."""
         if moves.other_end(migration, self._host.name) is not None:
-            with server_faults(instance):
-                lifecycle.destroy(self._host, servers.describe(instance, network_info))
+            with serving(instance, network_info) as server:
+                lifecycle.destroy(self._host, server)
 
     def finish_revert_migration(
         self,
@@ -391,8 +390,8 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         """Give a server its old flavor back, on the host where it was."""
-        server, half_sent = servers.describe(instance, network_info), moves.half_sent(migration, self._host.name)
-        with server_faults(instance):
+        half_sent = moves.half_sent(migration, self._host.name)
+        with serving(instance, network_info) as server:
             if moves.other_end(migration, self._host.name) is None:
                 resize.fit(self._host, server, power_on=power_on)
             else:
@@ -400,8 +399,8 @@ class DockerDriver(driver.ComputeDriver):
 
     def set_admin_password(self, instance: Any, new_pass: str) -> None:
         """Set the password of a running server's administrator."""
-        with server_faults(instance), password_faults(identity.PasswordRefused):
-            identity.set_password(self._host, servers.describe(instance), servers.find_admin_user(instance), new_pass)
+        with serving(instance) as server, password_faults(identity.PasswordRefused):
+            identity.set_password(self._host, server, servers.find_admin_user(instance), new_pass)
         records.keep_password(instance, new_pass)
 
     # -- network
@@ -409,8 +408,8 @@ class DockerDriver(driver.ComputeDriver):
     def plug_vifs(self, instance: Any, network_info: Any) -> None:
         """See to it that a running server's ports are on the switch; a stopped one gets its own when it starts."""
         servers.refuse_unbound(network_info)
-        with server_faults(instance):
-            nics.replug(self._host, servers.describe(instance, network_info))
+        with serving(instance, network_info) as server:
+            nics.replug(self._host, server)
 
     def unplug_vifs(self, instance: Any, network_info: Any) -> None:
         """Take a server's ports off the switch and remove its links."""
@@ -421,21 +420,19 @@ class DockerDriver(driver.ComputeDriver):
         """Give a server one more network interface, whether it runs or not."""
         servers.refuse_unbound([vif])
         metadata = devices.build_metadata(context, instance, instance.get_network_info())
-        with server_faults(instance):
-            nics.attach(
-                self._host, servers.describe(instance, instance.get_network_info()), servers.build_ports([vif])[0]
-            )
+        with serving(instance, instance.get_network_info()) as server:
+            nics.attach(self._host, server, *servers.build_ports([vif]))
         instance.device_metadata = metadata  # Nova saves it with what else is new
 
     def detach_interface(self, context: Any, instance: Any, vif: Any) -> None:
         """Take a network interface from a server, whether it runs or not."""
-        with server_faults(instance):
-            nics.detach(self._host, servers.describe(instance), servers.build_ports([vif])[0])
+        with serving(instance) as server:
+            nics.detach(self._host, server, *servers.build_ports([vif]))
 
     def inject_network_info(self, instance: Any, nw_info: Any) -> None:
         """Bring a server's addresses and routes to what Neutron says now."""
-        with server_faults(instance):
-            nics.refresh(self._host, servers.describe(instance, nw_info))
+        with serving(instance, nw_info) as server:
+            nics.refresh(self._host, server)
 
     # -- what is there
 
@@ -465,8 +462,8 @@ class DockerDriver(driver.ComputeDriver):
 
     def get_console_output(self, context: Any, instance: Any) -> str:
         """Return the end of what a server's processes wrote; Nova takes text of one byte a character."""
-        with server_faults(instance):
-            return log.tail(self._host.engine, servers.describe(instance).container_name).decode("latin-1")
+        with serving(instance) as server:
+            return log.tail(self._host.engine, server.container_name).decode("latin-1")
 
     def get_serial_console(self, context: Any, instance: Any) -> Any:
         """Tell Nova's proxy where a server's console is, and the secret that opens it."""
@@ -476,15 +473,11 @@ class DockerDriver(driver.ComputeDriver):
 
     def get_diagnostics(self, instance: Any) -> dict[str, Any]:
         """Tell what a server uses, in this driver's own keys (API below 2.48)."""
-        with server_faults(instance):
-            found = report.diagnose(self._host, servers.describe(instance, instance.get_network_info()))
-            return states.build_flat_diagnostics(instance, found)
+        return states.build_flat_diagnostics(instance, self._diagnose(instance))
 
     def get_instance_diagnostics(self, instance: Any) -> Any:
         """Tell what a server uses, in Nova's terms."""
-        with server_faults(instance):
-            found = report.diagnose(self._host, servers.describe(instance, instance.get_network_info()))
-            return states.build_diagnostics(instance, found)
+        return states.build_diagnostics(instance, self._diagnose(instance))
 
     # -- what the host has
 
@@ -527,6 +520,10 @@ class DockerDriver(driver.ComputeDriver):
     def default_root_device_name(self, instance: Any, image_meta: Any, root_bdm: Any) -> str:
         """Name the root device for Nova's records; a container has a root file system and no disk."""
         return "/dev/vda"
+
+    def _diagnose(self, instance: Any) -> dict[str, Any]:
+        with serving(instance, instance.get_network_info()) as server:
+            return report.diagnose(self._host, server)
 
     def _build_switchboard(self) -> Switchboard:
         options = CONF.serial_console

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from openstack import exceptions as sdk_errors
 
@@ -81,68 +81,47 @@ def allow(tenant: Tenant, group_id: str, rule: dict[str, Any]) -> Any:
     return tenant.connection.network.create_security_group_rule(security_group_id=group_id, direction="ingress", **full)
 
 
-def boot(
-    ctx: Context,
-    *,
-    what: str = "server",
-    tenant: Tenant | None = None,
-    group: Any = None,
-    key_name: str | None = None,
-    user_data: str | None = None,
-    config_drive: bool = False,
-    image_id: str | None = None,
-    metadata: dict[str, str] | None = None,
-) -> Any:
+class Wishes(TypedDict, total=False):
+    """What an exercise may want of a server; what is left out is as the cloud's facts say."""
+
+    what: str  # "server" if left out; begins its name
+    tenant: Tenant | None
+    group: Any
+    key_name: str
+    user_data: str
+    config_drive: bool
+    image_id: str
+    metadata: dict[str, str]
+
+
+def boot(ctx: Context, **wishes: Unpack[Wishes]) -> Any:
     """Boot a server and wait until it is ACTIVE.
 
     Raises:
         CheckFailed: it went to ERROR (the details hold its fault) or was not ACTIVE in time.
     """
-    server = request_server(
-        ctx,
-        what=what,
-        tenant=tenant,
-        group=group,
-        key_name=key_name,
-        user_data=user_data,
-        config_drive=config_drive,
-        image_id=image_id,
-        metadata=metadata,
-    )
+    server = request_server(ctx, **wishes)
     ctx.say(f"waiting for {server.name} to be ACTIVE")
-    return wait_for_status((tenant or ctx.tenant).connection, server.id, "ACTIVE", ctx.timeouts.active)
+    tenant = wishes.get("tenant") or ctx.tenant
+    return wait_for_status(tenant.connection, server.id, "ACTIVE", ctx.timeouts.active)
 
 
-def request_server(
-    ctx: Context,
-    *,
-    what: str = "server",
-    tenant: Tenant | None = None,
-    group: Any = None,
-    key_name: str | None = None,
-    user_data: str | None = None,
-    config_drive: bool = False,
-    image_id: str | None = None,
-    metadata: dict[str, str] | None = None,
-) -> Any:
+def request_server(ctx: Context, **wishes: Unpack[Wishes]) -> Any:
     """Ask for a server and do not wait for it."""
-    tenant = tenant or ctx.tenant
-    wishes: dict[str, Any] = {
-        "name": ctx.name(what),
-        "image_id": image_id or ctx.facts.image_id,
+    tenant = wishes.get("tenant") or ctx.tenant
+    request: dict[str, Any] = {
+        "name": ctx.name(wishes.get("what", "server")),
+        "image_id": wishes.get("image_id") or ctx.facts.image_id,
         "flavor_id": ctx.facts.flavor_id,
         "networks": [{"uuid": tenant.network_id}],
-        "metadata": metadata or {},
+        "metadata": wishes.get("metadata", {}),
     }
-    if group is not None:
-        wishes["security_groups"] = [{"name": group.id}]
-    if key_name:
-        wishes["key_name"] = key_name
-    if user_data:
-        wishes["user_data"] = base64.b64encode(user_data.encode()).decode()
-    if config_drive:
-        wishes["config_drive"] = True
-    server = tenant.connection.compute.create_server(**wishes)
+    if group := wishes.get("group"):
+        request["security_groups"] = [{"name": group.id}]
+    if user_data := wishes.get("user_data"):
+        request["user_data"] = base64.b64encode(user_data.encode()).decode()
+    request |= {key: wishes[key] for key in ("key_name", "config_drive") if wishes.get(key)}
+    server = tenant.connection.compute.create_server(**request)
     ctx.stack.callback(delete_server, tenant.connection, server.id, ctx.timeouts.terminate)
     ctx.seen.append((tenant.connection, server.id))
     return tenant.connection.compute.get_server(server.id)
@@ -246,29 +225,13 @@ def make_floating_ip(ctx: Context, server: Any, tenant: Tenant | None = None) ->
     return floating
 
 
-def make_guest(
-    ctx: Context,
-    *,
-    what: str = "server",
-    tenant: Tenant | None = None,
-    rules: Sequence[dict[str, Any]] = (PING, SSH),
-    user_data: str | None = None,
-    config_drive: bool = False,
-    image_id: str | None = None,
-) -> Guest:
-    """Boot a server with a key pair, a floating IP and a login."""
+def make_guest(ctx: Context, *, rules: Sequence[dict[str, Any]] = (PING, SSH), **wishes: Unpack[Wishes]) -> Guest:
+    """Boot a server with a key pair, a floating IP and a login; ``rules`` are what its group lets in."""
+    tenant, what = wishes.get("tenant"), wishes.get("what", "server")
     group = make_group(ctx, rules, tenant, f"{what}-group")
     key_name, key = make_key(ctx, tenant, f"{what}-key")
-    server = boot(
-        ctx,
-        what=what,
-        tenant=tenant,
-        group=group,
-        key_name=key_name,
-        user_data=user_data,
-        config_drive=config_drive,
-        image_id=image_id,
-    )
+    wishes |= {"group": group, "key_name": key_name}
+    server = boot(ctx, **wishes)
     floating = make_floating_ip(ctx, server, tenant)
     ctx.say(f"logging in to {floating.floating_ip_address}")
     shell = open_shell(ctx, floating.floating_ip_address, key)

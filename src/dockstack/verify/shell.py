@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import socket
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
 
 import paramiko
 from cryptography.hazmat.primitives import serialization
@@ -14,9 +13,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dockstack.verify.model import CheckFailed
 from dockstack.verify.probe import wait_until
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 CONNECT_SECONDS = 5.0
 
@@ -62,14 +58,6 @@ class Shell:
         self._client = client
         self._address = address
         self._timeout = timeout
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the connection; a connection that is gone already is fine."""

@@ -9,7 +9,9 @@ import pytest
 from dockstack.bench.floor import RunningCompute, chassis_rows, override_of
 from dockstack.bench.machine import describe_machine
 from dockstack.bench.model import Boot, Burst, Goal, Measurements, RawRun, goal_of, summarise
-from dockstack.bench.report import document_of, notes_of, table_of, write
+from dockstack.bench.plots import draw
+from dockstack.bench.report import document_of, notes_of, table_of
+from dockstack.cli.bench import write
 
 pytestmark = pytest.mark.unit
 
@@ -49,13 +51,15 @@ def test_the_report_names_errors_and_what_is_missing(tmp_path):
     assert any("No valid host" in note for note in notes_of(data))
     assert "no floor: none" in notes_of(Measurements((Boot(1, 2, 3),), floor_reason="none"))
     assert table_of(data).row_count == 9
-    document, picture = write(data, tmp_path / "new")
-    assert json.loads(document.read_text()) == json.loads(json.dumps(document_of(data)))
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    document = json.dumps(document_of(data))
+    write(document, data, tmp_path / "new" / "boot")
+    assert json.loads((tmp_path / "new" / "boot.json").read_text()) == json.loads(document)
+    assert (tmp_path / "new" / "boot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_plot_copes_with_a_single_kind(tmp_path):
-    assert write(Measurements((Boot(1, 2, 3),)), tmp_path)[1].exists()
+    draw(Measurements((Boot(1, 2, 3),)), tmp_path / "boot.png")
+    assert (tmp_path / "boot.png").exists()
 
 
 def test_the_floor_overrides_what_would_touch_the_real_service():

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from nova import exception
 
 from dockstack.compute.engine import EngineUnavailable, NotFound
+from dockstack.compute.nova_api.servers import describe
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from dockstack.compute.model import Server
 
 
 @contextmanager
@@ -55,6 +58,21 @@ def server_faults(instance: Any) -> Iterator[None]:
         raise exception.HypervisorUnavailable(str(error)) from error
     except DockstackError as error:
         raise exception.NovaException(str(error)) from error
+
+
+@contextmanager
+def serving(instance: Any, network_info: Iterable[Any] | None = None) -> Iterator[Server]:
+    """Describe an existing server for a flow and translate what went wrong with it.
+
+    Args:
+        instance: a ``nova.objects.Instance``.
+        network_info: its ports, if the flow looks at them.
+
+    Raises:
+        exception.InstanceNotFound, exception.HypervisorUnavailable, exception.NovaException: as ``server_faults``.
+    """
+    with server_faults(instance):
+        yield describe(instance, network_info)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from __future__ import annotations
 import urllib.request
 from typing import TYPE_CHECKING
 
-from dockstack.verify.console import Console, NoConsole, create_address, page_of
+from dockstack.verify.console import NoConsole, create_address, open_console, page_of
 from dockstack.verify.exercises.access import CONSOLE_LINES
 from dockstack.verify.model import Capability, CheckFailed, Exercise
 from dockstack.verify.resources import boot
@@ -22,7 +22,7 @@ def use_serial_console(ctx: Context) -> None:
     server = boot(ctx)
     address = create_address(ctx.connection, server)
     ctx.say("opening the serial console")
-    with Console(address) as first, Console(address) as second:
+    with open_console(address) as first, open_console(address) as second:
         first.report_size(30, 100)
         log = first.read_until(b"\n", PROMPT_SECONDS)
         first.write(b"\r")
@@ -43,7 +43,7 @@ def refuse_guessed_token(address: str) -> None:
     """Nova's proxy hangs up without a word."""
     guessed = address.partition("?token=")[0] + "?token=00000000-0000-4000-8000-000000000000"
     try:
-        with Console(guessed) as stranger:
+        with open_console(guessed) as stranger:
             said = stranger.read(PROMPT_SECONDS)
     except NoConsole:
         return
