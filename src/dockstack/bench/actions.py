@@ -118,7 +118,7 @@ def measure(connection: Any, wishes: Wishes, larger_flavor: str, count: int, say
     """Do every action to a server of each kind, one after the other, ``count`` times; leave nothing behind.
 
     An action that is refused, or that ends in another state than it should, is written down with its reason; its server
-    is replaced by a new one, and the round goes on.
+    is replaced by a new one if it suffered, and the round goes on.
 
     Raises:
         DockstackError: the cloud does not have what is wished for, or a server does not boot.
@@ -150,9 +150,24 @@ def _do_all(boot: Callable[[], Subject], kind: str, found: Latencies) -> None:
             passed.add(action.name)
         except (DockstackError, sdk_errors.SDKException) as error:
             found.refused[action.name][kind] = str(error).splitlines()[0]
-            delete(subject.connection, subject.server_id)
-            subject = boot()
-    delete(subject.connection, subject.server_id)
+            if not _is_well(subject):
+                _remove(subject)
+                subject = boot()
+    _remove(subject)
+
+
+def _is_well(subject: Subject) -> bool:
+    """Whether a refusal left the server as it was."""
+    server = subject.connection.compute.get_server(subject.server_id)
+    return bool(server.status == "ACTIVE" and not server.task_state)
+
+
+def _remove(subject: Subject) -> None:
+    """Delete the server, and the image that it lies on the shelf as."""
+    server = subject.connection.compute.get_server(subject.server_id)
+    delete(subject.connection, server.id)
+    for image in subject.connection.image.images(name=f"{server.name}-shelved"):
+        subject.connection.image.delete_image(image, ignore_missing=True)
 
 
 def _boot(connection: Any, recipe: Recipe, flavor: str) -> Subject:

@@ -57,7 +57,7 @@ class Console:
 
     def fileno(self) -> int:
         """Return what a selector watches; no frame is read ahead, so that it tells the truth."""
-        return self._line.fileno()
+        return int(self._line.fileno())
 
     def close(self) -> None:
         """Hang up."""

@@ -12,12 +12,14 @@ from dockstack.verify.probe import answers_ping, answers_tcp, wait_until
 from dockstack.verify.resources import make_guest, open_shell, wait_for_status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dockstack.verify.context import Context
     from dockstack.verify.resources import Guest
     from dockstack.verify.shell import Shell
 
 # nova/compute/power_state.py
-RUNNING, PAUSED, SHUTDOWN = 1, 3, 4
+RUNNING, PAUSED, SHUTDOWN, SUSPENDED = 1, 3, 4, 7
 START_OF_INIT = "cut -d ' ' -f 22 /proc/1/stat"  # clock ticks since the machine's boot: proc(5), field starttime
 
 
@@ -63,36 +65,16 @@ def stop_and_start(ctx: Context) -> None:
     """A stopped server is SHUTOFF and silent; started again, it is as before."""
     guest = make_guest(ctx)
     interface = Interface.read(guest.shell)
-    compute = ctx.connection.compute
-    ctx.say("stopping")
-    compute.stop_server(guest.server.id)
-    server = wait_for_status(ctx.connection, guest.server.id, "SHUTOFF", ctx.timeouts.active)
-    expect(server.power_state, SHUTDOWN, "the power state of a stopped server")
-    if answers_ping(guest.address):
-        raise CheckFailed(f"The stopped server still answers ping at {guest.address}.")
-    ctx.say("starting")
-    compute.start_server(guest.server.id)
-    server = wait_for_status(ctx.connection, guest.server.id, "ACTIVE", ctx.timeouts.active)
-    expect(server.power_state, RUNNING, "the power state of a started server")
-    log_in_again(ctx, guest, interface)
+    halt(ctx, guest, ctx.connection.compute.stop_server, "SHUTOFF", SHUTDOWN)
+    go_on(ctx, guest, ctx.connection.compute.start_server, interface)
 
 
 def pause_and_unpause(ctx: Context) -> None:
     """A paused server is PAUSED and does nothing; unpaused, the same processes go on."""
     guest = make_guest(ctx)
     interface, started = Interface.read(guest.shell), guest.shell.run(START_OF_INIT)
-    compute = ctx.connection.compute
-    ctx.say("pausing")
-    compute.pause_server(guest.server.id)
-    server = wait_for_status(ctx.connection, guest.server.id, "PAUSED", ctx.timeouts.active)
-    expect(server.power_state, PAUSED, "the power state of a paused server")
-    if answers_ping(guest.address):
-        raise CheckFailed(f"The paused server still answers ping at {guest.address}.")
-    ctx.say("unpausing")
-    compute.unpause_server(guest.server.id)
-    server = wait_for_status(ctx.connection, guest.server.id, "ACTIVE", ctx.timeouts.active)
-    expect(server.power_state, RUNNING, "the power state of an unpaused server")
-    shell = log_in_again(ctx, guest, interface)
+    halt(ctx, guest, ctx.connection.compute.pause_server, "PAUSED", PAUSED)
+    shell = go_on(ctx, guest, ctx.connection.compute.unpause_server, interface)
     expect(shell.run(START_OF_INIT), started, "the start time of the first process")
 
 
@@ -100,17 +82,28 @@ def suspend_and_resume(ctx: Context) -> None:
     """A suspended server is SUSPENDED and silent; resumed, the same processes go on."""
     guest = make_guest(ctx)
     interface, started = Interface.read(guest.shell), guest.shell.run(START_OF_INIT)
-    compute = ctx.connection.compute
-    ctx.say("suspending")
-    compute.suspend_server(guest.server.id)
-    wait_for_status(ctx.connection, guest.server.id, "SUSPENDED", ctx.timeouts.active)
-    if answers_ping(guest.address):
-        raise CheckFailed(f"The suspended server still answers ping at {guest.address}.")
-    ctx.say("resuming")
-    compute.resume_server(guest.server.id)
-    wait_for_status(ctx.connection, guest.server.id, "ACTIVE", ctx.timeouts.active)
-    shell = log_in_again(ctx, guest, interface)
+    halt(ctx, guest, ctx.connection.compute.suspend_server, "SUSPENDED", SUSPENDED)
+    shell = go_on(ctx, guest, ctx.connection.compute.resume_server, interface)
     expect(shell.run(START_OF_INIT), started, "the start time of the first process")
+
+
+def halt(ctx: Context, guest: Guest, action: Callable[[str], object], status: str, power_state: int) -> None:
+    """Do what makes a server fall silent, and see that it did."""
+    ctx.say(f"waiting for the server to be {status}")
+    action(guest.server.id)
+    server = wait_for_status(ctx.connection, guest.server.id, status, ctx.timeouts.active)
+    expect(server.power_state, power_state, f"the power state of a server that is {status}")
+    if answers_ping(guest.address):
+        raise CheckFailed(f"The server is {status} and still answers ping at {guest.address}.")
+
+
+def go_on(ctx: Context, guest: Guest, action: Callable[[str], object], interface: Interface) -> Shell:
+    """Do what brings a server back, and log in as before."""
+    ctx.say("waiting for the server to be ACTIVE again")
+    action(guest.server.id)
+    server = wait_for_status(ctx.connection, guest.server.id, "ACTIVE", ctx.timeouts.active)
+    expect(server.power_state, RUNNING, "the power state of a server that is ACTIVE")
+    return log_in_again(ctx, guest, interface)
 
 
 def log_in_again(ctx: Context, guest: Guest, interface: Interface) -> Shell:
