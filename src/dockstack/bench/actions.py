@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,12 @@ from dockstack.bench.servers import LIMIT_SECONDS, POLL_SECONDS, delete, post, w
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from dockstack.bench.ground import Ground, Wishes
     from dockstack.bench.servers import Recipe
 
+NAME = "actions"  # of the server
 SERVER, FLOOR = "docker server", "fake driver (floor)"
 
 
@@ -126,12 +128,22 @@ def measure(connection: Any, wishes: Wishes, larger_flavor: str, count: int, say
     machine = describe_machine()
     flavor = connection.compute.find_flavor(larger_flavor, ignore_missing=False).id
     found = Latencies({action.name: {SERVER: [], FLOOR: []} for action in ACTIONS}, defaultdict(dict), machine)
-    with standing(connection, wishes, say) as ground:
+    with forgetting_the_shelf(connection), standing(connection, wishes, say) as ground:
         for number in range(count):
             for kind, recipe in _kinds(ground).items():
                 say(f"round {number + 1} of {count}: {kind}")
                 _do_all(partial(_boot, connection, recipe, flavor), kind, found)
     return found
+
+
+@contextmanager
+def forgetting_the_shelf(connection: Any) -> Iterator[None]:
+    """Delete the image that a server lies on the shelf as: Nova does so only when it is unshelved."""
+    try:
+        yield
+    finally:
+        for image in connection.image.images(name=f"{PREFIX}{NAME}-shelved"):
+            connection.image.delete_image(image, ignore_missing=True)
 
 
 def _kinds(ground: Ground) -> dict[str, Recipe]:
@@ -151,9 +163,9 @@ def _do_all(boot: Callable[[], Subject], kind: str, found: Latencies) -> None:
         except (DockstackError, sdk_errors.SDKException) as error:
             found.refused[action.name][kind] = str(error).splitlines()[0]
             if not _is_well(subject):
-                _remove(subject)
+                delete(subject.connection, subject.server_id)
                 subject = boot()
-    _remove(subject)
+    delete(subject.connection, subject.server_id)
 
 
 def _is_well(subject: Subject) -> bool:
@@ -162,16 +174,8 @@ def _is_well(subject: Subject) -> bool:
     return bool(server.status == "ACTIVE" and not server.task_state)
 
 
-def _remove(subject: Subject) -> None:
-    """Delete the server, and the image that it lies on the shelf as."""
-    server = subject.connection.compute.get_server(subject.server_id)
-    delete(subject.connection, server.id)
-    for image in subject.connection.image.images(name=f"{server.name}-shelved"):
-        subject.connection.image.delete_image(image, ignore_missing=True)
-
-
 def _boot(connection: Any, recipe: Recipe, flavor: str) -> Subject:
-    server = post(connection, recipe, "actions")
+    server = post(connection, recipe, NAME)
     wait_active(connection, server.id)
     return Subject(connection, server.id, recipe, flavor)
 

@@ -100,3 +100,11 @@ def test_table_document_and_picture(tmp_path):
     assert actions.document_of(found)["summary"]["stop"][FLOOR]["median"] == pytest.approx(0.15)
     plots.draw(found, tmp_path / "actions.png")
     assert (tmp_path / "actions.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_shelf_is_empty_after_an_interrupt():
+    deleted = []
+    images = SimpleNamespace(images=lambda name: [name], delete_image=lambda image, **_kwargs: deleted.append(image))
+    with pytest.raises(KeyboardInterrupt), actions.forgetting_the_shelf(SimpleNamespace(image=images)):
+        raise KeyboardInterrupt
+    assert deleted == ["dockstack-bench-actions-shelved"]
