@@ -33,16 +33,21 @@ class Listener:
 
 def listening() -> tuple[Listener, ...]:
     """Return all listening TCP sockets with their processes; only root sees those of others."""
-    sockets = {**_sockets("/proc/net/tcp", socket.AF_INET), **_sockets("/proc/net/tcp6", socket.AF_INET6)}
+    sockets = _tables("self")
     owners = _owners(set(sockets))
     return tuple(_listener(address, port, owners.get(inode)) for inode, (address, port) in sockets.items())
 
 
 def holds(pids: Iterable[int], port: int) -> bool:
-    """Tell whether one of these processes listens on a TCP port."""
-    tables = (*_sockets("/proc/net/tcp", socket.AF_INET).items(), *_sockets("/proc/net/tcp6", socket.AF_INET6).items())
-    wanted = {f"socket:[{inode}]" for inode, (_, bound) in tables if bound == port}
-    return any(link in wanted for pid in pids for link in _open_files(pid))
+    """Tell whether one of these processes listens on a TCP port, each asked about in its own network namespace."""
+    bound: dict[str, set[str]] = {}
+    for pid in pids:
+        namespace = _network_of(pid)
+        if namespace not in bound:
+            bound[namespace] = {f"socket:[{inode}]" for inode, (_, number) in _tables(pid).items() if number == port}
+        if bound[namespace] and any(link in bound[namespace] for link in _open_files(pid)):
+            return True
+    return False
 
 
 def parse_address(text: str, family: socket.AddressFamily) -> tuple[str, int]:
@@ -52,10 +57,23 @@ def parse_address(text: str, family: socket.AddressFamily) -> tuple[str, int]:
     return socket.inet_ntop(family, raw), int(port, 16)
 
 
-def _sockets(path: str, family: socket.AddressFamily) -> dict[str, tuple[str, int]]:
+def _tables(pid: int | str) -> dict[str, tuple[str, int]]:
+    """Return what is listened on where a process is, by the inodes of the sockets."""
+    tables = processes.PROC / str(pid) / "net"
+    return {**_sockets(tables / "tcp", socket.AF_INET), **_sockets(tables / "tcp6", socket.AF_INET6)}
+
+
+def _network_of(pid: int) -> str:
     try:
-        lines = Path(path).read_text().splitlines()[1:]
-    except FileNotFoundError:
+        return str((processes.PROC / str(pid) / "ns" / "net").readlink())
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return ""
+
+
+def _sockets(path: Path, family: socket.AddressFamily) -> dict[str, tuple[str, int]]:
+    try:
+        lines = path.read_text().splitlines()[1:]
+    except OSError:  # no such family in this kernel, or the process has ended
         return {}
     rows = (line.split() for line in lines)
     return {row[9]: parse_address(row[1], family) for row in rows if row[3] == LISTEN}

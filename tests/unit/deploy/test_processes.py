@@ -81,6 +81,27 @@ def test_who_listens_on_a_port(start):
     assert not listeners.holds({os.getpid()}, theirs)
 
 
+def test_who_listens_in_another_network_namespace(tmp_path, monkeypatch):
+    """The services of a further host do; sockets of all namespaces have inodes of their own."""
+    line = (
+        "   0: 0100007F:201E 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 {} 1 0 100 0 0 10 0"
+    )
+    for pid, namespace, listener, opened in ((10, 1, 500, 500), (11, 2, 600, 600), (12, 2, 600, 601)):
+        process = tmp_path / str(pid)
+        for name in ("ns", "fd", "net"):
+            (process / name).mkdir(parents=True)
+        (process / "ns/net").symlink_to(f"net:[{namespace}]")
+        (process / "fd/3").symlink_to(f"socket:[{opened}]")
+        (process / "net/tcp").write_text(f"  sl  local_address ...\n{line.format(listener)}\n")
+    monkeypatch.setattr(processes, "PROC", tmp_path)
+    assert listeners.holds({10}, 8222)
+    assert listeners.holds({11}, 8222)
+    assert listeners.holds({12, 11}, 8222)
+    assert not listeners.holds({12}, 8222)
+    assert not listeners.holds({11}, 22)
+    assert not listeners.holds({99}, 8222)  # ended meanwhile
+
+
 def test_a_persons_process_is_not_ours_whatever_it_carries(start, monkeypatch):
     code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(1, flush=True); time.sleep(60)"
     process = start(code, DOCKSTACK_SERVICE="keystone")
