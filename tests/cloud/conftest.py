@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+import node
 import pytest
 
 from dockstack.errors import DockstackError
@@ -43,6 +44,26 @@ def alone():
     """No run of `dockstack verify` may sweep what a test makes."""
     with only_run(DEFAULT_CLOUD):
         yield
+
+
+@pytest.fixture
+def pin(ctx, monkeypatch):
+    """Have a test's next servers made on the host that it names, and nowhere else."""
+    compute = ctx.connection.compute
+    ask = compute.create_server
+
+    def on(name, **more):
+        monkeypatch.setattr(
+            compute, "create_server", lambda **wishes: ask(**wishes, availability_zone=f"nova:{name}", **more)
+        )
+
+    return on
+
+
+@pytest.fixture
+def on_this_machine(connection, pin):
+    """Servers are made on the machine itself, at whose engine a test looks, and not on its further hosts."""
+    pin(node.host_names(connection)[0])
 
 
 @pytest.hookimpl(wrapper=True)

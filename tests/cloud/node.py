@@ -19,6 +19,7 @@ from dockstack.verify.resources import delete_server, ports_of
 
 RESTART_SECONDS = 90
 RECONCILE_SECONDS = 90
+APART = ("pid", "net")
 
 
 def engine():
@@ -26,12 +27,17 @@ def engine():
 
 
 def pid_of(program):
-    """The process of this machine (not of a container on it) whose program or script is this one; the oldest."""
+    """The process whose program or script is this one; the oldest of the machine itself.
+
+    Those of containers have other ids here, those of further hosts another network.
+    """
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = path.read_text(errors="replace").split("\0")
-            ours = (path.parent / "ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
+            ours = all(
+                (path.parent / "ns" / kind).readlink() == Path("/proc/self/ns", kind).readlink() for kind in APART
+            )
             if (
                 ours
                 and any(Path(word).name == program for word in words[:2])
@@ -54,16 +60,19 @@ def wait_restarted(program, old):
     )
 
 
+def host_names(connection):
+    """The compute hosts, the machine itself first: the names of its further hosts are longer."""
+    found = (each.host for each in connection.compute.services(binary="nova-compute"))
+    return sorted((name for name in found if not name.startswith("dockstack-bench")), key=len)
+
+
 def wait_compute_reports(connection, since):
-    """Until nova-compute has reported after a moment (time.time())."""
+    """Until the machine's own nova-compute has reported after a moment (time.time())."""
+    own = host_names(connection)[0]
 
     def reported():
-        services = connection.compute.services(binary="nova-compute")
-        return any(
-            each.state == "up" and epoch(each.updated_at) > since
-            for each in services
-            if not each.host.startswith("dockstack-bench")
-        )
+        services = connection.compute.services(binary="nova-compute", host=own)
+        return any(each.state == "up" and epoch(each.updated_at) > since for each in services)
 
     wait_until(reported, RESTART_SECONDS, "nova-compute to report again", every=1)
 

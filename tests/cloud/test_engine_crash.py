@@ -13,7 +13,7 @@ from dockstack.verify.exercises.power import Interface
 from dockstack.verify.probe import answers_tcp, wait_until
 from dockstack.verify.resources import boot, make_guest, open_shell, wait_for_status
 
-pytestmark = [pytest.mark.cloud, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(420), pytest.mark.usefixtures("on_this_machine")]
 
 NOTICE_SECONDS = 10
 

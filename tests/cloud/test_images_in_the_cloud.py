@@ -15,7 +15,7 @@ import pytest
 from dockstack.verify.model import PREFIX
 from dockstack.verify.resources import boot, request_server, wait_for_status
 
-pytestmark = [pytest.mark.cloud, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(420), pytest.mark.usefixtures("on_this_machine")]
 
 CONFIG = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/sh"]}, "rootfs": {"type": "layers"}}
 

@@ -14,6 +14,7 @@ from keystoneauth1 import exceptions as auth_errors
 from openstack import exceptions as sdk_errors
 
 from dockstack.errors import DockstackError
+from dockstack.verify import host
 from dockstack.verify.model import Capability, Facts
 
 if TYPE_CHECKING:
@@ -134,11 +135,14 @@ def why_not_the_host(hypervisors: set[str], hostnames: list[str]) -> str:
     """Say why this process cannot look at the engine and the switch itself; empty if it can."""
     if os.geteuid() != 0:
         return "not root on the cloud's machine"
-    if "docker" not in hypervisors or len(hostnames) != 1:
-        return "not the cloud's only machine"
-    if hostnames[0] not in {socket.gethostname(), socket.getfqdn()}:
+    if "docker" not in hypervisors:
+        return "no engine to look at"
+    elsewhere = set(hostnames) - {socket.gethostname(), socket.getfqdn()} - host.further_names()
+    if not elsewhere:
+        return ""
+    if len(hostnames) == 1:
         return f"this machine is {socket.gethostname()}, the compute node is {hostnames[0]}"
-    return ""
+    return f"not the cloud's only machine: {', '.join(sorted(elsewhere))}"
 
 
 def choose_image(connection: Any, wanted: str | None) -> Any:

@@ -13,6 +13,7 @@ NAMESPACES = Path("/run/netns")
 BRIDGE = "br-int"
 UUID_LABEL = "org.openstack.nova.uuid"
 COMMAND_SECONDS = 30
+NOVA_CONF, NAME_LINE = "/etc/nova/nova.conf", "s/^host *= *//p"
 EXTRA_HOSTS = Path("/run/dockstack/hosts")
 """Each further host (``up --hosts N``) has its /run below it, and a file that is its mount namespace."""
 
@@ -52,6 +53,12 @@ def find_traces(server_id: str, port_ids: tuple[str, ...] = ()) -> Traces:
         plugged |= set(ask(*enter, "ovs-vsctl", "list-ports", BRIDGE).split())
         links |= set(ask(*enter, "ls", "/sys/class/net").split())
     return Traces(tuple(containers), tuple(namespaces), tuple(sorted(taps & plugged)), tuple(sorted(taps & links)))
+
+
+def further_names() -> set[str]:
+    """Return Nova's names of the further hosts of this machine."""
+    names = (ask(*entrance(pin.stem), "sed", "-n", NAME_LINE, NOVA_CONF) for pin in EXTRA_HOSTS.glob("*.mnt"))
+    return {name for name in names if name}
 
 
 def entrances() -> list[tuple[str, ...]]:

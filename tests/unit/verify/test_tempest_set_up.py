@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dockstack.deploy.configuration.nova import FILTERS
 from dockstack.errors import DockstackError
 from dockstack.verify.tempest.configuration import build, render
 from dockstack.verify.tempest.model import Credentials, Facts
@@ -47,6 +48,10 @@ def settings(**changes):
 def test_flags_are_the_driver_s_and_the_api_s():
     flags = settings()["compute-feature-enabled"]
     assert (flags["pause"], flags["resize"], flags["disk_config"]) == ("true", "false", "true")
+
+
+def test_tests_of_hints_are_on_because_our_clouds_have_their_filters():
+    assert settings()["compute-feature-enabled"]["scheduler_enabled_filters"].split(",") == list(FILTERS)
 
 
 def test_services_and_extensions_are_what_the_cloud_says():

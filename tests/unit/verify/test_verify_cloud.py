@@ -98,8 +98,10 @@ def test_no_flavor_is_said():
 def test_the_host_capability_needs_root_and_this_machine(monkeypatch):
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("socket.gethostname", lambda: "node")
+    monkeypatch.setattr("dockstack.verify.host.further_names", lambda: {"node-2"})
     assert why_not_the_host({"docker"}, ["node"]) == ""
-    assert "only machine" in why_not_the_host({"docker"}, ["node", "other"])
+    assert why_not_the_host({"docker"}, ["node", "node-2"]) == ""
+    assert "only machine: other" in why_not_the_host({"docker"}, ["node", "node-2", "other"])
     assert "compute node is other" in why_not_the_host({"docker"}, ["other"])
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert "not root" in why_not_the_host({"docker"}, ["node"])

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 STATE_DIRECTORY = "/var/lib/nova"
 API_PASTE_FILE = "/etc/nova/nova-api-paste.ini"
+# Nova's own choice, and those that know the hints same_host and different_host.
+FILTERS = (
+    *("ComputeFilter", "ComputeCapabilitiesFilter", "ImagePropertiesFilter"),
+    *("ServerGroupAntiAffinityFilter", "ServerGroupAffinityFilter"),
+    *("SameHostFilter", "DifferentHostFilter"),
+)
 MAX_ATTEMPTS = 3  # hosts that Nova tries for one server; its own default
 
 
@@ -54,6 +60,7 @@ def nova_conf(settings: Settings) -> Ini:
             # On one host a second attempt has nowhere to go, and its "no valid host" would hide the first one's cause.
             "max_attempts": str(min(settings.hosts, MAX_ATTEMPTS)),
         },
+        "filter_scheduler": {"enabled_filters": ",".join(FILTERS)},
         "quota": {"instances": "100", "cores": "400", "ram": "512000"},
         # Without it, a Glance that hangs in mid-transfer would hold a build or a snapshot for ever.
         "glance": {**oslo.client_section(settings, "nova"), "timeout": "600"},

@@ -25,6 +25,11 @@ SERVICES = {
 # What Nova's API does whatever the driver: Tempest has flags for it because older releases, or other configurations,
 # differ.
 API_FLAGS = {"disk_config": True, "enable_instance_password": True, "hostname_fqdn_sanitization": True}
+# What our clouds, and DevStack's, let a tenant ask of the scheduler.
+SCHEDULER_FILTERS = (
+    "ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter,ServerGroupAntiAffinityFilter,"
+    "ServerGroupAffinityFilter,SameHostFilter,DifferentHostFilter"
+)
 # What Docker hosts boot from. Tempest uploads random bytes in each of these formats, and Glance, which checks what it
 # can recognise, has nothing to object to: its enforcement, which is on, refuses none of them.
 IMAGES = {"container_formats": "bare,docker", "disk_formats": "raw"}
@@ -50,7 +55,8 @@ def build(facts: Facts, flags: Mapping[str, bool], directory: Path) -> Settings:
         "service_available": {name: _truth(kind in facts.services) for name, kind in SERVICES.items()}
         | {"horizon": "false"},
         "compute": _compute(facts),
-        "compute-feature-enabled": {name: _truth(value) for name, value in sorted((API_FLAGS | dict(flags)).items())},
+        "compute-feature-enabled": {name: _truth(value) for name, value in sorted((API_FLAGS | dict(flags)).items())}
+        | {"scheduler_enabled_filters": SCHEDULER_FILTERS},
         "image": IMAGES,
         "image-feature-enabled": IMAGE_FEATURES,
         "placement": _versions(facts.placement_versions),
