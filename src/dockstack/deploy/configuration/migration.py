@@ -23,6 +23,7 @@ DIRECTORY = "/etc/nova/migration"
 KEY, HOST_KEY = f"{DIRECTORY}/id_ed25519", f"{DIRECTORY}/host_key"
 KNOWN_HOSTS, CLIENT = f"{DIRECTORY}/known_hosts", f"{DIRECTORY}/ssh_config"
 AUTHORIZED_KEYS = f"{STATE_DIRECTORY}/.ssh/authorized_keys"
+NO_SHELL = "/usr/sbin/nologin"
 SHELL = "/bin/sh"  # what runs the receiver; a password this user never has
 
 

@@ -39,17 +39,20 @@ def start(machine: Machine) -> None:
     if not others:
         if any(service.name == own.name for service in machine.records.services()):
             eviction.forget(machine, own)
+            _give_shell(machine, migration.NO_SHELL)
         return
     machine.packages(*migration.PACKAGES)
-    machine.command(
-        ["usermod", "--shell", migration.SHELL, "nova"], unless=f"getent passwd nova | grep -q ':{migration.SHELL}$'"
-    )
+    _give_shell(machine, migration.SHELL)
     make_keys(machine)
     addresses = (settings.tunnel_address, *(host.tunnel_address for host in others))
     _place(machine, own, "", addresses)
     for host in others:
         service = migration.server(extra_hosts.settings_on(settings, host))
         _place(machine, extra_hosts.entered(service, host.key, ()), hosts.state_directory(host.key), addresses)
+
+
+def _give_shell(machine: Machine, shell: str) -> None:
+    machine.command(["usermod", "--shell", shell, "nova"], unless=f"getent passwd nova | grep -q ':{shell}$'")
 
 
 def make_keys(machine: Machine) -> None:
