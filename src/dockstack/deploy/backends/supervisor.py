@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 DIRECTORY = f"{paths.ETC}/supervisor"
 CONFIGURATION = f"{DIRECTORY}/supervisord.conf"
 PROGRAMS = f"{DIRECTORY}/programs"
+PROGRAM = Path(__file__).with_name("supervisord.py")
 SOCKET = f"{paths.RUN}/supervisor.sock"
 PIDFILE = f"{paths.RUN}/supervisord.pid"
 LOG = f"{paths.LOG}/supervisord.log"
@@ -158,7 +159,8 @@ class Supervisor:
         self._end_leftovers()
         with Path(OUTPUT).open("w") as output:
             subprocess.Popen(
-                [f"{paths.CLI_VENV}/bin/supervisord", "-n", "-c", CONFIGURATION],
+                # Without its own directory in the search path, in which this very file would hide supervisor's package.
+                [f"{paths.CLI_VENV}/bin/python", "-I", str(PROGRAM), "-n", "-c", CONFIGURATION],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
