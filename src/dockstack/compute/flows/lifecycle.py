@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +58,8 @@ def spawn(
     """Make a server and start it; a failure leaves nothing behind.
 
     The network is complete before the first process starts. Image and namespace are made ready while Neutron is still
-    allocating the ports.
+    allocating the ports; then network and container are made beside each other, as neither needs the other before the
+    start. If one fails, the other is ended first, and both are taken back.
 
     Args:
         host: where.
@@ -81,11 +83,11 @@ def spawn(
         server = replace(server, ports=read_ports()) if read_ports else server
         undo.push(drives.remove, host, server.uuid)
         drives.write(host, server, read_drive())
-        with ports_plugged(server.ports) as awaited:
-            for port in server.ports:
-                nics.connect_port(host, server, port, undo)
+        with ports_plugged(server.ports) as awaited, ThreadPoolExecutor(1, "wiring") as beside:
+            connected = beside.submit(nics.connect, host, server, undo)
             create_container(host, server, specify(host, server, image), image, undo)
             identity.place(host, server, image)
+            connected.result()
             awaited.difference_update(plug.wait_installed(awaited))
         if power_on:
             host.engine.start(server.container_name)

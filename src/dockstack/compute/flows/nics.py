@@ -95,6 +95,12 @@ def name_ports(server: Server, container: Container, ports: Iterable[Port]) -> t
     return wire.name_ports(ports, present, labelled)
 
 
+def connect(host: Host, server: Server, undo: Undo) -> None:
+    """Give a new server all of its ports."""
+    for port in server.ports:
+        connect_port(host, server, port, undo)
+
+
 def connect_port(host: Host, server: Server, port: Port, undo: Undo) -> None:
     """Wire a port into the server's namespace, then plug it into the switch, which needs the device to be there.
 
