@@ -19,6 +19,7 @@ from rich.table import Table
 from dockstack.deploy import inventory, paths, preflight, processes
 from dockstack.deploy.backends import choose
 from dockstack.deploy.events import Kind, parse
+from dockstack.deploy.hypervisors import storage
 from dockstack.deploy.lock import exclusive
 from dockstack.deploy.manifest import Manifest
 from dockstack.deploy.overview import age, conditions
@@ -95,6 +96,7 @@ def up(
     require_root("up")
     with exclusive("up"):
         preflight.check(settings.local)
+        inventory.remember(paths.ASKED_FILE, storage.to_remember(settings.local.attributes))
         if hosts is not None:
             # More are remembered at once, so that a killed run goes on; fewer when they are gone: it may be refused.
             inventory.remember(paths.ASKED_FILE, {"hosts": max(hosts, load(None, ()).local.attributes.number("hosts"))})

@@ -81,6 +81,21 @@ CATALOGUE: tuple[Attribute, ...] = (
     ),
     Attribute("docker.data_root", Kind.PATH, "/var/lib/docker", "Where an engine that we start keeps its data."),
     Attribute(
+        "docker.storage",
+        Kind.STRING,
+        "directory",
+        "What the data root is: a plain directory, or a file with a file system in it that holds each server to its "
+        "flavor's disk (xfs only with a kernel that has its quotas). Choose it with the first `up`, which remembers.",
+        ("directory", "xfs", "btrfs"),
+    ),
+    Attribute(
+        "docker.storage_gb",
+        Kind.INTEGER,
+        20,
+        "How large that file is, of each host; it is written out in full. Raise it, and `up` lets it grow.",
+        minimum=4,
+    ),
+    Attribute(
         "docker.lxcfs",
         Kind.BOOLEAN,
         True,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import hosts, processes
 from dockstack.deploy.configuration.extra_hosts import script_directory, uplink_file
+from dockstack.deploy.hypervisors import storage
 from dockstack.deploy.hypervisors.docker import CONTAINER_LINE, SERVER_LABEL, our_containers
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ def remove_host(machine: Machine, key: str) -> None:
     for service in reversed(own):
         forget(machine, service)
     remove_namespaces(machine, key)
+    for point in storage.ours(machine.manifest):
+        if point.startswith(f"{hosts.state_directory(key)}/"):
+            storage.remove(machine, point)
     for path in (script_directory(key), uplink_file(key), hosts.state_directory(key)):
         machine.absent(path)
 

@@ -109,7 +109,7 @@ def load(
     return Inventory(tuple(_node(str(name), raw or {}, tree, source, (asked, last)) for name, raw in nodes.items()))
 
 
-def remember(asked_file: str | Path, asked: Mapping[str, int]) -> None:
+def remember(asked_file: str | Path, asked: Mapping[str, Any]) -> None:
     """Keep what a command line asked for, so that a later one need not repeat it; what it says wins."""
     before = _read(Path(asked_file), required=False)
     if before != {**before, **asked}:

@@ -17,8 +17,12 @@ from typing import TYPE_CHECKING
 import click
 
 from dockstack.deploy import listeners, paths
+from dockstack.deploy.hypervisors import chosen, storage_obstacles
+from dockstack.deploy.hypervisors.docker import Docker
+from dockstack.deploy.hypervisors.storage_obstacles import StorageFacts
 from dockstack.deploy.inventory import Role
 from dockstack.deploy.manifest import Manifest
+from dockstack.deploy.state import Records
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -72,6 +76,7 @@ class Facts:
     foreign_openstack: tuple[str, ...] = ()
     neighbours: Mapping[str, str] = field(default_factory=dict)  # network or address in use -> by what
     installed: bool = False  # a run of ours completed its packages before
+    storage: StorageFacts = field(default_factory=StorageFacts)
 
 
 def check(node: Node) -> None:
@@ -104,6 +109,8 @@ def problems(node: Node, facts: Facts) -> list[Problem]:
         found += _ports(node, facts.listeners)
     if node.has(Role.CONTROLLER) or node.has(Role.NETWORK):
         found += _networks(node, facts.neighbours)
+    if isinstance(chosen(node), Docker):
+        found += [Problem(*obstacle) for obstacle in storage_obstacles.obstacles(node.attributes, facts.storage)]
     return found
 
 
@@ -211,6 +218,7 @@ def gather(node: Node) -> Facts:
         foreign_openstack=_foreign_openstack(manifest),
         neighbours=_neighbours(node, manifest),
         installed=Path(paths.LOCK_MARKER).exists(),
+        storage=storage_obstacles.gather(node.attributes, manifest, Records.here().services()),
     )
 
 

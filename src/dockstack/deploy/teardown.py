@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import distribution_units, eviction, hosts, paths
-from dockstack.deploy.hypervisors import chosen
+from dockstack.deploy.hypervisors import chosen, storage
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ _WHILE_RUNNING: dict[str, Callable[[Machine, Made], None]] = {"bridge": _bridge,
 _AFTERWARDS: dict[str, Callable[[Machine, Made], None]] = {
     "link": _link,
     distribution_units.HELD: distribution_units.release,
+    storage.MADE: storage.release,
     "metadata-namespaces": _metadata_namespaces,
     "host": _host,
     "file": _file,

@@ -172,21 +172,22 @@ def script_directory(key: str) -> str:
     return f"{scripts.DIRECTORY}/{key}"
 
 
-def all_scripts(settings: Settings, host: ExtraHost, data_root: str) -> dict[str, str]:
-    """Return a host's scripts by their paths."""
+def all_scripts(settings: Settings, host: ExtraHost, data_root: str, mounts: str = "") -> dict[str, str]:
+    """Return a host's scripts by their paths; ``mounts``: a line that mounts what its engine stores on."""
     inside = settings_on(settings, host)
     ordinary = {**scripts.all_scripts(inside), scripts.EXTERNAL_BRIDGE: bridges(settings, host)}
     return {
-        f"{script_directory(host.key)}/prepare-host": prepare_host(settings, host, data_root),
+        f"{script_directory(host.key)}/prepare-host": prepare_host(settings, host, data_root, mounts),
         f"{script_directory(host.key)}/prepare-cables": prepare_cables(settings, host),
         **{_file(host.key, path): text for path, text in ordinary.items()},
     }
 
 
-def prepare_host(settings: Settings, host: ExtraHost, data_root: str) -> str:
+def prepare_host(settings: Settings, host: ExtraHost, data_root: str, mounts: str = "") -> str:
     """Return the script that makes a host's namespaces, bound to files so that they outlive all its processes."""
     run, state, key = hosts.run_directory(host.key), hosts.state_directory(host.key), host.key
     own = " ".join(dict.fromkeys((*hosts.OWN, data_root)))
+    storage = f"    {mounts}\n" if mounts else ""
     return f"""{scripts.HEAD}# Make the namespaces of {key}; run again, it changes nothing.
 set -eu
 network={hosts.net_namespace(key)}
@@ -240,7 +241,7 @@ ip -netns "$network" link set lo up
     install -d -m 755 "$run" "$run/netns" "$run/openvswitch" /run/ovn /run/dockstack/memcached
     install -d -m 1777 "$run/lock"
     : > "$mounts"
-    unshare --mount="$mounts" --propagation slave nsenter --net="/run/netns/$network" "$0" inside
+{storage}    unshare --mount="$mounts" --propagation slave nsenter --net="/run/netns/$network" "$0" inside
 fi
 """
 

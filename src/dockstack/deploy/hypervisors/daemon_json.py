@@ -20,11 +20,13 @@ class Wanted:
         runtime: the name under ``runtimes``.
         runtime_path: the dispatcher's path.
         data_root: where an engine that we start keeps its data; None leaves it to the file or the engine.
+        storage_driver: how it keeps them; None likewise.
     """
 
     runtime: str
     runtime_path: str
     data_root: str | None = None
+    storage_driver: str | None = None
 
 
 def merge(text: str | None, wanted: Wanted, path: str) -> str:
@@ -40,6 +42,8 @@ def merge(text: str | None, wanted: Wanted, path: str) -> str:
     merged = {**document, "runtimes": {**runtimes, wanted.runtime: {"path": wanted.runtime_path}}, "live-restore": True}
     if wanted.data_root is not None:
         merged["data-root"] = wanted.data_root
+    if wanted.storage_driver is not None:
+        merged["storage-driver"] = wanted.storage_driver
     return text if text is not None and merged == document else json.dumps(merged, indent=4) + "\n"
 
 
@@ -50,6 +54,7 @@ def before(text: str | None, wanted: Wanted, path: str) -> str:
         "runtime": document.get("runtimes", {}).get(wanted.runtime, ABSENT),
         "live-restore": document.get("live-restore", ABSENT),
         "data-root": document.get("data-root", ABSENT),
+        "storage-driver": document.get("storage-driver", ABSENT),
         "file": text is not None,
     }
     return json.dumps(kept)
@@ -65,6 +70,8 @@ def restore(text: str | None, kept_text: str, wanted: Wanted, path: str) -> str 
     _put_back(document, "live-restore", kept["live-restore"])
     if wanted.data_root is not None:
         _put_back(document, "data-root", kept["data-root"])
+    if wanted.storage_driver is not None:
+        _put_back(document, "storage-driver", kept.get("storage-driver", ABSENT))
     if not document and not kept["file"]:
         return None
     return json.dumps(document, indent=4) + "\n"

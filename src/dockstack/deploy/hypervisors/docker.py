@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dockstack.deploy import distribution_units, environments, paths
-from dockstack.deploy.hypervisors import daemon_json, lxcfs
+from dockstack.deploy.hypervisors import daemon_json, lxcfs, storage
 from dockstack.deploy.hypervisors.model import Contribution, Hypervisor
 from dockstack.deploy.output import StepFailedError
 from dockstack.deploy.services import Check, CheckKind, Service
@@ -54,8 +54,14 @@ class Docker(Hypervisor):
         self._socket = attributes.text("docker.socket")
         self._package = attributes.text("docker.package")
         self._lxcfs = attributes.flag("docker.lxcfs")
+        self._volume = storage.wanted(attributes)
         root = attributes.text("docker.data_root")
-        self._wanted = daemon_json.Wanted(RUNTIME, DISPATCHER, None if root == DEFAULT_DATA_ROOT else root)
+        self._wanted = daemon_json.Wanted(
+            RUNTIME,
+            DISPATCHER,
+            None if root == DEFAULT_DATA_ROOT else root,
+            self._volume.file_system.driver if self._volume else None,
+        )
 
     def contribution(self) -> Contribution:
         """Name the driver, the image format, the engine's group, and the files that decide on a restart."""
@@ -74,7 +80,9 @@ class Docker(Hypervisor):
         )
 
     def install(self, machine: Machine) -> None:
-        """Have an engine and its group; one that somebody else installed is used as it is."""
+        """Have an engine, its group and its storage; one that somebody else installed is used as it is."""
+        if self._volume:
+            storage.provide(machine, self._volume)
         if self._program(machine) is None:
             machine.packages(self._package)
         if self._lxcfs:
@@ -95,9 +103,11 @@ class Docker(Hypervisor):
             machine.say("Using the engine that runs here already")
         else:
             machine.service(self.service(machine))
-        if not self._configured(self._info(machine)):
+        info = self._info(machine)
+        if not self._configured(info):
             machine.say("Reloading the engine's configuration")
             self._reload(machine)
+        storage.require_driver(self._volume, str(info.get("Driver")))
         self._secure_socket(machine)
         if self._lxcfs:
             lxcfs.start(machine)
@@ -111,9 +121,12 @@ class Docker(Hypervisor):
 
     def cleanup(self, machine: Machine) -> None:
         """Remove our containers, images, namespaces and keys; containers and images of others stay."""
+        wanted = self._wanted
         if self._answers(machine):
             self._remove_servers(machine)
             lxcfs.remove_mount(machine)
+            if storage.note_emptiness(machine, self._others(machine)):
+                wanted = replace(wanted, data_root=None, storage_driver=None)
             self._hand_over(machine)
         machine.run(
             f"for space in {NAMESPACES}; do test -e $space && ip netns delete $(basename $space); done; true",
@@ -121,7 +134,7 @@ class Docker(Hypervisor):
         kept = machine.manifest.done(BEFORE)
         if kept is not None:
             text = machine.read(DAEMON_JSON)
-            restored = daemon_json.restore(text, kept, self._wanted, DAEMON_JSON)
+            restored = daemon_json.restore(text, kept, wanted, DAEMON_JSON)
             if restored is None:
                 machine.absent(DAEMON_JSON)
             else:
@@ -147,7 +160,10 @@ class Docker(Hypervisor):
             check=Check(CheckKind.COMMAND, command=tuple(client)),
             packages=(self._package,),
             unit="docker.service",
-            prepare=(("install", "-d", "-m", "755", "/etc/docker"),),
+            prepare=(
+                *((self._volume.mount_command,) if self._volume else ()),
+                ("install", "-d", "-m", "755", "/etc/docker"),
+            ),
             kill_mode="process",
             oom_score=-500,
         )
@@ -249,6 +265,11 @@ class Docker(Hypervisor):
         socket = shlex.quote(self._socket)
         if machine.run(["stat", "-L", "-c", "%U:%G %a", self._socket], check=False).stdout.strip() != wanted:
             machine.command(f"chown root:{self._group} {socket} && chmod {self._mode:o} {socket}")
+
+    def _others(self, machine: Machine) -> list[str]:
+        """Name what is in the engine when our servers are gone."""
+        questions = (("ps", "-aq"), ("images", "-q"), ("volume", "ls", "-q"))
+        return [line for question in questions for line in machine.run(self._client(*question)).lines]
 
     def _remove_servers(self, machine: Machine) -> None:
         listed = ["ps", "-a", "--no-trunc", "--filter", f"label={SERVER_LABEL}", "--format", CONTAINER_LINE]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from dockstack.deploy.configuration.neutron import neutron_conf, ovn_agent_conf
 from dockstack.deploy.configuration.nova import STATE_DIRECTORY as NOVA_STATE
 from dockstack.deploy.configuration.nova import nova_conf
 from dockstack.deploy.configuration.privilege import ROOTWRAP_CONF, ROOTWRAP_FILTERS, rootwrap_conf, rootwrap_filters
-from dockstack.deploy.hypervisors import chosen, lxcfs
+from dockstack.deploy.hypervisors import chosen, lxcfs, storage
 from dockstack.deploy.hypervisors.docker import DRIVER_STATE, Docker
 from dockstack.deploy.inventory import Role
 from dockstack.deploy.paths import PATCH_DIRECTORY
@@ -77,8 +78,12 @@ def configure(machine: Machine, key: str) -> None:
     machine.file(f"{state}{ROOTWRAP_CONF}", render_ini(rootwrap_conf()))
     machine.file(f"{state}{ROOTWRAP_FILTERS}/dockstack.filters", render_ini(rootwrap_filters()))
     machine.directory(extra_hosts.script_directory(key))
+    volume = storage.wanted(machine.attributes, key)
+    if volume:
+        storage.provide(machine, volume)
     data_root = machine.attributes.text("docker.data_root")
-    for path, content in extra_hosts.all_scripts(settings, host, data_root).items():
+    mounts = shlex.join(volume.mount_command) if volume else ""
+    for path, content in extra_hosts.all_scripts(settings, host, data_root, mounts).items():
         machine.file(path, content, mode=0o755)
     machine.file(extra_hosts.uplink_file(key), extra_hosts.uplink_cfg(settings, key))
 
