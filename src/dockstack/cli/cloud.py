@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from dockstack.cli import root_disks
 from dockstack.deploy import inventory, paths, preflight, processes
 from dockstack.deploy.backends import choose
 from dockstack.deploy.events import Kind, parse
@@ -174,7 +175,7 @@ def first_server(*, json_lines: bool) -> None:
 @environment_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 def status(environment: str | None, assignments: tuple[str, ...], *, as_json: bool) -> None:
-    """Show every service: is it healthy and why not, since when, its memory.
+    """Show every service: is it healthy and why not, since when, its memory; and whether root disks are limited.
 
     Exit status 0: all are healthy; 1: one is not, or there is no cloud.
     """
@@ -184,9 +185,11 @@ def status(environment: str | None, assignments: tuple[str, ...], *, as_json: bo
     backend = choose(LocalShell(), settings.local.attributes.text("services.backend"))
     found = conditions(services, backend)
     healthy = all(condition.healthy for condition in found)
+    disks = root_disks.look(services, settings.local.attributes.text("docker.socket"), LocalShell())
     if as_json:
         services_json = [{**asdict(condition), "healthy": condition.healthy} for condition in found]
-        click.echo(json.dumps({"healthy": healthy, "services": services_json}, indent=1))
+        disks_json = [asdict(told) for told in disks]
+        click.echo(json.dumps({"healthy": healthy, "services": services_json, "root_disks": disks_json}, indent=1))
     else:
         table = Table(box=None, pad_edge=False)
         for title, justify in (("SERVICE", "left"), ("STATE", "left"), ("PID", "right"), ("SINCE", "right")):
@@ -202,6 +205,8 @@ def status(environment: str | None, assignments: tuple[str, ...], *, as_json: bo
         console.print(table)
         total = sum(one.memory for one in found) / MIB
         console.print(f"{sum(one.healthy for one in found)} of {len(found)} healthy, {total:.0f} MiB in all")
+        for told in disks:
+            console.print(f"Root disks{f' on {told.host}' if told.host else ''}: {told.text}")
     sys.exit(0 if healthy else 1)
 
 

@@ -97,10 +97,9 @@ def prepare(host: Host) -> None:
     remember_processors(host)
     if not host.storage().sized:
         LOG.warning(
-            "The engine's storage (%s on %s) cannot hold servers to their flavors' disks: one that fills its disk "
-            "fills the host's. See docs/limits.md for storage that can.",
-            host.facts().storage_driver,
+            "Disks in %s: %s. See docs/limits.md for storage that limits it.",
             host.facts().root_directory,
+            host.storage().describe(),
         )
 
 

@@ -18,11 +18,21 @@ class Storage:
 
     Attributes:
         device: the whole disk's node, by which the kernel knows its rates; None if it is no disk of this machine.
+        kind: how it stores, as in "overlay2 on ext4".
         sized: whether a server can be held to its flavor's disk.
     """
 
     device: str | None
+    kind: str
     sized: bool
+
+    def describe(self) -> str:
+        """Tell a person whether servers are held to their disks, and if not, why."""
+        if self.sized:
+            return f"each server is held to its flavor's disk ({self.kind})"
+        if self.kind == "overlay2 on xfs":
+            return "a server may fill the host's: XFS is mounted without prjquota"
+        return f"a server may fill the host's: {self.kind} has no limit for one server"
 
 
 def read_storage(
@@ -38,7 +48,9 @@ def read_storage(
     """
     kind, source, options = _find_mount(directory, mountinfo)
     sized = driver in _SIZED or (driver == "overlay2" and kind == "xfs" and any(o in options for o in _PROJECT_QUOTA))
-    return Storage(device=_find_disk(source, blocks), sized=sized)
+    return Storage(
+        device=_find_disk(source, blocks), kind=f"{driver} on {kind or 'an unknown file system'}", sized=sized
+    )
 
 
 def _find_mount(directory: str, mountinfo: Path) -> tuple[str, str, tuple[str, ...]]:

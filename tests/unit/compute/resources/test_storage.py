@@ -31,7 +31,9 @@ MOUNTS = """\
 def test_what_can_hold_a_server_to_its_disk(tmp_path, driver, kind, options, sized) -> None:
     (tmp_path / "mountinfo").write_text(MOUNTS.format(kind=kind, source="/dev/nowhere", options=options))
     found = read_storage("/var/lib/docker", driver, tmp_path / "mountinfo", tmp_path)
-    assert found == Storage(device=None, sized=sized)
+    assert found == Storage(device=None, kind=f"{driver} on {kind}", sized=sized)
+    assert ("is held to" in found.describe()) is sized
+    assert ("without prjquota" in found.describe()) is ((driver, kind, sized) == ("overlay2", "xfs", False))
 
 
 @pytest.mark.parametrize(("partition", "disk"), [(True, "/dev/vda"), (False, "/dev/vda1")])
