@@ -29,8 +29,10 @@ import time
 VERSION = 1
 NAMESPACES = "/run/netns/"
 NAMESPACE_PREFIX = "nova-"
-KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths", "overlays"}
+KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths", "overlays", "roots"}
+KEYS |= {"no_subvolumes"}
 OVERLAY_KEYS = {"lower", "upper", "work", "destination"}
+ROOT_KEYS = {"source", "destination"}
 MOUNT_KEYS = {"source", "destination", "type", "options", "required"}
 PATCH_BYTES = 1 << 20
 _MOUNT_DATA = 4000  # mount(2) takes a page; some of it is the kernel's
@@ -43,6 +45,11 @@ _CLONE_NEWNET = 0x40000000
 _BIND = ("bind", "rbind")
 _FLAGS = ("ro", "rw", "nosuid", "nodev", "noexec", "noatime", "relatime", "private", "rprivate", "slave", "rslave")
 _TMPFS_VALUES = ("size=", "mode=", "nr_inodes=", "uid=", "gid=")
+
+# linux/btrfs.h: the type byte of its ioctl requests, and those of them that every file system knows: copy by reference
+_BTRFS_IOCTL_MAGIC = 0x94
+_CLONES = (0x40049409, 0x4020940D, 0xC0189436)  # FICLONE, FICLONERANGE, FIDEDUPERANGE
+_SUBVOLUME_INODE = 256  # linux/btrfs_tree.h: BTRFS_FIRST_FREE_OBJECTID
 
 _CALLS = ("create", "restore", "run")
 # runc's global options that take a value (runc --help)
@@ -127,9 +134,12 @@ def apply(patch: dict[str, object], path: str, sources: list[str]) -> None:
     join_namespace(config, namespace)
     drop_mounts(config, patch.get("drop_mounts", []))
     add_overlays(config, patch.get("overlays", []))
+    add_roots(config, patch.get("roots", []))
     add_mounts(config, patch.get("mounts", []), sources)
     for key, name in (("masked_paths", "maskedPaths"), ("readonly_paths", "readonlyPaths")):
         add_paths(config, name, patch.get(key, []))
+    if patch.get("no_subvolumes"):
+        forbid_subvolumes(config)
     new = path + ".dockstack"
     with open(new, "w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), stat.S_IMODE(os.stat(path).st_mode))
@@ -265,6 +275,56 @@ def shortened(path: str) -> str:
     with open(os.path.join(layer, "link"), encoding="ascii") as file:
         link = os.path.join(os.path.dirname(layer), "l", file.read(64).strip())
     return link if os.path.realpath(link) == path else path
+
+
+def add_roots(config: dict[str, object], wanted: object) -> None:
+    """Append the root file systems of stopped containers that are one subvolume of btrfs to config.json's mounts.
+
+    Raises:
+        Refusal: one is something else.
+    """
+    mounts = config.setdefault("mounts", [])
+    if not isinstance(wanted, list) or not isinstance(mounts, list):
+        raise Refusal("roots is no list")
+    for root in wanted:
+        if not isinstance(root, dict) or set(root) != ROOT_KEYS:
+            raise Refusal(f"{root!r} is no root file system")
+        check_destination(root["destination"])
+        path = root["source"]
+        if not isinstance(path, str) or not re.fullmatch(r"(/[\w.-]+)+/btrfs/subvolumes/[0-9a-f]{64}", path):
+            raise Refusal(f"{path!r} is no subvolume of a container")
+        if os.path.realpath(path) != path or os.stat(path).st_ino != _SUBVOLUME_INODE:
+            raise Refusal(f"the subvolume {path} cannot be had")
+        mounts.append({**root, "type": "bind", "options": ["bind", "rw", "nodev", "rprivate"]})
+
+
+def forbid_subvolumes(config: dict[str, object]) -> None:
+    """Let no process make a subvolume of btrfs, which would not count against the server's disk.
+
+    Everybody may, wherever they may write: there is no mount option or capability against it. The profile allows ioctl
+    whatever its request is; here, only if one bit of the request's type byte is not btrfs's, or it is a copy by
+    reference. A server without a profile is a privileged one.
+    """
+    linux = config["linux"]
+    seccomp = linux.get("seccomp") if isinstance(linux, dict) else None
+    if not seccomp:
+        return
+    allowed = [rule for rule in seccomp["syscalls"] if "ioctl" in rule["names"] and rule["action"] == "SCMP_ACT_ALLOW"]
+    for rule in allowed:
+        rule["names"] = [name for name in rule["names"] if name != "ioctl"]
+    kept = [rule for rule in seccomp["syscalls"] if rule["names"]]
+    if not allowed:  # the profile allows what it does not name
+        kind = {"value": 0xFF00, "valueTwo": _BTRFS_IOCTL_MAGIC << 8, "op": "SCMP_CMP_MASKED_EQ"}
+        kept.append({"names": ["ioctl"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "args": [{"index": 1, **kind}]})
+        seccomp["syscalls"] = kept
+        return
+    tests: list[dict[str, object]] = [
+        {"value": bit, "valueTwo": ~(_BTRFS_IOCTL_MAGIC << 8) & bit, "op": "SCMP_CMP_MASKED_EQ"}
+        for bit in (1 << number for number in range(8, 16))
+    ]
+    tests += [{"value": request, "op": "SCMP_CMP_EQ"} for request in _CLONES]
+    kept += [{"names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 1, **test}]} for test in tests]
+    seccomp["syscalls"] = kept
 
 
 def check_destination(path: object) -> None:

@@ -65,6 +65,19 @@ class Overlay:
 
 
 @dataclass(frozen=True)
+class Root:
+    """The same where such a root file system is one directory: a subvolume of btrfs.
+
+    Attributes:
+        source: the subvolume; it is written to.
+        destination: where it appears; made if it is missing.
+    """
+
+    source: str
+    destination: str
+
+
+@dataclass(frozen=True)
 class Patch:
     """What the wrapper changes in a container's configuration before its first process."""
 
@@ -74,6 +87,8 @@ class Patch:
     masked_paths: tuple[str, ...] = ()  # files and directories of /proc and /sys that read as empty
     readonly_paths: tuple[str, ...] = ()
     overlays: tuple[Overlay, ...] = ()  # mounted before ``mounts``
+    roots: tuple[Root, ...] = ()  # likewise
+    no_subvolumes: bool = False  # its processes may make none on btrfs, where they would escape its disk's limit
 
 
 def render(

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from dockstack.compute.containers import limits, namespaces
-from dockstack.compute.containers.runtime import Patch
+from dockstack.compute.containers.runtime import Overlay, Patch, Root
 from dockstack.compute.engine import ContainerSpec
 from dockstack.compute.model import LABEL_PREFIX, Address, Port, Route
 from dockstack.errors import DockstackError
@@ -20,7 +20,7 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dockstack.compute.containers.runtime import Mount, Overlay
+    from dockstack.compute.containers.runtime import Mount
     from dockstack.compute.model import Confinement, ImageConfig, Server
 
 LOG = logging.getLogger(__name__)
@@ -164,7 +164,8 @@ def build_patch(
     *,
     mounts: tuple[Mount, ...] = (),
     masked_paths: tuple[str, ...] = (),
-    overlays: tuple[Overlay, ...] = (),
+    roots: tuple[Overlay | Root, ...] = (),
+    no_subvolumes: bool = False,
 ) -> Patch:
     """Say what the runtime changes at each start of the server.
 
@@ -176,14 +177,17 @@ def build_patch(
         image: what its image says.
         mounts: what it gets from the host besides.
         masked_paths: what it must not see of the host.
-        overlays: root file systems of stopped containers that it gets.
+        roots: root file systems of stopped containers that it gets.
+        no_subvolumes: its root file system is a subvolume of btrfs, and its disk has a limit.
     """
     return Patch(
         netns=namespaces.path(server.uuid),
         drop_mounts=tuple(sorted(image.volumes)),
         mounts=mounts,
         masked_paths=masked_paths,
-        overlays=overlays,
+        overlays=tuple(root for root in roots if isinstance(root, Overlay)),
+        roots=tuple(root for root in roots if isinstance(root, Root)),
+        no_subvolumes=no_subvolumes,
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.compute.containers import limits, namespaces, runtime, spec, views
 from dockstack.compute.engine import Conflict, EngineError, ImageUnusable, NotFound
-from dockstack.compute.flows import drives, identity, nics, originals
+from dockstack.compute.flows import disks, drives, identity, nics, originals
 from dockstack.compute.identity.placement import PlacementError
 from dockstack.compute.model import LABEL_PREFIX, ImageConfig, PowerState
 from dockstack.compute.network import plug, wire
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
-    from dockstack.compute.containers.runtime import Overlay
+    from dockstack.compute.containers.runtime import Overlay, Root
     from dockstack.compute.engine import Container, ContainerSpec
     from dockstack.compute.flows.host import Host
     from dockstack.compute.images.fetch import LoadedImage
@@ -166,7 +166,7 @@ def start(host: Host, server: Server) -> None:
         container = host.engine.container(server.container_name)
         nics.reconnect(host, server, container)
         config = ImageConfig(volumes=declared_volumes(container))
-        write_patch(host, server, container.id, config, originals.list_overlays(host, container))
+        write_patch(host, server, container.id, config, originals.list_roots(host, container))
         if container.state is PowerState.SHUTDOWN:
             set_limits(host, server, container)
         host.engine.start(server.container_name)
@@ -318,7 +318,7 @@ def create_container(host: Host, server: Server, specification: ContainerSpec, i
 
 
 def write_patch(
-    host: Host, server: Server, container_id: str, image: ImageConfig, overlays: tuple[Overlay, ...] = ()
+    host: Host, server: Server, container_id: str, image: ImageConfig, roots: tuple[Overlay | Root, ...] = ()
 ) -> None:
     """Leave the note by which the runtime gives a server its network, config drive and own view of the machine."""
     seen = host.views.mounts()
@@ -330,7 +330,14 @@ def write_patch(
             host.views.directory,
         )
     mounts = (*seen, *drives.list_mounts(host, server.uuid))
-    patch = spec.build_patch(server, image, mounts=mounts, masked_paths=views.hidden(), overlays=overlays)
+    patch = spec.build_patch(
+        server,
+        image,
+        mounts=mounts,
+        masked_paths=views.hidden(),
+        roots=roots,
+        no_subvolumes=host.facts().storage_driver == disks.BTRFS,
+    )
     runtime.write_patch(Path(host.options.patch_directory), container_id, patch)
 
 

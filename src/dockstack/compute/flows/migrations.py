@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dockstack.compute.containers import namespaces, spec
-from dockstack.compute.flows import drives, lifecycle, nics, resize
+from dockstack.compute.flows import disks, drives, lifecycle, nics, resize
 from dockstack.compute.flows.audit import HOST_LABEL
 from dockstack.compute.model import PowerState
 from dockstack.compute.moving import receiver
@@ -45,7 +45,6 @@ LOG = logging.getLogger(__name__)
 
 NOTHING_SENT = "[]"  # Nova hands a list of disks from one end to the other
 FORM = 1  # of what travels; raised when an older host could not read it
-STORAGE = "overlay2"
 ARRIVING = "-arriving"
 _CHUNK = 1 << 20
 
@@ -118,7 +117,7 @@ def depart(
     resize.refuse_impossible(server.limits, wanted.limits)
     channel = open_channel(host, destination.address)
     container = host.engine.container(server.container_name)
-    _refuse_unfit(host, container, destination, channel.greet())
+    _refuse_unfit(host, destination, channel.greet())
     with host.busy.hold(server.uuid), undo_on_error() as undo:
         if container.state is not PowerState.SHUTDOWN:
             undo.push(lifecycle.start, host, server)
@@ -252,24 +251,25 @@ def open_channel(host: Host, address: str) -> Channel:
     return Channel(address, command, options.migration_receiver, options.migration_tries, directory)
 
 
-def _refuse_unfit(host: Host, container: Container, destination: Destination, said: dict[str, Any]) -> None:
+def _refuse_unfit(host: Host, destination: Destination, said: dict[str, Any]) -> None:
     """Compare both hosts.
 
     Raises:
         Unmovable: the destination is another one than Nova chose, or could not run the server.
     """
-    here = {"form": FORM, "storage": STORAGE, "architecture": host.facts().architecture}
+    here = {"form": FORM, "architecture": host.facts().architecture}
     there = {key: said.get(key) for key in here}
+    stores = (host.facts().storage_driver, said.get("storage"))
     if said.get("host") != destination.name:
         raise Unmovable(
             f"At {destination.address} is host {said.get('host')}, not {destination.name}.",
             "Each compute host needs a my_ip of its own in nova.conf.",
         )
-    if not container.layer or there != here:
+    if there != here or not set(stores) <= set(disks.OPEN):
         raise Unmovable(
-            f"Host {destination.name} cannot take servers of this host: both need {here}, it has {there}, and this "
-            f"host's engine stores in {host.facts().storage_driver}.",
-            "Choose a host of the same kind, and the same version of the driver.",
+            f"Host {destination.name} cannot take servers of this host: this one has {here} and stores in {stores[0]}, "
+            f"that one has {there} and stores in {stores[1]}.",
+            f"Choose a host of the same kind and version of the driver; both must store in {' or '.join(disks.OPEN)}.",
         )
 
 
@@ -282,8 +282,10 @@ def _send(host: Host, server: Server, container: Container, channel: Channel, *,
     process = spec.describe_process(host.engine.process(container.id), container.host_config)
     names = {port.id: port.interface for port in nics.name_ports(server, container, server.ports)}
 
+    layer = disks.find_layer(host, container)
+
     def pour_layer(fifo: str, skip: int) -> Sent:
-        return Sent(*layers.pack(container.layer, fifo, skip))
+        return Sent(*layers.pack(layer, fifo, skip))
 
     def chunks_of_image() -> Iterator[bytes]:
         return host.engine.save_image(container.image_id)
@@ -315,7 +317,8 @@ def _settle(host: Host, server: Server, parcel: Parcel, image: Image) -> None:
         container_id = host.engine.create(arriving, specification)
         archive = receiver.part_path(_directory(host), server.uuid, "layer")
         try:
-            layers.unpack(host.engine.container(arriving).layer, str(archive), parcel.digests["layer"])
+            layer = disks.find_layer(host, host.engine.container(arriving))
+            layers.unpack(layer, str(archive), parcel.digests["layer"])
         except (ValueError, OSError) as error:
             raise Incomplete(
                 f"The files of server {server.uuid} could not be put in place: {error}.", "Revert the migration."

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dockstack.compute.containers.runtime import Overlay
+from dockstack.compute.containers.runtime import Overlay, Root
 from dockstack.compute.engine import NotFound
+from dockstack.compute.flows import disks
 from dockstack.compute.model import LABEL_PREFIX, NAME_PREFIX
 
 if TYPE_CHECKING:
@@ -36,10 +37,12 @@ def is_rescuing(container: Container) -> bool:
     return container.labels.get(RESCUE_LABEL) == "true"
 
 
-def list_overlays(host: Host, container: Container) -> tuple[Overlay, ...]:
+def list_roots(host: Host, container: Container) -> tuple[Overlay | Root, ...]:
     """Say what a rescuing container gets of the server's own; nothing for every other container."""
     original = find_original(host, container.server_uuid) if is_rescuing(container) else None
-    if original is None or original.layers is None:
+    if original is None:
         return ()
-    layers = original.layers
-    return (Overlay(lower=layers.lower, upper=layers.upper, work=layers.work, destination=MOUNT_POINT),)
+    if original.layers is None:
+        return (Root(disks.find_layer(host, original), MOUNT_POINT),)
+    found = original.layers
+    return (Overlay(lower=found.lower, upper=found.upper, work=found.work, destination=MOUNT_POINT),)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.compute.containers import runtime
 from dockstack.compute.engine import NotFound
-from dockstack.compute.flows import identity, lifecycle
+from dockstack.compute.flows import disks, identity, lifecycle
 from dockstack.compute.flows.originals import RESCUE_LABEL, find_original, is_rescuing, name_original
 from dockstack.compute.model import PowerState
 from dockstack.compute.undo import undo_on_error
@@ -47,10 +47,11 @@ def begin(host: Host, server: Server) -> None:
     with host.busy.hold(server.uuid), undo_on_error() as undo:
         restore(host, server)
         original = host.engine.container(server.container_name)
-        if original.layers is None:
+        if host.facts().storage_driver not in disks.OPEN:
             raise Unrescuable(
                 "The engine keeps this server's root file system in a way that no other container can be given.",
-                "Rescue works with the storage driver overlay2 (`docker info`); copy files with `docker cp` instead.",
+                f"Rescue works with the storage drivers {' and '.join(disks.OPEN)} (`docker info`); copy files with "
+                "`docker cp` instead.",
             )
         image = lifecycle.require_buildable(host, server)
         specification = lifecycle.specify(host, lifecycle.place(host, server), image)

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a server has written, as root sees it: its container's writable layer, out of and into the engine's storage.
 
+On overlay2 that layer is a directory; on btrfs it is what differs between the container's subvolume and its image's.
+Both give and take the same archive, so that a server may move from one to the other.
+
 A layer travels as a tar archive of its own kind: the engine's archives lose all extended attributes but one. What tar
 has no word for stands as JSON in an extended header: times to the nanosecond, extended attributes, and what the overlay
 file system means by some of them. The same layer gives the same bytes each time, so that a broken transfer can go on.
 """
 
 # Names are bytes of strangers, so os and not pathlib:
-# ruff: noqa: PTH101, PTH102, PTH108, PTH112, PTH115, PTH118, PTH123, PTH211
+# ruff: noqa: PTH101, PTH102, PTH108, PTH115, PTH118, PTH123, PTH211
 
 from __future__ import annotations
 
@@ -16,23 +19,28 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import tarfile
 from typing import TYPE_CHECKING, Any
 
-from dockstack.compute.privileged import copying
+from dockstack.compute.privileged import copying, subvolumes
 from dockstack.compute.privileged.kernel import checked, in_thread, libc
+from dockstack.compute.privileged.subvolumes import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 _LAYER = re.compile(r"/[^\0]*/overlay2/[0-9a-z]{20,64}/diff")
+_SUBVOLUME = re.compile(r"/[^\0]*/btrfs/subvolumes/[0-9a-f]{64}")
 _CLONE_FS = 0x200  # linux/sched.h
 _CHUNK = 1 << 20
 _BLOCK = tarfile.BLOCKSIZE
 _HEADER = "DOCKSTACK.file"
 # Documentation/filesystems/overlayfs.rst: these tie a layer to the inodes of this host; the kernel makes them anew.
-_HOST_ONLY = tuple(f"trusted.overlay.{name}" for name in ("origin", "impure", "nlink", "upper", "uuid"))
+_OVERLAY = "trusted.overlay."
+_HOST_ONLY = tuple(f"{_OVERLAY}{name}" for name in ("origin", "impure", "nlink", "upper", "uuid"))
+_OPAQUE = f"{_OVERLAY}opaque"
 
 
 @copying.entrypoint
@@ -40,7 +48,8 @@ def pack(layer: str, fifo: str, skip: int) -> tuple[int, str]:
     """Write a layer's archive into a FIFO that somebody reads, and return the whole archive's size and SHA-256.
 
     Args:
-        layer: the directory that the overlay file system writes into; nothing may use it meanwhile.
+        layer: the directory that the overlay file system writes into, or a container's subvolume; nothing may use it
+            meanwhile.
         fifo: where to write.
         skip: bytes at the beginning that the reader has already.
 
@@ -63,6 +72,7 @@ def unpack(layer: str, archive: str, sha256: str) -> None:
     """Write an archive's files into the layer of a container that never ran.
 
     They are written by a thread whose root directory is the layer, so that no name or link in the archive leads out.
+    Into a subvolume, which holds the image already, go their effects instead of the overlay file system's marks.
 
     Raises:
         ValueError: the archive is not the one that was sent; the layer must not be used.
@@ -72,7 +82,7 @@ def unpack(layer: str, archive: str, sha256: str) -> None:
     descriptor = os.open(archive, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         source = _Hashed(file)
-        in_thread(_unpack_confined, layer, source)
+        in_thread(_unpack_confined, layer, source, _is_subvolume(layer))
         source.read_rest()
     if source.sha256.hexdigest() != sha256:
         raise ValueError("the archive of the server's files is not the one that was sent")
@@ -97,8 +107,12 @@ class _Hashed:
 
 def _check_layer(path: str) -> None:
     """Refuse what is no layer of an engine: the caller may be mistaken, root must not."""
-    if not _LAYER.fullmatch(path) or os.path.realpath(path) != path:
+    if not (_LAYER.fullmatch(path) or _is_subvolume(path)) or os.path.realpath(path) != path:
         raise ValueError(f"{path!r} is no writable layer of a container")
+
+
+def _is_subvolume(path: str) -> bool:
+    return _SUBVOLUME.fullmatch(path) is not None
 
 
 def _pour(chunks: Iterator[bytes], descriptor: int, skip: int) -> tuple[int, str]:
@@ -123,30 +137,53 @@ def _archive(layer: bytes) -> Iterator[bytes]:
 
 def _members(layer: bytes) -> Iterator[tuple[bytes, bytes, int]]:
     """Yield each file's header, its path and how many bytes of content follow; parents first, in the order of names."""
-    links: dict[int, str] = {}
+    links: dict[tuple[int, int], str] = {}
+    on_btrfs = _is_subvolume(os.fsdecode(layer))
+    for entry in subvolumes.changed(layer + os.fsencode(subvolumes.BASE), layer) if on_btrfs else _written(layer):
+        path = os.path.join(layer, entry.name) if entry.name else layer
+        if entry.deleted:
+            member = _describe_deleted(entry.name)
+        elif stat.S_ISSOCK(os.lstat(path).st_mode):
+            continue  # nobody listens there any more; whoever listens again makes it anew
+        else:
+            opaque = {_OPAQUE: base64.b64encode(b"y").decode()} if entry.opaque else {}
+            attributes = {_escaped(name) if on_btrfs else name: value for name, value in _attributes(path).items()}
+            member = _describe(entry.name, path, links, attributes | opaque)
+        yield member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"), path, member.size
+
+
+def _written(layer: bytes) -> Iterator[Entry]:
+    """Yield everything below a directory."""
     waiting = [b""]
     while waiting:
         name = waiting.pop()
         path = os.path.join(layer, name) if name else layer
-        found = os.lstat(path)
-        if stat.S_ISSOCK(found.st_mode):
-            continue  # nobody listens there any more; whoever listens again makes it anew
-        member = _describe(name, path, found, links)
-        yield member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"), path, member.size
-        if stat.S_ISDIR(found.st_mode):
+        yield Entry(name)
+        if stat.S_ISDIR(os.lstat(path).st_mode):
             with os.scandir(path) as entries:
                 waiting += sorted((os.path.join(name, entry.name) for entry in entries), reverse=True)
 
 
-def _describe(name: bytes, path: bytes, found: os.stat_result, links: dict[int, str]) -> tarfile.TarInfo:
+def _describe_deleted(name: bytes) -> tarfile.TarInfo:
+    """Describe a file of the image that the server deleted: the overlay file system marks it by a device 0/0."""
+    member = tarfile.TarInfo(os.fsdecode(name))
+    member.type, member.mode = tarfile.CHRTYPE, 0
+    member.pax_headers = {_HEADER: json.dumps({"mtime_ns": 0, "xattrs": {}})}
+    return member
+
+
+def _describe(
+    name: bytes, path: bytes, links: dict[tuple[int, int], str], attributes: dict[str, str]
+) -> tarfile.TarInfo:
+    found = os.lstat(path)
     member = tarfile.TarInfo(os.fsdecode(name) or ".")
     member.mode, member.uid, member.gid = stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid
     member.mtime = int(found.st_mtime)
-    member.pax_headers = {_HEADER: json.dumps({"mtime_ns": found.st_mtime_ns, "xattrs": _attributes(path)})}
+    member.pax_headers = {_HEADER: json.dumps({"mtime_ns": found.st_mtime_ns, "xattrs": attributes})}
     kind = stat.S_IFMT(found.st_mode)
     deleted = kind == stat.S_IFCHR and found.st_rdev == 0  # the overlay file system's mark; it links them together
     if kind != stat.S_IFDIR and not deleted and found.st_nlink > 1:
-        first = links.setdefault(found.st_ino, member.name)
+        first = links.setdefault((found.st_dev, found.st_ino), member.name)
         if first != member.name:
             member.type, member.linkname = tarfile.LNKTYPE, first
             return member
@@ -167,6 +204,11 @@ def _attributes(path: bytes) -> dict[str, str]:
     return {name: base64.b64encode(os.getxattr(path, name, follow_symlinks=False)).decode() for name in names}
 
 
+def _escaped(name: str) -> str:
+    """Keep apart what a server itself wrote and what the archive means; the overlay file system has the same way."""
+    return f"{_OVERLAY}overlay.{name.removeprefix(_OVERLAY)}" if name.startswith(_OVERLAY) else name
+
+
 def _contents(path: bytes, size: int) -> Iterator[bytes]:
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NOATIME), "rb") as file:
         while size:
@@ -177,24 +219,31 @@ def _contents(path: bytes, size: int) -> Iterator[bytes]:
             yield chunk
 
 
-def _unpack_confined(layer: str, source: _Hashed) -> None:
+def _unpack_confined(layer: str, source: _Hashed, merged: bool) -> None:
     checked(libc.unshare(_CLONE_FS), "separating a thread's root directory")
     os.chroot(layer)
     os.chdir("/")
     directories: list[tuple[str, int]] = []
     with tarfile.open(fileobj=source, mode="r|", encoding="utf-8", errors="surrogateescape") as archive:  # type: ignore[call-overload]
         for member in archive:
-            _write(archive, member, directories)
+            _write(archive, member, directories, merged=merged)
             archive.members.clear()  # it would remember every one
     for path, mtime_ns in reversed(directories):
         os.utime(path, ns=(mtime_ns, mtime_ns))
 
 
-def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, directories: list[tuple[str, int]]) -> None:
+def _write(
+    archive: tarfile.TarFile, member: tarfile.TarInfo, directories: list[tuple[str, int]], *, merged: bool
+) -> None:
     path = "/" + member.name.removeprefix("./").strip("/") if member.name != "." else "/"
     meta = json.loads(member.pax_headers[_HEADER])
-    if not member.isdir() and os.path.lexists(path):
-        os.unlink(path)
+    attributes = {name: base64.b64decode(value) for name, value in meta["xattrs"].items()}
+    opaque = merged and attributes.pop(_OPAQUE, b"") == b"y"
+    deleted = merged and member.ischr() and (member.devmajor, member.devminor) == (0, 0)
+    if not _is_directory(path) or not member.isdir() or opaque:
+        _remove(path)
+    if deleted:
+        return
     if member.islnk():
         os.link("/" + member.linkname, path, follow_symlinks=False)
         return
@@ -202,17 +251,56 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, directories: list[
     os.chown(path, member.uid, member.gid, follow_symlinks=False)
     if not member.issym():
         os.chmod(path, member.mode)
-    for name, value in meta["xattrs"].items():
-        os.setxattr(path, name, base64.b64decode(value), follow_symlinks=False)
+    if merged:
+        attributes = {_unescaped(name): value for name, value in attributes.items()}
+        _strip(path, keep=attributes)
+    for name, value in attributes.items():
+        os.setxattr(path, name, value, follow_symlinks=False)
     if member.isdir():
         directories.append((path, meta["mtime_ns"]))
     else:
         os.utime(path, ns=(meta["mtime_ns"], meta["mtime_ns"]), follow_symlinks=False)
 
 
+def _is_directory(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _remove(path: str) -> None:
+    """Remove whatever stands there; nothing is fine."""
+    if _is_directory(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
+def _strip(path: str, keep: Container[str]) -> None:
+    """Remove other extended attributes: a directory of the image may have had some that the server took away."""
+    for name in os.listxattr(path, follow_symlinks=False):
+        if name not in keep:
+            os.removexattr(path, name, follow_symlinks=False)
+
+
+def _unescaped(name: str) -> str:
+    """Return the name that a server itself gave.
+
+    Raises:
+        ValueError: it means something to the overlay file system that can be said nowhere else.
+    """
+    if not name.startswith(_OVERLAY):
+        return name
+    inner = name.removeprefix(_OVERLAY)
+    if not inner.startswith("overlay."):
+        raise ValueError(f"a directory was renamed in a way that only the overlay file system knows ({name})")
+    return _OVERLAY + inner.removeprefix("overlay.")
+
+
 def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
     if member.isdir():
-        if not os.path.isdir(path):
+        if not _is_directory(path):
             os.mkdir(path, 0o700)
     elif member.issym():
         os.symlink(member.linkname, path)

@@ -68,6 +68,8 @@ def test_reads_what_the_driver_writes(patches) -> None:
         "masked_paths": ["/proc/a"],
         "readonly_paths": [],
         "overlays": [],
+        "roots": [],
+        "no_subvolumes": False,
     }
     assert runtime.patched(patches) == ("abc",)
     assert (patches / "abc.json").stat().st_mode & 0o777 == 0o600
@@ -368,3 +370,80 @@ def test_a_layer_that_is_a_link_is_refused(tmp_path) -> None:
     link.symlink_to(tmp_path / "overlay2" / ("b" * 64))
     with pytest.raises(editor.Refusal):
         editor.add_overlays({}, [wanted | {"lower": [f"{link}/diff"]}])
+
+
+SUBVOLUME = "/data/btrfs/subvolumes/" + "a" * 64
+
+
+def test_mounts_a_stopped_containers_subvolume(monkeypatch) -> None:
+    monkeypatch.setattr(editor.os, "stat", lambda _path: os.stat_result((0o40755, 256, *[0] * 8)))
+    config: dict = {}
+    editor.add_roots(config, [{"source": SUBVOLUME, "destination": "/mnt/rescue"}])
+    assert config["mounts"] == [
+        {
+            "source": SUBVOLUME,
+            "destination": "/mnt/rescue",
+            "type": "bind",
+            "options": ["bind", "rw", "nodev", "rprivate"],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source": "/etc"},
+        {"source": SUBVOLUME + "-init"},
+        {"source": SUBVOLUME + "/etc"},
+        {"source": f"/data/../{SUBVOLUME}"},
+        {"source": 7},
+        {"destination": "/"},
+        {"type": "bind"},
+    ],
+)
+def test_what_is_no_subvolume_of_a_container_is_refused(monkeypatch, changes) -> None:
+    monkeypatch.setattr(editor.os, "stat", lambda _path: os.stat_result((0o40755, 256, *[0] * 8)))
+    with pytest.raises(editor.Refusal):
+        editor.add_roots({}, [{"source": SUBVOLUME, "destination": "/mnt/rescue"} | changes])
+
+
+def test_a_plain_directory_is_no_subvolume(tmp_path) -> None:
+    directory = tmp_path / "btrfs/subvolumes" / ("a" * 64)
+    directory.mkdir(parents=True)
+    with pytest.raises(editor.Refusal, match="cannot be had"):
+        editor.add_roots({}, [{"source": str(directory), "destination": "/mnt/rescue"}])
+
+
+def allowed(seccomp: dict, request: int) -> bool:
+    """What libseccomp makes of a profile for one ioctl."""
+    for rule in seccomp["syscalls"]:
+        if "ioctl" in rule["names"]:
+            (test,) = rule.get("args") or [{"value": 0, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]
+            masked = test["op"] == "SCMP_CMP_MASKED_EQ"
+            if (request & test["value"]) == test["valueTwo"] if masked else request == test["value"]:
+                return rule["action"] == "SCMP_ACT_ALLOW"
+    return seccomp["defaultAction"] == "SCMP_ACT_ALLOW"
+
+
+@pytest.mark.parametrize("default", ["SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW"])
+def test_no_process_makes_a_subvolume(default) -> None:
+    rules = [{"names": ["read", "ioctl"], "action": "SCMP_ACT_ALLOW"}] if default == "SCMP_ACT_ERRNO" else []
+    config: dict = {"linux": {"seccomp": {"defaultAction": default, "syscalls": rules}}}
+    seccomp = config["linux"]["seccomp"]
+    create, create_v2, snapshot_v2 = 0x5000940E, 0x50009418, 0x50009417
+    assert allowed(seccomp, create)
+    editor.forbid_subvolumes(config)
+    for request in (create, create_v2, snapshot_v2, create | 1 << 32):
+        assert not allowed(seccomp, request)
+    for request in (0x5401, 0x80086601, 0, 0x8933, 0x9503, 0x1400, 0xFFFF):  # terminals, attributes, sockets, loops
+        assert allowed(seccomp, request)
+    if default == "SCMP_ACT_ERRNO":
+        assert rules[0]["names"] == ["read"]
+        for request in (0x40049409, 0x4020940D, 0xC0189436):
+            assert allowed(seccomp, request)
+
+
+def test_a_privileged_server_may_make_subvolumes() -> None:
+    config: dict = {"linux": {}}
+    editor.forbid_subvolumes(config)
+    assert config == {"linux": {}}

@@ -14,6 +14,7 @@ from dockstack.compute.engine import Conflict, EngineError
 from dockstack.compute.flows import crash, lifecycle, recovery, rescue
 from dockstack.compute.flows.originals import name_original
 from dockstack.compute.model import Image, PowerState
+from dockstack.compute.privileged import subvolumes
 from fake_host import Fault, Killed
 
 NAME, ASIDE = f"nova-{UUID}", f"nova-{UUID}-original"
@@ -136,11 +137,28 @@ def test_a_rescued_server_that_nova_has_no_more_is_swept_whole(world, host, serv
     assert world.leftovers() == NOTHING
 
 
-def test_a_rescue_without_overlay2_touches_nothing(world, host, server):
-    world.containers[NAME] = replace(world.containers[NAME], layers=None)
-    with pytest.raises(rescue.Unrescuable, match="overlay2"):
-        rescue.begin(host, rescuing(server))
+def on(host, storage_driver):
+    facts = replace(host.facts(), storage_driver=storage_driver, root_directory="/data")
+    return replace(host, facts=lambda: facts)
+
+
+def test_where_nobody_gets_at_a_root_nothing_is_touched(world, host, server):
+    with pytest.raises(rescue.Unrescuable, match="overlay2 and btrfs"):
+        rescue.begin(on(host, "vfs"), rescuing(server))
     assert list(world.containers) == [NAME]
+
+
+def test_on_btrfs_the_rescuer_gets_the_subvolume(world, host, server, monkeypatch):
+    monkeypatch.setattr(subvolumes, "locate", lambda root, identity: f"{root}/btrfs/subvolumes/{identity}")
+    world.containers[NAME] = replace(world.containers[NAME], layers=None)
+    identity = world.containers[NAME].id
+    rescue.begin(on(host, "btrfs"), rescuing(server))
+    patch = patch_of(world, NAME)
+    assert patch["roots"] == [{"source": f"/data/btrfs/subvolumes/{identity}", "destination": "/mnt/rescue"}]
+    assert patch["overlays"] == []
+    assert patch["no_subvolumes"] is True
+    rescue.end(on(host, "overlay2"), server)
+    assert patch_of(world, NAME)["no_subvolumes"] is False
 
 
 def test_a_suspended_server_goes_on_or_is_started(world, host, server):

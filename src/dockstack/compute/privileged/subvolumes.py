@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a server has written where the engine stores on btrfs: there, each container is a snapshot of its image.
+
+A snapshot shares its files with what it was taken of, inode numbers and change times included, and every change of a
+file, of its content, attributes or links, gives it another change time. So a comparison of both trees finds exactly
+what was written since, without reading a file.
+"""
+
+# Names are bytes of strangers, so os and not pathlib:
+# ruff: noqa: PTH118, PTH120, PTH123
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from dockstack.compute.privileged import copying
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_IDENTITY = re.compile(r"[0-9a-f]{64}")  # of a container, and of its subvolume
+_NAME_BYTES = 100
+BASE = "-init"  # the engine's snapshot of the image, of which it takes the container's
+
+
+class Entry(NamedTuple):
+    """One file of a layer."""
+
+    name: bytes  # below the root; b"" for the root itself
+    deleted: bool = False  # the image has it, the server not
+    opaque: bool = False  # a directory in the place of another of the image, whose files do not show in it
+
+
+@copying.entrypoint
+def locate(root: str, container_id: str) -> str:
+    """Return the subvolume that is a container's root file system.
+
+    Args:
+        root: the engine's data root.
+        container_id: whose, in full.
+
+    Raises:
+        OSError: the engine has none.
+        ValueError: what it says of it is no name of one.
+    """
+    if not root.startswith("/") or os.path.realpath(root) != root or not _IDENTITY.fullmatch(container_id):
+        raise ValueError(f"{container_id!r} in {root!r} is no container of an engine")
+    with open(os.path.join(root, "image/btrfs/layerdb/mounts", container_id, "mount-id"), encoding="ascii") as file:
+        name = file.read(_NAME_BYTES).strip()
+    if not _IDENTITY.fullmatch(name):
+        raise ValueError(f"{name!r} is no subvolume of a container")
+    return os.path.join(root, "btrfs/subvolumes", name)
+
+
+def changed(base: bytes, layer: bytes) -> Iterator[Entry]:
+    """Yield what differs between two trees, in the words of an overlay: parents first, in the order of names.
+
+    Args:
+        base: the tree as it was.
+        layer: a snapshot of it that was written to; nothing may use it meanwhile.
+    """
+    told: set[bytes] = set()  # directories
+    waiting = [(b"", True)]
+    while waiting:
+        name, comparable = waiting.pop()
+        new = os.lstat(os.path.join(layer, name))
+        old = _look(os.path.join(base, name)) if comparable else None
+        is_directory = stat.S_ISDIR(new.st_mode)
+        kept = is_directory and old is not None and old.st_ino == new.st_ino
+        if old is None or not _same(old, new):
+            yield from _untold_parents(name, told)
+            yield Entry(name, opaque=is_directory and not kept and old is not None and stat.S_ISDIR(old.st_mode))
+            told |= {name} if is_directory else set()
+        names = _names(layer, name) if is_directory else set()
+        for gone in sorted(_names(base, name) - names) if kept else ():
+            yield from _untold_parents(os.path.join(name, gone), told)
+            yield Entry(os.path.join(name, gone), deleted=True)
+        waiting += [(os.path.join(name, inside), kept) for inside in sorted(names, reverse=True)]
+
+
+def _untold_parents(name: bytes, told: set[bytes]) -> Iterator[Entry]:
+    """Yield the directories on the way to a file that were not yielded yet."""
+    parents = []
+    while name and (name := os.path.dirname(name)) not in told:
+        parents.append(name)
+    told.update(parents)
+    yield from map(Entry, reversed(parents))
+
+
+def _same(old: os.stat_result, new: os.stat_result) -> bool:
+    return (old.st_ino, old.st_ctime_ns, old.st_mode) == (new.st_ino, new.st_ctime_ns, new.st_mode)
+
+
+def _look(path: bytes) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _names(tree: bytes, name: bytes) -> set[bytes]:
+    with os.scandir(os.path.join(tree, name) if name else tree) as entries:
+        return {entry.name for entry in entries}
