@@ -43,6 +43,27 @@ def private_engine():
         remove_namespaces(uuid_prefix())
 
 
+@pytest.fixture(scope="session")
+def sized_engine(private_engine):
+    """An engine whose storage holds servers to their disks; the other one has removed what killed runs left."""
+    assert shutil.which("mkfs.btrfs"), "these tests need btrfs: apt-get install btrfs-progs"
+    engine = PrivateEngine("btrfs", btrfs="6G")
+    engine.install()
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.clean()
+
+
+@pytest.fixture
+def sized_lab(sized_engine):
+    engine = Engine(sized_engine.url, 60)
+    lab = Lab(engine, sized_engine, engine.load_image([docker_archive()])[0])
+    yield lab
+    lab.destroy()
+
+
 @pytest.fixture
 def engine(private_engine):
     if not private_engine.answers():  # an earlier test killed it and failed

@@ -3,38 +3,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-
-import pytest
-from private_engine import PrivateEngine, wait_for
-from server_lab import Lab, docker_archive
+from private_engine import wait_for
 
 from dockstack.compute.containers import namespaces, runtime, spec
-from dockstack.compute.engine import Engine
 from dockstack.compute.model import ImageConfig, Limits
 from dockstack.compute.resources.storage import read_storage
-
-
-@pytest.fixture(scope="module")
-def sized_engine():
-    assert os.geteuid() == 0, "these tests need root"
-    assert shutil.which("mkfs.btrfs"), "these tests need btrfs: apt-get install btrfs-progs"
-    engine = PrivateEngine("btrfs", btrfs="6G")
-    engine.install()
-    try:
-        engine.start()
-        yield engine
-    finally:
-        engine.clean()
-
-
-@pytest.fixture
-def lab(sized_engine):
-    engine = Engine(sized_engine.url, 60)
-    lab = Lab(engine, sized_engine, engine.load_image([docker_archive()])[0])
-    yield lab
-    lab.destroy()
 
 
 def boot(lab, script: str, disk_gb: int):
@@ -52,20 +25,20 @@ def boot(lab, script: str, disk_gb: int):
     return server
 
 
-def test_a_server_that_fills_its_disk_harms_only_itself(lab) -> None:
-    neighbour = boot(lab, "exec sleep 1000", disk_gb=1)
-    full = boot(lab, "dd if=/dev/zero of=/fill bs=1M count=2000; echo full; exec sleep 1000", disk_gb=1)
-    wait_for(lambda: b"full" in lab.engine.logs(full.container_name, 1000), "the disk to be full", timeout=120)
-    assert b"quota exceeded" in lab.engine.logs(full.container_name, 1000).lower()
-    written = int(lab.run(full, "stat", "-c", "%s", "/fill"))
+def test_a_server_that_fills_its_disk_harms_only_itself(sized_lab) -> None:
+    neighbour = boot(sized_lab, "exec sleep 1000", disk_gb=1)
+    full = boot(sized_lab, "dd if=/dev/zero of=/fill bs=1M count=2000; echo full; exec sleep 1000", disk_gb=1)
+    wait_for(lambda: b"full" in sized_lab.engine.logs(full.container_name, 1000), "the disk to be full", timeout=120)
+    assert b"quota exceeded" in sized_lab.engine.logs(full.container_name, 1000).lower()
+    written = int(sized_lab.run(full, "stat", "-c", "%s", "/fill"))
     assert 900 << 20 < written <= 1 << 30
-    lab.run(neighbour, "dd", "if=/dev/zero", "of=/mine", "bs=1M", "count=300")
-    assert lab.run(full, "echo", "alive") == "alive\n"
+    sized_lab.run(neighbour, "dd", "if=/dev/zero", "of=/mine", "bs=1M", "count=300")
+    assert sized_lab.run(full, "echo", "alive") == "alive\n"
 
 
-def test_a_server_that_made_room_starts_again(lab) -> None:
-    server = boot(lab, "exec sleep 1000", disk_gb=1)
-    lab.run(server, "dd", "if=/dev/zero", "of=/fill", "bs=1M", "count=900")
-    lab.engine.stop(server.container_name, 0)
-    lab.engine.start(server.container_name)
-    assert int(lab.run(server, "stat", "-c", "%s", "/fill")) == 900 << 20
+def test_a_server_that_made_room_starts_again(sized_lab) -> None:
+    server = boot(sized_lab, "exec sleep 1000", disk_gb=1)
+    sized_lab.run(server, "dd", "if=/dev/zero", "of=/fill", "bs=1M", "count=900")
+    sized_lab.engine.stop(server.container_name, 0)
+    sized_lab.engine.start(server.container_name)
+    assert int(sized_lab.run(server, "stat", "-c", "%s", "/fill")) == 900 << 20

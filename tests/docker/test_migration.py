@@ -5,49 +5,26 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from oslo_config import cfg
-from private_engine import PrivateEngine, wait_for
-from server_lab import docker_archive
+from moving_lab import NEW, Pair, moved, no_events
+from private_engine import PrivateEngine
 
-from dockstack.compute import conf, privileged
+from dockstack.compute import privileged
 from dockstack.compute.containers import limits
 from dockstack.compute.engine import EngineError, NotFound
 from dockstack.compute.flows import lifecycle, migrations, recovery
-from dockstack.compute.flows.host import build_host
-from dockstack.compute.model import Destination, Image, Limits, PowerState
+from dockstack.compute.model import PowerState
 from dockstack.compute.moving.channel import ChannelError
 from dockstack.compute.network import plug
 
-# Stands for SSH: drops the client's options and the address, and does what the other host's shell would.
-CLIENT = """#!/bin/sh
-while [ "${1#-}" != "$1" ]; do shift; done
-shift
-{broken}
-exec sh -c "$1"
-"""
-RECEIVER = """#!/bin/sh
-exec {python} -m dockstack.compute.moving.receiver --directory {directory} "$@"
-"""
 # The first time, the line breaks in the midst of the layer.
 BREAK = """case "$1" in *" layer") if ! [ -e {mark} ]; then
     touch {mark}; head -c 300000 | sh -c "$1"; exit 255
 fi ;; esac"""
 DAMAGE = """case "$1" in *" layer") tr Z z | sh -c "$1"; exit ;; esac"""
-WRITE = """
-b=/bin/busybox
-$b rm /data/from-image; $b rm -r /padding; mkdir /padding; echo new > /padding/inside
-mkdir -p /srv/deep; echo hello > /srv/deep/file; $b chown 1234:4321 /srv/deep/file; $b chmod 4750 /srv/deep/file
-$b ln /srv/deep/file /srv/deep/hard; $b ln -s /etc/passwd /srv/soft; $b mkfifo /srv/pipe
-$b yes Z | head -c 5000000 > /srv/much
-echo ready > /srv/ready; exec sleep 1000
-"""
-NEW = Limits(vcpus=1, memory_mb=96, disk_gb=1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,92 +48,6 @@ def other_engine(private_engine):
         engine.clean()
 
 
-def make_host(name, private, directory, peer=None, broken=""):
-    options = cfg.ConfigOpts()
-    options.register_opts(conf.OPTIONS, group="docker")  # conf.register would share its group among hosts
-    directory.mkdir(exist_ok=True)
-    client, receiver = directory / "client", directory / "receiver"
-    client.write_text(CLIENT.replace("{broken}", broken.replace("{mark}", str(directory / "broken"))))
-    receiver.write_text(RECEIVER.format(python=sys.executable, directory=f"{peer}/migrations"))
-    for script in (client, receiver):
-        script.chmod(0o755)
-    for option, value in {
-        "host_url": private.url,
-        "state_directory": str(directory),
-        "patch_directory": str(private.patches),
-        "migration_transport": "ssh",
-        "migration_ssh_command": str(client),
-        "migration_receiver": str(receiver),
-        "lxcfs_directory": "",
-        "migration_tries": 2,
-    }.items():
-        options.set_override(option, value, group="docker")
-    host = build_host(name, options.docker, lambda _image: iter([docker_archive()]))
-    host.images.sweep()
-    migrations.announce(host)
-    return host
-
-
-class Pair:
-    """Two hosts, and a server on the first."""
-
-    def __init__(self, private, other, tmp_path, lab) -> None:
-        self.tmp_path, self.private, self.lab = tmp_path, private, lab
-        self.there = make_host("there", other, tmp_path / "there")
-        self.here = self.connect()
-        self.server = lab.server(ports=(), image=Image(id="image", name="busybox"))
-
-    def connect(self, broken=""):
-        return make_host("here", self.private, self.tmp_path / "here", self.tmp_path / "there", broken)
-
-    def boot(self):
-        properties = {"docker_command": '["/bin/sh", "-c", ' + repr(WRITE).replace("'", '"') + "]"}
-        server = replace(self.server, image=replace(self.server.image, properties=properties))
-        lifecycle.spawn(self.here, server, no_events)
-        ready = f"/proc/{self.find(self.here).pid}/root/srv/ready"
-        wait_for(lambda: Path(ready).exists(), "the server's files")
-        root = Path(ready).parents[1]
-        os.setxattr(root / "srv/deep/file", "user.note", b"\0\xff kept")
-        return describe(root)
-
-    def find(self, host):
-        return host.engine.container(self.server.container_name)
-
-    def root(self, host):
-        return Path(f"/proc/{self.find(host).pid}/root")
-
-    def depart(self, image):
-        wanted = replace(self.server, limits=NEW)
-        destination = Destination("there", "there.example")
-        return migrations.begin(self.here, self.server, wanted, destination, image=image, timeout=0)
-
-    def arrive(self, sent):
-        server = replace(self.server, limits=NEW)
-        migrations.finish(self.there, server, sent, self.server.image, no_events, power_on=True)
-
-    def parts(self):
-        return sorted(path.name for path in (self.tmp_path / "there/migrations").glob("*-*/*") if path.name != "parcel")
-
-
-@contextmanager
-def no_events(_ports):
-    yield set()
-
-
-def describe(root: Path) -> dict[str, tuple]:
-    """What must survive of every file that the server wrote."""
-    found = {}
-    for path in sorted([*root.glob("srv/**/*"), *root.glob("data/*"), *root.glob("padding/*")]):
-        status = path.lstat()
-        content = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
-        notes = {name: os.getxattr(path, name) for name in os.listxattr(path, follow_symlinks=False) if "user." in name}
-        found[str(path.relative_to(root))] = (
-            oct(status.st_mode), status.st_uid, status.st_gid, status.st_nlink * (not path.is_dir()),
-            status.st_mtime_ns, content, notes,
-        )  # fmt: skip
-    return found
-
-
 @pytest.fixture
 def pair(private_engine, other_engine, tmp_path, lab):
     pair = Pair(private_engine, other_engine, tmp_path, lab)
@@ -164,17 +55,6 @@ def pair(private_engine, other_engine, tmp_path, lab):
     for host in (pair.here, pair.there):
         migrations.forget(host, pair.server)
         lifecycle.destroy(host, pair.server)
-
-
-def moved(before: dict[str, tuple], root: Path) -> None:
-    """Compare; the first process wrote some files again when it started."""
-    after = describe(root)
-    assert before["srv/deep/file"][6] == {"user.note": b"\0\xff kept"}
-    assert before.keys() == after.keys()
-    for name in ("srv/deep/hard", "srv/soft", "srv/pipe"):
-        assert before[name][:4] == after[name][:4], name
-    assert "data/from-image" not in after, "a file that the server deleted came back"
-    assert list((root / "padding").iterdir()) == [root / "padding/inside"]
 
 
 def test_a_server_moves_with_all_that_it_wrote(pair) -> None:
@@ -311,7 +191,7 @@ def test_the_wrong_host_is_refused_before_the_server_stops(pair) -> None:
         pair.depart(pair.server.image)
     migrations.announce(pair.there)
     greeting = pair.tmp_path / "there/migrations/host.json"
-    greeting.write_text(greeting.read_text().replace("overlay2", "btrfs"))
+    greeting.write_text(greeting.read_text().replace("overlay2", "vfs"))
     with pytest.raises(migrations.Unmovable, match="cannot take servers of this host"):
         pair.depart(pair.server.image)
     assert pair.find(pair.here).state is PowerState.RUNNING

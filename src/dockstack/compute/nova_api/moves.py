@@ -20,7 +20,10 @@ def refuse_unsupported(flavor: Any, block_device_info: Any) -> None:
         exception.ResizeError: naming it and what to do instead.
     """
     for unsupported, reason in (
-        (flavor.ephemeral_gb, "servers on Docker hosts have no ephemeral disks. Choose a flavor without them."),
+        (
+            flavor.ephemeral_gb,
+            "servers on Docker hosts have no ephemeral disks. Choose a flavor whose root disk has their room.",
+        ),
         (
             driver.block_device_info_get_mapping(block_device_info),
             "a server with volumes cannot move yet. Detach its volumes first.",

@@ -188,7 +188,7 @@ def refuse_unsupported(instance: Any, block_device_info: Any, accel_info: Any) -
         ),
         (
             driver.block_device_info_get_ephemerals(block_device_info),
-            "servers on Docker hosts have no ephemeral disks. Choose a flavor without them.",
+            "servers on Docker hosts have no ephemeral disks. Choose a flavor whose root disk has their room.",
         ),
         (accel_info, "servers on Docker hosts cannot use accelerators yet."),
     ):
