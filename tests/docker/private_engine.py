@@ -46,12 +46,16 @@ class PrivateEngine:
         name: tells engines of one run apart.
         disk: its disk's size as tmpfs takes it, for example "32m"; the machine's own disk if None.
         btrfs: keep its data on a btrfs of this size in a file, for example "1G", which can hold servers to their disks.
+        reserved: that file is written out in full, as the one that `up` makes.
     """
 
-    def __init__(self, name: str = "main", disk: str | None = None, btrfs: str | None = None) -> None:
+    def __init__(
+        self, name: str = "main", disk: str | None = None, btrfs: str | None = None, *, reserved: bool = False
+    ) -> None:
         self.directory = PARENT / f"{os.getpid()}-{name}"
         self._disk = disk
         self._btrfs = btrfs
+        self._reserved = reserved
         self.socket = self.directory / "docker.sock"
         self.url = f"unix://{self.socket}"
         self.patches = self.directory / "patches"
@@ -72,9 +76,10 @@ class PrivateEngine:
         if self._btrfs:
             data, image = self.directory / "data", self.directory / "data.img"
             data.mkdir()
-            subprocess.run(["truncate", f"--size={self._btrfs}", image], check=True)
-            subprocess.run(["mkfs.btrfs", "--quiet", image], check=True)
-            subprocess.run(["mount", "-o", "loop", image, data], check=True)
+            allocate = ["fallocate", "--length"] if self._reserved else ["truncate", "--size"]
+            subprocess.run([*allocate, self._btrfs, image], check=True)
+            subprocess.run(["mkfs.btrfs", "--quiet", "--nodiscard", image], check=True)
+            subprocess.run(["mount", "-o", "loop,nodiscard", image, data], check=True)
         runtime.install(self.runtime_directory, self.patches)
         config = {
             "runtimes": {"dockstack": {"path": str(self.runtime_directory / runtime.RUNTIME)}},

@@ -81,8 +81,8 @@ class Docker(Hypervisor):
 
     def install(self, machine: Machine) -> None:
         """Have an engine, its group and its storage; one that somebody else installed is used as it is."""
-        if self._volume:
-            storage.provide(machine, self._volume)
+        for volume in storage.all_wanted(machine.attributes):  # here, as stages of several hosts run at once
+            storage.provide(machine, volume)
         if self._program(machine) is None:
             machine.packages(self._package)
         if self._lxcfs:

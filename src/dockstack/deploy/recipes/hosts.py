@@ -79,8 +79,6 @@ def configure(machine: Machine, key: str) -> None:
     machine.file(f"{state}{ROOTWRAP_FILTERS}/dockstack.filters", render_ini(rootwrap_filters()))
     machine.directory(extra_hosts.script_directory(key))
     volume = storage.wanted(machine.attributes, key)
-    if volume:
-        storage.provide(machine, volume)
     data_root = machine.attributes.text("docker.data_root")
     mounts = shlex.join(volume.mount_command) if volume else ""
     for path, content in extra_hosts.all_scripts(settings, host, data_root, mounts).items():
