@@ -89,12 +89,12 @@ class TestResizes(ResizesCase):
         assert self.memory_mb(server) == 128
         assert self.container(server).state is PowerState.SHUTDOWN
 
-    def test_a_cold_migration_to_the_same_host_changes_nothing(self):
+    def test_a_cold_migration_never_stays_on_its_host(self):
         server = self.boot()
         before = self.container(server)
 
-        self._migrate_server(server)
-        self.confirm(server)
+        self.api.post_server_action(server["id"], {"migrate": None})
+        self._assert_resize_migrate_action_fail(server, "migrate", "NoValidHost")
         assert self.container(server) == before
 
     def test_a_resized_server_can_be_deleted(self):

@@ -62,7 +62,6 @@ class DockerDriver(driver.ComputeDriver):
 
     # What is not named here is False, as Nova's base class has it.
     capabilities = driver.ComputeDriver.capabilities | {
-        "supports_migrate_to_same_host": True,
         "supports_evacuate": True,
         "has_imagecache": True,
         "supports_pcpus": True,
