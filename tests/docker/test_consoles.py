@@ -11,12 +11,13 @@ import pytest
 from private_engine import wait_for
 
 from dockstack.compute.consoles.console import Console
+from dockstack.compute.consoles.exchange import Exchange
 from dockstack.compute.consoles.line import Line
-from dockstack.compute.consoles.switchboard import Switchboard
+from dockstack.compute.consoles.switchboard import Place, Switchboard
 from dockstack.compute.consoles.text import ASK_SIZE
 from dockstack.compute.model import NAME_PREFIX
 
-PORTS = range(1)  # port 0: whichever is free
+PLACE = Place("127.0.0.1", "127.0.0.1", range(1), "the options")  # port 0: whichever is free
 SHELL = {"docker_console_command": json.dumps(["/bin/sh"])}
 
 
@@ -67,9 +68,11 @@ class Caller:
 
 @pytest.fixture
 def switchboard(engine):
-    board = Switchboard("127.0.0.1", PORTS, lambda uuid: Console(uuid, Line(engine, NAME_PREFIX + uuid), linger=1.0))
+    exchange = Exchange(lambda uuid: Console(uuid, Line(engine, NAME_PREFIX + uuid), linger=1.0))
+    board = Switchboard(PLACE, exchange.join)
     yield board
     board.close()
+    exchange.close()
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ class TestSerialConsole(ServersCase):
     def setUp(self):
         super().setUp()
         self.flags(enabled=True, port_range="0:1", group="serial_console")
-        self.driver()._switchboard = self.driver()._build_switchboard()
-        self.addCleanup(self.driver()._switchboard.close)
+        self.driver()._consoles = self.driver()._build_consoles()
+        self.addCleanup(self.driver()._consoles.close)
 
     def console(self, server):
         asked = {"remote_console": {"protocol": "serial", "type": "serial"}}
@@ -76,7 +76,7 @@ class TestSerialConsole(ServersCase):
     def test_a_full_range_is_told(self):
         server = self.boot()
         self.flags(port_range="21500:21500", group="serial_console")
-        self.driver()._switchboard = self.driver()._build_switchboard()
+        self.driver()._consoles = self.driver()._build_consoles()
 
         with pytest.raises(client.OpenStackApiException) as refusal:
             self.console(server)

@@ -15,7 +15,8 @@ from nova.virt import driver
 
 from dockstack.compute import conf
 from dockstack.compute.consoles import log
-from dockstack.compute.consoles.switchboard import NoPort, Switchboard
+from dockstack.compute.consoles.painters import CannotPaint
+from dockstack.compute.consoles.switchboard import NoPort
 from dockstack.compute.containers.events import Follower
 from dockstack.compute.flows import (
     console,
@@ -40,6 +41,7 @@ from dockstack.compute.nova_api.faults import (
     host_faults,
     move_faults,
     password_faults,
+    picture_faults,
     server_faults,
     serving,
     snapshot_faults,
@@ -79,7 +81,7 @@ class DockerDriver(driver.ComputeDriver):
         self._host = build_host(CONF.host, CONF.docker, glance.download_image)
         self._follower: Follower | None = None
         self._watcher: Watcher | None = None
-        self._switchboard = self._build_switchboard()
+        self._consoles = self._build_consoles()
 
     # -- the host's life
 
@@ -87,7 +89,7 @@ class DockerDriver(driver.ComputeDriver):
         """Wait for the engine, then follow its events and LXCFS's life."""
         cpus = processors.read_sets(usage.list_cpus())
         self._host = build_host(host, CONF.docker, glance.download_image, cpus)
-        self._switchboard = self._build_switchboard()
+        self._consoles = self._build_consoles()
         with host_faults():
             recovery.prepare(self._host)
             migrations.announce(self._host)
@@ -113,7 +115,7 @@ class DockerDriver(driver.ComputeDriver):
 
     def cleanup_host(self, host: str) -> None:
         """Stop following events and end the consoles; servers go on."""
-        self._switchboard.close()
+        self._consoles.close()
         if self._follower is not None:
             self._follower.stop()
         if self._watcher is not None:
@@ -467,8 +469,14 @@ class DockerDriver(driver.ComputeDriver):
     def get_serial_console(self, context: Any, instance: Any) -> Any:
         """Tell Nova's proxy where a server's console is, and the secret that opens it."""
         with console_faults(instance, CONF.host, console.NotRunning, NoPort):
-            found = console.announce(self._host, self._switchboard, servers.describe(instance))
+            found = console.announce_serial(self._host, self._consoles, servers.describe(instance))
         return console_type.ConsoleSerial(found.host, found.port, found.path)
+
+    def get_vnc_console(self, context: Any, instance: Any) -> Any:
+        """Tell Nova's proxy where a picture of a server's console is, and the secret that opens it."""
+        with console_faults(instance, CONF.host, console.NotRunning, NoPort), picture_faults(CannotPaint):
+            found = console.announce_vnc(self._host, self._consoles, servers.describe(instance))
+        return console_type.ConsoleVNC(found.host, found.port, found.path)
 
     def get_diagnostics(self, instance: Any) -> dict[str, Any]:
         """Tell what a server uses, in this driver's own keys (API below 2.48)."""
@@ -524,9 +532,13 @@ class DockerDriver(driver.ComputeDriver):
         with serving(instance, instance.get_network_info()) as server:
             return report.diagnose(self._host, server)
 
-    def _build_switchboard(self) -> Switchboard:
-        options = CONF.serial_console
-        return console.build_switchboard(self._host, options.proxyclient_address, options.port_range)
+    def _build_consoles(self) -> console.Consoles:
+        serial, vnc = CONF.serial_console, CONF.vnc
+        return console.Consoles(
+            self._host,
+            console.serial_place(serial.proxyclient_address, serial.port_range),
+            console.vnc_place(vnc.server_listen, vnc.server_proxyclient_address),
+        )
 
     def _complete_arrival(self, context: Any, instance: Any, network_info: Any) -> None:
         """Have the container of a server whose move to this host was broken off."""

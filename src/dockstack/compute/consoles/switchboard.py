@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One listener for all consoles of a host: who knows a server's secret is joined with its console.
+"""One listener for all consoles of a kind of a host: who knows a server's secret is joined with its console.
 
 Nova's proxy may be told a path that it has to ask for first ("CONNECT path HTTP/1.1"; nova.console.websocketproxy).
 Ours is a secret, which travels from here to the proxy beside the token in Nova's database: whoever else reaches the
@@ -20,8 +20,6 @@ from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from dockstack.compute.consoles.console import Console
 
 LOG = logging.getLogger(__name__)
 
@@ -47,22 +45,29 @@ class NoPort(DockstackError):  # noqa: N818
     """Every port of the range is taken."""
 
 
+class Place(NamedTuple):
+    """Where consoles of a kind are found."""
+
+    listen: str
+    told: str  # what Nova's proxy is told; it may have another address for it
+    ports: range
+    options: str  # that decide on it, for whom no port is free
+
+
 class Switchboard:
     """The consoles of a host's servers, reachable on one port."""
 
-    def __init__(self, host: str, ports: range, make: Callable[[str], Console]) -> None:
+    def __init__(self, place: Place, join: Callable[[str, socket.socket], None]) -> None:
         """Prepare; the first ``announce`` listens.
 
         Args:
-            host: the address to listen on, which Nova's proxy can reach.
-            ports: where to look for a free port.
-            make: makes the console of a server.
+            place: where to listen; the first free port is taken.
+            join: joins a server's console with a viewer's connection. May raise OSError.
         """
-        self._host, self._ports, self._make = host, ports, make
+        self._place, self._join = place, join
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
         self._paths: dict[str, str] = {}  # server: secret
-        self._consoles: dict[str, Console] = {}
         self._strangers = threading.BoundedSemaphore(STRANGERS)
 
     def announce(self, server_uuid: str) -> Address:
@@ -73,26 +78,21 @@ class Switchboard:
         """
         with self._lock:
             if self._listener is None:
-                self._listener = listen(self._host, self._ports)
+                self._listener = listen(self._place)
                 threading.Thread(target=self._accept, args=(self._listener,), name="consoles", daemon=True).start()
             path = self._paths.pop(server_uuid, None) or secrets.token_urlsafe(32)
             self._paths[server_uuid] = path  # the last one asked for is the last to be forgotten
             while len(self._paths) > KEPT:
                 del self._paths[next(iter(self._paths))]
-            return Address(self._host, self._listener.getsockname()[1], path)
+            return Address(self._place.told, self._listener.getsockname()[1], path)
 
     def close(self) -> None:
-        """End all consoles and stop listening."""
+        """Stop listening."""
         with self._lock:
-            consoles, self._consoles = list(self._consoles.values()), {}
             listener, self._listener = self._listener, None
             self._paths.clear()
         if listener is not None:
             hang_up(listener)
-        for console in consoles:
-            console.end()
-        for console in consoles:
-            console.wait()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -132,39 +132,27 @@ class Switchboard:
         said = path.encode()
         return next((uuid for uuid, secret in known if hmac.compare_digest(secret.encode(), said)), None)
 
-    def _join(self, server_uuid: str, connection: socket.socket) -> None:
-        with self._lock:
-            console = self._consoles.get(server_uuid)
-            if console is not None and console.join(connection):
-                return
-            self._consoles = {uuid: each for uuid, each in self._consoles.items() if each.open}
-            console = self._consoles[server_uuid] = self._make(server_uuid)
-            console.join(connection)
 
-
-def listen(host: str, ports: range) -> socket.socket:
+def listen(place: Place) -> socket.socket:
     """Listen on the first free port.
 
     Raises:
         NoPort: there is none.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in place.listen else socket.AF_INET
     problem = "the range is empty"
-    for port in ports:
+    for port in place.ports:
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, port))
+            listener.bind((place.listen, port))
             listener.listen(BACKLOG)
         except OSError as error:
             listener.close()
             problem = str(error)
         else:
             return listener
-    raise NoPort(
-        f"No port for consoles is free on {host}: {problem}.",
-        "Check proxyclient_address and port_range in [serial_console] of nova.conf.",
-    )
+    raise NoPort(f"No port for consoles is free on {place.listen}: {problem}.", f"Check {place.options} of nova.conf.")
 
 
 def read_path(connection: socket.socket) -> str:

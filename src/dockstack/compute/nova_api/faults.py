@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from dockstack.compute.model import Server
+
+LOG = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -123,6 +126,23 @@ def console_faults(
             raise exception.InstanceNotReady(instance_id=instance.uuid) from error
         except no_port as error:
             raise exception.SocketPortRangeExhaustedException(host=host) from error
+
+
+@contextmanager
+def picture_faults(cannot: type[DockstackError]) -> Iterator[None]:
+    """Translate that this host can show no pictures of consoles.
+
+    Args:
+        cannot: the error that says so.
+
+    Raises:
+        exception.ConsoleTypeUnavailable: ask for another kind.
+    """
+    try:
+        yield
+    except cannot as error:
+        LOG.warning("No VNC console: %s", error)
+        raise exception.ConsoleTypeUnavailable(console_type="novnc") from error
 
 
 @contextmanager

@@ -11,8 +11,9 @@ import pytest
 
 from dockstack.compute.consoles import console as consoles
 from dockstack.compute.consoles.console import Console
+from dockstack.compute.consoles.exchange import Exchange
 from dockstack.compute.consoles.line import LOGINS, Login, logins_of, number_inside
-from dockstack.compute.consoles.switchboard import NoPort, Switchboard, listen
+from dockstack.compute.consoles.switchboard import NoPort, Place, Switchboard, listen
 from dockstack.compute.consoles.text import ASK_SIZE
 from dockstack.compute.consoles.viewer import WAITING_BYTES, Budget, Viewer
 from dockstack.compute.engine import Size, Stream
@@ -20,7 +21,7 @@ from dockstack.compute.engine.terminals import Frames
 
 pytestmark = pytest.mark.unit
 
-PORTS = range(1)  # port 0: whichever is free
+PLACE = Place("127.0.0.1", "127.0.0.1", range(1), "the options")  # port 0: whichever is free
 UUID = "6c0c7b5e-0000-4000-8000-000000000001"
 
 
@@ -68,9 +69,11 @@ def board(lines):
         lines.append(Echo())
         return Console(uuid, lines[-1], linger=0)
 
-    board = Switchboard("127.0.0.1", PORTS, make)
+    exchange = Exchange(make)
+    board = Switchboard(PLACE, exchange.join)
     yield board
     board.close()
+    exchange.close()
 
 
 def call(address, path=None) -> socket.socket:
@@ -182,12 +185,13 @@ def test_a_server_that_is_gone_has_no_viewers(board, lines) -> None:
 
 
 def test_the_next_free_port_is_taken_and_a_full_range_is_an_error() -> None:
-    with listen("127.0.0.1", PORTS) as first:
+    with listen(PLACE) as first:
         port = first.getsockname()[1]
-        with listen("127.0.0.1", range(port, port + 100)) as second:
+        with listen(PLACE._replace(ports=range(port, port + 100))) as second:
             assert port < second.getsockname()[1] < port + 100
-        with pytest.raises(NoPort, match="No port for consoles is free"):
-            listen("127.0.0.1", range(port, port + 1))
+        with pytest.raises(NoPort, match="No port for consoles is free") as refusal:
+            listen(PLACE._replace(ports=range(port, port + 1)))
+        assert "Check the options" in str(refusal.value)
 
 
 def test_what_waits_for_a_viewer_is_bounded() -> None:

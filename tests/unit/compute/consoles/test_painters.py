@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VNC viewers of a console beside serial ones: a process of its own draws for each."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from test_console import UUID, Echo, call, expect
+
+from dockstack.compute.consoles import painters
+from dockstack.compute.consoles.console import Console
+from dockstack.compute.consoles.exchange import Exchange
+from dockstack.compute.consoles.painters import CannotPaint, Painters
+from dockstack.compute.consoles.switchboard import Place, Switchboard
+from dockstack.compute.engine import Size
+from rfb_client import RfbClient
+
+pytestmark = pytest.mark.unit
+
+PLACE = Place("127.0.0.1", "127.0.0.1", range(1), "the options")
+
+
+@pytest.fixture
+def line():
+    return Echo()
+
+
+@pytest.fixture
+def boards(line):
+    """Return a switchboard for serial viewers and one for VNC, of the same console."""
+    exchange = Exchange(lambda uuid: Console(uuid, line, linger=0))
+    pictures = Painters()
+    serial = Switchboard(PLACE, exchange.join)
+    vnc = Switchboard(PLACE, lambda uuid, connection: exchange.join(uuid, pictures.adopt(connection)))
+    yield serial, vnc
+    serial.close()
+    vnc.close()
+    exchange.close()
+
+
+def look(board) -> RfbClient:
+    connection = call(board.announce(UUID))
+    welcome = b"HTTP/1.1 200 OK\r\n\r\n"
+    assert connection.recv(len(welcome)) == welcome
+    return RfbClient(connection)
+
+
+def test_a_picture_and_a_serial_viewer_share_a_console(boards, line):
+    serial, vnc = boards
+    client = look(vnc)
+    client.until("hello")
+    assert client.name == "web" or client.until("hello")
+    assert line.sizes == [Size(24, 80)]
+    client.type("abc")
+    client.until("ABC")
+    with call(serial.announce(UUID)) as viewer:
+        expect(viewer, b"ABC")
+        viewer.sendall(b"xyz")
+        client.until("ABCXYZ")
+    client.connection.close()
+    deadline = time.monotonic() + 10
+    while not line.closed:
+        assert time.monotonic() < deadline, "the process and the console end with their viewer"
+        time.sleep(0.02)
+
+
+def test_secrets_of_one_kind_do_not_open_the_other(boards):
+    serial, vnc = boards
+    with call(vnc.announce(UUID), serial.announce(UUID).path) as stranger:
+        expect(stranger, b"403 Forbidden")
+
+
+def test_pictures_are_few():
+    pictures = Painters(limit=0)
+    near, far = socket.socketpair()
+    with near, far, pytest.raises(OSError, match="look at this host's servers already"):
+        pictures.adopt(near)
+
+
+def test_what_is_missing_is_told(monkeypatch, tmp_path):
+    painters.check()
+    monkeypatch.setattr(painters.fonts, "DIRECTORY", tmp_path)
+    with pytest.raises(CannotPaint, match="apt-get install fonts-dejavu-core"):
+        painters.check()
+
+
+def test_nova_compute_loads_nothing_that_draws():
+    program = (
+        "import sys, dockstack.compute.flows.console; print([name for name in sys.modules if name.startswith('PIL')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "False"
