@@ -28,7 +28,8 @@ class RfbClient:
     def __init__(self, connection: socket.socket, encodings=(ZRLE, RAW, POINTER, NAME, SIZE)) -> None:
         self.connection = connection
         self.connection.settimeout(10)
-        self.bells, self.pointer, self.reasons = 0, b"", []
+        self.bells, self.pointer = 0, b""
+        self.reasons, self.statuses = [], []
         self.kinds: list[int] = []
         self._inflate = zlib.decompressobj()
         self._greet()
@@ -94,8 +95,9 @@ class RfbClient:
         face = load_face()
         known = _known_tiles()
         lines = []
-        for top in range(0, self.height, face.height):
-            cells = [self._crop(left, top, face.width, face.height) for left in range(0, self.width, face.width)]
+        for top in range(0, self.height - face.height + 1, face.height):
+            lefts = range(0, self.width - face.width + 1, face.width)
+            cells = [self._crop(left, top, face.width, face.height) for left in lefts]
             lines.append("".join(known.get(cell, "�") for cell in cells).rstrip())
         return "\n".join(lines)
 
@@ -108,8 +110,10 @@ class RfbClient:
         if encoding == SIZE:
             self._read(4 + 16)
             self.reasons.append(left)
-            self.width, self.height = width, height
-            self.framebuffer = bytearray(3 * width * height)
+            self.statuses.append(top)
+            if top == 0:
+                self.width, self.height = width, height
+                self.framebuffer = bytearray(3 * width * height)
         elif encoding == NAME:
             self.name = self._read(struct.unpack(">I", self._read(4))[0]).decode()
         elif encoding == POINTER:

@@ -89,8 +89,6 @@ def test_what_is_missing_is_told(monkeypatch, tmp_path):
 
 
 def test_nova_compute_loads_nothing_that_draws():
-    program = (
-        "import sys, dockstack.compute.flows.console; print([name for name in sys.modules if name.startswith('PIL')])"
-    )
+    program = "import sys, dockstack.compute.flows.console; print('PIL' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "False"

@@ -61,7 +61,7 @@ def test_what_is_said_to_a_viewer():
     assert messages.server_init(800, 456, "web") == struct.pack(">HH", 800, 456) + shape + b"\0\0\0\x03web"
     name = messages.desktop_name("x")
     assert name == struct.pack(">HHHHiI", 0, 0, 0, 0, -307, 1) + b"x"
-    size = messages.desktop_size(20, 10, 1)
+    size = messages.desktop_size(20, 10, messages.SizeNews(1, 0))
     assert size == struct.pack(">HHHHiBxxxIHHHHI", 1, 0, 20, 10, -308, 1, 0, 0, 0, 20, 10, 0)
     assert messages.update([name, size]) == b"\0\0\0\x02" + name + size
 
@@ -214,11 +214,25 @@ def test_the_window_decides_on_the_size(look):
     assert read(line, 11) == b"\x1b[8;30;100t"
     while client.reasons != [0, 1]:
         client.take()
-    assert (client.width, client.height) == (1000, 570)
+    assert (client.width, client.height) == (1004, 580)
     line.sendall(b"\x1b[30;97Hlast")
     assert client.until("last").splitlines()[29].endswith("last")
-    client.want_size(1, 60000)
-    assert read(line, 11) == b"\x1b[8;100;20t"
+    background = bytes((0x10, 0x14, 0x1A))
+    assert bytes(client.framebuffer).endswith(background * 10 * 1004), "below the last whole line"
+    assert all(bytes(client.framebuffer).startswith(background * 4, 3 * (1004 * row - 4)) for row in range(1, 581))
+
+
+@pytest.mark.parametrize("size", [(100, 580), (1004, 80), (60000, 580), (1004, 60000)])
+def test_a_window_out_of_all_proportion_changes_nothing(look, size):
+    client, line = look()
+    client.take()
+    client.want_size(*size)
+    while client.reasons != [0, 1]:
+        client.take()
+    assert client.statuses == [0, 3]
+    assert (client.width, client.height) == (800, 456)
+    line.sendall(b"ok")
+    client.until("ok")
 
 
 def test_a_viewer_without_sizes_is_not_told_any(look):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from dockstack.compute.consoles.vnc import keys, messages
+from dockstack.compute.consoles.vnc.colours import BACKGROUND
 from dockstack.compute.consoles.vnc.glyphs import Glyphs
 from dockstack.compute.consoles.vnc.messages import (
     Box,
@@ -14,6 +15,7 @@ from dockstack.compute.consoles.vnc.messages import (
     Encodings,
     Key,
     PixelFormat,
+    SizeNews,
     UpdateRequest,
     WantedSize,
 )
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 ROWS, COLUMNS = 24, 80
 FEWEST_ROWS, FEWEST_COLUMNS = 5, 20
-MOST_ROWS, MOST_COLUMNS = 100, 300
+MOST_ROWS, MOST_COLUMNS = 130, 420  # more than a window on the largest usual screens has
 _NAME_CHARACTERS = 60  # Tempest's own client, for one, takes no longer greeting
 _NEAR = 4  # cells: changes that lie closer make one rectangle
 
@@ -78,8 +80,8 @@ class Desktop:
         self._glyphs = self._make_glyphs()
         self._requested = False
         self._sight: Sight | None = None
-        self._announced: tuple[int, int] | None = None  # how large the picture is, as the viewer knows it
-        self._resized_by = 0
+        self._width, self._height = COLUMNS * face.width, ROWS * face.height
+        self._size_news: SizeNews | None = SizeNews(messages.SERVERS_OWN, messages.FOLLOWED)
         self._said_name, self._said_pointer, self._bells = name, False, 0
 
     @property
@@ -131,7 +133,7 @@ class Desktop:
         said = self._take(1)
         if said is not None:
             self._said_name = self._title
-            self.outgoing += messages.server_init(*self._measure(), self._said_name)
+            self.outgoing += messages.server_init(self._width, self._height, self._said_name)
         return said is not None
 
     def _take(self, size: int) -> bytes | None:
@@ -159,14 +161,19 @@ class Desktop:
                 self._glyphs = self._make_glyphs()
                 self._sight, self._said_pointer = None, False
             case WantedSize(width, height):
-                self._resize(height // self._face.height, width // self._face.width)
+                self._resize(width, height)
 
-    def _resize(self, rows: int, columns: int) -> None:
-        rows = max(FEWEST_ROWS, min(MOST_ROWS, rows))
-        columns = max(FEWEST_COLUMNS, min(MOST_COLUMNS, columns))
+    def _resize(self, width: int, height: int) -> None:
+        """Follow a window, to the pixel: whoever gets less than it wants asks again and again."""
+        rows, columns = height // self._face.height, width // self._face.width
+        if not (FEWEST_ROWS <= rows <= MOST_ROWS and FEWEST_COLUMNS <= columns <= MOST_COLUMNS):
+            self._size_news = SizeNews(messages.CLIENTS_WISH, messages.REFUSED)
+            return
+        self._width, self._height = width, height
         self._terminal.resize(rows, columns)
         self.typed += self._terminal.size_report
-        self._resized_by, self._announced = messages.CLIENTS_WISH, None
+        self._size_news = SizeNews(messages.CLIENTS_WISH, messages.FOLLOWED)
+        self._sight = None
 
     # -- what we say
 
@@ -199,37 +206,42 @@ class Desktop:
         return found
 
     def _about_size(self) -> bytes:
-        if messages.EXTENDED_DESKTOP_SIZE not in self._encodings:
-            return b""  # it cannot ask for another size either
-        size = self._measure()
-        if size == self._announced:
-            return b""
-        reason, self._resized_by = self._resized_by, 0
-        self._announced, self._sight = size, None
-        return messages.desktop_size(*size, reason)
+        if self._size_news is None or messages.EXTENDED_DESKTOP_SIZE not in self._encodings:
+            return b""  # who does not know how to be told cannot ask for another size either
+        news, self._size_news = self._size_news, None
+        return messages.desktop_size(self._width, self._height, news)
 
     def _about_cells(self) -> list[bytes]:
         now = self._look()
-        runs = find_changes(self._sight, now)
-        self._sight = now
-        return [self._encode(now, run) for run in runs]
+        before, self._sight = self._sight, now
+        found = [self._encode_cells(now, run) for run in find_changes(before, now)]
+        return found + (self._edges() if before is None else [])  # in this order: they are pieces of one stream
+
+    def _edges(self) -> list[bytes]:
+        """Draw what is left of the picture beside whole cells."""
+        screen = self._terminal.screen
+        right, bottom = screen.columns * self._face.width, screen.rows * self._face.height
+        boxes = (Box(right, 0, self._width - right, self._height), Box(0, bottom, right, self._height - bottom))
+        pixel = self._glyphs.pixels.build(BACKGROUND)
+        return [self._encode(box, [pixel * box.width] * box.height) for box in boxes if box.width and box.height]
 
     def _look(self) -> Sight:
         screen = self._terminal.screen
         place = (screen.cursor.row, screen.cursor.column) if CURSOR_VISIBLE in self._terminal.modes else None
         return Sight(tuple(list(line) for line in screen.lines), place)
 
-    def _encode(self, sight: Sight, run: Run) -> bytes:
+    def _encode_cells(self, sight: Sight, run: Run) -> bytes:
         cells = sight.lines[run.row][run.first : run.end]
         under = sight.cursor[1] - run.first if sight.cursor and sight.cursor[0] == run.row else -1
         tiles = [self._glyphs.lines(cell, under_cursor=place == under) for place, cell in enumerate(cells)]
-        lines = [b"".join(parts) for parts in zip(*tiles, strict=True)]
-        compressed = self._compresses
-        content = self._zrle.encode(lines, self._glyphs.pixels.size) if compressed else b"".join(lines)
         width, height = self._face.width, self._face.height
-        left, top = run.first * width, run.row * height
-        encoding = messages.ZRLE if compressed else messages.RAW
-        return messages.rectangle(Box(left, top, len(cells) * width, height), encoding, content)
+        box = Box(run.first * width, run.row * height, len(cells) * width, height)
+        return self._encode(box, [b"".join(parts) for parts in zip(*tiles, strict=True)])
+
+    def _encode(self, box: Box, lines: list[bytes]) -> bytes:
+        if self._compresses:
+            return messages.rectangle(box, messages.ZRLE, self._zrle.encode(lines, self._glyphs.pixels.size))
+        return messages.rectangle(box, messages.RAW, b"".join(lines))
 
     @property
     def _compresses(self) -> bool:
@@ -242,10 +254,6 @@ class Desktop:
 
     def _make_glyphs(self) -> Glyphs:
         return Glyphs(self._face, Pixels(self._format, compact=self._compresses))
-
-    def _measure(self) -> tuple[int, int]:
-        screen = self._terminal.screen
-        return screen.columns * self._face.width, screen.rows * self._face.height
 
 
 def find_changes(before: Sight | None, now: Sight) -> list[Run]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 
 RETURN, TAB, BACK_TAB, DELETE = 0xFF0D, 0xFF09, 0xFE20, 0xFFFF
@@ -79,7 +80,25 @@ _SETS = {
 _GREEK_ACCENTS = dict(zip((*range(0x7A1, 0x7A6), *range(0x7A7, 0x7AA), 0x7AB), "ΆΈΉΊΪΌΎΫΏ", strict=True)) | dict(
     zip(range(0x7B1, 0x7BC), "άέήίϊΐόύϋΰώ", strict=True)
 )
-_OTHERS = {**_GREEK_ACCENTS, 0x20AC: "€", 0x7AE: "΅", 0x7AF: "―", 0x7F3: "ς"}
+_CYRILLIC = dict(zip((0x6A1, 0x6A2, 0x6A5, *range(0x6A8, 0x6AD), 0x6AE, 0x6AF), "ђѓѕјљњћќўџ", strict=True))
+_PUNCTUATION = {
+    **dict(zip((0xAA9, 0xAAA, 0xAAE, 0xAC9, 0xAE6, 0xAFD, 0xAFE), "\u2014\u2013…™•\u201a„", strict=True)),
+    **dict(zip(range(0xAD0, 0xAD4), "\u2018\u2019“”", strict=True)),
+}
+_OTHERS = {
+    0x20AC: "€",
+    0x7AE: "΅",
+    0x7AF: "―",
+    0x7D2: "Σ",
+    0x7F2: "\u03c3",
+    0x7F3: "ς",
+    0x6B0: "№",
+    **_GREEK_ACCENTS,
+    **_CYRILLIC,
+    **{keysym + 0x10: letter.upper() for keysym, letter in _CYRILLIC.items()},
+    **_PUNCTUATION,
+}
+_KATAKANA = range(0x4A1, 0x4DE)
 _UNICODE = 0x01000000
 
 
@@ -130,6 +149,8 @@ def character_of(keysym: int) -> str:
         return "" if 0xD800 <= number <= 0xDFFF else chr(number)  # noqa: PLR2004 - surrogates are no characters
     if keysym in _OTHERS:
         return _OTHERS[keysym]
+    if keysym in _KATAKANA:
+        return unicodedata.normalize("NFKC", chr(0xFF61 + keysym - _KATAKANA.start))
     character_set, byte = divmod(keysym, 256)
     if character_set not in _SETS or byte < 0xA0:  # noqa: PLR2004 - each begins with ASCII
         return ""

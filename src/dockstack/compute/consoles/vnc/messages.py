@@ -21,7 +21,10 @@ RAW, ZRLE = 0, 16
 CURSOR, DESKTOP_NAME, EXTENDED_DESKTOP_SIZE = -239, -307, -308
 
 LONGEST_CUT = 256 * 1024  # bytes of a text to paste
-CLIENTS_WISH = 1  # why a desktop has another size
+
+# Why a desktop's size is told, and whether a viewer's wish was followed (ExtendedDesktopSize).
+SERVERS_OWN, CLIENTS_WISH = 0, 1
+FOLLOWED, REFUSED = 0, 3
 
 
 class BrokenProtocol(DockstackError):  # noqa: N818 - said of a viewer
@@ -160,10 +163,17 @@ def update(rectangles: Iterable[bytes]) -> bytes:
     return struct.pack(">BxH", 0, len(found)) + b"".join(found)
 
 
-def desktop_size(width: int, height: int, reason: int) -> bytes:
-    """Build the rectangle that says how large the picture is from now on: one screen, as large as all."""
+class SizeNews(NamedTuple):
+    """Why a size is told."""
+
+    reason: int
+    status: int
+
+
+def desktop_size(width: int, height: int, news: SizeNews) -> bytes:
+    """Build the rectangle that says how large the picture is: one screen, as large as all."""
     screens = struct.pack(">B3xIHHHHI", 1, 0, 0, 0, width, height, 0)
-    return rectangle(Box(reason, 0, width, height), EXTENDED_DESKTOP_SIZE, screens)
+    return rectangle(Box(news.reason, news.status, width, height), EXTENDED_DESKTOP_SIZE, screens)
 
 
 def desktop_name(name: str) -> bytes:
