@@ -4,12 +4,19 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
+from unittest import mock
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from nova import context as nova_context
 from nova import exception, objects
 from nova.tests.functional.api import client
 from nova_case import ServersCase
+
+from dockstack.compute.consoles.vnc import fonts
+from dockstack.compute.flows.console import VNC_PORTS
+from rfb_client import RfbClient
 
 pytestmark = pytest.mark.functional
 
@@ -87,6 +94,40 @@ class TestSerialConsole(ServersCase):
 
         with pytest.raises(client.OpenStackApiException) as refusal:
             self.console(self.boot())
+        assert refusal.value.response.status_code == 400
+
+    def vnc_console(self, server):
+        asked = {"remote_console": {"protocol": "vnc", "type": "novnc"}}
+        return self.api.api_post(f"/servers/{server['id']}/remote-consoles", asked).body["remote_console"]
+
+    def test_a_token_leads_to_a_picture(self):
+        self.flags(enabled=True, group="vnc")
+        self.world.log = b"booted\n"
+        server = self.boot()
+        url = urlsplit(self.vnc_console(server)["url"])
+        path = parse_qs(url.query)["path"][0]
+        assert path.startswith("?token=")
+        info = self.authorised(path)
+        assert info.port in VNC_PORTS
+        assert info.internal_access_path != self.authorised(self.console(server)["url"]).internal_access_path
+
+        context, instance = nova_context.get_admin_context(), self.instance(server)
+        assert self.compute.manager.validate_console_port(context, instance, str(info.port), "novnc")
+        with socket.create_connection((info.host, info.port), 10) as viewer:
+            viewer.sendall(f"CONNECT {info.internal_access_path} HTTP/1.1\r\n\r\n".encode())
+            assert viewer.recv(19, socket.MSG_WAITALL) == b"HTTP/1.1 200 OK\r\n\r\n"
+            picture = RfbClient(viewer)
+            picture.until("booted")
+            picture.type("root")
+            picture.until("login: ROOT")
+
+    def test_a_host_that_cannot_draw_has_no_pictures(self):
+        self.flags(enabled=True, group="vnc")
+        with (
+            mock.patch.object(fonts, "DIRECTORY", Path("/nowhere")),
+            pytest.raises(client.OpenStackApiException) as refusal,
+        ):
+            self.vnc_console(self.boot())
         assert refusal.value.response.status_code == 400
 
     def test_a_guessed_token_leads_nowhere(self):

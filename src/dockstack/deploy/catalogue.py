@@ -180,6 +180,7 @@ CATALOGUE: tuple[Attribute, ...] = (
     Attribute("ports.nova", Kind.PORT, 8774, "Compute API."),
     Attribute("ports.metadata", Kind.PORT, 8775, "Nova's metadata API."),
     Attribute("ports.serial_console", Kind.PORT, 6083, "Nova's serial proxy, and the page with a terminal."),
+    Attribute("ports.novnc", Kind.PORT, 6080, "Nova's noVNC proxy, and its page."),
     Attribute("ports.neutron", Kind.PORT, 9696, "Network API."),
     Attribute("ports.rabbitmq", Kind.PORT, 5672, "Message bus."),
     Attribute("ports.rabbitmq_distribution", Kind.PORT, 25672, "Message bus, between its nodes."),

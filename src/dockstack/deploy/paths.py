@@ -13,6 +13,7 @@ CLOUDS_YAML = "/etc/openstack/clouds.yaml"
 OPT = "/opt/dockstack"
 OPENSTACK_VENV = f"{OPT}/openstack"
 CONSOLE_PAGE = f"{OPT}/console"
+VNC_PAGE = f"{OPT}/vnc"
 CLI_VENV = f"{OPT}/cli"
 RUNTIME_DIRECTORY = f"{OPT}/runtime"
 LOCK_MARKER = f"{OPENSTACK_VENV}/.dockstack-lock"  # the installed lock's hash: what the services' code is

@@ -45,7 +45,7 @@ FOREIGN_FILES = (
 FOREIGN_PACKAGES = ("nova-common", "keystone-common", "glance-common", "placement-common", "neutron-common")
 CONTROLLER_PORTS = (
     *("ports.keystone", "ports.glance", "ports.placement", "ports.nova", "ports.metadata", "ports.neutron"),
-    *("ports.rabbitmq", "ports.rabbitmq_distribution", "ports.epmd", "ports.serial_console"),
+    *("ports.rabbitmq", "ports.rabbitmq_distribution", "ports.epmd", "ports.serial_console", "ports.novnc"),
 )
 
 

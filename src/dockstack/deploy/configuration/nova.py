@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy.configuration import oslo, privilege
 from dockstack.deploy.configuration.openvswitch import DATABASE_REMOTE
-from dockstack.deploy.paths import CONSOLE_PAGE
+from dockstack.deploy.paths import CONSOLE_PAGE, VNC_PAGE
 
 if TYPE_CHECKING:
     from dockstack.deploy.configuration.ini import Ini
@@ -82,7 +82,14 @@ def nova_conf(settings: Settings) -> Ini:
             "serialproxy_port": str(settings.ports.serial_console),
             "proxyclient_address": settings.tunnel_address,
         },
-        "vnc": {"enabled": "false"},
+        "vnc": {
+            "enabled": "true",
+            "novncproxy_base_url": f"http://{settings.controller_address}:{settings.ports.novnc}/vnc.html",
+            "novncproxy_host": settings.bind_address,
+            "novncproxy_port": str(settings.ports.novnc),
+            "server_listen": settings.tunnel_address,
+            "server_proxyclient_address": settings.tunnel_address,
+        },
         # Our hosts tell which processors they sell whole; without this, a server that wants some for itself is tried
         # on hosts that have none left.
         "workarounds": {"disable_fallback_pcpu_query": "true"},
@@ -105,9 +112,18 @@ def nova_db_conf(settings: Settings) -> Ini:
 
 def serialproxy_conf() -> Ini:
     """Return nova-serialproxy.conf: what only the proxy of the serial consoles reads."""
+    return _console_proxy_conf(CONSOLE_PAGE)
+
+
+def novncproxy_conf() -> Ini:
+    """Return nova-novncproxy.conf: what only the proxy of the VNC consoles reads."""
+    return _console_proxy_conf(VNC_PAGE)
+
+
+def _console_proxy_conf(page: str) -> Ini:
     return {
         "DEFAULT": {
-            "web": CONSOLE_PAGE,
+            "web": page,
             # At INFO the proxy logs the address of each request, and with it the token that opens a console.
             "default_log_levels": "amqp=WARN,oslo.messaging=INFO,oslo_messaging=INFO,sqlalchemy=WARN,"
             "nova.console.websocketproxy=WARN",

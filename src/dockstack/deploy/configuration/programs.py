@@ -23,7 +23,7 @@ CACHE_GROUP = "dockstack-cache"
 PYTHON_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1", "LC_ALL": "C.UTF-8"}
 
 VIEWER_BYTES = 768 * 1024**2
-"""How much memory one process of the serial proxy may have; idle, it has a fifth of that."""
+"""How much memory one process of a console proxy may have; idle, it has a fifth of that."""
 
 UWSGI_END = 30
 """uWSGI's exit status when it was asked to end (UWSGI_END_CODE in its source)."""
@@ -37,6 +37,7 @@ _TITLES = {
     "nova-conductor": "Nova's conductor",
     "nova-scheduler": "Nova's scheduler",
     "nova-serialproxy": "Serial consoles for browsers",
+    "nova-novncproxy": "VNC consoles for browsers",
     "nova-compute": "Nova's compute node",
     "neutron-api": "Network API",
     "neutron-ovn-maintenance-worker": "Repairs differences between Neutron and OVN",
@@ -164,7 +165,8 @@ def nova_control(settings: Settings) -> tuple[Service, ...]:
         _api(settings, "nova-metadata", "nova", settings.ports.nova_metadata, api_files),
         _daemon(settings, "nova-conductor", "nova", files),
         _daemon(settings, "nova-scheduler", "nova", files),
-        _serial_proxy(settings, (*files, "/etc/nova/nova-serialproxy.conf")),
+        _console_proxy(settings, "nova-serialproxy", files, settings.ports.serial_console),
+        _console_proxy(settings, "nova-novncproxy", files, settings.ports.novnc),
     )
 
 
@@ -218,18 +220,18 @@ def neutron(settings: Settings) -> tuple[Service, ...]:
     )
 
 
-def _serial_proxy(settings: Settings, files: tuple[str, ...]) -> Service:
-    """The proxy of the serial consoles, which keeps what a slow browser has not read yet: hence the limit.
+def _console_proxy(settings: Settings, name: str, files: tuple[str, ...], port: int) -> Service:
+    """A proxy of consoles, which keeps what a slow browser has not read yet: hence the limit.
 
     It forks for each viewer; one that grows beyond any use ends, and no other with it.
     """
     host = "127.0.0.1" if settings.bind_address == "0.0.0.0" else settings.bind_address
-    service = _daemon(settings, "nova-serialproxy", "nova", files)
+    service = _daemon(settings, name, "nova", (*files, f"/etc/nova/{name}.conf"))
     return replace(
         service,
         environment={**service.environment, "OS_NOVA_DISABLE_EVENTLET_PATCHING": "true"},  # not yet Nova's default here
         command=("/usr/bin/prlimit", f"--data={VIEWER_BYTES}", *service.command),
-        check=Check(CheckKind.TCP, f"{host}:{settings.ports.serial_console}"),
+        check=Check(CheckKind.TCP, f"{host}:{port}"),
     )
 
 

@@ -43,6 +43,7 @@ class Ports:
     nova: int = 8774
     nova_metadata: int = 8775
     serial_console: int = 6083
+    novnc: int = 6080
     neutron: int = 9696
     rabbitmq: int = 5672
     rabbitmq_distribution: int = 25672

@@ -104,6 +104,7 @@ def _ports(attributes: Attributes) -> Ports:
         nova=attributes.number("ports.nova"),
         nova_metadata=attributes.number("ports.metadata"),
         serial_console=attributes.number("ports.serial_console"),
+        novnc=attributes.number("ports.novnc"),
         neutron=attributes.number("ports.neutron"),
         rabbitmq=attributes.number("ports.rabbitmq"),
         rabbitmq_distribution=attributes.number("ports.rabbitmq_distribution"),

@@ -13,6 +13,7 @@ from dockstack.deploy.configuration.nova import (
     STATE_DIRECTORY,
     nova_conf,
     nova_db_conf,
+    novncproxy_conf,
     serialproxy_conf,
 )
 from dockstack.deploy.configuration.privilege import sudoers
@@ -36,9 +37,15 @@ if TYPE_CHECKING:
 CONF = "/etc/nova/nova.conf"
 DATABASE_CONF = "/etc/nova/nova-db.conf"
 SERIAL_PROXY_CONF = "/etc/nova/nova-serialproxy.conf"
+NOVNC_PROXY_CONF = "/etc/nova/nova-novncproxy.conf"
 APIS = {"nova-api", "nova-metadata"}
 PAGE = ("index.html", "console.css", "console.mjs")
 PAGE_VENDOR = ("vendor/LICENSE", "vendor/addon-fit.mjs", "vendor/xterm.css", "vendor/xterm.mjs")
+VNC_PAGE = ("vnc.html", "vnc.mjs")
+NOVNC = "novnc-1.7.0.tgz"
+NOVNC_SHA512 = (
+    "ucEJOx4T2avIRCleodk7YobZj5O2Ga2AeLfQ69A/yjG9HHba2+PDgwSkN3FttrmG+70ZGx21sElNFouK13RzyA=="  # as npm has it
+)
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
@@ -84,9 +91,15 @@ def configure(machine: Machine) -> None:
     settings = settings_of(machine)
     for name in ("instances", "lock"):
         machine.directory(f"{STATE_DIRECTORY}/{name}", owner="nova")
-    files = {CONF: nova_conf(settings), DATABASE_CONF: nova_db_conf(settings), SERIAL_PROXY_CONF: serialproxy_conf()}
+    files = {
+        CONF: nova_conf(settings),
+        DATABASE_CONF: nova_db_conf(settings),
+        SERIAL_PROXY_CONF: serialproxy_conf(),
+        NOVNC_PROXY_CONF: novncproxy_conf(),
+    }
     write_configuration(machine, "nova", files)
     place_console_page(machine)
+    place_vnc_page(machine)
     copy_paste_file(machine, "nova/api-paste.ini", API_PASTE_FILE, "nova")
     for api in sorted(APIS):
         write_api_file(machine, settings, api)
@@ -99,6 +112,27 @@ def place_console_page(machine: Machine) -> None:
     machine.directory(f"{paths.CONSOLE_PAGE}/vendor")
     for name in (*PAGE, *PAGE_VENDOR):
         machine.file(f"{paths.CONSOLE_PAGE}/{name}", (source / name).read_bytes())
+
+
+def place_vnc_page(machine: Machine) -> None:
+    """Have the page with noVNC's client where the noVNC proxy serves it from."""
+    source, vendor = resources.files("dockstack.deploy"), f"{paths.VNC_PAGE}/vendor"
+    machine.directory(vendor)
+    for name in VNC_PAGE:
+        machine.file(f"{paths.VNC_PAGE}/{name}", (source / "vnc" / name).read_bytes())
+    machine.file(f"{paths.VNC_PAGE}/console.css", (source / "console/console.css").read_bytes())
+    machine.file(f"{vendor}/{NOVNC}", (source / "vnc/vendor" / NOVNC).read_bytes())
+    machine.once("novnc", NOVNC_SHA512, lambda: unpack_novnc(machine), unless=f"test -e {vendor}/novnc/core/rfb.js")
+
+
+def unpack_novnc(machine: Machine) -> None:
+    """Put noVNC's files beside their package."""
+    vendor = f"{paths.VNC_PAGE}/vendor"
+    machine.manifest.made("directory", f"{vendor}/novnc")
+    machine.command(["rm", "-rf", f"{vendor}/novnc"])
+    machine.directory(f"{vendor}/novnc")
+    unpack = ["tar", "-xzf", f"{vendor}/{NOVNC}", "-C", f"{vendor}/novnc", "--strip-components=1", "--no-same-owner"]
+    machine.command([*unpack, "--mode=u=rwX,go=rX"])
 
 
 def migrate_database(machine: Machine) -> None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 EVERYWHERE = ("iproute2", "iptables", "openvswitch-switch", "ovn-host", "procps", "sudo")
 CONTROLLER = ("mariadb-client-core", "mariadb-server-core", "memcached", "ovn-central", "rabbitmq-server")
-COMPUTE = ("haproxy",)
+METADATA = ("haproxy",)
+COMPUTE = ("fonts-dejavu-core",)  # what VNC consoles are written with
 
 # What these packages start by themselves at boot; we run our own instances, or only the program.
 UNITS = (
@@ -48,5 +49,7 @@ def wanted(node: Node) -> tuple[str, ...]:
     if node.has(Role.CONTROLLER):
         names += CONTROLLER
     if node.has(Role.COMPUTE) or node.has(Role.NETWORK):
+        names += METADATA
+    if node.has(Role.COMPUTE):
         names += COMPUTE
     return tuple(sorted(names))

@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
+import tarfile
 from importlib import resources
 
 import pytest
 
-from dockstack.deploy.configuration.nova import nova_conf, serialproxy_conf
-from dockstack.deploy.recipes.nova import PAGE, PAGE_VENDOR
+from dockstack.compute.consoles.vnc import fonts
+from dockstack.deploy.configuration.nova import nova_conf, novncproxy_conf, serialproxy_conf
+from dockstack.deploy.recipes import packages
+from dockstack.deploy.recipes.nova import NOVNC, NOVNC_SHA512, PAGE, PAGE_VENDOR, VNC_PAGE
 
 pytestmark = pytest.mark.unit
 
 PAGES = resources.files("dockstack.deploy") / "console"
+VNC_PAGES = resources.files("dockstack.deploy") / "vnc"
 
 
 def test_others_files_are_unchanged():
@@ -29,6 +34,35 @@ def test_all_that_the_page_refers_to_is_installed():
     referred = re.findall(r'(?:href|src|from)[= ]"(?:\./)?([\w./-]+)"', text)
     assert set(referred) <= {*PAGE, *PAGE_VENDOR}
     assert "vendor/xterm.mjs" in referred
+
+
+def test_novnc_is_as_npm_has_it():
+    package = (VNC_PAGES / "vendor" / NOVNC).read_bytes()
+    assert base64.b64encode(hashlib.sha512(package).digest()).decode() == NOVNC_SHA512
+    assert f"sha512-{NOVNC_SHA512}" in (VNC_PAGES / "vendor/README.md").read_text()
+
+
+def test_all_that_the_vnc_page_refers_to_is_installed():
+    """Tempest, for one, takes it for noVNC's only if it says so."""
+    text = "".join((VNC_PAGES / name).read_text() for name in VNC_PAGE)
+    assert "noVNC" in (VNC_PAGES / "vnc.html").read_text()
+    referred = set(re.findall(r'(?:href|src|from)[= ]"(?:\./)?([\w./-]+)"', text))
+    with tarfile.open(VNC_PAGES / "vendor" / NOVNC) as package:
+        published = {f"vendor/novnc/{name.partition('/')[2]}" for name in package.getnames()}
+    assert referred <= {*VNC_PAGE, "console.css", *published}
+    assert "vendor/novnc/core/rfb.js" in referred
+
+
+def test_the_novnc_proxy_listens_no_wider_than_the_apis_and_logs_no_tokens(settings):
+    section = nova_conf(settings)["vnc"]
+    assert section["novncproxy_host"] == settings.bind_address
+    assert section["server_listen"] == section["server_proxyclient_address"] == settings.tunnel_address
+    assert section["novncproxy_base_url"] == "http://127.0.0.1:6080/vnc.html"
+    assert "nova.console.websocketproxy=WARN" in novncproxy_conf()["DEFAULT"]["default_log_levels"]
+
+
+def test_compute_nodes_have_the_font():
+    assert {fonts.PACKAGE} == set(packages.COMPUTE)
 
 
 def test_the_proxy_listens_no_wider_than_the_apis_and_logs_no_tokens(settings):
