@@ -78,7 +78,6 @@ class Container:
     finished_at: str = ""
     host_config: dict[str, Any] = field(default_factory=dict)  # its limits among much else, in the engine's words
     tty: bool = False  # its first process has a terminal
-    layer: str = ""  # the directory that holds what it has written; empty if the storage driver is not overlay2
     layers: Layers | None = None  # None: its root file system is made otherwise
 
     @property
@@ -131,7 +130,6 @@ class Container:
             finished_at=state["FinishedAt"],
             host_config=dict(entry.get("HostConfig") or {}),
             tty=bool(entry["Config"].get("Tty")),
-            layer=_layer(entry.get("GraphDriver") or {}),
             layers=Layers.of_driver(entry.get("GraphDriver") or {}),
         )
 
@@ -264,10 +262,6 @@ class ContainerSpec:
                 "Config": {"max-size": self.log_max_size, "max-file": str(self.log_max_files)},
             },
         }
-
-
-def _layer(storage: Mapping[str, Any]) -> str:
-    return str(storage["Data"]["UpperDir"]) if storage.get("Name") == "overlay2" else ""
 
 
 def power_state(status: str) -> PowerState:

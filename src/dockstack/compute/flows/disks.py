@@ -23,4 +23,4 @@ def find_layer(host: Host, container: Container) -> str:
     """
     if host.facts().storage_driver == BTRFS:
         return str(subvolumes.locate(host.facts().root_directory, container.id))
-    return container.layer
+    return container.layers.upper if container.layers else ""

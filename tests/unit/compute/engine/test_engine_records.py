@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 
 from dockstack.compute.engine import Container, ContainerSpec, Event, EventKind
+from dockstack.compute.engine.records import Layers
 from dockstack.compute.engine.streams import event_of, tail
 from dockstack.compute.model import PowerState
 
@@ -59,6 +60,10 @@ def test_inspection() -> None:
     assert Container.of_inspection(entry) == Container(
         "1", "n", PowerState.SHUTDOWN, {}, "sha256:2", "c", 0, 3, True, "e", "s", "f"
     )
+
+
+def test_a_container_that_is_being_removed_has_no_layers() -> None:
+    assert Layers.of_driver({"Name": "overlay2", "Data": None}) is None
 
 
 def test_body_is_closed_by_default() -> None:
