@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
 
-from dockstack.deploy import connection, inventory
+from dockstack.deploy import connection, inventory, processes
+from dockstack.deploy.backends import supervisor
 from dockstack.deploy.layer import Machine
 from dockstack.deploy.manifest import Manifest
 from dockstack.deploy.secrets import Secrets
@@ -18,6 +20,19 @@ class FakeMachine(Machine):
     @property
     def commands(self) -> list[str]:
         return self._host.connector.executed_commands
+
+
+@pytest.fixture(autouse=True)
+def _leave_this_machine_alone(monkeypatch, tmp_path):
+    """A cloud may run on this very machine: tests end what they have started, and speak to no supervisor of its own."""
+    end = processes.end
+
+    def end_own(pids, *rest, **options):
+        own = processes.tree(os.getpid(), processes.snapshot())
+        return end([pid for pid in pids if pid in own], *rest, **options)
+
+    monkeypatch.setattr(processes, "end", end_own)
+    monkeypatch.setattr(supervisor, "SOCKET", str(tmp_path / "no-supervisor"))
 
 
 @pytest.fixture

@@ -123,3 +123,18 @@ def test_people_can_log_in(monkeypatch, uid, shell, person):
 def test_addresses_of_both_families():
     assert listeners.parse_address("0100007F:1F90", socket.AF_INET) == ("127.0.0.1", 8080)
     assert listeners.parse_address("00000000000000000000000001000000:0016", socket.AF_INET6) == ("::1", 22)
+
+
+def test_these_tests_end_nothing_of_the_machine_s():
+    """A cloud's services and servers may run here; the fixture of all tests of the deployment sees to that."""
+    foreign = subprocess.Popen(
+        ["setsid", "--fork", "sh", "-c", "echo $$; exec sleep 60"], stdout=subprocess.PIPE, text=True
+    )
+    pid = int(foreign.stdout.readline())
+    foreign.wait()
+    foreign.stdout.close()
+    try:
+        processes.end([pid], 0.1)
+        assert processes.look(pid) is not None
+    finally:
+        os.kill(pid, signal.SIGKILL)
