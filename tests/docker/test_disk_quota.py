@@ -34,6 +34,8 @@ def test_a_server_that_fills_its_disk_harms_only_itself(sized_lab) -> None:
     assert 900 << 20 < written <= 1 << 30
     sized_lab.run(neighbour, "dd", "if=/dev/zero", "of=/mine", "bs=1M", "count=300")
     assert sized_lab.run(full, "echo", "alive") == "alive\n"
+    beside = sized_lab.engine.execute(full.container_name, ["dd", "if=/dev/zero", "of=/etc/hosts", "bs=1M", "count=50"])
+    assert b"quota exceeded" in beside.output.lower(), "the engine's files are beside the limit"
 
 
 def test_a_server_that_made_room_starts_again(sized_lab) -> None:

@@ -46,6 +46,17 @@ def test_first_process_sees_everything(lab) -> None:
         assert "127.0.0.1" in seen
 
 
+def test_hosts_and_names_are_the_servers_own_files(lab) -> None:
+    server = lab.boot()
+    edit = "cd /etc; echo 192.0.2.1 mine > new; /bin/busybox mv new hosts; /bin/busybox rm resolv.conf"
+    lab.run(server, "sh", "-c", edit)
+    lab.engine.stop(server.container_name, 0)
+    lab.engine.start(server.container_name)
+    assert lab.run(server, "cat", "/etc/hosts") == "192.0.2.1 mine\n"
+    assert lab.run(server, "cat", "/etc/hostname").strip() == server.hostname
+    assert "resolv.conf" not in lab.run(server, "ls", "/etc")
+
+
 def test_two_ports_keep_their_order(lab) -> None:
     server = lab.server(LOOK)
     server = lab.server(LOOK, uuid=server.uuid[:-1] + "f", ports=(server.ports[0], make_port(900, 1)))

@@ -46,6 +46,10 @@ _BIND = ("bind", "rbind")
 _FLAGS = ("ro", "rw", "nosuid", "nodev", "noexec", "noatime", "relatime", "private", "rprivate", "slave", "rslave")
 _TMPFS_VALUES = ("size=", "mode=", "nr_inodes=", "uid=", "gid=")
 
+# What the engine mounts over a root file system's own, from files of its own that count to nobody's disk.
+ENGINES_FILES = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+_ENGINES_FILE_BYTES = 1 << 20
+
 # linux/btrfs.h: the type byte of its ioctl requests, and those of them that every file system knows: copy by reference
 _BTRFS_IOCTL_MAGIC = 0x94
 _CLONES = (0x40049409, 0x4020940D, 0xC0189436)  # FICLONE, FICLONERANGE, FIDEDUPERANGE
@@ -132,6 +136,7 @@ def apply(patch: dict[str, object], path: str, sources: list[str]) -> None:
     with open(path, encoding="utf-8") as file:
         config = json.load(file)
     join_namespace(config, namespace)
+    give_files(config, os.path.dirname(path))
     drop_mounts(config, patch.get("drop_mounts", []))
     add_overlays(config, patch.get("overlays", []))
     add_roots(config, patch.get("roots", []))
@@ -201,6 +206,44 @@ def drop_mounts(config: dict[str, object], destinations: object) -> None:
             for mount in mounts
             if mount.get("type") != "bind" or os.path.normpath(mount["destination"]) not in unwanted
         ]
+
+
+def give_files(config: dict[str, object], bundle: str) -> None:
+    """Let a server have its hosts, hostname and resolv.conf itself, as it has every other file.
+
+    They begin as the engine wrote them. The server may change and replace them, and what it writes counts to its disk.
+    """
+    mounts, root = config.get("mounts"), config.get("root")
+    if not isinstance(mounts, list) or not isinstance(root, dict):
+        return
+    theirs = [mount for mount in mounts if mount.get("type") == "bind" and mount["destination"] in ENGINES_FILES]
+    for mount in theirs:
+        fill_empty(os.path.join(bundle, root["path"]), mount["destination"], mount["source"])
+        mounts.remove(mount)
+
+
+def fill_empty(root: str, path: str, source: str) -> None:
+    """Copy a file of the engine's into a root file system, if what stands there is an empty file.
+
+    That is what the engine leaves there when it makes a container. Whatever else a server has made of it is its own
+    choice, and no link of it is followed.
+    """
+    directory, name = os.path.split(path.lstrip("/"))
+    with open(source, "rb") as file:
+        data = file.read(_ENGINES_FILE_BYTES)
+    opened = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+    try:
+        opened.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[0]))
+        found = os.stat(name, dir_fd=opened[1], follow_symlinks=False)
+        if stat.S_ISREG(found.st_mode) and not found.st_size:
+            opened.append(os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[1]))
+            os.fchmod(opened[2], 0o644)
+            os.write(opened[2], data)
+    except OSError as error:  # the server removed it, or its disk is full
+        sys.stderr.write(f"dockstack-runtime: {path} of the server is left as it is: {error}\n")
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def add_mounts(config: dict[str, object], wanted: object, sources: list[str]) -> None:

@@ -447,3 +447,53 @@ def test_a_privileged_server_may_make_subvolumes() -> None:
     config: dict = {"linux": {}}
     editor.forbid_subvolumes(config)
     assert config == {"linux": {}}
+
+
+@pytest.fixture
+def rootfs(tmp_path):
+    (tmp_path / "rootfs/etc").mkdir(parents=True)
+    (tmp_path / "engines").write_text("127.0.0.1 localhost\n")
+    return tmp_path / "rootfs"
+
+
+def give(rootfs, destination="/etc/hosts") -> list[dict]:
+    source = str(rootfs.parent / "engines")
+    kept = {"destination": "/etc/hosts.d", "type": "bind", "source": "/x"}
+    config: dict = {
+        "root": {"path": "rootfs"},
+        "mounts": [{"destination": destination, "type": "bind", "source": source}, kept],
+    }
+    editor.give_files(config, str(rootfs.parent))
+    assert config["mounts"][-1] == kept
+    return config["mounts"][:-1]
+
+
+def test_a_server_has_its_own_hosts(rootfs) -> None:
+    (rootfs / "etc/hosts").touch(0o755)
+    assert give(rootfs) == []
+    assert (rootfs / "etc/hosts").read_text() == "127.0.0.1 localhost\n"
+    assert (rootfs / "etc/hosts").stat().st_mode & 0o777 == 0o644
+    (rootfs / "etc/hosts").write_text("its own")
+    assert give(rootfs) == []
+    assert (rootfs / "etc/hosts").read_text() == "its own"
+
+
+def test_mounts_of_others_stay(rootfs) -> None:
+    assert len(give(rootfs, "/etc/passwd")) == 1
+
+
+@pytest.mark.parametrize("kind", ["link", "directory", "absent", "linked directory", "pipe"])
+def test_no_link_leads_out_of_a_root(rootfs, tmp_path, kind) -> None:
+    outside = tmp_path / "hosts"
+    outside.touch()
+    if kind == "link":
+        (rootfs / "etc/hosts").symlink_to(outside)
+    elif kind == "directory":
+        (rootfs / "etc/hosts").mkdir()
+    elif kind == "linked directory":
+        (rootfs / "etc").rmdir()
+        (rootfs / "etc").symlink_to(tmp_path)
+    elif kind == "pipe":
+        os.mkfifo(rootfs / "etc/hosts")
+    assert give(rootfs) == []
+    assert outside.read_text() == ""
