@@ -17,7 +17,7 @@ from moving_lab import NEW, Pair, describe, make_host, moved, no_events
 from private_engine import wait_for
 
 from dockstack.compute import privileged
-from dockstack.compute.flows import disks, lifecycle, migrations, rescue
+from dockstack.compute.flows import disks, lifecycle, migrations, rescue, resize
 from dockstack.compute.model import Image, PowerState
 from dockstack.compute.network import plug
 
@@ -95,6 +95,28 @@ def test_a_rescue_mounts_the_servers_root_and_gives_it_back_changed(host, sized_
     seen = sized_lab.run(server, "ls", "/")
     assert "repaired" in seen
     assert "lost" not in seen
+
+
+def test_a_disk_grows_while_its_server_runs_and_a_full_one_starts_again(host, sized_lab, server) -> None:
+    fill = ["dd", "if=/dev/zero", "of=/fill", "bs=1M", "count=1500"]
+    assert sized_lab.engine.execute(server.container_name, fill).exit_code
+    full = int(sized_lab.run(server, "stat", "-c", "%s", "/fill"))
+    assert full < 1 << 30
+    lifecycle.reboot(host, server, hard=True)
+    assert int(sized_lab.run(server, "stat", "-c", "%s", "/fill")) == full
+    assert sized_lab.engine.execute(server.container_name, fill).exit_code, "a restart took the limit away"
+
+    identity, pid = sized_lab.state(server).id, sized_lab.state(server).pid
+    larger = replace(server, limits=replace(server.limits, disk_gb=2))
+    resize.begin(host, server, larger, 0)
+    resize.fit(host, larger, power_on=True)
+    assert sized_lab.state(server).pid == pid
+    sized_lab.run(server, *fill)
+    lifecycle.reboot(host, larger, hard=True)
+    sized_lab.run(server, *fill)
+    resize.fit(host, server, power_on=True)
+    assert sized_lab.state(server).id == identity
+    assert sized_lab.engine.execute(server.container_name, [*fill[:2], "of=/more", *fill[3:]]).exit_code
 
 
 @pytest.fixture(params=["from btrfs", "to btrfs"])

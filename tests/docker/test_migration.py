@@ -69,9 +69,9 @@ def test_a_server_moves_with_all_that_it_wrote(pair) -> None:
     migrations.finish(pair.there, server, sent, pair.server.image, no_events, power_on=False)
     assert pair.parts() == []
     assert pair.find(pair.there).state is PowerState.SHUTDOWN
-    layer = Path(pair.find(pair.there).layer)
+    layer = Path(pair.find(pair.there).layers.upper)
     assert stat.S_ISCHR((layer / "data/from-image").lstat().st_mode)
-    original = Path(pair.find(pair.here).layer)
+    original = Path(pair.find(pair.here).layers.upper)
     names = {path.relative_to(original) for path in original.glob("**/*")}
     assert names == {path.relative_to(layer) for path in layer.glob("**/*")}
     for name in names:

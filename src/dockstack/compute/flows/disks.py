@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dockstack.compute.privileged import subvolumes
+from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dockstack.compute.engine import Container
     from dockstack.compute.flows.host import Host
+    from dockstack.compute.model import Limits
 
 OVERLAY, BTRFS = "overlay2", "btrfs"
 OPEN = (OVERLAY, BTRFS)  # the storage drivers whose layers can be read and written
@@ -20,7 +25,38 @@ def find_layer(host: Host, container: Container) -> str:
 
     Returns:
         "" if the storage driver is another.
+
+    Raises:
+        DockstackError: the engine's storage is not as it should be.
     """
-    if host.facts().storage_driver == BTRFS:
+    if host.facts().storage_driver != BTRFS:
+        return container.layers.upper if container.layers else ""
+    with _in_storage(container):
         return str(subvolumes.locate(host.facts().root_directory, container.id))
-    return container.layers.upper if container.layers else ""
+
+
+def can_grow(host: Host) -> bool:
+    """Whether a container can get a larger disk than it was made with."""
+    return not host.storage().sized or host.facts().storage_driver == BTRFS
+
+
+def hold(host: Host, container: Container, limits: Limits) -> None:
+    """Hold a container to the disk that its server has now; on storage other than btrfs it keeps the one it has.
+
+    Raises:
+        DockstackError: the engine's storage is not as it should be.
+    """
+    if host.facts().storage_driver == BTRFS and limits.disk_gb:
+        with _in_storage(container):
+            subvolumes.limit(host.facts().root_directory, container.id, limits.disk_gb << 30)
+
+
+@contextmanager
+def _in_storage(container: Container) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise DockstackError(
+            f"The engine's storage does not give access to container {container.name}: {error}.",
+            "Look at the engine's log, and at the file system below its data root.",
+        ) from error

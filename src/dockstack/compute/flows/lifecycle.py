@@ -179,6 +179,7 @@ def set_limits(host: Host, server: Server, container: Container) -> None:
     Raises:
         EngineError: refused, as less memory than is in use is for a running one.
     """
+    disks.hold(host, container, server.limits)
     placed = host.processors.place(server.uuid, server.limits, container.host_config.get("CpusetCpus") or "")
     changes = limits.changes(container.host_config, placed)
     if changes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.compute.containers import limits
 from dockstack.compute.engine import EngineError
-from dockstack.compute.flows import lifecycle
+from dockstack.compute.flows import disks, lifecycle
 from dockstack.compute.model import PowerState
 from dockstack.errors import DockstackError
 
@@ -43,7 +43,7 @@ def begin(host: Host, server: Server, wanted: Server, timeout: int) -> None:
         NotFound: it has no container.
     """
     refuse_impossible(server.limits, wanted.limits)
-    refuse_on_same_host(server, wanted)
+    refuse_on_same_host(server, wanted, disk_grows=disks.can_grow(host))
     container = host.engine.container(server.container_name)
     if container.state is not PowerState.SHUTDOWN and not _fits(container, wanted.limits):
         lifecycle.stop(host, server, timeout)
@@ -64,8 +64,13 @@ def refuse_impossible(old: Limits, new: Limits) -> None:
     limits.update_values(new)
 
 
-def refuse_on_same_host(old: Server, new: Server) -> None:
+def refuse_on_same_host(old: Server, new: Server, *, disk_grows: bool) -> None:
     """Refuse what holds for a container's whole life; on another host a new one is made anyway.
+
+    Args:
+        old: the server with its flavor of now.
+        new: the same with its new flavor.
+        disk_grows: the engine's storage can give a container a larger disk, or none is held to one.
 
     Raises:
         Unresizable: naming it.
@@ -73,6 +78,7 @@ def refuse_on_same_host(old: Server, new: Server) -> None:
     for fixed, spec in (
         (new.limits.nofile == old.limits.nofile, "limit on open files (docker:nofile_limit)"),
         (new.limits.disk_rates == old.limits.disk_rates, "disk rates (quota:disk_*)"),
+        (disk_grows or new.limits.disk_gb == old.limits.disk_gb, "disk"),
         (new.confinement == old.confinement, "confinement (docker:privileged, cap_add and the like)"),
     ):
         if not fixed:

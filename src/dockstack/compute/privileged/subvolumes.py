@@ -7,13 +7,16 @@ what was written since, without reading a file.
 """
 
 # Names are bytes of strangers, so os and not pathlib:
-# ruff: noqa: PTH118, PTH120, PTH123
+# ruff: noqa: PTH108, PTH118, PTH119, PTH120, PTH123
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import stat
+import struct
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from dockstack.compute.privileged import copying
@@ -21,9 +24,55 @@ from dockstack.compute.privileged import copying
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# linux/btrfs.h; each request's structure is named behind it
+_INO_LOOKUP = 0xD0009412  # btrfs_ioctl_ino_lookup_args: treeid, objectid, name
+_QUOTA_CTL = 0xC0109428  # btrfs_ioctl_quota_ctl_args: cmd, status
+_QGROUP_LIMIT = 0x8030942B  # btrfs_ioctl_qgroup_limit_args: qgroupid, then flags, referenced, exclusive, two reserves
+_ROOT_INODE = 256
+_ENABLE = 1
+_LIMIT_REFERENCED = 1
+
 _IDENTITY = re.compile(r"[0-9a-f]{64}")  # of a container, and of its subvolume
 _NAME_BYTES = 100
 BASE = "-init"  # the engine's snapshot of the image, of which it takes the container's
+
+
+@copying.entrypoint
+def limit(root: str, container_id: str, size: int) -> None:
+    """Hold a container's subvolume to a size, whether its container runs or not; the same again is fine.
+
+    The engine would set its own size anew at each start, and that takes room, which a full server has not: so it is
+    made to forget it.
+
+    Args:
+        root: the engine's data root.
+        container_id: whose, in full.
+        size: bytes.
+
+    Raises:
+        OSError: the engine has no such subvolume.
+    """
+    subvolume = _find(root, container_id)
+    # By way of the file system's top, since a change by way of the subvolume would count to it.
+    with _opened(os.path.join(root, "btrfs")) as top, _opened(subvolume) as directory:
+        found = bytearray(struct.pack("=QQ4080x", 0, _ROOT_INODE))
+        fcntl.ioctl(directory, _INO_LOOKUP, found)
+        (tree,) = struct.unpack_from("=Q", found)
+        fcntl.ioctl(top, _QUOTA_CTL, bytearray(struct.pack("=QQ", _ENABLE, 0)))
+        fcntl.ioctl(top, _QGROUP_LIMIT, struct.pack("=6Q", tree, _LIMIT_REFERENCED, size, 0, 0, 0))
+    try:
+        os.unlink(os.path.join(root, "btrfs/quotas", os.path.basename(subvolume)))
+    except FileNotFoundError:
+        return
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 class Entry(NamedTuple):
@@ -46,6 +95,10 @@ def locate(root: str, container_id: str) -> str:
         OSError: the engine has none.
         ValueError: what it says of it is no name of one.
     """
+    return _find(root, container_id)
+
+
+def _find(root: str, container_id: str) -> str:
     if not root.startswith("/") or os.path.realpath(root) != root or not _IDENTITY.fullmatch(container_id):
         raise ValueError(f"{container_id!r} in {root!r} is no container of an engine")
     with open(os.path.join(root, "image/btrfs/layerdb/mounts", container_id, "mount-id"), encoding="ascii") as file:

@@ -150,6 +150,7 @@ def test_where_nobody_gets_at_a_root_nothing_is_touched(world, host, server):
 
 def test_on_btrfs_the_rescuer_gets_the_subvolume(world, host, server, monkeypatch):
     monkeypatch.setattr(subvolumes, "locate", lambda root, identity: f"{root}/btrfs/subvolumes/{identity}")
+    monkeypatch.setattr(subvolumes, "limit", lambda *_call: None)
     world.containers[NAME] = replace(world.containers[NAME], layers=None)
     identity = world.containers[NAME].id
     rescue.begin(on(host, "btrfs"), rescuing(server))

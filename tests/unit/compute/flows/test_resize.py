@@ -11,6 +11,7 @@ from fake_flows import UUID, make_host, make_server, no_events
 from dockstack.compute.engine import EngineError, NotFound
 from dockstack.compute.flows import lifecycle, resize
 from dockstack.compute.model import Confinement, Limits, PowerState
+from dockstack.compute.privileged import subvolumes
 from dockstack.errors import DockstackError
 from fake_host import Fault, Killed
 
@@ -150,3 +151,28 @@ def test_a_start_sets_the_limits_that_nova_says(world, host, booted):
     assert "update" not in world.calls, "nothing to change"
     lifecycle.reboot(host, sized(NEW), hard=True)
     assert memory_mb(world) == 128
+
+
+def on(host, storage_driver):
+    facts, storage = replace(host.facts(), storage_driver=storage_driver, root_directory="/data"), host.storage()
+    return replace(host, facts=lambda: facts, storage=lambda: replace(storage, sized=True))
+
+
+def test_a_disk_with_a_limit_grows_only_where_that_can_change(world, host, booted, monkeypatch):
+    held = []
+    monkeypatch.setattr(subvolumes, "limit", lambda *call: held.append(call))
+    with pytest.raises(resize.Unresizable, match="disk cannot change"):
+        resize.begin(on(host, "overlay2"), sized(OLD), sized(NEW), 60)
+    resize.begin(on(host, "overlay2"), sized(OLD), sized(replace(NEW, disk_gb=1)), 60)
+    resize.begin(on(host, "btrfs"), sized(OLD), sized(NEW), 60)
+    resize.fit(on(host, "btrfs"), sized(NEW), power_on=True)
+    assert held == [("/data", world.containers[NAME].id, 2 << 30)]
+
+
+def test_storage_that_is_not_as_it_should_be_is_named(host, booted, monkeypatch):
+    def fail(*_call):
+        raise FileNotFoundError(2, "No such file", "/data/image/btrfs")
+
+    monkeypatch.setattr(subvolumes, "limit", fail)
+    with pytest.raises(DockstackError, match="does not give access to container nova-"):
+        resize.fit(on(host, "btrfs"), sized(NEW), power_on=True)
