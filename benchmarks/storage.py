@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What limits on root disks cost: servers on a plain directory and on btrfs in a file, without and with a limit.
+"""What limits on root disks cost: servers on a plain directory, and on btrfs in a file without and with limits.
+
+"limited" is what the driver does: simple quotas, where the kernel has them. "full quotas" is what the engine would do.
 
 Takes turns among the kinds, so that a noisy moment hits all alike. Prints the medians of creating, starting and
 removing a container, and of writing and syncing 64 MB in it, as ratios to the plain directory's.
@@ -27,11 +29,12 @@ from dockstack.compute import privileged
 from dockstack.compute.containers import namespaces, runtime, spec
 from dockstack.compute.engine import Engine
 from dockstack.compute.model import ImageConfig
+from dockstack.compute.privileged import subvolumes
 
-KINDS = ("directory", "btrfs", "btrfs, limited")
+KINDS = ("directory", "btrfs", "btrfs, limited", "btrfs, full quotas")
 STEPS = ("create", "start", "boot", "write", "remove")
 WRITE = ("dd", "if=/dev/zero", "of=/written", "bs=1M", "count=64", "conv=fsync")
-SIZE = "12G"
+SIZE = "6G"
 CONFIG = ImageConfig(env={"PATH": "/bin"})
 
 Times = dict[str, dict[str, list[float]]]
@@ -41,22 +44,25 @@ def measure(rounds: int, neighbours: int) -> Times:
     """Return the milliseconds of each step by kind."""
     privileged.context.set_client_mode(False)
     remove_leftovers()
-    plain, limited = PrivateEngine("plain"), PrivateEngine("btrfs", btrfs=SIZE, reserved=True)
+    privileged.copying.set_client_mode(False)
+    engines = [PrivateEngine("plain"), *(PrivateEngine(name, btrfs=SIZE, reserved=True) for name in ("simple", "full"))]
     times: Times = {kind: {step: [] for step in STEPS} for kind in KINDS}
     try:
-        labs = dict(zip(KINDS, (prepare(plain), *[prepare(limited)] * 2), strict=True))
-        for kind in KINDS[::2]:
+        plain, simple, full = (prepare(private) for private in engines)
+        subvolumes.enable_quotas(str(simple.private.directory / "data"))
+        labs = dict(zip(KINDS, (plain, simple, simple, full), strict=True))
+        for kind in (KINDS[0], *KINDS[2:]):
             for _ in range(neighbours):
                 boot(labs[kind], kind)
             labs[kind].servers.clear()
         for number in range(rounds + 1):
-            for kind in KINDS[number % 3 :] + KINDS[: number % 3]:
+            for kind in KINDS[number % len(KINDS) :] + KINDS[: number % len(KINDS)]:
                 found = one(labs[kind], kind)
                 if number:  # the first round warms caches
                     for step, taken in found.items():
                         times[kind][step].append(taken)
     finally:
-        for private in (plain, limited):
+        for private in engines:
             private.clean()
         remove_namespaces(uuid_prefix())
     return times
@@ -73,11 +79,11 @@ def boot(lab: Lab, kind: str) -> tuple[str, float, float]:
     """Return a new server's container with the milliseconds of its creation and start."""
     server = lab.server(ports=())
     namespaces.prepare(server.uuid)
-    wanted = spec.build_spec(server, lab.image_id, CONFIG, host="host", sized="limited" in kind)
+    wanted = spec.build_spec(server, lab.image_id, CONFIG, host="host", sized="," in kind)
     began = time.monotonic()
     identity = lab.engine.create(server.container_name, wanted)
     created = time.monotonic()
-    patch = spec.build_patch(server, CONFIG, no_subvolumes="limited" in kind)
+    patch = spec.build_patch(server, CONFIG, no_subvolumes="," in kind)
     runtime.write_patch(lab.private.patches, identity, patch)
     written = time.monotonic()
     lab.engine.start(server.container_name)
@@ -116,7 +122,7 @@ def main() -> None:
             values = times[kind][step]
             median = statistics.median(values)
             ratio = statistics.median(one / of for one, of in zip(values, floor[step], strict=True))
-            print(f"{kind:15} {step:7} median {median:7.1f} ms   x {ratio:.2f}   n={len(values)}")
+            print(f"{kind:18} {step:7} median {median:7.1f} ms   x {ratio:.2f}   n={len(values)}")
 
 
 if __name__ == "__main__":

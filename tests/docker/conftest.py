@@ -13,6 +13,7 @@ from server_lab import Lab, docker_archive
 
 from dockstack.compute import privileged
 from dockstack.compute.engine import Engine
+from dockstack.compute.privileged import subvolumes
 
 
 def pytest_collection_modifyitems(items) -> None:
@@ -26,6 +27,7 @@ def pytest_collection_modifyitems(items) -> None:
 def in_process():
     """Run root's part in this process: the tests are root already."""
     privileged.context.set_client_mode(False)
+    privileged.copying.set_client_mode(False)
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +53,7 @@ def sized_engine(private_engine):
     engine.install()
     try:
         engine.start()
+        subvolumes.enable_quotas(str(engine.directory / "data"))
         yield engine
     finally:
         engine.clean()

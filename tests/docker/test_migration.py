@@ -12,7 +12,6 @@ import pytest
 from moving_lab import NEW, Pair, moved, no_events
 from private_engine import PrivateEngine
 
-from dockstack.compute import privileged
 from dockstack.compute.containers import limits
 from dockstack.compute.engine import EngineError, NotFound
 from dockstack.compute.flows import lifecycle, migrations, recovery
@@ -25,11 +24,6 @@ BREAK = """case "$1" in *" layer") if ! [ -e {mark} ]; then
     touch {mark}; head -c 300000 | sh -c "$1"; exit 255
 fi ;; esac"""
 DAMAGE = """case "$1" in *" layer") tr Z z | sh -c "$1"; exit ;; esac"""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def in_process_too():
-    privileged.copying.set_client_mode(False)
 
 
 @pytest.fixture(autouse=True)

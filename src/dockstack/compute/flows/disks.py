@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,31 @@ if TYPE_CHECKING:
     from dockstack.compute.flows.host import Host
     from dockstack.compute.model import Limits
 
+LOG = logging.getLogger(__name__)
+
 OVERLAY, BTRFS = "overlay2", "btrfs"
 OPEN = (OVERLAY, BTRFS)  # the storage drivers whose layers can be read and written
+
+
+def prepare(host: Host) -> None:
+    """Have the engine's file system count in the way that holds, before the engine chooses another.
+
+    Raises:
+        DockstackError: the engine's storage is not as it should be.
+    """
+    root = host.facts().root_directory
+    if host.facts().storage_driver != BTRFS:
+        return
+    with _in_storage(root):
+        mode = subvolumes.enable_quotas(root)
+    if mode != subvolumes.SIMPLE:
+        LOG.warning(
+            "The btrfs below %s has full quotas, and some kernels stop counting with them when a server is deleted. "
+            "With a kernel of 6.7 or later, turn them off while no server is here (btrfs quota disable %s) and restart "
+            "this service: it takes simple ones.",
+            root,
+            root,
+        )
 
 
 def find_layer(host: Host, container: Container) -> str:
@@ -31,7 +55,7 @@ def find_layer(host: Host, container: Container) -> str:
     """
     if host.facts().storage_driver != BTRFS:
         return container.layers.upper if container.layers else ""
-    with _in_storage(container):
+    with _in_storage(f"container {container.name}"):
         return str(subvolumes.locate(host.facts().root_directory, container.id))
 
 
@@ -47,16 +71,16 @@ def hold(host: Host, container: Container, limits: Limits) -> None:
         DockstackError: the engine's storage is not as it should be.
     """
     if host.facts().storage_driver == BTRFS and limits.disk_gb:
-        with _in_storage(container):
+        with _in_storage(f"container {container.name}"):
             subvolumes.limit(host.facts().root_directory, container.id, limits.disk_gb << 30)
 
 
 @contextmanager
-def _in_storage(container: Container) -> Iterator[None]:
+def _in_storage(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
         raise DockstackError(
-            f"The engine's storage does not give access to container {container.name}: {error}.",
+            f"The engine's storage does not give access to {what}: {error}.",
             "Look at the engine's log, and at the file system below its data root.",
         ) from error

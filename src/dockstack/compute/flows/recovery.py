@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dockstack.compute.containers import namespaces, runtime, spec
 from dockstack.compute.engine import EngineUnavailable, NotFound
-from dockstack.compute.flows import drives, lifecycle, snapshots
+from dockstack.compute.flows import disks, drives, lifecycle, snapshots
 from dockstack.compute.flows.audit import HOST_LABEL
 from dockstack.compute.identity import drive
 from dockstack.compute.model import Image, Limits, PowerState, Server
@@ -95,6 +95,7 @@ def prepare(host: Host) -> None:
     host.images.sweep()
     snapshots.sweep(host)
     remember_processors(host)
+    disks.prepare(host)
     if not host.storage().sized:
         LOG.warning(
             "Disks in %s: %s. See docs/limits.md for storage that limits it.",
