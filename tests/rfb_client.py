@@ -91,19 +91,8 @@ class RfbClient:
         return shown
 
     def read_text(self) -> str:
-        """Read the picture, character by character, as this package draws them."""
-        face = load_face()
-        known = _known_tiles()
-        lines = []
-        for top in range(0, self.height - face.height + 1, face.height):
-            lefts = range(0, self.width - face.width + 1, face.width)
-            cells = [self._crop(left, top, face.width, face.height) for left in lefts]
-            lines.append("".join(known.get(cell, "�") for cell in cells).rstrip())
-        return "\n".join(lines)
-
-    def _crop(self, left: int, top: int, width: int, height: int) -> bytes:
-        starts = (3 * (row * self.width + left) for row in range(top, top + height))
-        return b"".join(bytes(self.framebuffer[start : start + 3 * width]) for start in starts)
+        """Return what the picture shows."""
+        return read_text(bytes(self.framebuffer), self.width)
 
     def _rectangle(self, left: int, top: int, width: int, height: int, encoding: int) -> None:
         self.kinds.append(encoding)
@@ -149,6 +138,18 @@ class RfbClient:
             assert piece, "hung up"
             data += piece
         return data
+
+
+def read_text(picture: bytes, width: int) -> str:
+    """Read a picture of 3 bytes a pixel, character by character, as this package draws them."""
+    face, known, pitch = load_face(), _known_tiles(), 3 * width
+    lines = []
+    for top in range(0, len(picture) // pitch - face.height + 1, face.height):
+        rows = [picture[pitch * row : pitch * (row + 1)] for row in range(top, top + face.height)]
+        starts = range(0, pitch - 3 * face.width + 1, 3 * face.width)
+        cells = (b"".join(row[start : start + 3 * face.width] for row in rows) for start in starts)
+        lines.append("".join(known.get(cell, "�") for cell in cells).rstrip())
+    return "\n".join(lines)
 
 
 def _known_tiles() -> dict[bytes, str]:
