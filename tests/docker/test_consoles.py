@@ -13,9 +13,11 @@ from private_engine import wait_for
 from dockstack.compute.consoles.console import Console
 from dockstack.compute.consoles.exchange import Exchange
 from dockstack.compute.consoles.line import Line
+from dockstack.compute.consoles.painters import Painters
 from dockstack.compute.consoles.switchboard import Place, Switchboard
 from dockstack.compute.consoles.text import ASK_SIZE
 from dockstack.compute.model import NAME_PREFIX
+from rfb_client import RfbClient
 
 PLACE = Place("127.0.0.1", "127.0.0.1", range(1), "the options")  # port 0: whichever is free
 SHELL = {"docker_console_command": json.dumps(["/bin/sh"])}
@@ -28,7 +30,7 @@ class Caller:
         self.seen = b""
         self.connection = socket.create_connection((address.host, address.port), 10)
         self.connection.sendall(f"CONNECT {address.path} HTTP/1.1\r\n\r\n".encode())
-        self.expect(b"200 OK\r\n\r\n")
+        assert self.connection.recv(19, socket.MSG_WAITALL) == b"HTTP/1.1 200 OK\r\n\r\n"
 
     def expect(self, text: bytes, timeout: float = 15) -> bytes:
         """Read until a text comes; return what was read up to it, and forget that."""
@@ -67,12 +69,33 @@ class Caller:
 
 
 @pytest.fixture
-def switchboard(engine):
+def exchange(engine):
     exchange = Exchange(lambda uuid: Console(uuid, Line(engine, NAME_PREFIX + uuid), linger=1.0))
+    yield exchange
+    exchange.close()
+
+
+@pytest.fixture
+def switchboard(exchange):
     board = Switchboard(PLACE, exchange.join)
     yield board
     board.close()
-    exchange.close()
+
+
+@pytest.fixture
+def look(exchange):
+    """Open a VNC viewer, as Nova's proxy does for noVNC."""
+    painters, viewers = Painters(), []
+    board = Switchboard(PLACE, lambda uuid, connection: exchange.join(uuid, painters.adopt(connection)))
+
+    def make(server) -> RfbClient:
+        viewers.append(RfbClient(Caller(board.announce(server.uuid)).connection))
+        return viewers[-1]
+
+    yield make
+    for viewer in viewers:
+        viewer.connection.close()
+    board.close()
 
 
 @pytest.fixture
@@ -263,3 +286,46 @@ def test_a_paused_server(lab, call):
     lab.engine.unpause(server.container_name)
     caller.type(b"\r")
     caller.expect(b"# ")
+
+
+def test_a_picture_of_a_terminal(lab, call, look):
+    server = lab.boot("echo booted; exec sleep 1000", properties=SHELL)
+    viewer = look(server)
+
+    viewer.until("booted")
+    viewer.type("\r")
+    viewer.until("#")
+    viewer.type("/bin/busybox stty size; echo $((6 * 7))\r")
+    shown = viewer.until("42\n").splitlines()
+    assert "24 80" in shown
+    other = call(server)
+    other.expect(b"24 80\r\n42\r\n")
+    other.type(b"echo fr''om serial\r")
+    viewer.until("from serial\n")
+    viewer.want_size(1000, 570)
+    wait_for(lambda: b"30 100" in asked_size(other), "the viewer's window")
+    viewer.type("sleep 500\r")
+    viewer.until("sleep 500")
+    viewer.press(0xFFE3, ord("c"))
+    viewer.until("^C")
+
+
+def test_a_flood_stops_neither_the_picture_nor_the_server(lab, look):
+    server = lab.boot("echo begin; yes all work and no play & while :; do echo t >> /ticks; sleep 0.1; done")
+    viewer = look(server)
+
+    viewer.until("all work and no play\nall work", 30)
+    before = len(lab.run(server, "cat", "/ticks"))
+    for _ in range(20):
+        viewer.take()
+    assert len(lab.run(server, "cat", "/ticks")) > before
+
+
+def test_a_deleted_servers_picture_ends(lab, look):
+    server = lab.boot("echo booted; exec sleep 1000")
+    viewer = look(server)
+    viewer.until("booted")
+
+    lab.engine.remove(server.container_name)
+    with pytest.raises(AssertionError, match="hung up"):
+        viewer.until("never seen", 30)

@@ -2,12 +2,12 @@
 // A server's VNC console in a browser: noVNC's client joined with Nova's noVNC proxy, which also serves this page.
 
 import RFB from "./vendor/novnc/core/rfb.js";
-import keysyms from "./vendor/novnc/core/input/keysymdef.js";
 
 const KEPT = "vnc-address"; // of this tab, so that a reload opens the same console
 const RETRIES = [500, 1000, 2000, 4000, 8000]; // milliseconds; a proxy or a host that restarts is back by then
 const ESCAPE = 0xff1b;
 const RETURN = 0xff0d;
+const UNICODE = 0x01000000; // begins the keysyms of all characters but Latin-1's, which are their own
 
 const find = (id) => document.getElementById(id);
 
@@ -92,7 +92,8 @@ function paste(text) {
     rfb.clipboardPasteFrom(text);
   } else {
     for (const character of text.replace(/\r\n?/g, "\n")) {
-      rfb.sendKey(character === "\n" ? RETURN : keysyms.lookup(character.codePointAt(0)));
+      const point = character.codePointAt(0);
+      rfb.sendKey(character === "\n" ? RETURN : point < 256 ? point : UNICODE + point);
     }
   }
   rfb.focus();
