@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server's serial console from the outside: Nova's address of it, and a websocket to Nova's proxy (RFC 6455)."""
+"""A server's consoles from the outside: Nova's address of one, and a websocket to Nova's proxy (RFC 6455)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,30 @@ class NoConsole(DockstackError):  # noqa: N818
     """The console cannot be had, or has ended."""
 
 
-def create_address(connection: Any, server: Any) -> str:
-    """Ask Nova for an address of a server's serial console: a websocket's, good for ten minutes.
+def create_address(connection: Any, server: Any, kind: str = "serial") -> str:
+    """Ask Nova for an address of a server's console, good for ten minutes.
+
+    Args:
+        connection: to the cloud.
+        server: whose.
+        kind: "serial", for the address of a websocket; or "novnc", for that of a page.
 
     Raises:
         openstack.exceptions.SDKException: Nova refuses.
     """
-    return str(connection.compute.create_console(server, console_type="serial")["url"])
+    return str(connection.compute.create_console(server, console_type=kind)["url"])
 
 
 def page_of(address: str) -> str:
     """Return the page that shows a console: the same address for a browser."""
     return "http" + address.removeprefix("ws")
+
+
+def line_of(page: str) -> str:
+    """Return the websocket behind the page of a VNC console, as noVNC finds it."""
+    parts = urllib.parse.urlsplit(page)
+    path = urllib.parse.parse_qs(parts.query)["path"][0]
+    return f"ws{parts.scheme.removeprefix('http')}://{parts.netloc}/{path.removeprefix('/')}"
 
 
 def open_console(address: str, seconds: float = SECONDS) -> closing[Console]:
@@ -44,7 +56,7 @@ def open_console(address: str, seconds: float = SECONDS) -> closing[Console]:
         line = websocket.create_connection(address, seconds, subprotocols=["binary"], suppress_origin=True)
     except (OSError, websocket.WebSocketException) as error:
         proxy = urllib.parse.urlsplit(address).netloc
-        raise NoConsole(f"Nova's serial proxy at {proxy} does not answer: {error}.", "Is it up?") from error
+        raise NoConsole(f"Nova's console proxy at {proxy} does not answer: {error}.", "Is it up?") from error
     return closing(Console(line))
 
 

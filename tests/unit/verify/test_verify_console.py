@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from dockstack.verify.console import NoConsole, open_console, page_of
+from dockstack.verify.console import NoConsole, line_of, open_console, page_of
 
 pytestmark = pytest.mark.unit
 
@@ -99,3 +99,8 @@ def test_nobody_there_is_told() -> None:
 def test_the_page_has_the_same_address() -> None:
     assert page_of("ws://h:6083/?token=t") == "http://h:6083/?token=t"
     assert page_of("wss://h/?token=t") == "https://h/?token=t"
+
+
+def test_the_websocket_behind_a_vnc_page() -> None:
+    assert line_of("http://h:6080/vnc.html?path=%3Ftoken%3Dt") == "ws://h:6080/?token=t"
+    assert line_of("https://h/vnc.html?path=%2Fnovnc%3Ftoken%3Dt") == "wss://h/novnc?token=t"

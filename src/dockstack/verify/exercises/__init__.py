@@ -35,6 +35,7 @@ ALL: tuple[Exercise, ...] = (
     identity.CONFIG_DRIVE,
     identity.PASSWORD,
     consoles.SERIAL_CONSOLE,
+    consoles.VNC_CONSOLE,
     networks.SECURITY_GROUPS,
     networks.FLOATING_IP,
     networks.NEIGHBOURS,

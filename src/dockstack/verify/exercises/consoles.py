@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The serial console: a prompt that answers, for whoever has an address, and for nobody else."""
+"""The consoles: a prompt that answers, for whoever has an address, and for nobody else."""
 
 from __future__ import annotations
 
 import urllib.request
 from typing import TYPE_CHECKING
 
-from dockstack.verify.console import NoConsole, create_address, open_console, page_of
+from dockstack.verify.console import NoConsole, create_address, line_of, open_console, page_of
 from dockstack.verify.exercises.access import CONSOLE_LINES
 from dockstack.verify.model import Capability, CheckFailed, Exercise
+from dockstack.verify.picture import RETURN, Picture
 from dockstack.verify.resources import boot
 
 if TYPE_CHECKING:
     from dockstack.verify.context import Context
 
 PROMPT_SECONDS = 30.0
+FEW_COLOURS = 8  # an empty screen has two, letters have edges in between
 
 
 def use_serial_console(ctx: Context) -> None:
@@ -54,5 +56,30 @@ SERIAL_CONSOLE = Exercise(
     "serial-console",
     "The serial console shows the log and lets its viewers log in",
     use_serial_console,
+    frozenset({Capability.GUEST, Capability.DOCKER}),
+)
+
+
+def use_vnc_console(ctx: Context) -> None:
+    """The page holds noVNC; a picture with text comes, and another one when a key is pressed."""
+    server = boot(ctx)
+    page = create_address(ctx.connection, server, "novnc")
+    ctx.say("opening the VNC console")
+    with urllib.request.urlopen(page, timeout=15) as answer:  # noqa: S310 - an address that Nova gave
+        if b"noVNC" not in answer.read():
+            raise CheckFailed("A browser finds no noVNC at the console's address.", "Look at /opt/dockstack/vnc.")
+    with open_console(line_of(page)) as console:
+        picture = Picture(console)
+        colours = picture.take_colours(PROMPT_SECONDS)
+        while len(colours) < FEW_COLOURS:
+            colours = picture.take_colours(PROMPT_SECONDS)
+        picture.press(RETURN)
+        picture.take_colours(PROMPT_SECONDS)
+
+
+VNC_CONSOLE = Exercise(
+    "vnc-console",
+    "The VNC console draws the terminal, and keys reach it",
+    use_vnc_console,
     frozenset({Capability.GUEST, Capability.DOCKER}),
 )
