@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from typing import TYPE_CHECKING
 
 from dockstack.verify.console import SECONDS, NoConsole
@@ -74,10 +75,11 @@ class Picture:
         self._console.write(answer)
 
     def _take(self, size: int, seconds: float = SECONDS) -> bytes:
+        deadline = time.monotonic() + seconds
         while len(self._seen) < size:
-            said = self._console.read(seconds)
-            if not said:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 raise NoConsole(f"The VNC console said nothing for {seconds:.0f} s.")
-            self._seen += said
+            self._seen += self._console.read(left)  # Nova's proxy sends an empty frame after the greeting
         taken, self._seen = self._seen[:size], self._seen[size:]
         return taken

@@ -8,6 +8,7 @@ server writes is never interpreted there.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import socket
 import subprocess
@@ -18,6 +19,8 @@ from pathlib import Path
 import dockstack
 from dockstack.compute.consoles.vnc import fonts
 from dockstack.errors import DockstackError
+
+LOG = logging.getLogger(__name__)
 
 PICTURES = 32  # of about 30 MB each
 _PROGRAM = "dockstack.compute.consoles.vnc"
@@ -41,6 +44,7 @@ class Painters:
             OSError: there are too many, or no process can be started.
         """
         if not self._free.acquire(blocking=False):
+            LOG.warning("A VNC viewer is refused: %s look at this host's servers already", PICTURES)
             raise OSError(f"{PICTURES} VNC viewers look at this host's servers already")
         try:
             ours, theirs = socket.socketpair()

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from test_console import UUID, Echo, call, expect
@@ -66,6 +67,24 @@ def test_a_picture_and_a_serial_viewer_share_a_console(boards, line):
     while not line.closed:
         assert time.monotonic() < deadline, "the process and the console end with their viewer"
         time.sleep(0.02)
+
+
+def test_what_draws_can_open_and_start_nothing(boards):
+    _, vnc = boards
+    client = look(vnc)
+    client.until("hello")
+    child = next(each for each in Path("/proc/self/task").glob("*/children") if each.read_text().strip())
+    pid = child.read_text().split()[0]
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    zero = {line[:26].strip() for line in limits if line[26:].split()[:2] == ["0", "0"]}
+    assert {"Max open files", "Max processes", "Max core file size"} <= zero
+    assert "NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text()
+    client.press(0x6C1)  # from a character set that nothing has used yet
+    client.type("z")
+    client.until("Z")
+    client.want_size(1000, 570)
+    client.paste("w")
+    client.until("W")
 
 
 def test_secrets_of_one_kind_do_not_open_the_other(boards):

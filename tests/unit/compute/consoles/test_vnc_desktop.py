@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import selectors
 import socket
 import struct
 import threading
@@ -143,9 +144,10 @@ def look():
         far, viewer, console, line = sockets
         viewer.setblocking(False)
         console.setblocking(False)
-        thread = threading.Thread(target=serve, args=(viewer, console, Desktop(load_face())), daemon=True)
+        arguments = (viewer, console, Desktop(load_face()), selectors.DefaultSelector())
+        thread = threading.Thread(target=serve, args=arguments, daemon=True)
         thread.start()
-        opened.append((sockets, thread))
+        opened.append(([*sockets, arguments[-1]], thread))
         line.settimeout(10)
         return RfbClient(far, *([encodings] if encodings else [])), line
 
@@ -251,8 +253,9 @@ def test_who_speaks_something_else_is_hung_up_on(said):
 def test_who_says_nothing_is_hung_up_on(monkeypatch):
     monkeypatch.setattr("dockstack.compute.consoles.vnc.__main__.GREETING_SECONDS", -1.0)
     (near, far), (console, line) = socket.socketpair(), socket.socketpair()
-    with near, far, console, line, pytest.raises(BrokenProtocol, match="did not introduce itself"):
-        serve(near, console, Desktop(load_face()))
+    selector, refusal = selectors.DefaultSelector(), pytest.raises(BrokenProtocol, match="did not introduce itself")
+    with near, far, console, line, selector, refusal:
+        serve(near, console, Desktop(load_face()), selector)
 
 
 def read(connection: socket.socket, size: int) -> bytes:

@@ -8,6 +8,7 @@ neither nova-compute its time nor another tenant a console.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
 import selectors
@@ -16,7 +17,7 @@ import sys
 import time
 
 from dockstack.compute.consoles.vnc.desktop import Desktop
-from dockstack.compute.consoles.vnc.glyphs import NoFont, load_face
+from dockstack.compute.consoles.vnc.glyphs import NoFont, load_face, rehearse
 from dockstack.compute.consoles.vnc.messages import BrokenProtocol
 
 MEMORY_BYTES = 384 * 1024**2
@@ -26,9 +27,10 @@ FRAME_SECONDS = 0.03
 _CHUNK = 32 * 1024
 _TYPED_BYTES = 64 * 1024
 _IDLE = 5.0  # seconds
+_NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS, prctl(2)
 
 
-def serve(viewer: socket.socket, console: socket.socket, desktop: Desktop) -> None:
+def serve(viewer: socket.socket, console: socket.socket, desktop: Desktop, selector: selectors.BaseSelector) -> None:
     """Show a console to a viewer until either hangs up.
 
     Raises:
@@ -38,21 +40,20 @@ def serve(viewer: socket.socket, console: socket.socket, desktop: Desktop) -> No
     deadline = time.monotonic() + GREETING_SECONDS
     painted_at = 0.0
     due: float | None = 0.0  # when to paint next; None while nothing has happened
-    with selectors.DefaultSelector() as selector:
-        while True:
-            now = time.monotonic()
-            if not desktop.greeted and now > deadline:
-                raise BrokenProtocol("A viewer did not introduce itself.")
-            if due is not None and now >= due and not desktop.outgoing:
-                desktop.paint()
-                painted_at, due = now, None
-            _watch(selector, viewer, console, desktop)
-            for key, events in selector.select(_IDLE if due is None or due <= now else due - now):
-                due = painted_at + FRAME_SECONDS
-                if events & selectors.EVENT_WRITE:
-                    _send(key.fileobj, desktop.outgoing if key.fileobj is viewer else desktop.typed)
-                if events & selectors.EVENT_READ and not _take(key.fileobj, viewer, desktop):
-                    return
+    while True:
+        now = time.monotonic()
+        if not desktop.greeted and now > deadline:
+            raise BrokenProtocol("A viewer did not introduce itself.")
+        if due is not None and now >= due and not desktop.outgoing:
+            desktop.paint()
+            painted_at, due = now, None
+        _watch(selector, viewer, console, desktop)
+        for key, events in selector.select(_IDLE if due is None or due <= now else due - now):
+            due = painted_at + FRAME_SECONDS
+            if events & selectors.EVENT_WRITE:
+                _send(key.fileobj, desktop.outgoing if key.fileobj is viewer else desktop.typed)
+            if events & selectors.EVENT_READ and not _take(key.fileobj, viewer, desktop):
+                return
 
 
 def _watch(selector: selectors.BaseSelector, viewer: socket.socket, console: socket.socket, desktop: Desktop) -> None:
@@ -95,10 +96,16 @@ def _take(connection: object, viewer: socket.socket, desktop: Desktop) -> bool:
 
 
 def restrain() -> None:
-    """Let whatever a server makes us do cost little."""
+    """Let whatever a server makes us do cost little and reach nothing.
+
+    No file or socket can be opened any more, no process started, no privilege gained: all that is needed is loaded.
+    """
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for kind in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
+        resource.setrlimit(kind, (0, 0))
+    if ctypes.CDLL(None, use_errno=True).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 def main() -> int:
@@ -106,14 +113,15 @@ def main() -> int:
     viewer, console = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     viewer.setblocking(False)
     console.setblocking(False)
-    restrain()
     try:
-        serve(viewer, console, Desktop(load_face()))
-    except (OSError, BrokenProtocol) as error:
+        face = load_face()
+        rehearse(face)
+        desktop = Desktop(face)
+        with selectors.DefaultSelector() as selector:
+            restrain()
+            serve(viewer, console, desktop, selector)
+    except (OSError, BrokenProtocol, NoFont) as error:
         print(f"A VNC viewer is hung up on: {error}", file=sys.stderr)
-        return 1
-    except NoFont as error:
-        print(error, file=sys.stderr)
         return 1
     return 0
 

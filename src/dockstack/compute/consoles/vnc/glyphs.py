@@ -11,14 +11,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dockstack.compute.consoles.vnc.colours import CURSOR, Ink, ink_of, mix
 from dockstack.compute.consoles.vnc.fonts import BOLD, DIRECTORY, PACKAGE, REGULAR, SIZE
-from dockstack.compute.consoles.vnc.screen import RIGHT_HALF, Style, width_of
+from dockstack.compute.consoles.vnc.messages import PixelFormat
+from dockstack.compute.consoles.vnc.pixels import Pixels
+from dockstack.compute.consoles.vnc.screen import RIGHT_HALF, Cell, Pen, Style, width_of
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dockstack.compute.consoles.vnc.pixels import Pixels
-    from dockstack.compute.consoles.vnc.screen import Cell
 
 _COVERED = 255
 _KEPT = 8192  # tiles, of about a kilobyte
@@ -69,11 +69,21 @@ def load_face(directory: Path = DIRECTORY) -> Face:
         NoFont: it is not there.
     """
     try:
-        regular, bold = (ImageFont.truetype(BytesIO((directory / name).read_bytes()), SIZE) for name in (REGULAR, BOLD))
+        regular, bold = (
+            ImageFont.truetype(BytesIO((directory / name).read_bytes()), SIZE, layout_engine=ImageFont.Layout.BASIC)
+            for name in (REGULAR, BOLD)
+        )
     except OSError as error:
         raise NoFont(f"No font in {directory}: {error}.", f"apt-get install {PACKAGE}") from error
     ascent, descent = regular.getmetrics()
     return Face(regular, bold, round(regular.getlength("M")), ascent + descent)
+
+
+def rehearse(face: Face) -> None:
+    """Draw something, so that all that drawing needs is loaded: Pillow imports parts of itself at their first use."""
+    glyphs = Glyphs(face, Pixels(PixelFormat(), compact=True))
+    for text in "M┌█":
+        glyphs.lines(Cell(text, Pen(style=Style.BOLD | Style.UNDERLINE)))
 
 
 class Glyphs:

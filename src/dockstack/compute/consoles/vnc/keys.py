@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import codecs
 import unicodedata
 from dataclasses import dataclass, field
 
@@ -77,6 +78,8 @@ _SETS = {
     0x0D: "tis_620",
     0x13: "iso8859_15",
 }
+for _set in _SETS.values():
+    codecs.lookup(_set)  # loaded now: later nothing can be (__main__.restrain)
 _GREEK_ACCENTS = dict(zip((*range(0x7A1, 0x7A6), *range(0x7A7, 0x7AA), 0x7AB), "ΆΈΉΊΪΌΎΫΏ", strict=True)) | dict(
     zip(range(0x7B1, 0x7BC), "άέήίϊΐόύϋΰώ", strict=True)
 )
