@@ -83,7 +83,7 @@ def boot(lab: Lab, kind: str) -> tuple[str, float, float]:
     began = time.monotonic()
     identity = lab.engine.create(server.container_name, wanted)
     created = time.monotonic()
-    patch = spec.build_patch(server, CONFIG, no_subvolumes="," in kind)
+    patch = spec.build_patch(server, CONFIG, disk_guard="btrfs" if "," in kind else "")
     runtime.write_patch(lab.private.patches, identity, patch)
     written = time.monotonic()
     lab.engine.start(server.container_name)

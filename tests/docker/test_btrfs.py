@@ -16,8 +16,9 @@ import pytest
 from moving_lab import NEW, Pair, describe, make_host, moved, no_events
 from private_engine import wait_for
 
+from dockstack.compute.containers import runtime, spec
 from dockstack.compute.flows import disks, lifecycle, migrations, rescue, resize
-from dockstack.compute.model import Image, PowerState
+from dockstack.compute.model import Image, ImageConfig, PowerState
 from dockstack.compute.network import plug
 
 RESCUER = Image(id="7e5c0e00-0000-4000-8000-000000000001", name="rescuer", container_format="docker")
@@ -72,6 +73,17 @@ def test_the_guard_leaves_copies_by_reference(sized_lab, server) -> None:
     sized_lab.run(server, "dd", "if=/dev/zero", "of=/large", "bs=1M", "count=50")
     sized_lab.run(server, shutil.which("cp"), "--reflink=always", "/large", "/clone")
     assert int(sized_lab.run(server, "stat", "-c", "%s", "/clone")) == 50 << 20
+
+
+@pytest.mark.parametrize("guard", ["xfs", ""])
+def test_no_server_gives_its_files_to_another_project(lab, guard) -> None:
+    server = lab.server(ports=())
+    container_id = lab.create(server)
+    runtime.write_patch(lab.private.patches, container_id, spec.build_patch(server, ImageConfig(), disk_guard=guard))
+    lab.engine.start(server.container_name)
+    bring(lab, server, "chattr")
+    changed = lab.engine.execute(server.container_name, [shutil.which("chattr"), "+d", "/bin/busybox"])
+    assert (b"Operation not permitted while setting flags" in changed.output) is bool(guard), changed
 
 
 def test_a_rescue_mounts_the_servers_root_and_gives_it_back_changed(host, sized_lab, server) -> None:

@@ -30,7 +30,7 @@ VERSION = 1
 NAMESPACES = "/run/netns/"
 NAMESPACE_PREFIX = "nova-"
 KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths", "overlays", "roots"}
-KEYS |= {"no_subvolumes"}
+KEYS |= {"disk_guard"}
 OVERLAY_KEYS = {"lower", "upper", "work", "destination"}
 ROOT_KEYS = {"source", "destination"}
 MOUNT_KEYS = {"source", "destination", "type", "options", "required"}
@@ -50,9 +50,15 @@ _TMPFS_VALUES = ("size=", "mode=", "nr_inodes=", "uid=", "gid=")
 ENGINES_FILES = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 _ENGINES_FILE_BYTES = 1 << 20
 
-# linux/btrfs.h: the type byte of its ioctl requests, and those of them that every file system knows: copy by reference
-_BTRFS_IOCTL_MAGIC = 0x94
-_CLONES = (0x40049409, 0x4020940D, 0xC0189436)  # FICLONE, FICLONERANGE, FIDEDUPERANGE
+# The ioctl requests by which whoever may write a file gets out of its quota, by file system: which bits of a request
+# tell, which values of them are refused, and which requests are not for all that.
+# btrfs: all of its own (linux/btrfs.h: the type byte), such as making a subvolume, which counts for itself; but for
+# FICLONE, FICLONERANGE and FIDEDUPERANGE, which every file system knows.
+# xfs: FS_IOC_FSSETXATTR and FS_IOC_SETFLAGS (linux/fs.h), which give a file to another project, by type and number.
+_DISK_GUARDS = {
+    "btrfs": (0xFF00, (0x9400,), (0x40049409, 0x4020940D, 0xC0189436)),
+    "xfs": (0xFFFF, (0x5820, 0x6602), ()),
+}
 _SUBVOLUME_INODE = 256  # linux/btrfs_tree.h: BTRFS_FIRST_FREE_OBJECTID
 
 _CALLS = ("create", "restore", "run")
@@ -143,8 +149,7 @@ def apply(patch: dict[str, object], path: str, sources: list[str]) -> None:
     add_mounts(config, patch.get("mounts", []), sources)
     for key, name in (("masked_paths", "maskedPaths"), ("readonly_paths", "readonlyPaths")):
         add_paths(config, name, patch.get(key, []))
-    if patch.get("no_subvolumes"):
-        forbid_subvolumes(config)
+    guard_disk(config, patch.get("disk_guard", ""))
     new = path + ".dockstack"
     with open(new, "w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), stat.S_IMODE(os.stat(path).st_mode))
@@ -341,33 +346,58 @@ def add_roots(config: dict[str, object], wanted: object) -> None:
         mounts.append({**root, "type": "bind", "options": ["bind", "rw", "nodev", "rprivate"]})
 
 
-def forbid_subvolumes(config: dict[str, object]) -> None:
-    """Let no process make a subvolume of btrfs, which would not count against the server's disk.
+def guard_disk(config: dict[str, object], file_system: object) -> None:
+    """Let no process get out of its server's quota by an ioctl.
 
-    Everybody may, wherever they may write: there is no mount option or capability against it. The profile allows ioctl
-    whatever its request is; here, only if one bit of the request's type byte is not btrfs's, or it is a copy by
-    reference. A server without a profile is a privileged one.
+    No mount option or capability keeps anybody from that. The seccomp profile allows ioctl whatever its request is;
+    here, only requests that are not refused, each group of them by a rule of its own, as a profile cannot say "not".
+    A server without a profile is a privileged one.
+
+    Raises:
+        Refusal: the file system is not known.
     """
+    if not file_system:
+        return
+    if file_system not in _DISK_GUARDS:
+        raise Refusal(f"there is no guard of disks on {file_system!r}")
+    bits, refused, others = _DISK_GUARDS[str(file_system)]
     linux = config["linux"]
     seccomp = linux.get("seccomp") if isinstance(linux, dict) else None
     if not seccomp:
         return
-    allowed = [rule for rule in seccomp["syscalls"] if "ioctl" in rule["names"] and rule["action"] == "SCMP_ACT_ALLOW"]
-    for rule in allowed:
+    allowing = [rule for rule in seccomp["syscalls"] if "ioctl" in rule["names"] and rule["action"] == "SCMP_ACT_ALLOW"]
+    for rule in allowing:
         rule["names"] = [name for name in rule["names"] if name != "ioctl"]
-    kept = [rule for rule in seccomp["syscalls"] if rule["names"]]
-    if not allowed:  # the profile allows what it does not name
-        kind = {"value": 0xFF00, "valueTwo": _BTRFS_IOCTL_MAGIC << 8, "op": "SCMP_CMP_MASKED_EQ"}
-        kept.append({"names": ["ioctl"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "args": [{"index": 1, **kind}]})
-        seccomp["syscalls"] = kept
-        return
-    tests: list[dict[str, object]] = [
-        {"value": bit, "valueTwo": ~(_BTRFS_IOCTL_MAGIC << 8) & bit, "op": "SCMP_CMP_MASKED_EQ"}
-        for bit in (1 << number for number in range(8, 16))
+    seccomp["syscalls"] = [rule for rule in seccomp["syscalls"] if rule["names"]]
+    if allowing:
+        action = "SCMP_ACT_ALLOW"
+        tests = [*complement(bits, refused), *((0xFFFFFFFF, request) for request in others)]
+    else:  # the profile allows what it does not name
+        action, tests = "SCMP_ACT_ERRNO", [(bits, value) for value in refused]
+    seccomp["syscalls"] += [
+        {
+            "names": ["ioctl"],
+            "action": action,
+            "args": [{"index": 1, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}],
+        }
+        for mask, value in tests
     ]
-    tests += [{"value": request, "op": "SCMP_CMP_EQ"} for request in _CLONES]
-    kept += [{"names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 1, **test}]} for test in tests]
-    seccomp["syscalls"] = kept
+
+
+def complement(bits: int, values: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return masks and values which match every number but those that have one of the values in the given bits."""
+    found: list[tuple[int, int]] = []
+    waiting = [(0, 0, values)]
+    while waiting:
+        mask, prefix, left = waiting.pop()
+        if not left:
+            found.append((mask, prefix))
+        elif bits & ~mask:
+            bit = 1 << (bits & ~mask).bit_length() - 1  # the highest that is not decided yet
+            waiting += [
+                (mask | bit, prefix | half, tuple(value for value in left if value & bit == half)) for half in (0, bit)
+            ]
+    return found
 
 
 def check_destination(path: object) -> None:

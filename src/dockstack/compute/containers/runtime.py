@@ -88,7 +88,7 @@ class Patch:
     readonly_paths: tuple[str, ...] = ()
     overlays: tuple[Overlay, ...] = ()  # mounted before ``mounts``
     roots: tuple[Root, ...] = ()  # likewise
-    no_subvolumes: bool = False  # its processes may make none on btrfs, where they would escape its disk's limit
+    disk_guard: str = ""  # the file system of whose requests it gets none that would lift its disk's limit
 
 
 def render(

@@ -165,7 +165,7 @@ def build_patch(
     mounts: tuple[Mount, ...] = (),
     masked_paths: tuple[str, ...] = (),
     roots: tuple[Overlay | Root, ...] = (),
-    no_subvolumes: bool = False,
+    disk_guard: str = "",
 ) -> Patch:
     """Say what the runtime changes at each start of the server.
 
@@ -178,7 +178,7 @@ def build_patch(
         mounts: what it gets from the host besides.
         masked_paths: what it must not see of the host.
         roots: root file systems of stopped containers that it gets.
-        no_subvolumes: its root file system is a subvolume of btrfs, and its disk has a limit.
+        disk_guard: the file system that holds it to its disk, if its processes could get out of that.
     """
     return Patch(
         netns=namespaces.path(server.uuid),
@@ -187,7 +187,7 @@ def build_patch(
         masked_paths=masked_paths,
         overlays=tuple(root for root in roots if isinstance(root, Overlay)),
         roots=tuple(root for root in roots if isinstance(root, Root)),
-        no_subvolumes=no_subvolumes,
+        disk_guard=disk_guard,
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-OVERLAY, BTRFS = "overlay2", "btrfs"
+OVERLAY, BTRFS, XFS = "overlay2", "btrfs", "xfs"
 OPEN = (OVERLAY, BTRFS)  # the storage drivers whose layers can be read and written
 
 
@@ -57,6 +57,13 @@ def find_layer(host: Host, container: Container) -> str:
         return container.layers.upper if container.layers else ""
     with _in_storage(f"container {container.name}"):
         return str(subvolumes.locate(host.facts().root_directory, container.id))
+
+
+def name_guard(host: Host) -> str:
+    """Name the file system whose quotas a server's processes must be kept from escaping; empty if there are none."""
+    if host.facts().storage_driver == BTRFS:
+        return BTRFS
+    return XFS if host.storage().sized and host.storage().kind == f"{OVERLAY} on {XFS}" else ""
 
 
 def can_grow(host: Host) -> bool:

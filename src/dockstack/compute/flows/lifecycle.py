@@ -337,7 +337,7 @@ def write_patch(
         mounts=mounts,
         masked_paths=views.hidden(),
         roots=roots,
-        no_subvolumes=host.facts().storage_driver == disks.BTRFS,
+        disk_guard=disks.name_guard(host),
     )
     runtime.write_patch(Path(host.options.patch_directory), container_id, patch)
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dockstack.compute.containers import editor, runtime
 from dockstack.compute.containers.editor import Refusal
@@ -69,7 +71,7 @@ def test_reads_what_the_driver_writes(patches) -> None:
         "readonly_paths": [],
         "overlays": [],
         "roots": [],
-        "no_subvolumes": False,
+        "disk_guard": "",
     }
     assert runtime.patched(patches) == ("abc",)
     assert (patches / "abc.json").stat().st_mode & 0o777 == 0o600
@@ -418,35 +420,56 @@ def allowed(seccomp: dict, request: int) -> bool:
     """What libseccomp makes of a profile for one ioctl."""
     for rule in seccomp["syscalls"]:
         if "ioctl" in rule["names"]:
-            (test,) = rule.get("args") or [{"value": 0, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]
-            masked = test["op"] == "SCMP_CMP_MASKED_EQ"
-            if (request & test["value"]) == test["valueTwo"] if masked else request == test["value"]:
+            (test,) = rule.get("args") or [{"value": 0, "valueTwo": 0}]
+            if request & test["value"] == test["valueTwo"]:
                 return rule["action"] == "SCMP_ACT_ALLOW"
     return seccomp["defaultAction"] == "SCMP_ACT_ALLOW"
 
 
+SUBVOLUME_CREATE, SUBVOLUME_CREATE_V2, SNAPSHOT_V2 = 0x5000940E, 0x50009418, 0x50009417
+SET_PROJECT, SET_FLAGS = 0x401C5820, 0x40086602
+CLONES = (0x40049409, 0x4020940D, 0xC0189436)
+
+
 @pytest.mark.parametrize("default", ["SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW"])
-def test_no_process_makes_a_subvolume(default) -> None:
+@pytest.mark.parametrize(
+    ("file_system", "refused", "others"),
+    [
+        ("btrfs", (SUBVOLUME_CREATE, SUBVOLUME_CREATE_V2, SNAPSHOT_V2), (SET_PROJECT, SET_FLAGS)),
+        ("xfs", (SET_PROJECT, SET_FLAGS), (SUBVOLUME_CREATE, 0x801C581F, 0x80086601, *CLONES)),
+    ],
+)
+def test_no_process_gets_out_of_its_disks_limit(default, file_system, refused, others) -> None:
     rules = [{"names": ["read", "ioctl"], "action": "SCMP_ACT_ALLOW"}] if default == "SCMP_ACT_ERRNO" else []
     config: dict = {"linux": {"seccomp": {"defaultAction": default, "syscalls": rules}}}
     seccomp = config["linux"]["seccomp"]
-    create, create_v2, snapshot_v2 = 0x5000940E, 0x50009418, 0x50009417
-    assert allowed(seccomp, create)
-    editor.forbid_subvolumes(config)
-    for request in (create, create_v2, snapshot_v2, create | 1 << 32):
+    assert all(allowed(seccomp, request) for request in refused)
+    editor.guard_disk(config, file_system)
+    for request in refused:
         assert not allowed(seccomp, request)
-    for request in (0x5401, 0x80086601, 0, 0x8933, 0x9503, 0x1400, 0xFFFF):  # terminals, attributes, sockets, loops
-        assert allowed(seccomp, request)
+        assert not allowed(seccomp, request | 1 << 32)
+    for request in (*others, 0x5401, 0, 0x8933, 0x9503, 0x1400, 0xFFFF):  # terminals, sockets, loops
+        assert allowed(seccomp, request), hex(request)
     if default == "SCMP_ACT_ERRNO":
         assert rules[0]["names"] == ["read"]
-        for request in (0x40049409, 0x4020940D, 0xC0189436):
-            assert allowed(seccomp, request)
+        assert all(allowed(seccomp, request) for request in CLONES)
 
 
-def test_a_privileged_server_may_make_subvolumes() -> None:
+@given(st.sets(st.integers(0, 0xFFFF), min_size=1, max_size=3), st.integers(0, 0xFFFFFFFF))
+def test_a_complement_matches_once_what_is_not_named(values, number) -> None:
+    matching = [mask for mask, value in editor.complement(0xFFFF, tuple(values)) if number & mask == value]
+    assert len(matching) == (number & 0xFFFF not in values)
+
+
+def test_a_privileged_server_has_no_guard() -> None:
     config: dict = {"linux": {}}
-    editor.forbid_subvolumes(config)
+    editor.guard_disk(config, "btrfs")
     assert config == {"linux": {}}
+
+
+def test_another_file_systems_guard_is_refused() -> None:
+    with pytest.raises(editor.Refusal, match="no guard of disks on 'zfs'"):
+        editor.guard_disk({}, "zfs")
 
 
 @pytest.fixture

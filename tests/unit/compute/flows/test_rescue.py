@@ -157,9 +157,9 @@ def test_on_btrfs_the_rescuer_gets_the_subvolume(world, host, server, monkeypatc
     patch = patch_of(world, NAME)
     assert patch["roots"] == [{"source": f"/data/btrfs/subvolumes/{identity}", "destination": "/mnt/rescue"}]
     assert patch["overlays"] == []
-    assert patch["no_subvolumes"] is True
+    assert patch["disk_guard"] == "btrfs"
     rescue.end(on(host, "overlay2"), server)
-    assert patch_of(world, NAME)["no_subvolumes"] is False
+    assert patch_of(world, NAME)["disk_guard"] == ""
 
 
 def test_a_suspended_server_goes_on_or_is_started(world, host, server):
