@@ -132,6 +132,12 @@ CATALOGUE: tuple[Attribute, ...] = (
     Attribute("network.tenant_name", Kind.STRING, "private", "The first tenant network's name."),
     Attribute("network.tenant_cidr", Kind.CIDR, "10.77.0.0/24", "Addresses of the first tenant network."),
     Attribute("network.tenant_cidr_v6", Kind.CIDR, "fd77::/64", "IPv6 addresses of the first tenant network."),
+    Attribute(
+        "network.automatic_cidr",
+        Kind.CIDR,
+        "10.78.0.0/16",
+        "Addresses of the networks that Neutron makes by itself (`--nic auto`), at least a /26.",
+    ),
     Attribute("network.router_name", Kind.STRING, "router1", "The router between the two."),
     Attribute("network.dns", Kind.LIST, [], "Name servers for the servers; empty means those of this machine."),
     Attribute(

@@ -183,7 +183,7 @@ def _free_port(port: int, listening: Iterable[Listener]) -> int:
 
 
 def _networks(node: Node, neighbours: Mapping[str, str]) -> Iterable[Problem]:
-    for name in ("network.external_cidr", "network.tenant_cidr"):
+    for name in ("network.external_cidr", "network.tenant_cidr", "network.automatic_cidr"):
         wanted = ipaddress.ip_network(node.attributes.text(name))
         for text, what in neighbours.items():
             used = ipaddress.ip_network(text, strict=False)

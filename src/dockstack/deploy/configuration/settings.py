@@ -63,6 +63,7 @@ class Networks:
     tenant_name: str = "private"
     tenant_cidr: str = "10.77.0.0/24"
     tenant_cidr_v6: str = "fd77::/64"
+    automatic_cidr: str = "10.78.0.0/16"
     router_name: str = "router1"
     dns_servers: tuple[str, ...] = ()
     masquerade: bool = True

@@ -130,6 +130,7 @@ def _networks(attributes: Attributes, resolvers: tuple[str, ...]) -> Networks:
         tenant_name=attributes.text("network.tenant_name"),
         tenant_cidr=attributes.text("network.tenant_cidr"),
         tenant_cidr_v6=attributes.text("network.tenant_cidr_v6"),
+        automatic_cidr=attributes.text("network.automatic_cidr"),
         router_name=attributes.text("network.router_name"),
         dns_servers=attributes.items("network.dns") or usable_resolvers(resolvers),
         masquerade=attributes.flag("network.nat"),

@@ -23,6 +23,7 @@ Json = dict[str, Any]
 READY_POLL = 0.5
 REQUEST_TIMEOUT = 120
 NAMED_SERVERS = 5
+AUTOMATIC_PREFIX = 26  # 64 addresses a project
 MICROVERSION = {"OpenStack-API-Version": "compute 2.53"}  # services go by uuid from here on
 
 
@@ -156,6 +157,7 @@ def provide_networks(wish: Json) -> None:
     external = _external_network(neutron, wish, admin["id"])
     subnets = _tenant_network(neutron, wish, tenant["id"])
     _router(neutron, wish, tenant["id"], external, subnets)
+    _automatic(neutron, wish, admin["id"], external)
     for project in (tenant["id"], admin["id"]):
         _open_ping_and_ssh(neutron, project)
 
@@ -187,6 +189,21 @@ def _external_network(neutron: Api, wish: Json, project: str) -> str:
         },
     )
     return str(network["id"])
+
+
+def _automatic(neutron: Api, wish: Json, project: str, external: str) -> None:
+    """Let Neutron make a project's network when its first server asks for one (`--nic auto`); other defaults stay."""
+    if neutron.one("networks", **{"router:external": "true", "is_default": "true"}) is None:
+        neutron.call("PUT", f"/networks/{external}", {"network": {"is_default": True}})
+    pool = {
+        "name": "automatic",
+        "project_id": project,
+        "shared": True,
+        "is_default": True,
+        "prefixes": [wish["networks"]["automatic_cidr"]],
+        "default_prefixlen": AUTOMATIC_PREFIX,
+    }
+    neutron.ensure("subnetpool", pool, ip_version="4", is_default="true")
 
 
 def _tenant_network(neutron: Api, wish: Json, project: str) -> list[str]:
