@@ -193,7 +193,8 @@ def _external_network(neutron: Api, wish: Json, project: str) -> str:
 
 def _automatic(neutron: Api, wish: Json, project: str, external: str) -> None:
     """Let Neutron make a project's network when its first server asks for one (`--nic auto`); other defaults stay."""
-    if neutron.one("networks", **{"router:external": "true", "is_default": "true"}) is None:
+    networks = neutron.call("GET", "/networks?router:external=true")["networks"]  # it does not filter by is_default
+    if not any(network["is_default"] for network in networks):
         neutron.call("PUT", f"/networks/{external}", {"network": {"is_default": True}})
     pool = {
         "name": "automatic",
