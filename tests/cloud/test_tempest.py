@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.cloud, pytest.mark.timeout(1500)]
 COMMAND = [sys.executable, "-m", "dockstack.cli", "tempest"]
 SLICE = (
     r"servers\.test_create_server\.ServersTestJSON",
-    r"servers\.test_server_actions\.ServerActionsTestJSON\.test_(reboot_server_hard|stop_start_server|rebuild_server)$",
+    r"servers\.test_server_actions\.ServerActionsTestJSON\.test_(reboot_server_hard|stop_start_server|rebuild_server|change_server_password)$",
     r"scenario\.test_server_basic_ops",
     r"scenario\.test_network_basic_ops\.TestNetworkBasicOps\.test_network_basic_ops",
 )

@@ -88,12 +88,18 @@ class Neighbourhood:
             service.wait()
         self.services.clear()
 
-    def ssh(self, server, command: str, user: str = base.USER) -> subprocess.CompletedProcess[str]:
+    def ssh(self, server, command: str, user: str = base.USER, password: str = "") -> subprocess.CompletedProcess[str]:
+        """Log in by the key, or by a password if there is one."""
         address = server.ports[0].addresses[0].cidr.partition("/")[0]
-        options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=5"]
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=5"]
+        options += ["PubkeyAuthentication=no", "NumberOfPasswordPrompts=1"] if password else ["BatchMode=yes"]
+        answer = self.directory / "answer"
+        answer.write_text(f"#!/bin/sh\necho {password}\n")
+        answer.chmod(0o700)
+        asking = dict(os.environ, SSH_ASKPASS=str(answer), SSH_ASKPASS_REQUIRE="force" if password else "never")
         words = ["ssh", "-q", "-i", str(self.directory / "key"), *(word for item in options for word in ("-o", item))]
         words = ["ip", "netns", "exec", self.name, *words, f"{user}@{address}", command]
-        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
+        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=30, env=asking)
 
     def login(self, server, command: str, user: str = base.USER) -> str:
         def attempt() -> list[str]:
@@ -227,6 +233,18 @@ def test_a_password_lets_its_owner_become_another(lab, loaded):
         command = ["bash", "-c", f"echo {password} | su root -c id"]
         done = lab.engine.execute(server.container_name, command, user="dockstack")
         assert (done.exit_code, b"uid=0(root)" in done.output) == (status, status == 0), done
+
+
+def test_the_user_logs_in_by_a_password_that_was_set_and_root_by_none(lab, neighbourhood, loaded):
+    server = start(lab, neighbourhood, loaded)
+    neighbourhood.serve()
+    neighbourhood.login(server, "true")
+    assert neighbourhood.ssh(server, "true", password="geheim").returncode != 0, "none is set yet"
+    shadow = "".join(f"{user}:{hash_password('geheim')}:1::::::\n" for user in ("root", base.USER))
+    archive = build_archive([Entry("etc/shadow", 0o600, shadow.encode())])
+    lab.engine.put_archive(server.container_name, "/", archive)
+    by_password = {user: neighbourhood.ssh(server, "id -un", user, "geheim").stdout for user in (base.USER, "root")}
+    assert by_password == {base.USER: f"{base.USER}\n", "root": ""}
 
 
 def test_cloud_config_is_said_to_be_unsupported(lab, neighbourhood, loaded):

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A server's serial console in a browser: a terminal joined with Nova's serial proxy, which also serves this page.
 
+import { find, Page, show } from "./page.mjs";
 import { FitAddon } from "./vendor/addon-fit.mjs";
 import { Terminal } from "./vendor/xterm.mjs";
 
-const KEPT = "console-address"; // of this tab, so that a reload opens the same console
-const RETRIES = [500, 1000, 2000, 4000, 8000]; // milliseconds; a proxy or a host that restarts is back by then
 const SIZES = { smallest: 9, usual: 14, largest: 28 };
 
-const find = (id) => document.getElementById(id);
 const encoder = new TextEncoder();
 const terminal = new Terminal({
   cursorBlink: true,
@@ -20,27 +18,9 @@ const terminal = new Terminal({
 });
 const fit = new FitAddon();
 
+const page = new Page({ kept: "console-address", join: connect });
+
 let socket = null;
-let attempt = 0;
-let timer = 0;
-
-function show(state, text) {
-  find("state").dataset.state = state;
-  find("state").textContent = text;
-}
-
-// The address as Nova gives it, or this page's own with the token behind it; null if it is neither.
-function readAddress(text) {
-  let url;
-  try {
-    url = new URL(text.trim(), window.location.href);
-  } catch {
-    return null;
-  }
-  url.protocol = { "http:": "ws:", "https:": "wss:" }[url.protocol] ?? url.protocol;
-  url.hash = "";
-  return ["ws:", "wss:"].includes(url.protocol) && url.searchParams.get("token") ? url : null;
-}
 
 function send(text) {
   if (socket?.readyState === WebSocket.OPEN) {
@@ -52,50 +32,21 @@ function reportSize() {
   send(`\x1b[8;${terminal.rows};${terminal.cols}t`);
 }
 
-function ask(title, why) {
-  window.clearTimeout(timer);
-  find("ask-title").textContent = title;
-  find("ask-why").textContent = why;
-  find("ask").hidden = false;
-  find("address").value = "";
-  find("address").focus();
-}
-
 function connect(url) {
   let heard = false;
-  find("ask").hidden = true;
-  show("waiting", attempt ? "Connecting again…" : "Connecting…");
   socket = new WebSocket(url, ["binary"]);
   socket.binaryType = "arraybuffer";
   socket.onopen = () => reportSize();
   socket.onmessage = (event) => {
     if (!heard) {
       heard = true;
-      if (attempt) {
-        terminal.reset(); // the console shows what was there, once more
-      }
-      attempt = 0;
-      show("open", "Connected");
-      window.sessionStorage.setItem(KEPT, url.href);
+      terminal.reset(); // the console shows what was there, once more
+      page.opened(url);
     }
     terminal.write(new Uint8Array(event.data));
   };
-  socket.onclose = () => part(url, heard);
+  socket.onclose = () => page.closed(url, heard);
   terminal.focus();
-}
-
-// The proxy accepts every connection and hangs up at once on a token that it does not know.
-function part(url, heard) {
-  if (!heard && attempt >= RETRIES.length) {
-    window.sessionStorage.removeItem(KEPT);
-    show("closed", "Not connected");
-    ask("This address has expired", "An address opens a console for ten minutes. Ask for a new one:");
-    return;
-  }
-  const delay = RETRIES[Math.min(attempt, RETRIES.length - 1)];
-  attempt += 1;
-  show("waiting", "Disconnected; connecting again…");
-  timer = window.setTimeout(() => connect(url), delay);
 }
 
 function zoom(step) {
@@ -151,30 +102,7 @@ function start() {
   find("paste").onclick = paste;
   find("smaller").onclick = () => zoom(-1);
   find("larger").onclick = () => zoom(1);
-  find("ask").onsubmit = (event) => {
-    event.preventDefault();
-    open(find("address").value);
-  };
-  const here = readAddress(window.location.href);
-  if (here) {
-    window.history.replaceState(null, "", window.location.pathname); // the token shall not stay in the history
-    connect(here);
-  } else if (window.sessionStorage.getItem(KEPT)) {
-    connect(new URL(window.sessionStorage.getItem(KEPT)));
-  } else {
-    ask("Open a console", "Paste the address that this command prints:");
-  }
-}
-
-function open(text) {
-  const url = readAddress(text);
-  if (!url) {
-    find("ask-why").textContent = "That is no address of a console. This command prints one:";
-    return;
-  }
-  attempt = 0;
-  terminal.reset();
-  connect(url);
+  page.start();
 }
 
 start();

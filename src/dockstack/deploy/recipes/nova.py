@@ -39,7 +39,8 @@ DATABASE_CONF = "/etc/nova/nova-db.conf"
 SERIAL_PROXY_CONF = "/etc/nova/nova-serialproxy.conf"
 NOVNC_PROXY_CONF = "/etc/nova/nova-novncproxy.conf"
 APIS = {"nova-api", "nova-metadata"}
-PAGE = ("index.html", "console.css", "console.mjs")
+SHARED_PAGE = ("console.css", "page.mjs")
+PAGE = ("index.html", "console.mjs", *SHARED_PAGE)
 PAGE_VENDOR = ("vendor/LICENSE", "vendor/addon-fit.mjs", "vendor/xterm.css", "vendor/xterm.mjs")
 VNC_PAGE = ("vnc.html", "vnc.mjs")
 NOVNC = "novnc-1.7.0.tgz"
@@ -120,7 +121,8 @@ def place_vnc_page(machine: Machine) -> None:
     machine.directory(vendor)
     for name in VNC_PAGE:
         machine.file(f"{paths.VNC_PAGE}/{name}", (source / "vnc" / name).read_bytes())
-    machine.file(f"{paths.VNC_PAGE}/console.css", (source / "console/console.css").read_bytes())
+    for name in SHARED_PAGE:
+        machine.file(f"{paths.VNC_PAGE}/{name}", (source / "console" / name).read_bytes())
     machine.file(f"{vendor}/{NOVNC}", (source / "vnc/vendor" / NOVNC).read_bytes())
     machine.once("novnc", NOVNC_SHA512, lambda: unpack_novnc(machine), unless=f"test -e {vendor}/novnc/core/rfb.js")
 

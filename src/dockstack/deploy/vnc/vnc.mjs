@@ -1,47 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // A server's VNC console in a browser: noVNC's client joined with Nova's noVNC proxy, which also serves this page.
 
+import { find, Page, show } from "./page.mjs";
 import RFB from "./vendor/novnc/core/rfb.js";
 
-const KEPT = "vnc-address"; // of this tab, so that a reload opens the same console
-const RETRIES = [500, 1000, 2000, 4000, 8000]; // milliseconds; a proxy or a host that restarts is back by then
 const ESCAPE = 0xff1b;
 const RETURN = 0xff0d;
 const UNICODE = 0x01000000; // begins the keysyms of all characters but Latin-1's, which are their own
 
-const find = (id) => document.getElementById(id);
+const page = new Page({ kept: "vnc-address", join: connect, locate });
 
 let rfb = null;
-let attempt = 0;
-let timer = 0;
 
-function show(state, text) {
-  find("state").dataset.state = state;
-  find("state").textContent = text;
-}
-
-// The websocket behind an address as Nova gives it, or behind one with the token in it; null if it is neither.
-function readAddress(text) {
-  let url;
-  try {
-    url = new URL(text.trim(), window.location.href);
-    const path = url.searchParams.get("path");
-    url = path ? new URL(path.startsWith("?") ? `/${path}` : path, url.origin) : url;
-  } catch {
-    return null;
-  }
-  url.protocol = { "http:": "ws:", "https:": "wss:" }[url.protocol] ?? url.protocol;
-  url.hash = "";
-  return ["ws:", "wss:"].includes(url.protocol) && url.searchParams.get("token") ? url : null;
-}
-
-function ask(title, why) {
-  window.clearTimeout(timer);
-  find("ask-title").textContent = title;
-  find("ask-why").textContent = why;
-  find("ask").hidden = false;
-  find("address").value = "";
-  find("address").focus();
+// Nova's address names the websocket's in its own query; one with the token in it is the websocket's itself.
+function locate(url) {
+  const path = url.searchParams.get("path");
+  return path ? new URL(path.startsWith("?") ? `/${path}` : path, url.origin) : url;
 }
 
 function rename(name) {
@@ -51,8 +25,6 @@ function rename(name) {
 
 function connect(url) {
   let connected = false;
-  find("ask").hidden = true;
-  show("waiting", attempt ? "Connecting again…" : "Connecting…");
   const client = new RFB(find("terminal"), url.href, { shared: true, wsProtocols: ["binary"] });
   rfb = client;
   client.resizeSession = true; // the terminal has this window's size
@@ -60,27 +32,13 @@ function connect(url) {
   client.addEventListener("desktopname", (event) => rename(event.detail.name));
   client.addEventListener("connect", () => {
     connected = true;
-    attempt = 0;
-    show("open", "Connected");
-    window.sessionStorage.setItem(KEPT, url.href);
+    page.opened(url);
     client.focus();
   });
-  client.addEventListener("disconnect", () => part(url, connected));
-}
-
-// The proxy accepts every connection and hangs up at once on a token that it does not know.
-function part(url, connected) {
-  rfb = null;
-  if (!connected && attempt >= RETRIES.length) {
-    window.sessionStorage.removeItem(KEPT);
-    show("closed", "Not connected");
-    ask("This address has expired", "An address opens a console for ten minutes. Ask for a new one:");
-    return;
-  }
-  const delay = RETRIES[Math.min(attempt, RETRIES.length - 1)];
-  attempt += 1;
-  show("waiting", "Disconnected; connecting again…");
-  timer = window.setTimeout(() => connect(url), delay);
+  client.addEventListener("disconnect", () => {
+    rfb = null;
+    page.closed(url, connected);
+  });
 }
 
 // What the protocol's clipboard cannot carry (all but Latin-1) is typed.
@@ -136,29 +94,7 @@ function start() {
       paste(event.clipboardData.getData("text/plain"));
     }
   });
-  find("ask").onsubmit = (event) => {
-    event.preventDefault();
-    open(find("address").value);
-  };
-  const here = readAddress(window.location.href);
-  if (here) {
-    window.history.replaceState(null, "", window.location.pathname); // the token shall not stay in the history
-    connect(here);
-  } else if (window.sessionStorage.getItem(KEPT)) {
-    connect(new URL(window.sessionStorage.getItem(KEPT)));
-  } else {
-    ask("Open a console", "Paste the address that this command prints:");
-  }
-}
-
-function open(text) {
-  const url = readAddress(text);
-  if (!url) {
-    find("ask-why").textContent = "That is no address of a console. This command prints one:";
-    return;
-  }
-  attempt = 0;
-  connect(url);
+  page.start();
 }
 
 start();

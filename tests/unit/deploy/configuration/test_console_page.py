@@ -14,7 +14,7 @@ import pytest
 from dockstack.compute.consoles.vnc import fonts
 from dockstack.deploy.configuration.nova import nova_conf, novncproxy_conf, serialproxy_conf
 from dockstack.deploy.recipes import packages
-from dockstack.deploy.recipes.nova import NOVNC, NOVNC_SHA512, PAGE, PAGE_VENDOR, VNC_PAGE
+from dockstack.deploy.recipes.nova import NOVNC, NOVNC_SHA512, PAGE, PAGE_VENDOR, SHARED_PAGE, VNC_PAGE
 
 pytestmark = pytest.mark.unit
 
@@ -49,7 +49,7 @@ def test_all_that_the_vnc_page_refers_to_is_installed():
     referred = set(re.findall(r'(?:href|src|from)[= ]"(?:\./)?([\w./-]+)"', text))
     with tarfile.open(VNC_PAGES / "vendor" / NOVNC) as package:
         published = {f"vendor/novnc/{name.partition('/')[2]}" for name in package.getnames()}
-    assert referred <= {*VNC_PAGE, "console.css", *published}
+    assert referred <= {*VNC_PAGE, *SHARED_PAGE, *published}
     assert "vendor/novnc/core/rfb.js" in referred
 
 
