@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+FREEZE_PATIENCE = 5.0  # seconds
 VOLUMES_LABEL = LABEL_PREFIX + "volumes"
 
 
@@ -227,13 +229,34 @@ def pause(host: Host, server: Server) -> None:
         Conflict: it does not run.
         NotFound: it has no container.
     """
-    try:
-        host.engine.pause(server.container_name)
-    except Conflict:
-        if host.engine.container(server.container_name).state is not PowerState.PAUSED:
-            raise
+    freeze(host, server)
     wire.silence(server.uuid)
     host.audit.forget(server.uuid)
+
+
+def freeze(host: Host, server: Server) -> None:
+    """Freeze a server's processes; one that is frozen is fine.
+
+    The first freezer of Linux (cgroup v1) has to catch all processes of a group at once. The runtime tries for about
+    half a second; while a server starts many processes on a busy machine, that is too short.
+
+    Raises:
+        Conflict: it does not run.
+        EngineError: it cannot be frozen, within some seconds.
+    """
+    deadline = time.monotonic() + FREEZE_PATIENCE
+    while True:
+        try:
+            host.engine.pause(server.container_name)
+        except Conflict:
+            if host.engine.container(server.container_name).state is not PowerState.PAUSED:
+                raise
+        except EngineError:
+            runs = host.engine.container(server.container_name).state is PowerState.RUNNING
+            if not runs or time.monotonic() > deadline:
+                raise
+            continue
+        return
 
 
 def unpause(host: Host, server: Server) -> None:

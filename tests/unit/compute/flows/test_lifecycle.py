@@ -297,6 +297,16 @@ def test_a_stopped_server_is_off_the_network_until_it_starts(world, host):
     assert not world.silent
 
 
+def test_processes_that_could_not_be_frozen_are_caught_at_the_next_attempt(world, host):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    world.calls.clear()
+    world.fault = Fault(1, lambda: EngineError("unable to freeze"))
+    lifecycle.pause(host, server)
+    assert world.containers[server.container_name].state is PowerState.PAUSED
+    assert world.calls.count("pause") == 2
+
+
 def test_a_stopped_server_cannot_be_paused(world, host):
     server = make_server()
     lifecycle.spawn(host, server, no_events, power_on=False)
