@@ -27,7 +27,7 @@ class RfbClient:
 
     def __init__(self, connection: socket.socket, encodings=(ZRLE, RAW, POINTER, NAME, SIZE)) -> None:
         self.connection = connection
-        self.connection.settimeout(10)
+        self.connection.settimeout(60)
         self.bells, self.pointer = 0, b""
         self.reasons, self.statuses = [], []
         self.kinds: list[int] = []
@@ -82,7 +82,7 @@ class RfbClient:
             self._rectangle(*struct.unpack(">HHHHi", self._read(12)))
         self.ask(incremental=True)
 
-    def until(self, text: str, seconds: float = 15) -> str:
+    def until(self, text: str, seconds: float = 60) -> str:
         """Look until the picture shows a text; return all that it shows."""
         deadline = time.monotonic() + seconds
         while text not in (shown := self.read_text()):

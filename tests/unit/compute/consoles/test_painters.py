@@ -73,8 +73,8 @@ def test_what_draws_can_open_and_start_nothing(boards):
     _, vnc = boards
     client = look(vnc)
     client.until("hello")
-    child = next(each for each in Path("/proc/self/task").glob("*/children") if each.read_text().strip())
-    pid = child.read_text().split()[0]
+    pid = max(int(pid) for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split())
+    assert b"dockstack.compute.consoles.vnc" in Path(f"/proc/{pid}/cmdline").read_bytes()
     limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
     zero = {line[:26].strip() for line in limits if line[26:].split()[:2] == ["0", "0"]}
     assert {"Max open files", "Max processes", "Max core file size"} <= zero
