@@ -13,7 +13,7 @@ import pytest
 
 from dockstack.compute.consoles.vnc import messages
 from dockstack.compute.consoles.vnc.__main__ import serve
-from dockstack.compute.consoles.vnc.desktop import Desktop, Run, Sight, find_changes
+from dockstack.compute.consoles.vnc.desktop import MOST_TYPED, Desktop, Run, Sight, find_changes
 from dockstack.compute.consoles.vnc.glyphs import NoFont, load_face
 from dockstack.compute.consoles.vnc.messages import (
     BrokenProtocol,
@@ -263,3 +263,10 @@ def read(connection: socket.socket, size: int) -> bytes:
     while len(data) < size:
         data += connection.recv(size - len(data))
     return data
+
+
+def test_who_asks_without_end_is_not_answered_without_end():
+    desktop = Desktop(load_face())
+    for _ in range(100):
+        desktop.hear(b"\x1b[6n" * 1000)
+    assert MOST_TYPED <= len(desktop.typed) < 2 * MOST_TYPED

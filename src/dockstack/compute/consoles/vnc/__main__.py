@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 
-from dockstack.compute.consoles.vnc.desktop import Desktop
+from dockstack.compute.consoles.vnc.desktop import MOST_TYPED, Desktop
 from dockstack.compute.consoles.vnc.glyphs import NoFont, load_face, rehearse
 from dockstack.compute.consoles.vnc.messages import BrokenProtocol
 
@@ -25,7 +25,6 @@ NICENESS = 10
 GREETING_SECONDS = 30.0
 FRAME_SECONDS = 0.03
 _CHUNK = 32 * 1024
-_TYPED_BYTES = 64 * 1024
 _IDLE = 5.0  # seconds
 _NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS, prctl(2)
 
@@ -60,8 +59,7 @@ def _watch(selector: selectors.BaseSelector, viewer: socket.socket, console: soc
     """Say what to wait for; a viewer is not read while much of what it typed is still on its way."""
     reads = selectors.EVENT_READ
     wanted = {
-        viewer: (reads if len(desktop.typed) < _TYPED_BYTES else 0)
-        | (selectors.EVENT_WRITE if desktop.outgoing else 0),
+        viewer: (reads if len(desktop.typed) < MOST_TYPED else 0) | (selectors.EVENT_WRITE if desktop.outgoing else 0),
         console: reads | (selectors.EVENT_WRITE if desktop.typed else 0),
     }
     watched = selector.get_map()

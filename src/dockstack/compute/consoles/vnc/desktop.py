@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 ROWS, COLUMNS = 24, 80
 FEWEST_ROWS, FEWEST_COLUMNS = 5, 20
 MOST_ROWS, MOST_COLUMNS = 130, 420  # more than a window on the largest usual screens has
+MOST_TYPED = 64 * 1024  # bytes on their way to the console
 _NAME_CHARACTERS = 60  # Tempest's own client, for one, takes no longer greeting
 _NEAR = 4  # cells: changes that lie closer make one rectangle
 
@@ -94,7 +95,8 @@ class Desktop:
     def hear(self, data: bytes) -> None:
         """Take in what the console shows."""
         self._terminal.feed(data)
-        self.typed += self._terminal.answers
+        if len(self.typed) < MOST_TYPED:  # a program that asks without end is not answered without end
+            self.typed += self._terminal.answers
         self._terminal.answers.clear()
 
     def receive(self, data: bytes) -> None:
