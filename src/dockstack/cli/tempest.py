@@ -146,7 +146,7 @@ def run(
     finished = False
     try:
         with Progress(console, len(selection.tests)) as progress:
-            for event in runner.run(workspace, selection.tests, concurrency, directory / "runner.log"):
+            for event in runner.run(workspace, selection.rounds, concurrency, directory / "runner.log"):
                 if isinstance(event, runner.Began):
                     progress.begin(event.name)
                 else:

@@ -13,7 +13,7 @@ from dockstack.deploy.configuration.nova import FILTERS
 from dockstack.errors import DockstackError
 from dockstack.verify.tempest.configuration import build, render
 from dockstack.verify.tempest.model import Credentials, Facts
-from dockstack.verify.tempest.selection import Choice, class_of, load_impossible, load_interop, name_of, select
+from dockstack.verify.tempest.selection import APART, Choice, class_of, load_impossible, load_interop, name_of, select
 from dockstack.verify.tempest.workspace import Workspace
 
 pytestmark = pytest.mark.unit
@@ -138,3 +138,11 @@ def test_the_guideline_s_tests_are_all_there():
 def test_a_class_is_found_in_both_kinds_of_names():
     assert class_of("a.b.Class.test_it") == "a.b.Class"
     assert class_of("setUpClass (a.b.Class)") == "a.b.Class"
+
+
+def test_a_test_that_takes_its_neighbours_address_runs_when_they_are_done():
+    (name,) = APART
+    apart = f"{name}[id-4]"
+    assert select((apart, *TESTS), Choice(), {}).rounds == (TESTS, (apart,))
+    assert select((apart,), Choice(), {}).rounds == ((apart,),)
+    assert select(TESTS, Choice(), {}).rounds == (TESTS,)

@@ -39,20 +39,30 @@ class Began:
     name: str
 
 
-def run(workspace: Workspace, tests: Sequence[str], concurrency: int, log: Path) -> Iterator[Began | Outcome]:
-    """Run tests; what is yielded may include the set-up of a class, which has no test of its own.
+def run(
+    workspace: Workspace, rounds: Sequence[Sequence[str]], concurrency: int, log: Path
+) -> Iterator[Began | Outcome]:
+    """Run tests, one round after the other.
+
+    What is yielded may include the set-up of a class, which has no test of its own.
 
     Args:
         workspace: with Tempest in it, configured.
-        tests: their ids, with tags.
+        rounds: the tests' ids, with tags.
         concurrency: how many processes run them.
         log: receives what the runner says besides.
     """
+    with log.open("w") as said:
+        for tests in rounds:
+            yield from _run(workspace, tests, concurrency, said)
+
+
+def _run(workspace: Workspace, tests: Sequence[str], concurrency: int, said: IO[str]) -> Iterator[Began | Outcome]:
     listed = workspace.directory / "selected"
     listed.write_text("\n".join(tests) + "\n")
     words = ["run", "--subunit", "--concurrency", str(concurrency), "--load-list", str(listed)]
     translator = str(resources.files("dockstack.verify.tempest") / "events.py")
-    with log.open("w") as said, _process(workspace, workspace.command(*words), said) as runner:
+    with _process(workspace, workspace.command(*words), said) as runner:
         translate = subprocess.Popen(
             [str(workspace.python), translator],
             stdin=runner.stdout,
