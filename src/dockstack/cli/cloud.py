@@ -206,7 +206,7 @@ def status(environment: str | None, assignments: tuple[str, ...], *, as_json: bo
         total = sum(one.memory for one in found) / MIB
         console.print(f"{sum(one.healthy for one in found)} of {len(found)} healthy, {total:.0f} MiB in all")
         for told in disks:
-            console.print(f"Root disks{f' on {told.host}' if told.host else ''}: {told.text}")
+            console.print(f"Root disks{f' on {told.host}' if told.host else ''}: {told.text}", soft_wrap=True)
     sys.exit(0 if healthy else 1)
 
 
