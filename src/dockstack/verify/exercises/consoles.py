@@ -30,7 +30,7 @@ def use_serial_console(ctx: Context) -> None:
         first.write(b"\r")
         first.read_until(b"login: ", PROMPT_SECONDS)
         first.write(b"nobody-of-that-name\r")
-        seen = second.read_until(b"assword", PROMPT_SECONDS)
+        seen = second.read_until(b"assword: ", PROMPT_SECONDS)  # the log speaks of passwords too
     if b"nobody-of-that-name" not in seen or (log + seen).count(b"\n") < CONSOLE_LINES:
         raise CheckFailed("The serial console did not begin with the server's log.", details=repr(seen[-2000:]))
     refuse_guessed_token(address)
