@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack.bench.ground import Wishes, standing
 from dockstack.bench.machine import describe_machine
 from dockstack.bench.model import Boot, Measurements, RawRun
-from dockstack.bench.servers import post, time_burst, time_server, wait_active
+from dockstack.bench.servers import time_burst, time_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,16 +30,11 @@ class Plan:
 def measure(connection: Any, plan: Plan, say: Callable[[str], None]) -> Measurements:
     """Measure boots, deletes and bursts beside the fake driver and the bare engine; leave nothing behind.
 
-    One server stays on the network from the first sample to the last, as in a cloud in use. Without it Neutron's agent
-    would build and remove the network's metadata proxy around each sample.
-
     Raises:
         DockstackError: the cloud does not have what the plan names, or a server failed.
     """
     machine = describe_machine()
     with standing(connection, plan.wishes, say) as ground:
-        say("booting a server that stays")
-        wait_active(connection, post(connection, ground.server, "resident").id)
         server, floor, raw = interleave(connection, plan, ground, say)
         say("burst")
         burst = floor_burst = None
