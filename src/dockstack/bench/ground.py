@@ -61,8 +61,8 @@ def standing(connection: Any, wishes: Wishes, say: Callable[[str], None]) -> Ite
     with ExitStack() as stack:
         stack.enter_context(alone())
         delete_all(connection)
-        stack.callback(delete_all, connection)
         stack.enter_context(roomy_quota(connection))
+        stack.callback(delete_all, connection)  # before the quota goes back, which may not be below what is used
         yield prepare(connection, wishes, stack, say)
 
 
