@@ -242,7 +242,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         """Restart a server; SOFT lets it shut down, HARD kills it. Disk and NICs survive both."""
         with serving(instance, network_info) as server:
-            self._complete_arrival(context, instance, network_info)
+            self._complete_arrival(context, instance, network_info, server)
             lifecycle.reboot(self._host, server, hard=reboot_type.upper() == "HARD")
 
     def power_on(
@@ -540,9 +540,8 @@ class DockerDriver(driver.ComputeDriver):
             console.vnc_place(vnc.server_listen, vnc.server_proxyclient_address),
         )
 
-    def _complete_arrival(self, context: Any, instance: Any, network_info: Any) -> None:
+    def _complete_arrival(self, context: Any, instance: Any, network_info: Any, server: Server) -> None:
         """Have the container of a server whose move to this host was broken off."""
-        server = servers.describe(instance, network_info)
         drive = partial(config_drive.build_drive, instance, network_info)
         with glance.reading_as(context, instance.trusted_certs):
             image = lambda: glance.find_image(context, instance.image_ref) or server.image  # noqa: E731

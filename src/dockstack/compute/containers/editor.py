@@ -29,8 +29,8 @@ import time
 VERSION = 1
 NAMESPACES = "/run/netns/"
 NAMESPACE_PREFIX = "nova-"
-KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths", "overlays", "roots"}
-KEYS |= {"disk_guard"}
+KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths"}
+KEYS |= {"overlays", "roots", "disk_guard"}
 OVERLAY_KEYS = {"lower", "upper", "work", "destination"}
 ROOT_KEYS = {"source", "destination"}
 MOUNT_KEYS = {"source", "destination", "type", "options", "required"}

@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -162,16 +162,19 @@ def gather(attributes: Attributes, manifest: Manifest, services: Iterable[Servic
     """Look at this machine; nothing is changed."""
     cloud = any(service.name == "docker" for service in services)
     root = attributes.text("docker.data_root")
-    points = {root, *(volume.mount_point for volume in storage.all_wanted(attributes))}
+    volumes = storage.all_wanted(attributes)
+    points = {root, *(volume.mount_point for volume in volumes)}
     ours = storage.ours(manifest)
-    return StorageFacts(
+    found = StorageFacts(cloud=cloud, places={point: look(point, ours=point in ours) for point in points})
+    if not volumes:
+        return found  # the rest matters only to a volume
+    return replace(
+        found,
         file_systems=frozenset(kind for kind in storage.FILE_SYSTEMS if _has_file_system(kind)),
         xfs_quotas=_has_xfs_quotas(),
         loop=Path("/dev/loop-control").exists(),
         free_gb=shutil.disk_usage(_existing(Path(root))).free / GIB,
-        cloud=cloud,
         foreign=not cloud and _answers(attributes.text("docker.socket")),
-        places={point: look(point, ours=point in ours) for point in points},
     )
 
 

@@ -10,6 +10,7 @@ from dockstack.verify.console import NoConsole, create_address, line_of, open_co
 from dockstack.verify.exercises.access import CONSOLE_LINES
 from dockstack.verify.model import Capability, CheckFailed, Exercise
 from dockstack.verify.picture import RETURN, Picture
+from dockstack.verify.probe import wait_until
 from dockstack.verify.resources import boot
 
 if TYPE_CHECKING:
@@ -70,9 +71,11 @@ def use_vnc_console(ctx: Context) -> None:
             raise CheckFailed("A browser finds no noVNC at the console's address.", "Look at /opt/dockstack/vnc.")
     with open_console(line_of(page)) as console:
         picture = Picture(console)
-        colours = picture.take_colours(PROMPT_SECONDS)
-        while len(colours) < FEW_COLOURS:
-            colours = picture.take_colours(PROMPT_SECONDS)
+        wait_until(
+            lambda: len(picture.take_colours(PROMPT_SECONDS)) >= FEW_COLOURS,
+            PROMPT_SECONDS,
+            "the VNC console's picture to hold text",
+        )
         picture.press(RETURN)
         picture.take_colours(PROMPT_SECONDS)
 
