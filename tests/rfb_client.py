@@ -134,7 +134,10 @@ class RfbClient:
     def _read(self, size: int) -> bytes:
         data = b""
         while len(data) < size:
-            piece = self.connection.recv(size - len(data))
+            try:
+                piece = self.connection.recv(size - len(data))
+            except ConnectionResetError:  # it hung up with input of ours unread
+                piece = b""
             assert piece, "hung up"
             data += piece
         return data
