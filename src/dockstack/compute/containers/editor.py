@@ -30,7 +30,7 @@ VERSION = 1
 NAMESPACES = "/run/netns/"
 NAMESPACE_PREFIX = "nova-"
 KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths"}
-KEYS |= {"overlays", "roots", "disk_guard"}
+KEYS |= {"overlays", "roots", "disk_guard", "contents", "interfaces"}  # the last is the driver's own
 OVERLAY_KEYS = {"lower", "upper", "work", "destination"}
 ROOT_KEYS = {"source", "destination"}
 MOUNT_KEYS = {"source", "destination", "type", "options", "required"}
@@ -142,7 +142,7 @@ def apply(patch: dict[str, object], path: str, sources: list[str]) -> None:
     with open(path, encoding="utf-8") as file:
         config = json.load(file)
     join_namespace(config, namespace)
-    give_files(config, os.path.dirname(path))
+    give_files(config, os.path.dirname(path), patch.get("contents", {}))
     drop_mounts(config, patch.get("drop_mounts", []))
     add_overlays(config, patch.get("overlays", []))
     add_roots(config, patch.get("roots", []))
@@ -213,29 +213,41 @@ def drop_mounts(config: dict[str, object], destinations: object) -> None:
         ]
 
 
-def give_files(config: dict[str, object], bundle: str) -> None:
+def give_files(config: dict[str, object], bundle: str, contents: object) -> None:
     """Let a server have its hosts, hostname and resolv.conf itself, as it has every other file.
 
-    They begin as the engine wrote them. The server may change and replace them, and what it writes counts to its disk.
+    They begin as the patch says, else as the engine wrote them. The server may change and replace them, and what it
+    writes counts to its disk.
+
+    Raises:
+        Refusal: ``contents`` are not texts of such files.
     """
+    if not isinstance(contents, dict) or not all(isinstance(text, str) for text in contents.values()):
+        raise Refusal("contents are no texts")
     mounts, root = config.get("mounts"), config.get("root")
     if not isinstance(mounts, list) or not isinstance(root, dict):
         return
     theirs = [mount for mount in mounts if mount.get("type") == "bind" and mount["destination"] in ENGINES_FILES]
     for mount in theirs:
-        fill_empty(os.path.join(bundle, root["path"]), mount["destination"], mount["source"])
+        path = mount["destination"]
+        data = contents[path].encode() if path in contents else read_start(mount["source"])
+        fill_empty(os.path.join(bundle, root["path"]), path, data)
         mounts.remove(mount)
 
 
-def fill_empty(root: str, path: str, source: str) -> None:
-    """Copy a file of the engine's into a root file system, if what stands there is an empty file.
+def read_start(path: str) -> bytes:
+    """Read a file of the engine's, which is small."""
+    with open(path, "rb") as file:
+        return file.read(_ENGINES_FILE_BYTES)
+
+
+def fill_empty(root: str, path: str, data: bytes) -> None:
+    """Write a file of a root file system, if what stands there is an empty one.
 
     That is what the engine leaves there when it makes a container. Whatever else a server has made of it is its own
     choice, and no link of it is followed.
     """
     directory, name = os.path.split(path.lstrip("/"))
-    with open(source, "rb") as file:
-        data = file.read(_ENGINES_FILE_BYTES)
     opened = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
     try:
         opened.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[0]))

@@ -11,12 +11,16 @@ import shlex
 import shutil
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dockstack.compute.containers.editor import VERSION
 from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RUNTIME = "dockstack-runtime"
 EDITOR = "dockstack-runtime-editor"
@@ -89,6 +93,8 @@ class Patch:
     overlays: tuple[Overlay, ...] = ()  # mounted before ``mounts``
     roots: tuple[Root, ...] = ()  # likewise
     disk_guard: str = ""  # the file system of whose requests it gets none that would lift its disk's limit
+    contents: Mapping[str, str] = field(default_factory=dict)  # what the engine's own files in it begin with, by path
+    interfaces: Mapping[str, str] = field(default_factory=dict)  # by the host's ends of its links; read by ours only
 
 
 def render(
@@ -152,6 +158,18 @@ def write_patch(patch_directory: Path, container_id: str, patch: Patch) -> None:
     """Leave a patch for a container's next starts; an older one is replaced."""
     path = patch_path(patch_directory, container_id)
     _write(path, json.dumps({"version": VERSION, **asdict(patch)}), 0o600)
+
+
+def read_interfaces(patch_directory: Path, container_id: str) -> dict[str, str]:
+    """Read from a container's patch which interface of it each link was, by the host's ends; none if there is none.
+
+    A patch that another version wrote tells of none, too: a server must stay deletable whatever it says.
+    """
+    try:
+        found = json.loads(patch_path(patch_directory, container_id).read_bytes())["interfaces"]
+        return {str(device): str(name) for device, name in found.items()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return {}
 
 
 def remove_patch(patch_directory: Path, container_id: str) -> None:

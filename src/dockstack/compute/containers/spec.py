@@ -7,14 +7,14 @@ import json
 import logging
 import re
 import shlex
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from dockstack.compute.containers import limits, namespaces
 from dockstack.compute.containers.runtime import Overlay, Patch, Root
 from dockstack.compute.engine import ContainerSpec
-from dockstack.compute.model import LABEL_PREFIX, Address, Port, Route
+from dockstack.compute.model import LABEL_PREFIX
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -61,6 +61,15 @@ _HEALTH_NUMBERS = {"Interval", "Timeout", "StartPeriod", "Retries"}  # the first
 _HEALTH_EXAMPLE = '{"Test": ["CMD", "/check"], "Interval": 60000000000}'
 # How cloud-init knows an OpenStack server where there is no firmware to ask (ds-identify, dscheck_OpenStack)
 _PRODUCT, _NOVA = "product_name", "OpenStack Nova"
+# As the engine begins /etc/hosts
+_LOCAL_HOSTS = (
+    "127.0.0.1\tlocalhost\n",
+    "::1\tlocalhost ip6-localhost ip6-loopback\n",
+    "fe00::0\tip6-localnet\n",
+    "ff00::0\tip6-mcastprefix\n",
+    "ff02::1\tip6-allnodes\n",
+    "ff02::2\tip6-allrouters\n",
+)
 
 
 class PropertyError(DockstackError):
@@ -115,8 +124,6 @@ def build_spec(
         no_new_privileges=server.confinement.no_new_privileges,
         privileged=server.confinement.privileged,
         devices=server.confinement.devices,
-        dns=tuple(dict.fromkeys(address for port in server.ports for address in port.dns)),
-        extra_hosts=_own_addresses(server),
         tmpfs=_tmpfs(entrypoint + command),
         log_max_size=log_max_size,
         log_max_files=log_max_files,
@@ -188,6 +195,8 @@ def build_patch(
         overlays=tuple(root for root in roots if isinstance(root, Overlay)),
         roots=tuple(root for root in roots if isinstance(root, Root)),
         disk_guard=disk_guard,
+        contents={"/etc/hosts": _hosts(server), "/etc/resolv.conf": _resolvers(server)},
+        interfaces={port.device: port.interface for port in server.ports},
     )
 
 
@@ -206,7 +215,6 @@ def labels(server: Server, image: ImageConfig, host: str) -> dict[str, str]:
         "flavor": server.flavor,
         "image": server.image.id,
         "host": host,
-        "ports": json.dumps([asdict(port) for port in server.ports]),
         "volumes": json.dumps(list(own_volumes(server, image))),
         "console": _console(_Settings(server)),
         "rescue": "",
@@ -244,28 +252,6 @@ def own_volumes(server: Server, image: ImageConfig) -> tuple[str, ...]:
 def user_of(server: Server, image: ImageConfig) -> str:
     """Return the user of the server's first process as image or request name it; empty for root."""
     return _Settings(server).text("docker_user", image.user)
-
-
-def ports_of(found: Mapping[str, str]) -> tuple[Port, ...]:
-    """Read a container's ports back from its labels: those of its creation, not what was attached later.
-
-    Labels that another version wrote, or a person, tell of none: a server must stay deletable whatever they say.
-    """
-    try:
-        return tuple(_read_port(entry) for entry in json.loads(found.get(LABEL_PREFIX + "ports", "[]")))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        LOG.warning("The ports in the labels of server %s cannot be read: %r", found.get(LABEL_PREFIX + "uuid"), error)
-        return ()
-
-
-def _read_port(entry: dict[str, Any]) -> Port:
-    plain = {field.name for field in fields(Port)} - {"addresses", "routes", "dns"}
-    return Port(
-        **{key: value for key, value in entry.items() if key in plain},
-        addresses=tuple(Address(**address) for address in entry["addresses"]),
-        routes=tuple(Route(**route) for route in entry["routes"]),
-        dns=tuple(entry["dns"]),
-    )
 
 
 class _Settings:
@@ -368,10 +354,16 @@ def _hostname(server: Server, settings: _Settings) -> str:
     return hostname[:_HOSTNAME_BYTES].rstrip(".-")
 
 
-def _own_addresses(server: Server) -> tuple[str, ...]:
-    """Let the server resolve its own name, which the engine does only on its own networks."""
+def _hosts(server: Server) -> str:
+    """Let the server resolve its own name."""
     addresses = [address.cidr.partition("/")[0] for port in server.ports for address in port.addresses]
-    return tuple(f"{server.hostname}:{address}" for address in addresses)
+    return "".join([*_LOCAL_HOSTS, *(f"{address}\t{server.hostname}\n" for address in addresses)])
+
+
+def _resolvers(server: Server) -> str:
+    """Name the DNS servers of its subnets; never the host's, which are none of a server's business."""
+    addresses = dict.fromkeys(address for port in server.ports for address in port.dns)
+    return "".join(f"nameserver {address}\n" for address in addresses) or "# Its subnets name no DNS server.\n"
 
 
 def _tmpfs(process: tuple[str, ...]) -> dict[str, str]:

@@ -208,9 +208,6 @@ class ContainerSpec:
     no_new_privileges: bool = False
     privileged: bool = False
     devices: tuple[str, ...] = ()
-    dns: tuple[str, ...] = ()
-    dns_search: tuple[str, ...] = ()
-    extra_hosts: tuple[str, ...] = ()
     tmpfs: dict[str, str] = field(default_factory=dict)
     log_max_size: str = "10m"
     log_max_files: int = 2
@@ -253,9 +250,6 @@ class ContainerSpec:
             # said either way, as the engine may have a default of its own
             "SecurityOpt": [f"no-new-privileges={str(self.no_new_privileges).lower()}"],
             "Init": self.init,
-            "Dns": list(self.dns),
-            "DnsSearch": list(self.dns_search),
-            "ExtraHosts": list(self.extra_hosts),
             "Tmpfs": dict(self.tmpfs),
             "LogConfig": {
                 "Type": "json-file",

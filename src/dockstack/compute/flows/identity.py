@@ -12,7 +12,7 @@ import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dockstack.compute.containers import spec
 from dockstack.compute.identity import accounts, placement
@@ -23,12 +23,13 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dockstack.compute.engine import Engine
+    from dockstack.compute.engine import Engine, GuestFile
     from dockstack.compute.flows.host import Host
     from dockstack.compute.images.fetch import LoadedImage
     from dockstack.compute.model import Server
 
 LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 ADMIN_USER = "os_admin_user"  # Nova's property: whose password is meant
 KEY_SETTING, PASSWORD_SETTING = "docker_inject_key", "docker_inject_password"
@@ -36,7 +37,8 @@ AUTO, ALWAYS, NEVER = "auto", "always", "never"
 # What fetches key and user data by itself, if an init runs it.
 AGENTS = ("/usr/bin/cloud-init", "/usr/local/bin/cloud-init", "/usr/lib/dockstack/metadata")
 _FILE_LIMIT = 1 << 20  # of passwd, shadow and authorized_keys
-_REMEMBERED = 64  # images
+_REMEMBERED = 256  # things about images
+_UNKNOWN = object()
 _SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ROOT = Account("root", 0, 0, accounts.ROOT_HOME)
 
@@ -60,23 +62,34 @@ class Guests:
         """Start knowing none."""
         self._engine = engine
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, Guest] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], Any] = OrderedDict()
 
     def look(self, image_id: str, container: str) -> Guest:
         """Look into an image by way of a container of it that has not run yet."""
+        return self._once(image_id, "", lambda: self._find_out(image_id, container))
+
+    def read(self, image_id: str, container: str, path: str) -> GuestFile | None:
+        """Read a file of an image by way of a container of it that has not run yet; none if there is none.
+
+        The engine starts a process of its own for each file that it reads, which takes some 50 ms of a processor.
+        """
+        return self._once(image_id, path, lambda: self._engine.read_file(container, path, _FILE_LIMIT))
+
+    def _find_out(self, image_id: str, container: str) -> Guest:
+        has_agent = any(self._engine.has_path(container, path) for path in AGENTS)
+        passwd = self.read(image_id, container, accounts.PASSWD)
+        return Guest(has_agent, accounts.parse_passwd(passwd.data.decode("utf-8", "replace") if passwd else ""))
+
+    def _once(self, image_id: str, path: str, find: Callable[[], T]) -> T:
         with self._lock:
-            guest = self._known.get(image_id)
-        if guest is None:
-            has_agent = any(self._engine.has_path(container, path) for path in AGENTS)
-            passwd = self._engine.read_file(container, accounts.PASSWD, _FILE_LIMIT)
-            text = passwd.data.decode("utf-8", "replace") if passwd else ""
-            guest = Guest(has_agent, accounts.parse_passwd(text))
+            known = self._known.get((image_id, path), _UNKNOWN)
+        found: T = find() if known is _UNKNOWN else known
         with self._lock:
-            self._known[image_id] = guest
-            self._known.move_to_end(image_id)
+            self._known[image_id, path] = found
+            self._known.move_to_end((image_id, path))
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-        return guest
+        return found
 
 
 def check(host: Host, server: Server) -> None:
@@ -100,7 +113,8 @@ def place(host: Host, server: Server, image: LoadedImage) -> None:
         EngineError: the engine refused, for example because a directory is in a file's way.
     """
     choices = {name: spec.choose(server, name, default, (AUTO, ALWAYS, NEVER)) for name, default in _defaults(host)}
-    entries = [*_key_entries(host, server, image, choices[KEY_SETTING]), *_password_entry(host, server, choices)]
+    keys = _key_entries(host, server, image, choices[KEY_SETTING])
+    entries = [*keys, *_password_entry(host, server, image, choices[PASSWORD_SETTING])]
     shown, hidden = _split(entries, spec.own_volumes(server, image.config))
     if hidden:
         LOG.warning("Server %s does not get %s: its image declares a volume there", server.uuid, hidden)
@@ -132,7 +146,8 @@ def set_password(host: Host, server: Server, user: str, password: str) -> None:
     if done.exit_code == 0:
         return
     LOG.info("chpasswd in server %s ended with status %s; writing its /etc/shadow", server.uuid, done.exit_code)
-    entry = _shadow_entry(host, server, user, hashed)
+    shadow = host.engine.read_file(server.container_name, accounts.SHADOW, _FILE_LIMIT)
+    entry = _set_hash(shadow, user, hashed)
     if entry is None:
         raise PasswordRefused(
             f"Server {server.uuid} has no user {user!r} with a password.",
@@ -154,27 +169,27 @@ def _key_entries(host: Host, server: Server, image: LoadedImage, choice: str) ->
     users = ("root", spec.user_of(server, image.config), server.image.properties.get(ADMIN_USER, ""))
     found = [account for user in users if user and (account := accounts.find_account(guest.accounts, user))]
     by_home = {account.home: account for account in reversed([*found, _ROOT][: max(len(found), 1)])}
-    return [entry for account in by_home.values() for entry in _place_key(host, server, account)]
+    return [entry for account in by_home.values() for entry in _place_key(host, server, image, account)]
 
 
-def _place_key(host: Host, server: Server, account: Account) -> tuple[Entry, Entry]:
-    existing = host.engine.read_file(server.container_name, placement.key_path(account), _FILE_LIMIT)
+def _place_key(host: Host, server: Server, image: LoadedImage, account: Account) -> tuple[Entry, Entry]:
+    existing = host.guests.read(image.engine_id, server.container_name, placement.key_path(account))
     return placement.place_key(account, server.key_data or "", existing.data if existing else b"")
 
 
-def _password_entry(host: Host, server: Server, choices: dict[str, str]) -> list[Entry]:
+def _password_entry(host: Host, server: Server, image: LoadedImage, choice: str) -> list[Entry]:
     user = server.image.properties.get(ADMIN_USER, "")
-    wanted = choices[PASSWORD_SETTING] == ALWAYS or (choices[PASSWORD_SETTING] == AUTO and user)
+    wanted = choice == ALWAYS or (choice == AUTO and user)
     if not wanted or not server.admin_password:
         return []
-    entry = _shadow_entry(host, server, user or "root", accounts.hash_password(server.admin_password))
+    shadow = host.guests.read(image.engine_id, server.container_name, accounts.SHADOW)
+    entry = _set_hash(shadow, user or "root", accounts.hash_password(server.admin_password))
     if entry is None:
         LOG.warning("Server %s gets no password: its image has no user %s with one", server.uuid, user or "root")
     return [entry] if entry else []
 
 
-def _shadow_entry(host: Host, server: Server, user: str, hashed: str) -> Entry | None:
-    shadow = host.engine.read_file(server.container_name, accounts.SHADOW, _FILE_LIMIT)
+def _set_hash(shadow: GuestFile | None, user: str, hashed: str) -> Entry | None:
     if shadow is None:
         return None
     text = accounts.set_hash(shadow.data.decode("utf-8", "surrogateescape"), user, hashed)

@@ -7,7 +7,6 @@ import contextlib
 import json
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,9 +58,8 @@ def spawn(
 ) -> None:
     """Make a server and start it; a failure leaves nothing behind.
 
-    The network is complete before the first process starts. Image and namespace are made ready while Neutron is still
-    allocating the ports; then network and container are made beside each other, as neither needs the other before the
-    start. If one fails, the other is ended first, and both are taken back.
+    The network is complete before the first process starts. All that needs no port is made while Neutron is still
+    allocating them.
 
     Args:
         host: where.
@@ -80,16 +78,17 @@ def spawn(
         image = require_buildable(host, server)
         undo.push(host.processors.release, server.uuid)
         server = place(host, server)
+        container_id = create_container(host, server, specify(host, server, image), undo)
+        identity.place(host, server, image)
         undo.push(namespaces.remove, server.uuid)
         namespaces.prepare(server.uuid)
         server = replace(server, ports=read_ports()) if read_ports else server
         undo.push(drives.remove, host, server.uuid)
         drives.write(host, server, read_drive())
-        with ports_plugged(server.ports) as awaited, ThreadPoolExecutor(1, "wiring") as beside:
-            connected = beside.submit(nics.connect, host, server, undo)
-            create_container(host, server, specify(host, server, image), image, undo)
-            identity.place(host, server, image)
-            connected.result()
+        with ports_plugged(server.ports) as awaited:
+            nics.connect(host, server, undo)
+            kept = replace(image.config, volumes=spec.own_volumes(server, image.config))
+            write_patch(host, server, container_id, kept)
             awaited.difference_update(plug.wait_installed(awaited))
         if power_on:
             host.engine.start(server.container_name)
@@ -166,7 +165,7 @@ def start(host: Host, server: Server) -> None:
     """
     with host.busy.hold(server.uuid):
         container = host.engine.container(server.container_name)
-        nics.reconnect(host, server, container)
+        server = nics.reconnect(host, server, container)
         config = ImageConfig(volumes=declared_volumes(container))
         write_patch(host, server, container.id, config, originals.list_roots(host, container))
         if container.state is PowerState.SHUTDOWN:
@@ -331,14 +330,12 @@ def specify(host: Host, server: Server, image: LoadedImage) -> ContainerSpec:
         raise Unbuildable(error.brief, error.resolution, error.details) from error
 
 
-def create_container(host: Host, server: Server, specification: ContainerSpec, image: LoadedImage, undo: Undo) -> None:
-    """Create the server's container and leave the note by which the runtime finds its network namespace."""
-    patches = Path(host.options.patch_directory)
+def create_container(host: Host, server: Server, specification: ContainerSpec, undo: Undo) -> str:
+    """Create the server's container, which the runtime does not start before it is told how; return its id."""
     undo.push(host.engine.remove, server.container_name)
     container_id = host.engine.create(server.container_name, specification)
-    undo.push(runtime.remove_patch, patches, container_id)
-    kept = replace(image.config, volumes=spec.own_volumes(server, image.config))
-    write_patch(host, server, container_id, kept)
+    undo.push(runtime.remove_patch, Path(host.options.patch_directory), container_id)
+    return container_id
 
 
 def write_patch(

@@ -280,8 +280,7 @@ def _is_fetched(host: Host, image: Image | None, container: Container) -> bool:
 
 def _send(host: Host, server: Server, container: Container, channel: Channel, *, with_image: bool) -> Parcel:
     process = spec.describe_process(host.engine.process(container.id), container.host_config)
-    names = {port.id: port.interface for port in nics.name_ports(server, container, server.ports)}
-
+    names = {port.id: port.interface for port in nics.name_ports(host, server, container, server.ports)}
     layer = disks.find_layer(host, container)
 
     def pour_layer(fifo: str, skip: int) -> Sent:
@@ -309,7 +308,8 @@ def _settle(host: Host, server: Server, parcel: Parcel, image: Image) -> None:
     """Make the server's container of all its parts; a failure leaves the parts and nothing else."""
     process = json.loads(_read_part(host, server, parcel, "process"))
     loaded = _get_image(host, server, parcel, image)
-    specification = spec.keep_process(lifecycle.specify(host, _runnable(server, process), loaded), process)
+    server = _runnable(server, process)
+    specification = spec.keep_process(lifecycle.specify(host, server, loaded), process)
     arriving = server.container_name + ARRIVING
     with undo_on_error() as undo:
         host.engine.remove(arriving)

@@ -3,15 +3,17 @@
 
 Which ports a server has, Nova says. Which interface a port is in the server, its namespace says: a port attached later
 takes the next free name, one that is detached leaves a gap, and neither moves another. Only after a reboot of the
-machine, when no namespace is left, do the container's labels say it, and for later ports their order.
+machine, when no namespace is left, the note for the runtime says it: what its last start found.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dockstack.compute.containers import namespaces, spec
+from dockstack.compute.containers import namespaces, runtime
 from dockstack.compute.engine import NotFound
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import plug, wire
@@ -44,7 +46,7 @@ def attach(host: Host, server: Server, port: Port) -> None:
         container = host.engine.container(server.container_name)
         namespaces.prepare(server.uuid)
         others = (known for known in server.ports if known.id != port.id)  # Nova may count it in already
-        *_, named = name_ports(server, container, (*others, port))
+        *_, named = name_ports(host, server, container, (*others, port))
         connect_port(host, server, named, undo)
         if container.state is not PowerState.RUNNING:
             wire.silence(server.uuid)
@@ -68,31 +70,36 @@ def refresh(host: Host, server: Server) -> None:
         if container.state not in (PowerState.RUNNING, PowerState.PAUSED):
             return
         connected = wire.wired()
-        for port in name_ports(server, container, server.ports):
+        for port in name_ports(host, server, container, server.ports):
             if connected.get(port.device) == server.uuid:
                 wire.wire(server, port, host.options.metadata_route, offload=host.options.checksum_offload)
         if container.state is PowerState.PAUSED:
             wire.silence(server.uuid)
 
 
-def reconnect(host: Host, server: Server, container: Container) -> None:
+def reconnect(host: Host, server: Server, container: Container) -> Server:
     """Make a server's network what Nova says it is, before it starts; what is right already is left alone.
 
     A port that was detached while this host was away goes; one that was attached meanwhile comes.
+
+    Returns:
+        The server, its ports with the names of their interfaces.
     """
     namespaces.prepare(server.uuid)
     wanted = {port.device for port in server.ports}
     disconnect_devices(device for device in wired_devices(server.uuid) if device not in wanted)
-    for port in name_ports(server, container, server.ports):
-        wire.wire(server, port, host.options.metadata_route, offload=host.options.checksum_offload)
-        plug.plug(server, port)
+    named = replace(server, ports=name_ports(host, server, container, server.ports))
+    for port in named.ports:
+        wire.wire(named, port, host.options.metadata_route, offload=host.options.checksum_offload)
+        plug.plug(named, port)
+    return named
 
 
-def name_ports(server: Server, container: Container, ports: Iterable[Port]) -> tuple[Port, ...]:
+def name_ports(host: Host, server: Server, container: Container, ports: Iterable[Port]) -> tuple[Port, ...]:
     """Say which interface of the server each port is or becomes."""
     present = wire.names(server.uuid)
-    labelled = {port.device: port.interface for port in spec.ports_of(container.labels)}
-    return wire.name_ports(ports, present, labelled)
+    noted = runtime.read_interfaces(Path(host.options.patch_directory), container.id)
+    return wire.name_ports(ports, present, noted)
 
 
 def connect(host: Host, server: Server, undo: Undo) -> None:
@@ -132,17 +139,19 @@ def replug(host: Host, server: Server) -> None:
 def find_devices(host: Host, server: Server) -> list[str]:
     """Find the host's ends of all of a server's links.
 
-    Nova's own list may be short: it forgets the ports when a delete fails half-way. So the container's labels and the
+    Nova's own list may be short: it forgets the ports when a delete fails half-way. So the note for the runtime and the
     kernel are asked, too. A port that another server has by now is that server's.
     """
     try:
-        labelled = spec.ports_of(host.engine.container(server.container_name).labels)
+        container = host.engine.container(server.container_name)
+        noted = runtime.read_interfaces(Path(host.options.patch_directory), container.id)
     except NotFound:
-        labelled = ()
+        noted = {}
     owners = wire.wired()
-    known = (port.device for port in (*server.ports, *labelled))
+    known = (port.device for port in server.ports)
     wired = (device for device, owner in owners.items() if owner == server.uuid)
-    return [device for device in dict.fromkeys((*known, *wired)) if owners.get(device, server.uuid) == server.uuid]
+    devices = dict.fromkeys((*known, *noted, *wired))
+    return [device for device in devices if owners.get(device, server.uuid) == server.uuid]
 
 
 def wired_devices(server_uuid: str) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from dockstack.compute.containers import namespaces, runtime, spec
+from dockstack.compute.containers import namespaces, runtime
 from dockstack.compute.engine import EngineUnavailable, NotFound
 from dockstack.compute.flows import disks, drives, lifecycle, snapshots
 from dockstack.compute.flows.audit import HOST_LABEL
@@ -213,7 +213,6 @@ def _destroy(host: Host, container: Container) -> None:
         flavor="",
         image=Image(id="", name=""),
         limits=Limits(vcpus=0, memory_mb=0, disk_gb=0),
-        ports=spec.ports_of(container.labels),
     )
     lifecycle.destroy(host, server)
     host.engine.remove(container.name)  # where it is a side container of the server's, under a longer name

@@ -61,7 +61,7 @@ def begin(host: Host, server: Server) -> None:
         undo.push(restore, host, server)
         runtime.remove_patch(Path(host.options.patch_directory), original.id)  # nobody starts it by accident
         host.engine.rename(server.container_name, name_original(server.uuid))
-        lifecycle.create_container(host, server, labelled, image, undo)
+        lifecycle.create_container(host, server, labelled, undo)
         identity.place(host, server, image)
         lifecycle.start(host, server)
 

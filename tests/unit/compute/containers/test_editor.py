@@ -72,12 +72,26 @@ def test_reads_what_the_driver_writes(patches) -> None:
         "overlays": [],
         "roots": [],
         "disk_guard": "",
+        "contents": {},
+        "interfaces": {},
     }
     assert runtime.patched(patches) == ("abc",)
     assert (patches / "abc.json").stat().st_mode & 0o777 == 0o600
     runtime.remove_patch(patches, "abc")
     runtime.remove_patch(patches, "abc")
     assert runtime.patched(patches) == ()
+
+
+def test_interfaces_are_read_back(patches) -> None:
+    runtime.write_patch(patches, "abc", runtime.Patch("/run/netns/nova-1", interfaces={"tap1": "eth1"}))
+    assert runtime.read_interfaces(patches, "abc") == {"tap1": "eth1"}
+    assert runtime.read_interfaces(patches, "none") == {}
+
+
+@pytest.mark.parametrize("text", ["", "no json", "1", "null", "[]", "{}", '{"interfaces": ["x"]}'])
+def test_a_patch_that_nobody_can_read_keeps_no_server_from_being_deleted(patches, text) -> None:
+    (patches / "abc.json").write_text(text)
+    assert runtime.read_interfaces(patches, "abc") == {}
 
 
 def test_refuses_a_missing_patch(patches) -> None:
@@ -479,14 +493,14 @@ def rootfs(tmp_path):
     return tmp_path / "rootfs"
 
 
-def give(rootfs, destination="/etc/hosts") -> list[dict]:
+def give(rootfs, destination="/etc/hosts", contents=None) -> list[dict]:
     source = str(rootfs.parent / "engines")
     kept = {"destination": "/etc/hosts.d", "type": "bind", "source": "/x"}
     config: dict = {
         "root": {"path": "rootfs"},
         "mounts": [{"destination": destination, "type": "bind", "source": source}, kept],
     }
-    editor.give_files(config, str(rootfs.parent))
+    editor.give_files(config, str(rootfs.parent), contents or {})
     assert config["mounts"][-1] == kept
     return config["mounts"][:-1]
 
@@ -499,6 +513,18 @@ def test_a_server_has_its_own_hosts(rootfs) -> None:
     (rootfs / "etc/hosts").write_text("its own")
     assert give(rootfs) == []
     assert (rootfs / "etc/hosts").read_text() == "its own"
+
+
+def test_its_hosts_begin_as_the_driver_says(rootfs) -> None:
+    (rootfs / "etc/hosts").touch()
+    assert give(rootfs, contents={"/etc/hosts": "10.0.0.5\tweb\n"}) == []
+    assert (rootfs / "etc/hosts").read_text() == "10.0.0.5\tweb\n"
+
+
+@pytest.mark.parametrize("contents", [["/etc/hosts"], {"/etc/hosts": 1}])
+def test_contents_are_texts(rootfs, contents) -> None:
+    with pytest.raises(Refusal):
+        give(rootfs, contents=contents)
 
 
 def test_mounts_of_others_stay(rootfs) -> None:

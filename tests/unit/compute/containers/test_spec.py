@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockstack.compute.containers import spec
-from dockstack.compute.containers.runtime import Patch
 from dockstack.compute.engine import ContainerSpec
 from dockstack.compute.model import Address, Confinement, Image, ImageConfig, Limits, Port, Route, Server
 from dockstack.errors import DockstackError
@@ -75,8 +74,6 @@ def test_the_whole() -> None:
         stop_signal="SIGQUIT",
         stop_timeout=30,
         capabilities=spec.CAPABILITIES,
-        dns=("9.9.9.9", "1.1.1.1"),
-        extra_hosts=("web:10.0.0.5", "web:fd00::5"),
         log_max_size="5m",
         log_max_files=2,
     )
@@ -90,22 +87,6 @@ def test_labels_hold_what_a_restart_needs() -> None:
         "flavor": "m1.tiny", "image": "i", "host": "node", "volumes": '["/data"]',
     }  # fmt: skip
     assert {key: labels[prefix + key] for key in expected} == expected
-    assert spec.ports_of(labels) == SERVER.ports
-    assert spec.ports_of({}) == ()
-
-
-def test_ports_of_a_newer_driver_are_read() -> None:
-    labels = spec.labels(SERVER, CONFIG, "node")
-    key = "org.openstack.nova.ports"
-    labels[key] = json.dumps([entry | {"unheard_of": 1} for entry in json.loads(labels[key])])
-    assert spec.ports_of(labels) == SERVER.ports
-
-
-@pytest.mark.parametrize(
-    "text", ["", "no json", "1", "null", '["x"]', "[{}]", '[{"id": "p", "addresses": [], "routes": [], "dns": []}]']
-)
-def test_labels_that_nobody_can_read_keep_no_server_from_being_deleted(text) -> None:
-    assert spec.ports_of({"org.openstack.nova.ports": text}) == ()
 
 
 @given(st.text())
@@ -285,4 +266,18 @@ def test_nothing_dangerous_is_granted() -> None:
 
 
 def test_patch_joins_the_namespace_and_keeps_volumes_at_home() -> None:
-    assert spec.build_patch(SERVER, CONFIG) == Patch(f"/run/netns/nova-{SERVER.uuid}", ("/data",))
+    patch = spec.build_patch(SERVER, CONFIG)
+    assert (patch.netns, patch.drop_mounts) == (f"/run/netns/nova-{SERVER.uuid}", ("/data",))
+
+
+def test_patch_says_what_the_servers_ports_are() -> None:
+    patch = spec.build_patch(SERVER, CONFIG)
+    assert patch.interfaces == {port.device: port.interface for port in SERVER.ports}
+    assert patch.contents["/etc/hosts"].startswith("127.0.0.1\tlocalhost\n")
+    assert patch.contents["/etc/hosts"].endswith("10.0.0.5\tweb\nfd00::5\tweb\n")
+    assert patch.contents["/etc/resolv.conf"] == "nameserver 9.9.9.9\nnameserver 1.1.1.1\n"
+
+
+def test_a_server_never_gets_the_hosts_resolvers() -> None:
+    patch = spec.build_patch(replace(SERVER, ports=()), CONFIG)
+    assert patch.contents["/etc/resolv.conf"] == "# Its subnets name no DNS server.\n"

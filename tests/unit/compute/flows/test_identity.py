@@ -85,11 +85,15 @@ def test_without_a_key_nothing_is_looked_at(world, host):
     assert not {"has_path", "read_file", "put_archive"} & set(world.calls)
 
 
-def test_an_image_is_looked_into_once(world, host):
-    boot(world, host, INIT, key_data=KEY)
+@pytest.mark.parametrize("properties", [INIT, {"docker_inject_password": "always"}])
+def test_an_image_is_looked_into_once(world, host, properties):
+    world.inside["/etc/shadow"] = b"root:*:1::::::\n"
+    boot(world, host, properties, key_data=KEY, admin_password="a")
+    placed = world.placed.copy()
     world.calls.clear()
-    boot(world, host, INIT, key_data=KEY, uuid="1fd4b8b6-77f4-4d43-9d49-6d9a4d9f3e11")
-    assert "has_path" not in world.calls
+    boot(world, host, properties, key_data=KEY, admin_password="b", uuid="1fd4b8b6-77f4-4d43-9d49-6d9a4d9f3e11")
+    assert not {"has_path", "read_file"} & set(world.calls)
+    assert world.placed.keys() == placed.keys()
 
 
 def test_a_reboot_leaves_a_users_keys_alone(world, host):

@@ -31,9 +31,7 @@ def test_a_server_has_its_network_before_its_first_process(world, host):
     lifecycle.spawn(host, make_server(), no_events)
 
     steps = [call for call in world.calls if call in ("create_namespace", "wire", "plug", "create", "start")]
-    assert (steps[0], steps[-1]) == ("create_namespace", "start")
-    assert [step for step in steps[1:-1] if step != "create"] == ["wire", "plug", "wire", "plug"]
-    assert steps.count("create") == 1, "beside the network, as neither needs the other"
+    assert steps == ["create", "create_namespace", "wire", "plug", "wire", "plug", "start"]
     container = world.containers[f"nova-{UUID}"]
     assert container.state is PowerState.RUNNING
     patch = json.loads((world.patches / f"{container.id}.json").read_text())
@@ -68,7 +66,7 @@ def test_neutron_is_not_waited_for_where_the_switch_says_it_first(world, host):
     assert left == [second]
 
 
-def test_image_and_namespace_are_ready_before_the_ports_are_asked_for(world, host):
+def test_container_and_namespace_are_ready_before_the_ports_are_asked_for(world, host):
     server = make_server()
 
     def read_ports():
@@ -78,8 +76,8 @@ def test_image_and_namespace_are_ready_before_the_ports_are_asked_for(world, hos
     lifecycle.spawn(host, replace(server, ports=()), no_events, read_ports=read_ports)
 
     before = world.calls[: world.calls.index("read_ports")]
-    assert {"tag_image", "create_namespace"} <= set(before)
-    assert not {"wire", "plug", "create"} & set(before)
+    assert {"tag_image", "create", "create_namespace"} <= set(before)
+    assert not {"wire", "plug", "start"} & set(before)
     assert set(world.switch) == {port.device for port in server.ports}
 
 
