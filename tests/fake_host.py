@@ -94,6 +94,7 @@ class World:
     dead: bool = False
     grave: threading.Event | None = None  # where the threads of a killed process stay; without one they unwind
     streams: list[queue.Queue[Event | None]] = field(default_factory=list)
+    counting: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.namespaces.mkdir(parents=True, exist_ok=True)
@@ -112,10 +113,11 @@ class World:
         """One step of the outer world: what a fault can hit."""
         if self.dead:
             self._die()
-        self.calls.append(name)
-        if name == self.kill_after:
-            self.fault, self.kill_after = Fault(len(self.calls), Killed, after=True), ""
-        hit = self.fault is not None and len(self.calls) == self.fault.step
+        with self.counting:  # nova-compute has many threads
+            self.calls.append(name)
+            if name == self.kill_after:
+                self.fault, self.kill_after = Fault(len(self.calls), Killed, after=True), ""
+            hit = self.fault is not None and len(self.calls) == self.fault.step
         if hit and not self.fault.after:
             self._fail()
         try:
@@ -155,20 +157,24 @@ class World:
 
     def copies(self) -> list[str]:
         """The engine's copies of servers that become images."""
-        return sorted(tag for image in self.images.values() for tag in image.tags if "/snapshot:" in tag)
+        return sorted(tag for image in list(self.images.values()) for tag in image.tags if "/snapshot:" in tag)
 
     def emit(self, container: Container, kind: EventKind) -> None:
         event = Event(container.server_uuid, kind, time.time_ns(), container.id)
-        for stream in self.streams:
+        for stream in list(self.streams):
             stream.put(event)
+
+    def all_told(self) -> bool:
+        """Whether somebody follows the events, and is done with each that there was."""
+        return bool(self.streams) and not any(stream.unfinished_tasks for stream in list(self.streams))
 
     def crash_engine(self, *, servers_survive: bool) -> None:
         """Kill the engine: with live-restore its containers run on, without they stop."""
         self.engine_up = False
         if not servers_survive:
-            for name, container in self.containers.items():
+            for name, container in list(self.containers.items()):
                 self.containers[name] = replace(container, state=PowerState.SHUTDOWN, pid=0)
-        for stream in self.streams:
+        for stream in list(self.streams):
             stream.put(None)
         self.streams.clear()
 
@@ -227,14 +233,14 @@ class FakeKernel:
     def delete_namespace(self, name: str) -> None:
         with self.world.step("delete_namespace"):
             (self.world.namespaces / name).unlink(missing_ok=True)
-            for device in [device for device, namespace in self.world.links.items() if namespace == name]:
-                del self.world.links[device]  # its other end goes with the namespace
+            for device in [device for device, namespace in list(self.world.links.items()) if namespace == name]:
+                self.world.links.pop(device, None)  # its other end goes with the namespace
 
     def wire(self, namespace: str, device: str, nic: dict[str, Any]) -> None:
         with self.world.step("wire"):
             assert (self.world.namespaces / namespace).exists(), "wired into a namespace that is not there"
-            self.world.links[device] = namespace
             self.world.wired[device] = nic
+            self.world.links[device] = namespace
             self.world.silent.discard(device)
 
     def delete_device(self, device: str) -> None:
@@ -257,7 +263,7 @@ class FakeKernel:
         }
 
     def wired(self) -> dict[str, str]:
-        return {device: namespace.removeprefix(NAME_PREFIX) for device, namespace in self.world.links.items()}
+        return {device: namespace.removeprefix(NAME_PREFIX) for device, namespace in list(self.world.links.items())}
 
 
 class FakeSwitch:
@@ -288,14 +294,18 @@ class FakeSwitch:
 
 class FakeStream:
     def __init__(self, world: World) -> None:
+        self.world = world
         self.events: queue.Queue[Event | None] = queue.Queue()
         world.streams.append(self.events)
 
     def __iter__(self) -> Iterator[Event]:
         while (event := self.events.get()) is not None:
             yield event
+            self.events.task_done()  # who asks for the next one has dealt with it
 
     def close(self) -> None:
+        with contextlib.suppress(ValueError):  # the engine went first
+            self.world.streams.remove(self.events)
         self.events.put(None)
 
 
@@ -348,7 +358,7 @@ class FakeEngine:
     def containers(self, labels: dict[str, str] | None = None) -> tuple[Container, ...]:
         with self._call("containers"):
             wanted = (labels or {}).items()
-            return tuple(c for c in self.world.containers.values() if c.ours and wanted <= c.labels.items())
+            return tuple(c for c in list(self.world.containers.values()) if c.ours and wanted <= c.labels.items())
 
     def container(self, name: str) -> Container:
         with self._call("container"):
@@ -460,7 +470,7 @@ class FakeEngine:
 
     def image(self, reference: str) -> EngineImage | None:
         with self._call("image"):
-            found = (image for image in self.world.images.values() if reference in (image.id, *image.tags))
+            found = (image for image in list(self.world.images.values()) if reference in (image.id, *image.tags))
             return next(found, None)
 
     def load_image(self, chunks: Iterable[bytes]) -> tuple[str, ...]:
@@ -484,7 +494,7 @@ class FakeEngine:
 
     def images(self, *, reference: str) -> tuple[EngineImage, ...]:
         with self._call("images"):
-            found = self.world.images.values()
+            found = list(self.world.images.values())
             return tuple(i for i in found if any(tag.rpartition(":")[0] == reference for tag in i.tags))
 
     def remove_image(self, reference: str) -> None:
@@ -493,7 +503,7 @@ class FakeEngine:
                 left = tuple(tag for tag in image.tags if tag != reference)
                 if left == image.tags:
                     continue
-                if not left and image.id in {container.image_id for container in self.world.containers.values()}:
+                if not left and image.id in {container.image_id for container in list(self.world.containers.values())}:
                     raise Conflict(f"A container uses {reference}")
                 self.world.images[image.id] = replace(image, tags=left)
                 if not left:
@@ -501,7 +511,7 @@ class FakeEngine:
 
     def used_images(self) -> frozenset[str]:
         with self._call("used_images"):
-            return frozenset(container.image_id for container in self.world.containers.values())
+            return frozenset(container.image_id for container in list(self.world.containers.values()))
 
     def process(self, name: str) -> dict[str, Any]:
         with self._call("process"):
@@ -541,7 +551,8 @@ class FakeEngine:
             yield data[start : start + 4096]
 
     def _find(self, name: str) -> Container:
-        found = (container for container in self.world.containers.values() if name in (container.name, container.id))
+        containers = list(self.world.containers.values())
+        found = (container for container in containers if name in (container.name, container.id))
         container = next(found, None)
         if container is None:
             raise NotFound(f"No such container: {name}")

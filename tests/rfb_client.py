@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 import time
 import zlib
+from contextlib import suppress
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ class RfbClient:
 
     def __init__(self, connection: socket.socket, encodings=(ZRLE, RAW, POINTER, NAME, SIZE)) -> None:
         self.connection = connection
-        self.connection.settimeout(60)
+        self.connection.settimeout(90)
         self.bells, self.pointer = 0, b""
         self.reasons, self.statuses = [], []
         self.kinds: list[int] = []
@@ -50,7 +51,9 @@ class RfbClient:
         self.framebuffer = bytearray(3 * self.width * self.height)
 
     def ask(self, *, incremental: bool) -> None:
-        self.connection.sendall(struct.pack(">BBHHHH", 3, incremental, 0, 0, self.width, self.height))
+        request = struct.pack(">BBHHHH", 3, incremental, 0, 0, self.width, self.height)
+        with suppress(BrokenPipeError, ConnectionResetError):  # it hung up, which the next read tells
+            self.connection.sendall(request)
 
     def press(self, *keysyms: int) -> None:
         """Press keys in order, and release them the other way round."""
@@ -82,7 +85,7 @@ class RfbClient:
             self._rectangle(*struct.unpack(">HHHHi", self._read(12)))
         self.ask(incremental=True)
 
-    def until(self, text: str, seconds: float = 60) -> str:
+    def until(self, text: str, seconds: float = 90) -> str:
         """Look until the picture shows a text; return all that it shows."""
         deadline = time.monotonic() + seconds
         while text not in (shown := self.read_text()):

@@ -81,9 +81,8 @@ class Pair:
         properties = {"docker_command": '["/bin/sh", "-c", ' + repr(WRITE).replace("'", '"') + "]"}
         server = replace(self.server, image=replace(self.server.image, properties=properties))
         lifecycle.spawn(self.here, server, no_events)
-        ready = f"/proc/{self.find(self.here).pid}/root/srv/ready"
-        wait_for(lambda: Path(ready).exists(), "the server's files")
-        root = Path(ready).parents[1]
+        root = self.root(self.here)
+        wait_for(lambda: is_ready(root, 0), "the server's files")
         os.setxattr(root / "srv/deep/file", "user.note", b"\0\xff kept")
         return describe(root)
 
@@ -125,8 +124,18 @@ def describe(root: Path) -> dict[str, tuple]:
     return found
 
 
+def is_ready(root: Path, since_ns: int) -> bool:
+    """Whether the server's script has written all of its files, after a moment."""
+    ready = root / "srv/ready"
+    try:
+        return ready.read_text() == "ready\n" and ready.stat().st_mtime_ns > since_ns
+    except FileNotFoundError:
+        return False
+
+
 def moved(before: dict[str, tuple], root: Path) -> None:
-    """Compare; the first process wrote some files again when it started."""
+    """Compare; the first process writes some files again when it starts, and is waited for."""
+    wait_for(lambda: is_ready(root, before["srv/ready"][4]), "the server's files once more")
     after = describe(root)
     assert before["srv/deep/file"][6] == {"user.note": b"\0\xff kept"}
     assert before.keys() == after.keys()

@@ -27,8 +27,8 @@ UUID_PREFIX = (
 )
 
 
-def wait_for(condition, what: str, timeout: float = 30):
-    """Poll until ``condition`` returns something true."""
+def wait_for(condition, what: str, timeout: float = 120):
+    """Poll until ``condition`` returns something true; the time is what a machine with other work may need."""
     deadline = time.monotonic() + timeout
     while True:
         result = condition()
@@ -109,7 +109,7 @@ class PrivateEngine:
             )
             wait_for(self.containerd_socket.exists, "containerd")
         self._dockerd = self._spawn("dockerd", f"--config-file={self.directory}/daemon.json")
-        wait_for(self.answers, "dockerd", timeout=60)
+        wait_for(self.answers, "dockerd")
 
     def _spawn(self, program: str, *arguments: str) -> subprocess.Popen:
         log = (self.directory / f"{program}.log").open("a")
@@ -163,7 +163,7 @@ def remove_namespaces(prefix: str) -> None:
     """Remove the namespaces and devices of servers whose uuids begin so."""
     for path in NAMESPACES.glob(f"nova-{prefix}*"):
         subprocess.run(["umount", "--lazy", path], check=False, stderr=subprocess.DEVNULL)
-        path.unlink()
+        path.unlink(missing_ok=True)
     for alias in Path("/sys/class/net").glob("tap*/ifalias"):
         if _read(str(alias)).startswith(f"nova-{prefix}"):
             subprocess.run(["ip", "link", "delete", alias.parent.name], check=False)

@@ -153,6 +153,19 @@ class Lab:
         assert result.exit_code == 0, result.output
         return result.output.decode()
 
+    def wait_for_file(self, server: Server, path: str, content: str) -> None:
+        """Wait until a server has written a file, whole: it is there before its content is."""
+        read = ["/bin/busybox", "cat", path]
+
+        def written() -> bool:
+            return self.engine.execute(server.container_name, read).output.decode() == content
+
+        wait_for(written, f"{content!r} in {path}")
+
+    def wait_for_log(self, server: Server, text: bytes) -> None:
+        """Wait until a server has said something."""
+        wait_for(lambda: text in self.engine.logs(server.container_name, 1 << 20), f"{text!r} in the log")
+
     def destroy(self) -> None:
         for server in self.servers:
             self.engine.remove(server.container_name)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from moving_lab import NEW, Pair, describe, make_host, moved, no_events
-from private_engine import wait_for
 
 from dockstack.compute.containers import runtime, spec
 from dockstack.compute.flows import disks, lifecycle, migrations, rescue, resize
@@ -22,7 +21,7 @@ from dockstack.compute.model import Image, ImageConfig, PowerState
 from dockstack.compute.network import plug
 
 RESCUER = Image(id="7e5c0e00-0000-4000-8000-000000000001", name="rescuer", container_format="docker")
-SLEEP = '["/bin/sh", "-c", "echo mine > /kept; exec sleep 1000"]'
+SLEEP = '["/bin/sh", "-c", "[ -e /kept ] || echo mine > /kept; exec sleep 1000"]'
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +39,7 @@ def server(host, sized_lab):
     image = Image(id="image", name="busybox", properties={"docker_command": SLEEP})
     server = sized_lab.server(ports=(), image=image)
     lifecycle.spawn(host, server, no_events)
-    wait_for(lambda: "kept" in sized_lab.run(server, "ls", "/"), "the server's file")
+    sized_lab.wait_for_file(server, "/kept", "mine\n")
     yield server
     lifecycle.destroy(host, server)
 

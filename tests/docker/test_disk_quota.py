@@ -28,7 +28,7 @@ def boot(lab, script: str, disk_gb: int):
 def test_a_server_that_fills_its_disk_harms_only_itself(sized_lab) -> None:
     neighbour = boot(sized_lab, "exec sleep 1000", disk_gb=1)
     full = boot(sized_lab, "dd if=/dev/zero of=/fill bs=1M count=2000; echo full; exec sleep 1000", disk_gb=1)
-    wait_for(lambda: b"full" in sized_lab.engine.logs(full.container_name, 1000), "the disk to be full", timeout=120)
+    wait_for(lambda: b"full" in sized_lab.engine.logs(full.container_name, 1000), "the disk to be full", timeout=300)
     assert b"quota exceeded" in sized_lab.engine.logs(full.container_name, 1000).lower()
     written = int(sized_lab.run(full, "stat", "-c", "%s", "/fill"))
     assert 900 << 20 < written <= 1 << 30

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -147,17 +148,24 @@ def test_a_broken_archive_is_the_images_fault(engine, archive) -> None:
 def test_a_frozen_engine_is_unavailable_and_comes_back(lab, private_engine) -> None:
     server = lab.boot()
     impatient = Engine(private_engine.url, 1)
-    impatient.ping()
+    wait_for(lambda: answers(impatient), "an answer in time")
     private_engine.freeze()
     try:
         started = time.monotonic()
         with pytest.raises(EngineUnavailable):
             impatient.container(server.container_name)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
     finally:
         private_engine.thaw()
-    wait_for(private_engine.answers, "the engine's return")
-    assert impatient.container(server.container_name).state is PowerState.RUNNING
+    wait_for(lambda: answers(impatient), "the engine's return")
+    assert lab.state(server).state is PowerState.RUNNING
+
+
+def answers(engine) -> bool:
+    with suppress(EngineUnavailable):
+        engine.ping()
+        return True
+    return False
 
 
 def test_one_engine_serves_many_threads(lab) -> None:
@@ -197,7 +205,7 @@ def test_console_log_is_bounded(lab, private_engine) -> None:
     server = lab.boot(
         "i=0; while [ $i -lt 400 ]; do seq 100000 105000; i=$((i+1)); done; echo the end; exec sleep 1000"
     )
-    wait_for(lambda: b"the end" in log.tail(lab.engine, server.container_name, 100), "the output", timeout=60)
+    wait_for(lambda: b"the end" in log.tail(lab.engine, server.container_name, 100), "the output", timeout=300)
     tail = log.tail(lab.engine, server.container_name)
     assert len(tail) == log.MAX_BYTES
     assert tail.endswith(b"104999\n105000\nthe end\n")
@@ -224,7 +232,7 @@ def test_limits_hold(lab) -> None:
     greedy = lab.engine.execute(server.container_name, ["sh", "-c", "head -c 100000000 /dev/zero | tail"])
     assert greedy.exit_code != 0
     wait_for(lambda: limits.usage(lab.state(server).pid).oom_kills > used.oom_kills, "the count of kills")
-    forks = "i=0; while [ $i -lt 60 ]; do sleep 3 & i=$((i+1)); done; true"
+    forks = "i=0; while [ $i -lt 60 ]; do sleep 1000 & i=$((i+1)); done; true"
     assert lab.engine.execute(server.container_name, ["sh", "-c", forks]).exit_code != 0
     assert lab.state(server).state is PowerState.RUNNING
 

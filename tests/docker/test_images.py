@@ -53,7 +53,7 @@ class Glance:
 
     def download(self, image: Image):
         self.downloads.append(image.id)
-        assert self.gate.wait(60)
+        assert self.gate.wait(120)
         return pieces(self.data[image.id])
 
 
@@ -158,7 +158,7 @@ def test_many_servers_share_one_fetch(store, glance, engine):
 
 def test_different_images_are_fetched_side_by_side(store, glance, engine):
     first, second = (glance.add(docker_save(unique())) for _ in range(2))
-    meeting = threading.Barrier(2, timeout=30)
+    meeting = threading.Barrier(2, timeout=120)
 
     def download(image: Image):
         meeting.wait()  # breaks if one waits for the other's end

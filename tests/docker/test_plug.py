@@ -37,7 +37,7 @@ class PrivateSwitch:
         self.vsctl("add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev")
 
     def vsctl(self, *arguments: str) -> str:
-        command = ["ovs-vsctl", "--timeout=20", f"--db={self.database}", *arguments]
+        command = ["ovs-vsctl", "--retry", "--timeout=120", f"--db={self.database}", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def interface(self, device: str, column: str) -> str:
@@ -119,7 +119,7 @@ def test_two_servers_talk(lab, switch) -> None:
     (first, _), (_, second_port) = servers
     for address in second_port.addresses:
         host = address.cidr.partition("/")[0]
-        lab.run(first, "sh", "-c", f"i=0; until ping -c1 -W1 {host}; do i=$((i+1)); [ $i -lt 10 ] || exit 1; done")
+        lab.run(first, "sh", "-c", f"i=0; until ping -c1 -W1 {host}; do i=$((i+1)); [ $i -lt 40 ] || exit 1; done")
     for server, port in servers:
         plug.unplug(server, port)
 

@@ -66,7 +66,7 @@ def test_through_the_daemon() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert done.stdout == "whole\n", done.stderr
     assert not list(Path("/run/netns").glob("nova-d0c57e57-0000-4000-8000-00000fffff*"))

@@ -207,8 +207,13 @@ def test_throughput(lab, host, glance, capsys):
     watcher = threading.Thread(target=watch, args=[stop])
     watcher.start()
     began = time.monotonic()
+
+    def upload(taken) -> None:
+        assert lab.state(server).state is PowerState.RUNNING, "it stands still no longer than it is copied"
+        glance.upload(IDENTITY.format(18))(taken)
+
     try:
-        snapshots.take(host, server.uuid, IDENTITY.format(18), glance.upload(IDENTITY.format(18)))
+        snapshots.take(host, server.uuid, IDENTITY.format(18), upload)
     finally:
         whole = time.monotonic() - began
         stop.set()
@@ -218,7 +223,6 @@ def test_throughput(lab, host, glance, capsys):
     frozen = stood_still[-1] - stood_still[0] if stood_still else 0
     with capsys.disabled():
         print(f"\n200 MB: stood still {frozen:.1f} s, all {whole:.1f} s; docker save {saved:.1f} s")
-    assert frozen < whole / 2 + 1
 
 
 def contents(archive: bytes) -> dict[str, bytes]:

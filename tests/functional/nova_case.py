@@ -123,7 +123,11 @@ nova_fixtures_module.WarningsFixture = nova_fixtures.WarningsFixture = Lenient
 mock.FILTER_DIR = False  # a failing assertion on Nova's objects would load each of their fields to print them
 
 
-def wait_until(condition, seconds: float = 10) -> None:
+SECONDS = 120  # what a machine with other work may need for what takes one
+RETRIES = 2 * SECONDS  # Nova's tests look twice a second, and give up after five
+
+
+def wait_until(condition, seconds: float = SECONDS) -> None:
     """Poll what happens in other threads."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -142,6 +146,7 @@ class ServersCase(PytestFriendly, integrated_helpers.ProviderUsageBaseTestCase):
         self.flags(max_attempts=1, group="scheduler")
         self.flags(vif_plugging_timeout=0)  # Nova's fake Neutron sends no events
         self.compute = self._start_compute("host1")
+        self.rest()
         self.flavor = self._create_flavor(vcpu=1, memory_mb=64, disk=1, ephemeral=0)
 
     def driver(self):
@@ -151,7 +156,20 @@ class ServersCase(PytestFriendly, integrated_helpers.ProviderUsageBaseTestCase):
         port = [{"port": self.neutron.port_1["id"]}]
         request = self._build_server(image_uuid=image, flavor_id=self.flavor, networks=networks or port)
         server = self.api.post_server({"server": request | more})
-        return self._wait_for_state_change(server, expected)
+        server = self._wait_for_state_change(server, expected)
+        self.rest()
+        return server
+
+    def rest(self):
+        """Wait until the thread that follows the engine's events has nothing more to do: its calls are counted too."""
+        follower = self.driver()._follower
+        wait_until(lambda: follower._states is not None and self.world.all_told())
+
+    def _wait_for_server_parameter(self, server, expected_params, max_retries=RETRIES, **more):
+        return super()._wait_for_server_parameter(server, expected_params, max_retries, **more)
+
+    def _wait_for_state_change(self, server, expected_status, max_retries=RETRIES, **more):
+        return super()._wait_for_state_change(server, expected_status, max_retries, **more)
 
     def container(self, server):
         return self.world.containers[f"nova-{server['id']}"]

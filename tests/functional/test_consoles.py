@@ -137,7 +137,7 @@ class TestSerialConsole(ServersCase):
 
 
 def expect(connection: socket.socket, text: bytes) -> None:
-    connection.settimeout(10)
+    connection.settimeout(90)
     seen = b""
     while text not in seen:
         data = connection.recv(4096)

@@ -19,7 +19,7 @@ class TestInterfaces(ServersCase):
         return self.api.attach_interface(server["id"], {"interfaceAttachment": request})
 
     def interfaces(self):
-        return sorted(self.world.wired[device]["interface"] for device in self.world.links)
+        return sorted(self.world.wired[device]["interface"] for device in list(self.world.links))
 
     def test_attach_survives_and_detach_leaves_nothing(self):
         self.flags(resume_guests_state_on_host_boot=True)
@@ -37,7 +37,7 @@ class TestInterfaces(ServersCase):
 
         self.api.detach_interface(server["id"], self.neutron.port_2["id"])
         wait_until(lambda: self.interfaces() == ["eth0"])
-        assert len(self.world.switch) == 1
+        wait_until(lambda: len(self.world.switch) == 1)
         self._delete_server(server)
         assert self.world.leftovers() == NOTHING
 

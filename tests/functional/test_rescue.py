@@ -68,7 +68,7 @@ class TestRescue(ServersCase):
 
         self.compute = self.restart_compute_service(self.compute, keep_hypervisor_state=False)
         wait_until(lambda: self.api.get_server(server["id"])["status"] == "ACTIVE")
-        assert self.container(server).id == identity
+        wait_until(lambda: self.container(server).id == identity)
         assert self.container(server).state is PowerState.RUNNING
         assert self.api.get_server(rescued["id"])["status"] == "RESCUE"
         assert self.container(rescued).state is PowerState.RUNNING

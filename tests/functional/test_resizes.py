@@ -150,7 +150,7 @@ class TestBrokenResizes(ResizesCase):
         self.world.calls.clear()
         self.world.kill_after = call
         work()
-        wait_until(lambda: self.world.dead, seconds=60)
+        wait_until(lambda: self.world.dead)
         self.world.revive()
         self.compute = self.restart_compute_service(self.compute, keep_hypervisor_state=False)
 

@@ -187,6 +187,7 @@ class TestServers(ServersCase):
         self.boot()
         self.boot(networks="none")
         wait_until(lambda: not self.compute.manager._syncs_in_progress)
+        self.rest()
         self.world.calls.clear()
 
         self.compute.manager._sync_power_states(nova_context.get_admin_context())
@@ -228,6 +229,7 @@ class TestFaults(ServersCase):
         self._delete_server(self.boot())
         steps = self.world.calls.index("start") + 1
         for step in range(1, steps + 1):
+            self.rest()
             self.world.revive()
             self.world.images.clear()
             error = PlugError("The switch is full.") if step % 2 else EngineFull("The disk is full.")

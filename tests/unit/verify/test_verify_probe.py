@@ -39,8 +39,10 @@ def test_stays_silent_ends_at_the_first_answer():
 def test_answers_tcp():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert answers_tcp("127.0.0.1", port)
-    assert not answers_tcp("127.0.0.1", port)
+        assert answers_tcp("127.0.0.1", port, timeout=60)
+    with socket.socket() as held:  # so that nobody else has the port either
+        held.bind(("127.0.0.1", 0))
+        assert not answers_tcp("127.0.0.1", held.getsockname()[1])
 
 
 @given(st.binary(max_size=64))

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import paramiko
 import pytest
 
 from dockstack.verify.model import CheckFailed
-from dockstack.verify.shell import KeyPair, log_in
+from dockstack.verify.shell import KeyPair, Shell, log_in
 
 pytestmark = pytest.mark.unit
 
@@ -23,3 +24,28 @@ def test_a_refused_port_is_named_after_the_time():
     with pytest.raises(CheckFailed, match=r"SSH login as dockstack at 192\.0\.2\.1") as caught:
         log_in("192.0.2.1.invalid", "dockstack", KeyPair.generate(), 0.01)
     assert "last try" in caught.value.details
+
+
+class CutOff:
+    """A client of paramiko's whose commands end without a status."""
+
+    def __init__(self, *, connected: bool) -> None:
+        self._connected = connected
+
+    def exec_command(self, _command, timeout):
+        assert timeout
+        output = io.BytesIO(b"half of it")
+        channel = SimpleNamespace(recv_exit_status=lambda: -1)
+        return None, SimpleNamespace(read=output.read, channel=channel), None
+
+    def get_transport(self):
+        return SimpleNamespace(is_active=lambda: self._connected)
+
+
+@pytest.mark.parametrize(
+    ("connected", "reason"), [(True, "was ended by a signal"), (False, "connection to .* was lost")]
+)
+def test_a_command_without_a_status_says_why(connected, reason):
+    with pytest.raises(CheckFailed, match=reason) as caught:
+        Shell(CutOff(connected=connected), "192.0.2.1", 5).run("uptime")
+    assert caught.value.details == "half of it"

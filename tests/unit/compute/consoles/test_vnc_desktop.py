@@ -148,13 +148,13 @@ def look():
         thread = threading.Thread(target=serve, args=arguments, daemon=True)
         thread.start()
         opened.append(([*sockets, arguments[-1]], thread))
-        line.settimeout(10)
+        line.settimeout(60)
         return RfbClient(far, *([encodings] if encodings else [])), line
 
     yield make
     for sockets, thread in opened:
         sockets[0].close()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive(), "it ends with its viewer"
         for each in sockets:
             each.close()

@@ -48,7 +48,7 @@ class FakeStream:
     def __iter__(self):
         yield from self._events
         if self._events is LAST:
-            self._closed.wait(10)
+            self._closed.wait(60)
 
     def close(self) -> None:
         self._closed.set()
@@ -86,7 +86,7 @@ def follow(monkeypatch, *connections):
     follower = Follower(engine, events.put, listings.put)
     follower.start()
     for _ in range(1 + sum(not isinstance(connection, Exception) for connection in connections)):
-        listings.get(timeout=5)
+        listings.get(timeout=60)
     follower.stop()
     assert not follower._thread.is_alive()
     return [(event.server_uuid, event.kind) for event in events.queue], engine
@@ -134,7 +134,7 @@ def test_what_was_missed_is_told_also_when_nova_could_not_be_asked_at_first(monk
 
     follower = Follower(engine, events.put, on_listing)
     follower.start()
-    told = events.get(timeout=5)
+    told = events.get(timeout=60)
     follower.stop()
     assert (told.server_uuid, told.kind) == ("a", EventKind.STOPPED)
     assert events.empty()

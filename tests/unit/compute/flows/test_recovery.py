@@ -193,21 +193,21 @@ def test_a_start_of_recovery_waits_for_a_delete_under_way_and_brings_nothing_bac
 
     def held_up(server_uuid):
         deleting.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         remove(server_uuid)
 
     monkeypatch.setattr(namespaces, "remove", held_up)
     listing = host.engine.containers()
     with ThreadPoolExecutor(2) as pool:
         delete = pool.submit(lifecycle.destroy, host, server)
-        assert deleting.wait(10)
+        assert deleting.wait(60)
         assert UUID in host.busy
         start = pool.submit(lifecycle.start, host, server)
         with pytest.raises(TimeoutError):
             start.result(timeout=0.2)
         go_on.set()
-        delete.result(timeout=10)
-        assert isinstance(start.exception(timeout=10), NotFound)
+        delete.result(timeout=60)
+        assert isinstance(start.exception(timeout=60), NotFound)
     assert UUID not in host.busy
     recovery.resume(host, listing, {UUID: server})
     assert world.leftovers() == NOTHING

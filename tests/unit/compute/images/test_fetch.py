@@ -87,7 +87,7 @@ class Source:
     def __call__(self, image):
         self.count += 1
         self.waiting.set()
-        assert self.gate.wait(30)
+        assert self.gate.wait(120)
         return pieces(self.data)
 
 
@@ -127,7 +127,7 @@ def all_at_once(store: ImageStore, source: Source, image: Image, count: int) -> 
     with ThreadPoolExecutor(count) as pool:
         asked = [pool.submit(store.ensure, image, 0) for _ in range(count)]
         for _ in range(count):
-            assert joined.acquire(timeout=30)
+            assert joined.acquire(timeout=60)
         source.gate.set()
     store._join = join
     return asked
@@ -149,8 +149,8 @@ def test_an_image_that_is_there_does_not_wait_for_slow_downloads_of_others(engin
         slow = [pool.submit(store.ensure, Image(id=name, name=name), 0) for name in ("slow-1", "slow-2", "slow-3")]
         try:
             while source.count < 3:  # the first image's, and as many as there are slots
-                assert source.waiting.wait(30)
-            assert pool.submit(store.ensure, IMAGE, 0).result(timeout=5).engine_id == ENGINE_ID
+                assert source.waiting.wait(60)
+            assert pool.submit(store.ensure, IMAGE, 0).result(timeout=60).engine_id == ENGINE_ID
         finally:
             source.gate.set()
     assert all(each.result().engine_id == ENGINE_ID for each in slow)
@@ -195,7 +195,7 @@ def test_one_with_a_larger_disk_does_not_share_the_refusal_of_a_smaller_one(engi
     image = Image(id="big", name="big")
     with ThreadPoolExecutor(2) as pool:
         small = pool.submit(store.ensure, image, 50_000)
-        assert source.waiting.wait(30)
+        assert source.waiting.wait(60)
         large = pool.submit(store.ensure, image, 200_000)
         source.gate.set()
         assert isinstance(small.exception(), ImageRejected)
