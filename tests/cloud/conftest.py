@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import replace
 
 import node
 import pytest
@@ -22,7 +24,7 @@ REPORT = pytest.StashKey[pytest.TestReport]()
 def connection():
     try:
         found = connect(DEFAULT_CLOUD)
-        sweep(found, 60, lambda text: None, admin=True)
+        sweep(found, 240, lambda text: None, admin=True)
     except DockstackError as error:
         pytest.fail(f"{error}\n{error.details}\nThese tests need the cloud: run `dockstack up` first.", pytrace=False)
     yield found
@@ -36,7 +38,9 @@ def facts(connection):
 
 @pytest.fixture
 def timeouts():
-    return Timeouts.from_environment()
+    """What a machine with other work may need, unless the environment says something else."""
+    patient = {"ACTIVE_TIMEOUT": "240", "TERMINATE_TIMEOUT": "240", "ASSOCIATE_TIMEOUT": "120"}
+    return replace(Timeouts.from_environment(patient | os.environ), answer=240, command=120)
 
 
 @pytest.fixture

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import docker
+from dockstack.deploy import processes
 from dockstack.verify.host import NAMESPACES, UUID_LABEL, find_traces
 from dockstack.verify.probe import answers_ping, wait_until
 from dockstack.verify.resources import delete_server, ports_of
 
-RESTART_SECONDS = 90
-RECONCILE_SECONDS = 90
+RESTART_SECONDS = 180  # each several times what it takes on a quiet machine
+RECONCILE_SECONDS = 180
+PING_SECONDS = 2  # an answer that is later than that has not come
 APART = ("pid", "net")
 
 
@@ -43,13 +45,14 @@ def pid_of(program):
                 and any(Path(word).name == program for word in words[:2])
                 and "dockstack-bench" not in "".join(words)
             ):
-                found.append(int(path.parent.name))
-    return min(found, default=None)
+                found.append(processes.look(int(path.parent.name)))
+    oldest = min((each for each in found if each), key=lambda each: (each.started, each.pid), default=None)
+    return oldest and oldest.pid
 
 
 def kill(program, number=signal.SIGKILL):
     """End a process as a crash would; return its id."""
-    pid = wait_until(lambda: pid_of(program), 10, f"{program} to run", "Run `dockstack up`.")
+    pid = wait_until(lambda: pid_of(program), 60, f"{program} to run", "Run `dockstack up`.")
     os.kill(pid, number)
     return pid
 
@@ -133,7 +136,7 @@ def pinging(address, every=0.2):
 
     def ping():
         while not over.is_set():
-            answers.append(answers_ping(address, every * 4))
+            answers.append(answers_ping(address, PING_SECONDS))
             over.wait(every)
 
     thread = threading.Thread(target=ping, daemon=True)
@@ -142,7 +145,7 @@ def pinging(address, every=0.2):
         yield answers
     finally:
         over.set()
-        thread.join(10)
+        thread.join(60)
 
 
 def longest_silence(answers):

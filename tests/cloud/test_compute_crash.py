@@ -11,7 +11,7 @@ import pytest
 from dockstack.verify.probe import answers_ping, wait_until
 from dockstack.verify.resources import is_gone, make_guest, request_server
 
-pytestmark = [pytest.mark.cloud, pytest.mark.timeout(420), pytest.mark.usefixtures("on_this_machine")]
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900), pytest.mark.usefixtures("on_this_machine")]
 
 
 def task_is(connection, server_id, task):

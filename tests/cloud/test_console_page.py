@@ -17,7 +17,7 @@ from dockstack.verify.console import create_address, page_of
 from dockstack.verify.resources import boot
 from rfb_client import read_text
 
-pytestmark = [pytest.mark.cloud, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
 SCRIPTS = Path(__file__).parents[1] / "browser"
 PROGRAMS = ("chromium", "node")

@@ -10,7 +10,7 @@ from dockstack.verify.model import Verdict
 from dockstack.verify.report import evidence_of
 from dockstack.verify.runner import run_one
 
-pytestmark = [pytest.mark.cloud, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("exercise", ALL, ids=lambda exercise: exercise.name)

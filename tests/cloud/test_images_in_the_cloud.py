@@ -13,9 +13,9 @@ import node
 import pytest
 
 from dockstack.verify.model import PREFIX
-from dockstack.verify.resources import boot, request_server, wait_for_status
+from dockstack.verify.resources import boot, fault_of, request_server, wait_for_status
 
-pytestmark = [pytest.mark.cloud, pytest.mark.timeout(420), pytest.mark.usefixtures("on_this_machine")]
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900), pytest.mark.usefixtures("on_this_machine")]
 
 CONFIG = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/sh"]}, "rootfs": {"type": "layers"}}
 
@@ -73,7 +73,7 @@ def test_a_hostile_image_is_refused_with_a_reason(ctx, kind):
     image = upload(ctx, HOSTILE[kind])
     server = request_server(ctx, image_id=image.id)
     failed = wait_for_status(ctx.connection, server.id, "ERROR", ctx.timeouts.active)
-    message = failed.fault["message"]
+    message = fault_of(ctx.connection, failed)["message"]
     print(message)
     assert "image" in message.lower()
     assert "Traceback" not in message

@@ -14,7 +14,7 @@ import sys
 
 import pytest
 
-pytestmark = [pytest.mark.cloud, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(2500)]
 
 COMMAND = [sys.executable, "-m", "dockstack.cli", "tempest"]
 SLICE = (
@@ -28,7 +28,7 @@ SLICE = (
 def test_the_slice_passes(connection, tmp_path):
     chosen = [word for pattern in SLICE for word in ("--regex", pattern)]
     done = subprocess.run(
-        [*COMMAND, *chosen, "--report", str(tmp_path)], capture_output=True, text=True, check=False, timeout=1400
+        [*COMMAND, *chosen, "--report", str(tmp_path)], capture_output=True, text=True, check=False, timeout=2400
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "results.json").read_text())

@@ -10,7 +10,7 @@ import pytest
 from dockstack.deploy.recipes.controller import DIRECTORY, PYTHON
 from dockstack.deploy.recipes.nova import CONF, DATABASE_CONF
 
-pytestmark = [pytest.mark.cloud, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
 
 
 def test_a_second_migration_of_novas_databases_maps_no_cell_twice(connection):

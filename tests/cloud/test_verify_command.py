@@ -14,7 +14,7 @@ from dockstack.verify.model import PREFIX
 from dockstack.verify.probe import wait_until
 from dockstack.verify.sweep import sweep
 
-pytestmark = [pytest.mark.cloud, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
 COMMAND = [sys.executable, "-m", "dockstack.cli", "verify"]
 
@@ -51,7 +51,7 @@ def start_and_wait_for_a_server(connection):
         stderr=subprocess.DEVNULL,
         preexec_fn=hear_interrupts,  # noqa: PLW1509 - no threads here that could hold a lock
     )
-    wait_until(lambda: ours(connection), 60, "verify to make a server")
+    wait_until(lambda: ours(connection), 240, "verify to make a server")
     return process
 
 
@@ -59,7 +59,7 @@ def start_and_wait_for_a_server(connection):
 def test_stopped_it_takes_everything_back(connection, number):
     process = start_and_wait_for_a_server(connection)
     process.send_signal(number)
-    assert process.wait(90) != 0
+    assert process.wait(240) != 0
     assert ours(connection) == []
     assert [key.name for key in connection.compute.keypairs() if key.name.startswith(PREFIX)] == []
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 os.environ["OS_NOVA_DISABLE_EVENTLET_PATCHING"] = "true"
-os.environ.setdefault("OS_TEST_TIMEOUT", "300")
+os.environ.setdefault("OS_TEST_TIMEOUT", "600")
 
 from nova import monkey_patch
 

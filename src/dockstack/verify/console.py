@@ -12,7 +12,7 @@ import websocket
 
 from dockstack.errors import DockstackError
 
-SECONDS = 15.0
+SECONDS = 60.0
 
 
 class NoConsole(DockstackError):  # noqa: N818

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from openstack import exceptions as sdk_errors
 
+from dockstack.verify.interrupts import postponed
 from dockstack.verify.model import CheckFailed
 from dockstack.verify.probe import POLL_SECONDS, wait_until
 from dockstack.verify.shell import KeyPair, Shell, log_in
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from dockstack.verify.context import Context, Tenant
 
-FAULT_SECONDS = 3.0
+FAULT_SECONDS = 15.0
 PING = {"protocol": "icmp"}
 PING6 = {"protocol": "ipv6-icmp", "ether_type": "IPv6"}
 SSH = {"protocol": "tcp", "port_range_min": 22, "port_range_max": 22}
@@ -41,16 +42,18 @@ def make_key(ctx: Context, tenant: Tenant | None = None, what: str = "key") -> t
     tenant = tenant or ctx.tenant
     pair = KeyPair.generate()
     name = ctx.name(what)
-    key = tenant.connection.compute.create_keypair(name=name, public_key=pair.public, type="ssh")
-    ctx.stack.callback(tenant.connection.compute.delete_keypair, key, ignore_missing=True)
+    with postponed():
+        key = tenant.connection.compute.create_keypair(name=name, public_key=pair.public, type="ssh")
+        ctx.stack.callback(tenant.connection.compute.delete_keypair, key, ignore_missing=True)
     return name, pair
 
 
 def make_group(ctx: Context, rules: Sequence[dict[str, Any]], tenant: Tenant | None = None, what: str = "group") -> Any:
     """Make a security group that lets in nothing but these rules."""
     network = (tenant or ctx.tenant).connection.network
-    group = network.create_security_group(name=ctx.name(what), description="made by dockstack verify")
-    ctx.stack.callback(delete_group, network, group.id, ctx.timeouts.terminate)
+    with postponed():
+        group = network.create_security_group(name=ctx.name(what), description="made by dockstack verify")
+        ctx.stack.callback(delete_group, network, group.id, ctx.timeouts.terminate)
     for rule in rules:
         allow(tenant or ctx.tenant, group.id, rule)
     return group
@@ -121,8 +124,9 @@ def request_server(ctx: Context, **wishes: Unpack[Wishes]) -> Any:
     if user_data := wishes.get("user_data"):
         request["user_data"] = base64.b64encode(user_data.encode()).decode()
     request |= {key: wishes[key] for key in ("key_name", "config_drive") if wishes.get(key)}
-    server = tenant.connection.compute.create_server(**request)
-    ctx.stack.callback(delete_server, tenant.connection, server.id, ctx.timeouts.terminate)
+    with postponed():
+        server = tenant.connection.compute.create_server(**request)
+        ctx.stack.callback(delete_server, tenant.connection, server.id, ctx.timeouts.terminate)
     ctx.seen.append((tenant.connection, server.id))
     return tenant.connection.compute.get_server(server.id)
 
@@ -218,10 +222,11 @@ def make_floating_ip(ctx: Context, server: Any, tenant: Tenant | None = None) ->
     ports = ports_of(tenant.connection, server.id)
     if not ports:
         raise CheckFailed(f"{server.name} has no port.", "Look at `openstack port list --server`.")
-    floating = network.create_ip(
-        floating_network_id=tenant.external_network_id, port_id=ports[0].id, description=ctx.name("ip")
-    )
-    ctx.stack.callback(network.delete_ip, floating.id, ignore_missing=True)
+    with postponed():
+        floating = network.create_ip(
+            floating_network_id=tenant.external_network_id, port_id=ports[0].id, description=ctx.name("ip")
+        )
+        ctx.stack.callback(network.delete_ip, floating.id, ignore_missing=True)
     return floating
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dockstack.verify.exercises.access import LOGIN_NEEDS, expect
 from dockstack.verify.exercises.power import RUNNING, START_OF_INIT, Interface, log_in_again
+from dockstack.verify.interrupts import postponed
 from dockstack.verify.model import Capability, CheckFailed, Exercise
 from dockstack.verify.probe import wait_until
 from dockstack.verify.resources import make_guest, wait_for_status
@@ -36,8 +37,9 @@ def boot_from_snapshot(ctx: Context) -> None:
 def create_image(ctx: Context, server_id: str) -> Any:
     """Make an image of a server and wait until it can be booted from."""
     image_client = ctx.connection.image
-    image = ctx.connection.compute.create_server_image(server_id, ctx.name("image"))
-    ctx.stack.callback(image_client.delete_image, image.id, ignore_missing=True)
+    with postponed():
+        image = ctx.connection.compute.create_server_image(server_id, ctx.name("image"))
+        ctx.stack.callback(image_client.delete_image, image.id, ignore_missing=True)
 
     def look() -> Any:
         found = image_client.find_image(image.id)

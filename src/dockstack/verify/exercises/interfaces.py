@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dockstack.verify.exercises.access import LOGIN_NEEDS, expect
 from dockstack.verify.exercises.power import Interface, log_in_again
+from dockstack.verify.interrupts import postponed
 from dockstack.verify.model import Exercise
 from dockstack.verify.probe import wait_until
 from dockstack.verify.resources import make_guest, pinging_shell, wait_for_status
@@ -48,10 +49,11 @@ def attach_and_detach(ctx: Context) -> None:
 def make_port(ctx: Context, guest: Guest) -> Any:
     """Make a port on the tenant's network with the server's security group."""
     network = ctx.connection.network
-    port = network.create_port(
-        name=ctx.name("port"), network_id=ctx.tenant.network_id, security_groups=[guest.group.id]
-    )
-    ctx.stack.callback(network.delete_port, port.id, ignore_missing=True)
+    with postponed():
+        port = network.create_port(
+            name=ctx.name("port"), network_id=ctx.tenant.network_id, security_groups=[guest.group.id]
+        )
+        ctx.stack.callback(network.delete_port, port.id, ignore_missing=True)
     return port
 
 

@@ -109,7 +109,11 @@ def find_names_and_way_out(ctx: Context) -> None:
     gateway = guest.shell.run("ip -4 route show default | awk '{ print $3; exit }'")
     expect(gateway, v4.gateway_ip, "the default gateway inside")
     pinger = pinging_shell(ctx, guest)
-    expect(pinger.attempt(f"ping -c 1 -W 3 {gateway}").status, 0, f"the status of ping to the gateway {gateway}")
+    wait_until(
+        lambda: pinger.attempt(f"ping -c 1 -W 3 {gateway}").status == 0,
+        ctx.timeouts.answer,
+        f"an answer from the gateway {gateway} inside the server",
+    )
     mtu = guest.shell.run("cat /sys/class/net/eth0/mtu")
     expect(int(mtu), network.get_network(port.network_id).mtu, "the MTU of eth0")
     resolvers = name_servers(guest.shell)
