@@ -90,4 +90,4 @@ def test_running_servers_never_notice(ctx):
     assert node.longest_silence(answers) <= 2, answers
     assert guest.shell.run("echo alive") == "alive"
     assert ctx.connection.compute.get_server(guest.server.id).status == "ACTIVE"
-    assert answers_ping(guest.address)
+    wait_until(lambda: answers_ping(guest.address), ctx.timeouts.answer, "an answer to ping")

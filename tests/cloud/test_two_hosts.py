@@ -168,7 +168,7 @@ def test_a_lost_hosts_server_is_evacuated_and_leaves_nothing_behind(ctx, names, 
     wait_until(
         lambda: not containers_on(SECOND, server.id), 120, f"{lost} to remove what it had of {server.id}", every=1
     )
-    assert answers_ping(floating)
+    wait_until(lambda: answers_ping(floating), ctx.timeouts.answer, f"an answer at {floating} still")
     delete_server(ctx.connection, server.id, ctx.timeouts.terminate)
     assert host.find_traces(server.id, port_ids).describe() == ""
 

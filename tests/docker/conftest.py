@@ -15,6 +15,8 @@ from dockstack.compute import privileged
 from dockstack.compute.engine import Engine
 from dockstack.compute.privileged import subvolumes
 
+ANSWER_SECONDS = 180  # what one call may need on a machine with other work
+
 
 def pytest_collection_modifyitems(items) -> None:
     here = Path(__file__).parent
@@ -61,7 +63,7 @@ def sized_engine(private_engine):
 
 @pytest.fixture
 def sized_lab(sized_engine):
-    engine = Engine(sized_engine.url, 60)
+    engine = Engine(sized_engine.url, ANSWER_SECONDS)
     lab = Lab(engine, sized_engine, engine.load_image([docker_archive()])[0])
     yield lab
     lab.destroy()
@@ -71,7 +73,7 @@ def sized_lab(sized_engine):
 def engine(private_engine):
     if not private_engine.answers():  # an earlier test killed it and failed
         private_engine.start()
-    return Engine(private_engine.url, 60)
+    return Engine(private_engine.url, ANSWER_SECONDS)
 
 
 @pytest.fixture

@@ -108,7 +108,8 @@ class PrivateEngine:
                 "--log-level=warn",
             )
             wait_for(self.containerd_socket.exists, "containerd")
-        self._dockerd = self._spawn("dockerd", f"--config-file={self.directory}/daemon.json")
+        if self._dockerd is None or self._dockerd.poll() is not None:  # else it was only slow to answer
+            self._dockerd = self._spawn("dockerd", f"--config-file={self.directory}/daemon.json")
         wait_for(self.answers, "dockerd")
 
     def _spawn(self, program: str, *arguments: str) -> subprocess.Popen:
@@ -171,6 +172,19 @@ def remove_namespaces(prefix: str) -> None:
 
 def remove_directory(directory: Path) -> None:
     """End the daemons and shims that a directory belongs to, and what they run; unmount; delete."""
+    wait_for(lambda: _is_removed(directory), f"removing {directory}")
+
+
+def _is_removed(directory: Path) -> bool:
+    """Try; what is about to end still makes and removes files, and processes that do."""
+    _end_daemons(directory)
+    if not _unmount(directory):
+        return False
+    shutil.rmtree(directory, ignore_errors=True)
+    return not directory.exists()
+
+
+def _end_daemons(directory: Path) -> None:
     for pid in [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]:
         command = _read(f"/proc/{pid}/cmdline").split("\0")
         ours = any(f"{directory}/" in word for word in command)
@@ -178,8 +192,6 @@ def remove_directory(directory: Path) -> None:
             for child in _read(f"/proc/{pid}/task/{pid}/children").split():
                 _kill(int(child))
             _kill(pid)
-    wait_for(lambda: _unmount(directory), f"unmounting {directory}")
-    shutil.rmtree(directory)
 
 
 def _unmount(directory: Path) -> bool:

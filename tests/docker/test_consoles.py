@@ -28,7 +28,7 @@ class Caller:
 
     def __init__(self, address) -> None:
         self.seen = b""
-        self.connection = socket.create_connection((address.host, address.port), 10)
+        self.connection = socket.create_connection((address.host, address.port), 60)
         self.connection.sendall(f"CONNECT {address.path} HTTP/1.1\r\n\r\n".encode())
         assert self.connection.recv(19, socket.MSG_WAITALL) == b"HTTP/1.1 200 OK\r\n\r\n"
 

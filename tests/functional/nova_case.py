@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ from nova.tests import fixtures as nova_fixtures
 from nova.tests.fixtures import glance as glance_fixtures
 from nova.tests.fixtures import nova as nova_fixtures_module
 from nova.tests.functional import integrated_helpers
+from nova.tests.functional.api import client
 
 from dockstack.compute import conf
 from fake_host import World, image_archive
@@ -142,6 +145,8 @@ class ServersCase(PytestFriendly, integrated_helpers.ProviderUsageBaseTestCase):
         self.world = self.useFixture(InMemoryHost()).world
         super().setUp()
         self.images = self.useFixture(DockerImages(self.glance))
+        hear = self.notifier.wait_for_versioned_notifications
+        self.notifier.wait_for_versioned_notifications = functools.partial(hear, timeout=SECONDS)
         # One node, as `dockstack up` configures it: no other host to try, so the cause itself is the fault.
         self.flags(max_attempts=1, group="scheduler")
         self.flags(vif_plugging_timeout=0)  # Nova's fake Neutron sends no events
@@ -167,6 +172,30 @@ class ServersCase(PytestFriendly, integrated_helpers.ProviderUsageBaseTestCase):
 
     def _wait_for_server_parameter(self, server, expected_params, max_retries=RETRIES, **more):
         return super()._wait_for_server_parameter(server, expected_params, max_retries, **more)
+
+    def _wait_for_instance_action_event(self, *arguments, **named):
+        found = []
+
+        def look():
+            with contextlib.suppress(self.failureException):
+                found.append(super(ServersCase, self)._wait_for_instance_action_event(*arguments, **named))
+            return found
+
+        wait_until(look)
+        return found[0]
+
+    def _wait_until_deleted(self, server):
+        was_in_error = server.get("status") == "ERROR"
+
+        def is_gone():
+            try:
+                found = self.api.get_server(server["id"])
+            except client.OpenStackApiNotFoundException:
+                return True
+            assert was_in_error or found["status"] != "ERROR", found
+            return False
+
+        wait_until(is_gone)
 
     def _wait_for_state_change(self, server, expected_status, max_retries=RETRIES, **more):
         return super()._wait_for_state_change(server, expected_status, max_retries, **more)
