@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import image_archives
-from dockstack.compute.containers import limits
+from dockstack.compute.containers import editor, limits
 from dockstack.compute.engine import (
     Conflict,
     Container,
@@ -384,7 +384,11 @@ class FakeEngine:
             assert spec.labels[UUID_LABEL] in name
             return identity
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, timeout: int | None = None) -> None:
+        try:
+            editor.wait_gate(str(self.world.patches), self._get(name).id)
+        except editor.Refusal as error:
+            raise EngineError(f"starting container {name}: {error}") from error
         with self._call("start"):
             container = self._get(name)
             patch = json.loads((self.world.patches / f"{container.id}.json").read_text())  # the runtime fails closed

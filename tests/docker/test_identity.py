@@ -110,7 +110,7 @@ def spawn(lab, make_host):
         properties = server.image.properties | (properties or {})
         server = type(server)(**(vars(server) | {"image": Image(id=number, name=number, properties=properties)}))
         made.append((host, server))
-        lifecycle.spawn(host, server, no_ports, read_drive=lambda: drive)
+        lifecycle.spawn(host, server, no_ports, read_drive=(lambda: drive) if drive else None)
         return host, server
 
     yield work

@@ -141,10 +141,11 @@ class DockerDriver(driver.ComputeDriver):
         image = glance.read_image(context, instance.image_ref, returning=servers.is_returning(instance))
         server = servers.build_new_server(instance, image, admin_password, injected_files)
         ports = partial(devices.build_ports, context, instance, network_info)
-        content = partial(config_drive.build_drive, instance, network_info, server.files, admin_password)
+        build_drive = partial(config_drive.build_drive, instance, network_info, server.files, admin_password)
+        drive = build_drive if config_drive.is_wanted(instance) else None
         plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
         with spawn_faults(instance, lifecycle.HOPELESS), glance.reading_as(context, instance.trusted_certs):
-            lifecycle.spawn(self._host, server, plugged, read_ports=ports, read_drive=content, power_on=power_on)
+            lifecycle.spawn(self._host, server, plugged, read_ports=ports, read_drive=drive, power_on=power_on)
 
     def rebuild(
         self,

@@ -12,7 +12,7 @@ the driver must not hand a file of the host to a tenant.
 """
 
 # pathlib would cost more than all the rest of this start-up:
-# ruff: noqa: PTH104, PTH112, PTH116, PTH118, PTH119, PTH120, PTH123
+# ruff: noqa: PTH104, PTH108, PTH110, PTH112, PTH116, PTH118, PTH119, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -80,26 +80,69 @@ def main(arguments: list[str]) -> None:
     try:
         bundle = find_bundle(call)
         if bundle is not None:
-            identity = os.path.basename(os.path.realpath(bundle))
-            apply(read_patch(patches, identity), os.path.join(bundle, "config.json"), sources.split(":"))
+            create(patches, os.path.realpath(bundle), sources.split(":"))
+        started = find_started(call)
+        if started is not None:
+            start(patches, started)
         os.execv(runtime, [runtime, *call])  # noqa: S606 - no shell wanted
     except (Refusal, OSError, ValueError, KeyError, TypeError) as error:
         report(call, f"dockstack-runtime: {error}")
         sys.exit(1)
 
 
+def create(patches: str, bundle: str, sources: list[str]) -> None:
+    """Do what a container needs before it is created.
+
+    A container that is held until its network is complete gets the files that speak of that when it starts; where the
+    start finds its bundle is noted beside the patch.
+    """
+    identity = os.path.basename(bundle)
+    held = os.path.exists(os.path.join(patches, identity + ".gate"))  # first: with the gate gone, the patch is whole
+    patch = read_patch(patches, identity)
+    if held:
+        patch["contents"] = dict.fromkeys(check_contents(patch.get("contents", {})), "")
+        with open(os.path.join(patches, identity + ".held"), "w", encoding="utf-8") as file:
+            file.write(bundle)
+    apply(patch, os.path.join(bundle, "config.json"), sources)
+
+
+def start(patches: str, identity: str) -> None:
+    """Wait until a container that is held may run, and complete its files; others are none of this."""
+    note = os.path.join(patches, identity + ".held")
+    try:
+        with open(note, encoding="utf-8") as file:
+            bundle = file.read()
+    except FileNotFoundError:
+        return
+    wait_gate(patches, identity)
+    complete_files(bundle, identity, read_patch(patches, identity).get("contents", {}))
+    os.unlink(note)
+
+
+def find_command(call: list[str]) -> tuple[str, list[str]]:
+    """Return the runtime's command and the words after it; empty if there is none."""
+    words = list(call)
+    while words:
+        word = words.pop(0)
+        if word in _GLOBAL_VALUES:
+            del words[:1]
+        elif not word.startswith("-"):
+            return word, words
+    return "", []
+
+
+def find_started(call: list[str]) -> str | None:
+    """Return the id of the container that the call starts, else None."""
+    command, words = find_command(call)
+    return next((word for word in words if not word.startswith("-")), None) if command == "start" else None
+
+
 def find_bundle(call: list[str]) -> str | None:
     """Return the bundle's directory if the call reads its config.json, else None."""
-    words = iter(call)
-    for word in words:
-        if word in _GLOBAL_VALUES:
-            next(words, None)
-        elif not word.startswith("-"):
-            break
-    else:
+    command, rest = find_command(call)
+    if command not in _CALLS:
         return None
-    if word not in _CALLS:
-        return None
+    words = iter(rest)
     for option in words:
         if option in ("--bundle", "-b"):
             return next(words, ".")
@@ -134,6 +177,28 @@ def read_patch(directory: str, identity: str) -> dict[str, object]:
     if not isinstance(patch, dict) or patch.get("version") != VERSION or not set(patch) <= KEYS:
         raise Refusal(f"{path} is not of version {VERSION}: install the runtime of the driver's version")
     return patch
+
+
+def wait_gate(directory: str, identity: str) -> None:
+    """Wait while the driver holds a container's start.
+
+    The driver has the gate locked for as long as it makes the server's network, and removes it when that is complete.
+    With the driver's death the kernel takes its lock away, and the gate stays.
+
+    Raises:
+        Refusal: the driver gave up, or died.
+    """
+    path = os.path.join(directory, identity + ".gate")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if os.fstat(descriptor).st_nlink:
+            raise Refusal("the network of this container was not completed")
+    finally:
+        os.close(descriptor)
 
 
 def apply(patch: dict[str, object], path: str, sources: list[str]) -> None:
@@ -222,17 +287,42 @@ def give_files(config: dict[str, object], bundle: str, contents: object) -> None
     Raises:
         Refusal: ``contents`` are not texts of such files.
     """
-    if not isinstance(contents, dict) or not all(isinstance(text, str) for text in contents.values()):
-        raise Refusal("contents are no texts")
+    texts = check_contents(contents)
     mounts, root = config.get("mounts"), config.get("root")
     if not isinstance(mounts, list) or not isinstance(root, dict):
         return
     theirs = [mount for mount in mounts if mount.get("type") == "bind" and mount["destination"] in ENGINES_FILES]
     for mount in theirs:
         path = mount["destination"]
-        data = contents[path].encode() if path in contents else read_start(mount["source"])
+        data = texts[path].encode() if path in texts else read_start(mount["source"])
         fill_empty(os.path.join(bundle, root["path"]), path, data)
         mounts.remove(mount)
+
+
+def complete_files(bundle: str, identity: str, contents: object) -> None:
+    """Fill in what could not be known yet when the container was created; its first process has not run.
+
+    Raises:
+        Refusal: ``bundle`` is none of this container.
+    """
+    if os.path.basename(bundle) != identity:
+        raise Refusal(f"{bundle} is no bundle of {identity}")
+    with open(os.path.join(bundle, "config.json"), encoding="utf-8") as file:
+        root = json.load(file)["root"]["path"]
+    for path, text in check_contents(contents).items():
+        if path in ENGINES_FILES:
+            fill_empty(os.path.join(bundle, root), path, text.encode())
+
+
+def check_contents(contents: object) -> dict[str, str]:
+    """Return what files begin with, by path.
+
+    Raises:
+        Refusal: it is something else.
+    """
+    if not isinstance(contents, dict) or not all(isinstance(text, str) for text in contents.values()):
+        raise Refusal("contents are no texts")
+    return contents
 
 
 def read_start(path: str) -> bytes:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -20,13 +22,14 @@ from dockstack.compute.containers.editor import VERSION
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 RUNTIME = "dockstack-runtime"
 EDITOR = "dockstack-runtime-editor"
 PYTHON = "/usr/bin/python3"
 DIRECTORY = Path("/opt/dockstack/runtime")
 PATCHES = Path("/var/lib/dockstack/patches")
+PATCH, GATE, HELD = ".json", ".gate", ".held"  # the last is the wrapper's own
 
 _IDENTITY = re.compile(r"[0-9a-zA-Z][0-9a-zA-Z_.-]*")
 
@@ -151,7 +154,7 @@ def patch_path(patch_directory: Path, container_id: str) -> Path:
     """
     if not _IDENTITY.fullmatch(container_id):
         raise ValueError(f"{container_id!r} is no container id")
-    return patch_directory / f"{container_id}.json"
+    return patch_directory / f"{container_id}{PATCH}"
 
 
 def write_patch(patch_directory: Path, container_id: str, patch: Patch) -> None:
@@ -173,13 +176,32 @@ def read_interfaces(patch_directory: Path, container_id: str) -> dict[str, str]:
 
 
 def remove_patch(patch_directory: Path, container_id: str) -> None:
-    """Remove a container's patch; absent is success."""
-    patch_path(patch_directory, container_id).unlink(missing_ok=True)
+    """Remove a container's patch, and what is left of a held start; absent is success."""
+    path = patch_path(patch_directory, container_id)
+    for suffix in (HELD, GATE, PATCH):
+        path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+@contextmanager
+def holding(patch_directory: Path, container_id: str) -> Iterator[None]:
+    """Have a container that is started meanwhile wait before its first process for the end of the block.
+
+    It does not run if the block fails, or if this process dies: what the wrapper waits for is a lock of this process.
+    """
+    path = patch_path(patch_directory, container_id).with_suffix(GATE)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        path.unlink()
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # not by closing: a child that was just forked has it, too
+        os.close(descriptor)
 
 
 def patched(patch_directory: Path) -> tuple[str, ...]:
-    """Return the ids of all containers that have a patch, for the sweep of strays."""
-    return tuple(sorted(path.stem for path in patch_directory.glob("*.json")))
+    """Return the ids of all containers of which something is here, for the sweep of strays."""
+    return tuple(sorted({path.stem for path in patch_directory.iterdir() if path.suffix in (PATCH, GATE, HELD)}))
 
 
 def main() -> None:

@@ -96,15 +96,20 @@ class Engine(Images, Files):
             except docker.errors.APIError as error:
                 raise _blame_image(f"creating container {name}", error) from error
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, timeout: int | None = None) -> None:
         """Start a container; one that runs already is fine.
+
+        Args:
+            name: the container.
+            timeout: seconds until we give up; the engine's timeout if None.
 
         Raises:
             ImageUnusable: the image's command does not exist or cannot be executed.
         """
         with translated(f"starting container {name}"):
             try:
-                self._client().start(name)
+                client = self._client() if timeout is None else self._connect(timeout)
+                client.start(name)
             except docker.errors.APIError as error:
                 raise _blame_image(f"starting container {name}", error) from error
 

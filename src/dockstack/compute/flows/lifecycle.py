@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from dockstack.errors import DockstackError
 from dockstack.oci import ImageRejected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from dockstack.compute.containers.runtime import Overlay, Root
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 FREEZE_PATIENCE = 5.0  # seconds
+HELD_SECONDS = 3600  # that a start may wait for Neutron: whoever holds it gives up long before
 VOLUMES_LABEL = LABEL_PREFIX + "volumes"
 
 
@@ -53,13 +55,13 @@ def spawn(
     ports_plugged: Callable[[tuple[Port, ...]], AbstractContextManager[set[str]]],
     *,
     read_ports: Callable[[], tuple[Port, ...]] | None = None,
-    read_drive: Callable[[], Mapping[str, bytes] | None] = lambda: None,
+    read_drive: Callable[[], Mapping[str, bytes] | None] | None = None,
     power_on: bool = True,
 ) -> None:
     """Make a server and start it; a failure leaves nothing behind.
 
-    The network is complete before the first process starts. All that needs no port is made while Neutron is still
-    allocating them.
+    The network is complete before the first process starts. All that needs no port is done while Neutron is still
+    allocating them; so is most of the container's start, unless the server has a config drive, which speaks of ports.
 
     Args:
         host: where.
@@ -67,7 +69,7 @@ def spawn(
         ports_plugged: makes a context that waits at its end until Neutron has plugged those ports whose ids are left in
             the set that it gives: Neutron is not waited for where this host's switch says it first.
         read_ports: waits until Neutron has allocated the server's ports and returns them; none if ``server`` has them.
-        read_drive: returns the content of its config drive, if it has one; asked once its ports are known.
+        read_drive: returns the content of its config drive, once its ports are known; none if it has no drive.
         power_on: leave it stopped if false.
 
     Raises:
@@ -82,17 +84,34 @@ def spawn(
         identity.place(host, server, image)
         undo.push(namespaces.remove, server.uuid)
         namespaces.prepare(server.uuid)
-        server = replace(server, ports=read_ports()) if read_ports else server
-        undo.push(drives.remove, host, server.uuid)
-        drives.write(host, server, read_drive())
-        with ports_plugged(server.ports) as awaited:
-            nics.connect(host, server, undo)
-            kept = replace(image.config, volumes=spec.own_volumes(server, image.config))
-            write_patch(host, server, container_id, kept)
-            awaited.difference_update(plug.wait_installed(awaited))
-        if power_on:
+        kept = replace(image.config, volumes=spec.own_volumes(server, image.config))
+        early = power_on and read_drive is None
+        with starting(host, server, container_id, kept) if early else contextlib.nullcontext():
+            server = replace(server, ports=read_ports()) if read_ports else server
+            undo.push(drives.remove, host, server.uuid)
+            if read_drive is not None:
+                drives.write(host, server, read_drive())
+            with ports_plugged(server.ports) as awaited:
+                nics.connect(host, server, undo)
+                write_patch(host, server, container_id, kept)
+                awaited.difference_update(plug.wait_installed(awaited))
+        if power_on and not early:
             host.engine.start(server.container_name)
     host.audit.forget(server.uuid)
+
+
+@contextlib.contextmanager
+def starting(host: Host, server: Server, container_id: str, image: ImageConfig) -> Iterator[None]:
+    """Start a server, whose first process waits until the block has completed its network.
+
+    What the engine does for a start is the longest part of a boot. If the block fails, no process of the server runs.
+    """
+    write_patch(host, server, container_id, image)
+    holding = runtime.holding(Path(host.options.patch_directory), container_id)
+    with ThreadPoolExecutor(1, "start") as beside, holding:
+        started = beside.submit(host.engine.start, server.container_name, HELD_SECONDS)
+        yield
+    started.result()
 
 
 def require_buildable(host: Host, server: Server) -> LoadedImage:
@@ -339,7 +358,11 @@ def create_container(host: Host, server: Server, specification: ContainerSpec, u
 
 
 def write_patch(
-    host: Host, server: Server, container_id: str, image: ImageConfig, roots: tuple[Overlay | Root, ...] = ()
+    host: Host,
+    server: Server,
+    container_id: str,
+    image: ImageConfig,
+    roots: tuple[Overlay | Root, ...] = (),
 ) -> None:
     """Leave the note by which the runtime gives a server its network, config drive and own view of the machine."""
     seen = host.views.mounts()

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from dockstack.compute.model import InjectedFile
 
 
+def is_wanted(instance: Any) -> bool:
+    """Whether request, image or option ask for a drive."""
+    return bool(configdrive.required_by(instance))
+
+
 def build_drive(
     instance: Any, network_info: Any, files: Iterable[InjectedFile] = (), admin_password: str | None = None
 ) -> dict[str, bytes] | None:
     """Return the drive's content by path; None if the server is to have none.
-
-    Neither request, image nor option asking for one makes it None.
 
     Args:
         instance: a ``nova.objects.Instance``.
@@ -27,7 +30,7 @@ def build_drive(
         files: what the request came with, for the server's own tools to place.
         admin_password: the password that Nova made for it, if any.
     """
-    if not configdrive.required_by(instance):
+    if not is_wanted(instance):
         return None
     content = instance_metadata.InstanceMetadata(
         instance,

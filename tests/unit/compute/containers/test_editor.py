@@ -275,6 +275,43 @@ def test_passes_everything_else_on(wrapper) -> None:
     assert wrapper("--root", "/x", "state", "a b").stdout == "runc --root /x state a b\n"
     assert wrapper("exec", "id", "create").stdout == "runc exec id create\n"
     assert wrapper("--version").stdout == "runc --version\n"
+    assert wrapper("--root", "/x", "start", "abc").stdout == "runc --root /x start abc\n"
+
+
+@pytest.fixture
+def held(patches, tmp_path):
+    """A container that was created while its start was held, and the bundle's root file system."""
+    bundle = tmp_path / "bundles" / "abc"
+    (bundle / "rootfs/etc").mkdir(parents=True)
+    (bundle / "rootfs/etc/hosts").touch()
+    (bundle / "config.json").write_text('{"root": {"path": "rootfs"}}')
+    (patches / "abc.held").write_text(str(bundle))
+    runtime.write_patch(patches, "abc", runtime.Patch("/run/netns/nova-1", contents={"/etc/hosts": "10.0.0.5\tweb\n"}))
+    return bundle / "rootfs"
+
+
+def test_a_held_start_completes_its_files_once(wrapper, patches, held) -> None:
+    for _ in range(2):
+        assert wrapper("start", "abc").stdout == "runc start abc\n"
+        assert (held / "etc/hosts").read_text() == "10.0.0.5\tweb\n"
+        (held / "etc/hosts").write_text("10.0.0.5\tweb\n")
+    assert not (patches / "abc.held").exists()
+
+
+def test_a_start_whose_holder_died_is_refused(wrapper, patches, held) -> None:
+    (patches / "abc.gate").touch()
+    done = wrapper("start", "abc")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the network of this container was not completed" in done.stderr
+    assert runtime.patched(patches) == ("abc",)
+    runtime.remove_patch(patches, "abc")
+    assert list(patches.iterdir()) == []
+
+
+def test_the_bundle_is_the_containers_own(wrapper, patches, held, tmp_path) -> None:
+    held.parent.rename(tmp_path / "bundles" / "other")
+    (patches / "abc.held").write_text(str(tmp_path / "bundles" / "other"))
+    assert "is no bundle of abc" in wrapper("start", "abc").stderr
 
 
 def test_fails_closed_and_says_why_where_the_engine_looks(wrapper, tmp_path) -> None:

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A start that is held until the server's network is complete, with the real engine and the real runtime."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from private_engine import wait_for
+
+from dockstack.compute.containers import namespaces, runtime, spec
+from dockstack.compute.engine import EngineError
+from dockstack.compute.model import ImageConfig, PowerState
+from dockstack.compute.network import wire
+
+LOOK = "ip -4 addr show eth0; cat /etc/hosts /etc/resolv.conf; exec sleep 1000"
+CONFIG = ImageConfig(env={"PATH": "/bin"})
+HOLD = """
+import sys, time
+from pathlib import Path
+from dockstack.compute.containers import runtime
+with runtime.holding(Path(sys.argv[1]), sys.argv[2]):
+    print("held", flush=True)
+    time.sleep(1000)
+"""
+
+
+@pytest.fixture
+def made(lab):
+    """Make a server's container while nothing is known of its ports."""
+
+    def make() -> tuple:
+        server = lab.server(LOOK)
+        namespaces.prepare(server.uuid)
+        container_id = lab.engine.create(
+            server.container_name, spec.build_spec(server, lab.image_id, CONFIG, host="host")
+        )
+        runtime.write_patch(lab.private.patches, container_id, spec.build_patch(replace(server, ports=()), CONFIG))
+        return server, container_id
+
+    return make
+
+
+def wait_created(lab, container_id) -> None:
+    state = lab.private.patches / f"{container_id}.held"
+    wait_for(state.exists, "the container's creation by the runtime")
+
+
+def test_its_first_process_meets_the_whole_network(lab, made) -> None:
+    server, container_id = made()
+    with ThreadPoolExecutor(1) as beside, runtime.holding(lab.private.patches, container_id):
+        started = beside.submit(lab.engine.start, server.container_name)
+        wait_created(lab, container_id)
+        (port,) = server.ports
+        wire.wire(server, port)
+        runtime.write_patch(lab.private.patches, container_id, spec.build_patch(server, CONFIG))
+        assert not started.done()
+    started.result()
+    address = port.addresses[0].cidr
+    lab.wait_for_log(server, f"nameserver {port.dns[0]}".encode())
+    said = lab.engine.logs(server.container_name, 1 << 20).decode()
+    assert f"inet {address}" in said
+    assert f"{address.partition('/')[0]}\t{server.hostname}\n" in said
+    assert [path.suffix for path in lab.private.patches.iterdir() if path.stem == container_id] == [".json"]
+    lab.engine.stop(server.container_name, 0)
+    lab.engine.start(server.container_name)
+    assert lab.state(server).state is PowerState.RUNNING
+
+
+def test_a_start_that_comes_after_the_release_is_no_other(lab, made) -> None:
+    server, container_id = made()
+    (port,) = server.ports
+    with runtime.holding(lab.private.patches, container_id):
+        wire.wire(server, port)
+        runtime.write_patch(lab.private.patches, container_id, spec.build_patch(server, CONFIG))
+    lab.engine.start(server.container_name)
+    lab.wait_for_log(server, f"nameserver {port.dns[0]}".encode())
+
+
+def test_without_its_network_no_process_runs(lab, made) -> None:
+    server, container_id = made()
+    with ThreadPoolExecutor(1) as beside:
+        with suppress(RuntimeError), runtime.holding(lab.private.patches, container_id):
+            started = beside.submit(lab.engine.start, server.container_name)
+            wait_created(lab, container_id)
+            raise RuntimeError
+        with pytest.raises(EngineError, match="the network of this container was not completed"):
+            started.result()
+    assert lab.state(server).state is PowerState.SHUTDOWN
+    assert lab.engine.logs(server.container_name, 1 << 20) == b""
+
+
+def test_with_the_drivers_death_no_process_runs(lab, made) -> None:
+    server, container_id = made()
+    command = [sys.executable, "-c", HOLD, str(lab.private.patches), container_id]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder, ThreadPoolExecutor(1) as beside:
+        assert holder.stdout.readline() == b"held\n"
+        started = beside.submit(lab.engine.start, server.container_name)
+        wait_created(lab, container_id)
+        holder.kill()
+        with pytest.raises(EngineError, match="the network of this container was not completed"):
+            started.result()
+    assert lab.engine.logs(server.container_name, 1 << 20) == b""
