@@ -31,6 +31,7 @@ from dockstack.compute.flows import (
     resize,
     snapshots,
 )
+from dockstack.compute.flows.herald import Herald
 from dockstack.compute.flows.host import build_host
 from dockstack.compute.flows.views import Watcher
 from dockstack.compute.model import Destination
@@ -80,6 +81,7 @@ class DockerDriver(driver.ComputeDriver):
         conf.register(CONF)
         self._host = build_host(CONF.host, CONF.docker, glance.download_image)
         self._follower: Follower | None = None
+        self._herald = Herald(self._host.busy, self._tell)
         self._watcher: Watcher | None = None
         self._consoles = self._build_consoles()
 
@@ -94,6 +96,7 @@ class DockerDriver(driver.ComputeDriver):
             recovery.prepare(self._host)
             migrations.announce(self._host)
         reconcile = recovery.Reconciler(self._host, self._read_claims, self._read_wanted)
+        self._herald = Herald(self._host.busy, self._tell)
         self._follower = Follower(self._host.engine, self._on_event, reconcile)
         self._follower.start()
         self._watcher = Watcher(self._host)
@@ -552,6 +555,9 @@ class DockerDriver(driver.ComputeDriver):
 
     def _on_event(self, event: Event) -> None:
         self._host.audit.forget(event.server_uuid)
+        self._herald.take(event)
+
+    def _tell(self, event: Event) -> None:
         self.emit_event(states.build_event(event))
 
     def _read_claims(self) -> recovery.Claims:

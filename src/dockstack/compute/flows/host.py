@@ -70,6 +70,11 @@ class Busy:
         with self._lock:
             return server_uuid in self._holds
 
+    def wait(self, server_uuid: str) -> None:
+        """Wait until no flow works on the server."""
+        with self.hold(server_uuid):
+            pass
+
 
 @dataclass(frozen=True)
 class Host:
