@@ -106,7 +106,7 @@ class Shell:
 
 
 def log_in(address: str, user: str, key: KeyPair, seconds: float, command_timeout: float = 30) -> Shell:
-    """Log in as soon as the server lets us.
+    """Log in as soon as the server lets us; a login counts when a command has run, not before.
 
     Raises:
         CheckFailed: not within that time; the details say what the last try met.
@@ -115,10 +115,17 @@ def log_in(address: str, user: str, key: KeyPair, seconds: float, command_timeou
 
     def attempt() -> Shell | None:
         try:
-            return Shell(connect(address, user, key), address, command_timeout)
+            shell = Shell(connect(address, user, key), address, command_timeout)
         except (OSError, EOFError, paramiko.SSHException) as error:
             last[0] = repr(error)
             return None
+        try:
+            shell.run("true")
+        except CheckFailed as failure:
+            last[0] = failure.brief
+            shell.close()
+            return None
+        return shell
 
     try:
         return wait_until(attempt, seconds, f"SSH login as {user} at {address}", every=0.5)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import paramiko
 import pytest
 
+from dockstack.verify import shell
 from dockstack.verify.model import CheckFailed
 from dockstack.verify.shell import KeyPair, Shell, log_in
 
@@ -40,6 +41,24 @@ class CutOff:
 
     def get_transport(self):
         return SimpleNamespace(is_active=lambda: self._connected)
+
+    def close(self):
+        self._connected = False
+
+
+class Whole(CutOff):
+    """One whose commands end as they should."""
+
+    def exec_command(self, _command, timeout):
+        _, output, _ = super().exec_command(_command, timeout)
+        output.channel.recv_exit_status = lambda: 0
+        return None, output, None
+
+
+def test_a_login_that_is_lost_at_once_is_tried_again(monkeypatch):
+    clients = [CutOff(connected=False), Whole(connected=True)]
+    monkeypatch.setattr(shell, "connect", lambda *_: clients.pop(0))
+    assert log_in("192.0.2.1", "dockstack", KeyPair.generate(), 60).run("uptime") == "half of it"
 
 
 @pytest.mark.parametrize(
