@@ -212,7 +212,7 @@ def _roomy_network(connection: Any) -> Iterator[str]:
 
 @contextmanager
 def _roomy_hosts(connection: Any) -> Iterator[None]:
-    """Let the hosts sell more cores than they should, for as long as the body runs: idle servers need none."""
+    """Let the hosts sell more cores and disk than they should, as long as the body runs: idle servers need neither."""
     zone = zone_of_real_hosts(connection)
     hosts = {
         service.host
@@ -220,22 +220,22 @@ def _roomy_hosts(connection: Any) -> Iterator[None]:
         if service.availability_zone == zone
     }
     providers = [each for each in connection.placement.resource_providers() if each.name in hosts]
-    ratios = {provider.id: _set_ratio(connection, provider.id, ROOMY_RATIO) for provider in providers}
-    try:
+    with ExitStack() as stack:
+        for provider in providers:
+            for kind in ("VCPU", "DISK_GB"):
+                before = _set_ratio(connection, provider.id, kind, ROOMY_RATIO)
+                stack.callback(_set_ratio, connection, provider.id, kind, before)
         yield
-    finally:
-        for provider_id, ratio in ratios.items():
-            _set_ratio(connection, provider_id, ratio)
 
 
-def _set_ratio(connection: Any, provider_id: str, ratio: float) -> float:
-    """Set a provider's overcommit of cores; return what it was."""
-    path = f"/resource_providers/{provider_id}/inventories/VCPU"
+def _set_ratio(connection: Any, provider_id: str, kind: str, ratio: float) -> float:
+    """Set a provider's overcommit of a resource class; return what it was."""
+    path = f"/resource_providers/{provider_id}/inventories/{kind}"
     found = connection.placement.get(path).json()
     document = {key: value for key, value in found.items() if key != "allocation_ratio"}
     changed = connection.placement.put(path, json=document | {"allocation_ratio": ratio})
     if changed.status_code >= 400:  # noqa: PLR2004 - HTTP
-        raise DockstackError("Placement did not take another overcommit of cores.", details=changed.text)
+        raise DockstackError(f"Placement did not take another overcommit of {kind}.", details=changed.text)
     return float(found["allocation_ratio"])
 
 

@@ -66,7 +66,7 @@ class Placement:
 def test_the_overcommit_is_set_and_what_it_was_returned():
     placement = Placement()
     cloud = SimpleNamespace(placement=placement)
-    assert density._set_ratio(cloud, "p", 1000.0) == 16.0
+    assert density._set_ratio(cloud, "p", "VCPU", 1000.0) == 16.0
     assert placement.inventory["allocation_ratio"] == 1000.0
     with pytest.raises(DockstackError, match="overcommit"):
-        density._set_ratio(SimpleNamespace(placement=Placement(409)), "p", 1.0)
+        density._set_ratio(SimpleNamespace(placement=Placement(409)), "p", "VCPU", 1.0)
