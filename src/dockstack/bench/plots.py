@@ -68,7 +68,7 @@ def _draw_density(measured: Densities, path: Path) -> None:
     processor.legend()
     for panel in (memory, boot, processor):
         panel.set_xlabel("servers")
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.1 * panel.dataLim.y1)
     figure.suptitle(f"dockstack bench density: {measured.machine.get('cores')} cores")
     figure.savefig(path, dpi=110)
     plt.close(figure)
