@@ -41,7 +41,7 @@ from dockstack.compute.engine import (
     Stream,
 )
 from dockstack.compute.engine.records import UUID_LABEL
-from dockstack.compute.model import NAME_PREFIX, PowerState
+from dockstack.compute.model import NAME_PREFIX, RESCUE_LABEL, PowerState
 from dockstack.compute.network import plug, wire
 from dockstack.compute.privileged import network as privileged
 from dockstack.compute.resources import usage
@@ -160,6 +160,8 @@ class World:
         return sorted(tag for image in list(self.images.values()) for tag in image.tags if "/snapshot:" in tag)
 
     def emit(self, container: Container, kind: EventKind) -> None:
+        if container.labels.get(RESCUE_LABEL) == "true":
+            return
         event = Event(container.server_uuid, kind, time.time_ns(), container.id)
         for stream in list(self.streams):
             stream.put(event)

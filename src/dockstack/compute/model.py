@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 LABEL_PREFIX = "org.openstack.nova."
 NAME_PREFIX = "nova-"
+RESCUE_LABEL = LABEL_PREFIX + "rescue"
 
 
 class PowerState(StrEnum):

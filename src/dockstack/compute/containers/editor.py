@@ -97,7 +97,7 @@ def create(patches: str, bundle: str, sources: list[str]) -> None:
     start finds its bundle is noted beside the patch.
     """
     identity = os.path.basename(bundle)
-    held = os.path.exists(os.path.join(patches, identity + ".gate"))  # first: with the gate gone, the patch is whole
+    held = os.path.exists(os.path.join(patches, identity + ".gate"))  # first: without a gate the patch is whole
     patch = read_patch(patches, identity)
     if held:
         patch["contents"] = dict.fromkeys(check_contents(patch.get("contents", {})), "")
@@ -182,8 +182,8 @@ def read_patch(directory: str, identity: str) -> dict[str, object]:
 def wait_gate(directory: str, identity: str) -> None:
     """Wait while the driver holds a container's start.
 
-    The driver has the gate locked for as long as it makes the server's network, and removes it when that is complete.
-    With the driver's death the kernel takes its lock away, and the gate stays.
+    The driver has the gate locked for as long as it makes the server's network, and writes a word into it when that is
+    complete. With the driver's death the kernel takes its lock away, and the gate is empty.
 
     Raises:
         Refusal: the driver gave up, or died.
@@ -195,7 +195,7 @@ def wait_gate(directory: str, identity: str) -> None:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-        if os.fstat(descriptor).st_nlink:
+        if not os.fstat(descriptor).st_size:
             raise Refusal("the network of this container was not completed")
     finally:
         os.close(descriptor)

@@ -193,6 +193,7 @@ def holding(patch_directory: Path, container_id: str) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+        os.write(descriptor, b"complete\n")
         path.unlink()
     finally:
         fcntl.flock(descriptor, fcntl.LOCK_UN)  # not by closing: a child that was just forked has it, too

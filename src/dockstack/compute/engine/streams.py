@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dockstack.compute.engine.faults import message_of, of_status, translated
 from dockstack.compute.engine.records import UUID_LABEL, Event, EventKind
-from dockstack.compute.model import NAME_PREFIX
+from dockstack.compute.model import NAME_PREFIX, RESCUE_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -124,11 +124,17 @@ def _hang_up(connection: sockets.socket) -> None:
 
 
 def event_of(entry: Mapping[str, Any]) -> Event | None:
-    """Read one event; None if its container only carries our labels (see Container.ours)."""
+    """Read one event; None if its container only carries our labels (see Container.ours).
+
+    None, too, of what runs in a rescued server's place: Nova leaves a rescued server as it is, and the end of the
+    rescuing one, just before the server's own starts, it could take for the server's.
+    """
     actor = entry.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
     uuid = attributes.get(UUID_LABEL, "")
     kind = EVENT_KINDS.get(entry.get("Action", ""))
     if kind is None or not uuid or not attributes.get("name", "").startswith(NAME_PREFIX + uuid):
+        return None
+    if attributes.get(RESCUE_LABEL) == "true":
         return None
     return Event(uuid, kind, int(entry["timeNano"]), actor.get("ID", ""))

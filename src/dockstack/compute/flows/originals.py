@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from dockstack.compute.containers.runtime import Overlay, Root
 from dockstack.compute.engine import NotFound
 from dockstack.compute.flows import disks
-from dockstack.compute.model import LABEL_PREFIX, NAME_PREFIX
+from dockstack.compute.model import NAME_PREFIX, RESCUE_LABEL
 
 if TYPE_CHECKING:
     from dockstack.compute.engine import Container
     from dockstack.compute.flows.host import Host
 
-RESCUE_LABEL = LABEL_PREFIX + "rescue"
 MOUNT_POINT = "/mnt/rescue"  # where a rescuing container has the server's own root file system
 _SUFFIX = "-original"
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from dockstack.compute.containers import runtime
 from dockstack.compute.engine import NotFound
 from dockstack.compute.flows import disks, identity, lifecycle
-from dockstack.compute.flows.originals import RESCUE_LABEL, find_original, is_rescuing, name_original
-from dockstack.compute.model import PowerState
+from dockstack.compute.flows.originals import find_original, is_rescuing, name_original
+from dockstack.compute.model import RESCUE_LABEL, PowerState
 from dockstack.compute.undo import undo_on_error
 from dockstack.errors import DockstackError
 
