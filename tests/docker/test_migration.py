@@ -163,7 +163,7 @@ def test_an_arrival_that_was_killed_is_completed_by_a_reboot(pair, monkeypatch) 
             pair.arrive(sent)
 
     server = replace(pair.server, limits=NEW)
-    migrations.complete(pair.there, server, lambda: pair.server.image, lambda: None)
+    migrations.complete(pair.there, server, lambda: pair.server.image, None)
     lifecycle.reboot(pair.there, server, hard=True)
     assert pair.find(pair.there).state is PowerState.RUNNING
     assert pair.parts() == []

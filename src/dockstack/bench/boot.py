@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from dockstack.bench.ground import Wishes, standing
 from dockstack.bench.machine import describe_machine
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from dockstack.bench.ground import Ground
 
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Before each sample. Neutron gathers events for Nova for a second after it has sent some ([nova] send_events_interval),
 # and each costs a boot that it falls into some 0.3 s. Right after a delete, a boot is spared the event of its own port,
@@ -46,18 +49,29 @@ def measure(connection: Any, plan: Plan, say: Callable[[str], None]) -> Measurem
         say("burst")
         burst = floor_burst = None
         if plan.burst:
-            time.sleep(REST_SECONDS)
-            burst = time_burst(connection, ground.server, "burst", plan.burst, lambda text: say(f"burst: {text}"))
+            burst = rested(
+                time_burst, connection, ground.server, "burst", plan.burst, lambda text: say(f"burst: {text}")
+            )
         if plan.burst and ground.floor:
-            time.sleep(REST_SECONDS)
-            floor_burst = time_burst(
-                connection, ground.floor, "floor-burst", plan.burst, lambda text: say(f"burst of the floor: {text}")
+            floor_burst = rested(
+                time_burst,
+                connection,
+                ground.floor,
+                "floor-burst",
+                plan.burst,
+                lambda text: say(f"burst of the floor: {text}"),
             )
         if ground.engine:
             machine["engine"] = ground.engine.version
         return Measurements(
             tuple(server), tuple(raw), tuple(floor), burst, floor_burst, ground.floor_reason, ground.raw_reason, machine
         )
+
+
+def rested(take: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Take a sample from rest."""
+    time.sleep(REST_SECONDS)
+    return take(*arguments, **named)
 
 
 def interleave(
@@ -69,10 +83,8 @@ def interleave(
     raw: list[RawRun] = []
     for number in range(-plan.warm_up, plan.count):
         say(f"warm-up {number + plan.warm_up + 1}" if number < 0 else f"round {number + 1} of {plan.count}")
-        time.sleep(REST_SECONDS)
-        boot = time_server(connection, ground.server, f"server-{number}")
-        time.sleep(REST_SECONDS)
-        fake = time_server(connection, ground.floor, f"floor-{number}") if ground.floor else None
+        boot = rested(time_server, connection, ground.server, f"server-{number}")
+        fake = rested(time_server, connection, ground.floor, f"floor-{number}") if ground.floor else None
         bare = ground.engine.time_run(ground.raw_image) if ground.engine else None
         if number >= 0:
             server.append(boot)

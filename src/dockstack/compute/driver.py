@@ -144,8 +144,7 @@ class DockerDriver(driver.ComputeDriver):
         image = glance.read_image(context, instance.image_ref, returning=servers.is_returning(instance))
         server = servers.build_new_server(instance, image, admin_password, injected_files)
         ports = partial(devices.build_ports, context, instance, network_info)
-        build_drive = partial(config_drive.build_drive, instance, network_info, server.files, admin_password)
-        drive = build_drive if config_drive.is_wanted(instance) else None
+        drive = config_drive.find_drive(instance, network_info, server.files, admin_password)
         plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
         with spawn_faults(instance, lifecycle.HOPELESS), glance.reading_as(context, instance.trusted_certs):
             lifecycle.spawn(self._host, server, plugged, read_ports=ports, read_drive=drive, power_on=power_on)
@@ -373,7 +372,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         """Have a server here with its new flavor, which Nova may yet take back."""
         plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
-        drive = partial(config_drive.build_drive, instance, network_info)
+        drive = config_drive.find_drive(instance, network_info)
         with serving(instance, network_info) as server, glance.reading_as(context, instance.trusted_certs):
             image = glance.find_image(context, instance.image_ref) or server.image
             migrations.finish(self._host, server, disk_info, image, plugged, power_on=power_on, read_drive=drive)
@@ -546,7 +545,7 @@ class DockerDriver(driver.ComputeDriver):
 
     def _complete_arrival(self, context: Any, instance: Any, network_info: Any, server: Server) -> None:
         """Have the container of a server whose move to this host was broken off."""
-        drive = partial(config_drive.build_drive, instance, network_info)
+        drive = config_drive.find_drive(instance, network_info)
         with glance.reading_as(context, instance.trusted_certs):
             image = lambda: glance.find_image(context, instance.image_ref) or server.image  # noqa: E731
             migrations.complete(self._host, server, image, drive)

@@ -101,7 +101,8 @@ def create(patches: str, bundle: str, sources: list[str]) -> None:
     patch = read_patch(patches, identity)
     if held:
         patch["contents"] = dict.fromkeys(check_contents(patch.get("contents", {})), "")
-        with open(os.path.join(patches, identity + ".held"), "w", encoding="utf-8") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(os.path.join(patches, identity + ".held"), flags, 0o600), "w", encoding="utf-8") as file:
             file.write(bundle)
     apply(patch, os.path.join(bundle, "config.json"), sources)
 

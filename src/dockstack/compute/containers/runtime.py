@@ -177,8 +177,14 @@ def read_interfaces(patch_directory: Path, container_id: str) -> dict[str, str]:
 
 def remove_patch(patch_directory: Path, container_id: str) -> None:
     """Remove a container's patch, and what is left of a held start; absent is success."""
+    release(patch_directory, container_id)
+    patch_path(patch_directory, container_id).unlink(missing_ok=True)
+
+
+def release(patch_directory: Path, container_id: str) -> None:
+    """Forget a held start that was broken off, so that the next one is none; absent is success."""
     path = patch_path(patch_directory, container_id)
-    for suffix in (HELD, GATE, PATCH):
+    for suffix in (HELD, GATE):
         path.with_suffix(suffix).unlink(missing_ok=True)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -108,8 +109,11 @@ class Engine(Images, Files):
         """
         with translated(f"starting container {name}"):
             try:
-                client = self._client() if timeout is None else self._connect(timeout)
-                client.start(name)
+                if timeout is None:
+                    self._client().start(name)
+                    return
+                with contextlib.closing(self._connect(timeout)) as client:
+                    client.start(name)
             except docker.errors.APIError as error:
                 raise _blame_image(f"starting container {name}", error) from error
 

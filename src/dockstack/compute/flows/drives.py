@@ -10,22 +10,24 @@ from dockstack.compute.containers.runtime import Mount
 from dockstack.compute.identity import drive
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from dockstack.compute.flows.host import Host
     from dockstack.compute.model import Server
 
+    ReadDrive = Callable[[], Mapping[str, bytes]] | None  # returns a drive's content; none where there is no drive
+
 DIRECTORY = "drives"  # below the state directory
 
 
-def write(host: Host, server: Server, content: Mapping[str, bytes] | None) -> None:
+def write(host: Host, server: Server, read_drive: ReadDrive) -> None:
     """Write the server's drive, if it is to have one.
 
     Raises:
         DriveError: the file system refused.
     """
-    if content is not None:
-        drive.write(find_directory(host), server.uuid, content)
+    if read_drive is not None:
+        drive.write(find_directory(host), server.uuid, read_drive())
 
 
 def remove(host: Host, server_uuid: str) -> None:

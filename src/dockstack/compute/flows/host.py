@@ -106,6 +106,11 @@ class Host:
     facts: Callable[[], EngineInfo]
     guests: Guests
 
+    @property
+    def patches(self) -> Path:
+        """Where the notes for the runtime are."""
+        return Path(self.options.patch_directory)
+
 
 def build_host(
     name: str,

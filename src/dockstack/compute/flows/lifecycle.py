@@ -9,7 +9,6 @@ import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockstack.compute.containers import limits, namespaces, runtime, spec, views
@@ -24,11 +23,12 @@ from dockstack.errors import DockstackError
 from dockstack.oci import ImageRejected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from dockstack.compute.containers.runtime import Overlay, Root
     from dockstack.compute.engine import Container, ContainerSpec
+    from dockstack.compute.flows.drives import ReadDrive
     from dockstack.compute.flows.host import Host
     from dockstack.compute.images.fetch import LoadedImage
     from dockstack.compute.model import Port, Server
@@ -55,7 +55,7 @@ def spawn(
     ports_plugged: Callable[[tuple[Port, ...]], AbstractContextManager[set[str]]],
     *,
     read_ports: Callable[[], tuple[Port, ...]] | None = None,
-    read_drive: Callable[[], Mapping[str, bytes] | None] | None = None,
+    read_drive: ReadDrive = None,
     power_on: bool = True,
 ) -> None:
     """Make a server and start it; a failure leaves nothing behind.
@@ -89,8 +89,7 @@ def spawn(
         with starting(host, server, container_id, kept) if early else contextlib.nullcontext():
             server = replace(server, ports=read_ports()) if read_ports else server
             undo.push(drives.remove, host, server.uuid)
-            if read_drive is not None:
-                drives.write(host, server, read_drive())
+            drives.write(host, server, read_drive)
             with ports_plugged(server.ports) as awaited:
                 nics.connect(host, server, undo)
                 write_patch(host, server, container_id, kept)
@@ -107,7 +106,7 @@ def starting(host: Host, server: Server, container_id: str, image: ImageConfig) 
     What the engine does for a start is the longest part of a boot. If the block fails, no process of the server runs.
     """
     write_patch(host, server, container_id, image)
-    holding = runtime.holding(Path(host.options.patch_directory), container_id)
+    holding = runtime.holding(host.patches, container_id)
     with ThreadPoolExecutor(1, "start") as beside, holding:
         started = beside.submit(host.engine.start, server.container_name, HELD_SECONDS)
         yield
@@ -186,6 +185,7 @@ def start(host: Host, server: Server) -> None:
         container = host.engine.container(server.container_name)
         server = nics.reconnect(host, server, container)
         config = ImageConfig(volumes=declared_volumes(container))
+        runtime.release(host.patches, container.id)
         write_patch(host, server, container.id, config, originals.list_roots(host, container))
         if container.state is PowerState.SHUTDOWN:
             set_limits(host, server, container)
@@ -353,16 +353,12 @@ def create_container(host: Host, server: Server, specification: ContainerSpec, u
     """Create the server's container, which the runtime does not start before it is told how; return its id."""
     undo.push(host.engine.remove, server.container_name)
     container_id = host.engine.create(server.container_name, specification)
-    undo.push(runtime.remove_patch, Path(host.options.patch_directory), container_id)
+    undo.push(runtime.remove_patch, host.patches, container_id)
     return container_id
 
 
 def write_patch(
-    host: Host,
-    server: Server,
-    container_id: str,
-    image: ImageConfig,
-    roots: tuple[Overlay | Root, ...] = (),
+    host: Host, server: Server, container_id: str, image: ImageConfig, roots: tuple[Overlay | Root, ...] = ()
 ) -> None:
     """Leave the note by which the runtime gives a server its network, config drive and own view of the machine."""
     seen = host.views.mounts()
@@ -382,7 +378,7 @@ def write_patch(
         roots=roots,
         disk_guard=disks.name_guard(host),
     )
-    runtime.write_patch(Path(host.options.patch_directory), container_id, patch)
+    runtime.write_patch(host.patches, container_id, patch)
 
 
 def remove_container(host: Host, server: Server) -> None:
@@ -402,7 +398,7 @@ def remove_named(host: Host, name: str) -> None:
         container_id = host.engine.container(name).id
     except NotFound:
         return
-    runtime.remove_patch(Path(host.options.patch_directory), container_id)
+    runtime.remove_patch(host.patches, container_id)
     host.engine.remove(name)
 
 

@@ -29,17 +29,17 @@ from dockstack.compute.undo import undo_on_error
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from dockstack.compute.engine import Container
+    from dockstack.compute.flows.drives import ReadDrive
     from dockstack.compute.flows.host import Host
     from dockstack.compute.flows.recovery import Claims
     from dockstack.compute.images.fetch import LoadedImage
     from dockstack.compute.model import Destination, Image, Port, Server
 
     PortsPlugged = Callable[[tuple[Port, ...]], AbstractContextManager[set[str]]]
-    ReadDrive = Callable[[], Mapping[str, bytes] | None]
 
 LOG = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def finish(
     ports_plugged: PortsPlugged,
     *,
     power_on: bool,
-    read_drive: ReadDrive = lambda: None,
+    read_drive: ReadDrive = None,
 ) -> None:
     """Do the other end of what ``begin`` began and gave; args and errors as of ``arrive`` and of ``resize.fit``."""
     if sent == NOTHING_SENT:
@@ -136,7 +136,7 @@ def arrive(
     ports_plugged: PortsPlugged,
     *,
     power_on: bool,
-    read_drive: ReadDrive = lambda: None,
+    read_drive: ReadDrive = None,
 ) -> None:
     """Make a server from what another host has sent.
 
@@ -149,7 +149,7 @@ def arrive(
         image: its image in Glance.
         ports_plugged: makes a context that waits until Neutron has plugged the server's ports; see lifecycle.spawn.
         power_on: leave it stopped if false.
-        read_drive: returns the content of its config drive, if it has one.
+        read_drive: returns the content of its config drive; none if it has no drive.
 
     Raises:
         Incomplete: what came is not what was sent.
@@ -158,7 +158,7 @@ def arrive(
     with host.busy.hold(server.uuid):
         if not host.audit.has(server.uuid):
             _note(host, server).write_text(parcel.encode(), encoding="utf-8")
-            drives.write(host, server, read_drive())
+            drives.write(host, server, read_drive)
             _settle(host, server, parcel, image)
         receiver.drop(_directory(host), server.uuid)
         namespaces.prepare(server.uuid)
@@ -177,7 +177,7 @@ def complete(host: Host, server: Server, find_image: Callable[[], Image], read_d
         host: the destination.
         server: which.
         find_image: returns its image in Glance.
-        read_drive: returns the content of its config drive, if it has one.
+        read_drive: returns the content of its config drive; none if it has no drive.
 
     Raises:
         Incomplete: what came is not what was sent.
@@ -186,7 +186,7 @@ def complete(host: Host, server: Server, find_image: Callable[[], Image], read_d
         return
     with host.busy.hold(server.uuid):
         if not host.audit.has(server.uuid):
-            drives.write(host, server, read_drive())
+            drives.write(host, server, read_drive)
             _settle(host, server, Parcel.decode(_note(host, server).read_text(encoding="utf-8")), find_image())
         receiver.drop(_directory(host), server.uuid)
 

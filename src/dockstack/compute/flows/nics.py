@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockstack.compute.containers import namespaces, runtime
@@ -98,7 +97,7 @@ def reconnect(host: Host, server: Server, container: Container) -> Server:
 def name_ports(host: Host, server: Server, container: Container, ports: Iterable[Port]) -> tuple[Port, ...]:
     """Say which interface of the server each port is or becomes."""
     present = wire.names(server.uuid)
-    noted = runtime.read_interfaces(Path(host.options.patch_directory), container.id)
+    noted = runtime.read_interfaces(host.patches, container.id)
     return wire.name_ports(ports, present, noted)
 
 
@@ -144,7 +143,7 @@ def find_devices(host: Host, server: Server) -> list[str]:
     """
     try:
         container = host.engine.container(server.container_name)
-        noted = runtime.read_interfaces(Path(host.options.patch_directory), container.id)
+        noted = runtime.read_interfaces(host.patches, container.id)
     except NotFound:
         noted = {}
     owners = wire.wired()

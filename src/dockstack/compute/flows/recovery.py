@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dockstack.compute.containers import namespaces, runtime
@@ -191,7 +190,7 @@ def _sweep_patches(host: Host) -> None:
 
     The notes are listed before the containers: one whose container is made meanwhile is not among them.
     """
-    directory = Path(host.options.patch_directory)
+    directory = host.patches
     patched = runtime.patched(directory)
     living = {container.id for container in host.engine.containers()}
     strays = {identity: identity for identity in patched if identity not in living}

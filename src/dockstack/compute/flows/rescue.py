@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockstack.compute.containers import runtime
@@ -59,7 +58,7 @@ def begin(host: Host, server: Server) -> None:
         if original.state is not PowerState.SHUTDOWN:  # its files must not be written from two sides
             lifecycle.stop(host, server, 0)
         undo.push(restore, host, server)
-        runtime.remove_patch(Path(host.options.patch_directory), original.id)  # nobody starts it by accident
+        runtime.remove_patch(host.patches, original.id)  # nobody starts it by accident
         host.engine.rename(server.container_name, name_original(server.uuid))
         lifecycle.create_container(host, server, labelled, undo)
         identity.place(host, server, image)

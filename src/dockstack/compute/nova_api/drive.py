@@ -3,26 +3,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nova.api.metadata import base as instance_metadata
 from nova.virt import configdrive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from dockstack.compute.model import InjectedFile
 
 
-def is_wanted(instance: Any) -> bool:
-    """Whether request, image or option ask for a drive."""
-    return bool(configdrive.required_by(instance))
-
-
-def build_drive(
+def find_drive(
     instance: Any, network_info: Any, files: Iterable[InjectedFile] = (), admin_password: str | None = None
-) -> dict[str, bytes] | None:
-    """Return the drive's content by path; None if the server is to have none.
+) -> Callable[[], dict[str, bytes]] | None:
+    """Return what reads the drive's content, by path; None if neither request, image nor option asks for a drive.
 
     Args:
         instance: a ``nova.objects.Instance``.
@@ -30,8 +26,14 @@ def build_drive(
         files: what the request came with, for the server's own tools to place.
         admin_password: the password that Nova made for it, if any.
     """
-    if not is_wanted(instance):
+    if not configdrive.required_by(instance):
         return None
+    return partial(_build_drive, instance, network_info, files, admin_password)
+
+
+def _build_drive(
+    instance: Any, network_info: Any, files: Iterable[InjectedFile], admin_password: str | None
+) -> dict[str, bytes]:
     content = instance_metadata.InstanceMetadata(
         instance,
         content=[(file.path, file.content) for file in files],

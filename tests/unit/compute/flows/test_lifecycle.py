@@ -49,6 +49,18 @@ def test_a_server_waits_for_its_ports_before_it_starts(world, host):
     assert world.calls.index("create") < world.calls.index("waited") < world.calls.index("start")
 
 
+def test_a_held_start_that_was_broken_off_does_not_keep_a_server_from_starting(world, host):
+    lifecycle.spawn(host, make_server(), no_events)
+    lifecycle.stop(host, make_server(), 0)
+    container = world.containers[f"nova-{UUID}"]
+    (world.patches / f"{container.id}.gate").touch()
+
+    lifecycle.start(host, make_server())
+
+    assert world.containers[f"nova-{UUID}"].state is PowerState.RUNNING
+    assert [path.suffix for path in world.patches.iterdir()] == [".json"]
+
+
 def test_neutron_is_not_waited_for_where_the_switch_says_it_first(world, host):
     server = make_server()
     first, second = (port.id for port in server.ports)

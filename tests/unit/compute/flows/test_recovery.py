@@ -54,8 +54,8 @@ def test_what_nova_does_not_know_stays_and_is_named(world, host, caplog, kept):
 
 
 def test_a_stray_config_drive_goes(world, host):
-    drives.write(host, make_server(), {"x": b"secret"})
-    drives.write(host, make_server(OTHER), {"x": b"secret"})
+    drives.write(host, make_server(), lambda: {"x": b"secret"})
+    drives.write(host, make_server(OTHER), lambda: {"x": b"secret"})
 
     recovery.sweep(host, claims(kept={OTHER}, deleted={UUID: True}))
     assert world.leftovers()["spools"] == [OTHER]
