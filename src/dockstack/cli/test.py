@@ -63,14 +63,14 @@ class Outcome:
 @click.option("-k", "expression", help="Run only tests whose names match (pytest's -k).")
 @click.option("-x", "--exitfirst", is_flag=True, help="Stop a layer at its first failure.")
 def test(layers: tuple[str, ...], expression: str | None, exitfirst: bool) -> None:
-    r"""Run the project's tests: all LAYERS, or those named.
+    """Run the project's tests: all LAYERS, or those named.
 
     \b
     unit        pure logic, linters, import rules      no root    under a minute
     functional  the driver inside Nova's own code      no root
     docker      a real engine of the tests' own        root
     cloud       the cloud that `dockstack up` builds   root, brings it up
-    """
+    """  # noqa: D301 - click wants the character itself, in front of a paragraph that it leaves as it is
     chosen = [layer for layer in LAYERS if not layers or layer.name in layers]
     refuse_without_root(chosen)
     extra = [*(["-k", expression] if expression else []), *(["-x"] if exitfirst else [])]

@@ -5,30 +5,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dockstack.deploy.configuration.ini import merge_ini
+from dockstack.deploy.configuration.scripts import DIRECTORY
 from dockstack.deploy.configuration.uwsgi import uwsgi_ini
 
 if TYPE_CHECKING:
     from dockstack.deploy.configuration.ini import Ini
     from dockstack.deploy.configuration.settings import Settings
 
+KEYSTONE_API = "keystone_api"
+"""The module that uWSGI runs for Keystone; the recipe puts it where the scripts are."""
+
 
 def uwsgi_files(settings: Settings) -> dict[str, Ini]:
     """Return the uWSGI file of each API by the API's service name."""
     ports = settings.ports
     modules = {
-        "keystone": ("keystone.wsgi.api", ports.keystone),
+        "keystone": (KEYSTONE_API, ports.keystone),
         "placement-api": ("placement.wsgi.api", ports.placement),
         "glance-api": ("glance.wsgi.api", ports.glance),
         "nova-api": ("nova.wsgi.osapi_compute", ports.nova),
         "nova-metadata": ("nova.wsgi.metadata", ports.nova_metadata),
         "neutron-api": ("neutron.wsgi.api", ports.neutron),
     }
-    files = {
-        name: uwsgi_ini(module, settings.bind_address, port, settings.api_threads)
+    special = {"keystone": {"pythonpath": DIRECTORY}, "neutron-api": forget_last_start()}
+    return {
+        name: merge_ini(
+            uwsgi_ini(module, settings.bind_address, port, settings.api_threads), {"uwsgi": special.get(name, {})}
+        )
         for name, (module, port) in modules.items()
     }
-    neutron = {"uwsgi": {**files["neutron-api"]["uwsgi"], **forget_last_start()}}
-    return {**files, "neutron-api": neutron}
 
 
 def forget_last_start() -> dict[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.configuration import rabbitmq, scripts
+from dockstack.deploy.configuration.apis import KEYSTONE_API
 from dockstack.deploy.configuration.openvswitch import DATABASE_SOCKET
 from dockstack.deploy.paths import ETC, LOCK_MARKER
 from dockstack.deploy.services import Check, CheckKind, Service
@@ -134,7 +135,8 @@ def network_fabric() -> tuple[Service, ...]:
 
 def keystone(settings: Settings) -> tuple[Service, ...]:
     """Return the identity API."""
-    return (_api(settings, "keystone", "keystone", settings.ports.keystone, ("/etc/keystone/keystone.conf",)),)
+    files = ("/etc/keystone/keystone.conf", f"{scripts.DIRECTORY}/{KEYSTONE_API}.py")
+    return (_api(settings, "keystone", "keystone", settings.ports.keystone, files),)
 
 
 def placement(settings: Settings) -> tuple[Service, ...]:
