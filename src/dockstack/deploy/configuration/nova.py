@@ -45,6 +45,10 @@ def nova_conf(settings: Settings) -> Ini:
             # Up to a minute of chance before the first round would be a minute before the first server: it is in such
             # a round that a new host is found.
             "periodic_fuzzy_delay": "0",
+            # At each round Nova asks Placement for the allocation of every server, one by one (by default each minute).
+            "update_resources_interval": "180",
+            # A service that was busy once keeps its threads, and each wakes every second; there are two such pools.
+            "executor_thread_pool_size": "32",
             "vif_plugging_is_fatal": "true",
             "vif_plugging_timeout": "120",
             "max_concurrent_builds": str(settings.concurrent_builds),
