@@ -16,7 +16,7 @@ from rich.table import Table
 from dockstack.bench.floor import find_running_compute, runs_beside_us
 from dockstack.bench.ground import standing, zone_of_real_hosts
 from dockstack.bench.machine import describe_machine, value_of
-from dockstack.bench.model import PREFIX
+from dockstack.bench.model import PREFIX, verdict
 from dockstack.bench.servers import delete_all, post_many, time_server, wait_settled
 from dockstack.errors import DockstackError
 
@@ -274,18 +274,14 @@ def notes_of(measured: Densities) -> list[str]:
         top = measured.levels[-1]
         ratio, share = top.memory_mib / top.raw_memory_mib, 100 * top.compute_cpu
         notes.append(
-            f"goal {_verdict(ratio <= GOAL_MEMORY)}: {top.servers} servers take {ratio:.2f} x the memory of as many "
+            f"goal {verdict(met=ratio <= GOAL_MEMORY)}: {top.servers} servers take {ratio:.2f} x the memory of as many "
             f"plain containers, at most {GOAL_MEMORY:.2f} is wanted"
         )
         notes.append(
-            f"goal {_verdict(top.compute_cpu <= GOAL_CPU)}: nova-compute takes {share:.1f} % of a core, "
+            f"goal {verdict(met=top.compute_cpu <= GOAL_CPU)}: nova-compute takes {share:.1f} % of a core, "
             f"at most {100 * GOAL_CPU:.0f} % is wanted"
         )
     return notes
-
-
-def _verdict(met: bool) -> str:
-    return "met" if met else "MISSED"
 
 
 def document_of(measured: Densities) -> dict[str, Any]:

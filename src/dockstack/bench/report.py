@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from dockstack.bench.model import GOAL_FACTOR, Measurements, Summary, goal_of, summarise
+from dockstack.bench.model import GOAL_BURST, GOAL_FACTOR, Measurements, Summary, goal_of, summarise, verdict
 
 SERVER, FLOOR, RAW = "docker server", "fake driver (floor)", "docker run --network none"
 
@@ -63,9 +63,15 @@ def cells(summary: Summary, floor: Summary | None, raw: Summary | None) -> tuple
 
 def notes_of(measured: Measurements) -> list[str]:
     """Say what the table does not: the goal, what is missing, errors."""
-    notes = []
+    notes: list[str] = []
     if goal := goal_of(measured):
-        notes.append(goal.describe())
+        notes += goal.describe()
+    if measured.burst and measured.floor_burst and measured.floor_burst.rate:
+        share = measured.burst.rate / measured.floor_burst.rate
+        notes.append(
+            f"goal {verdict(met=share >= GOAL_BURST)}: the burst has {share:.0%} of the floor's rate, "
+            f"at least {GOAL_BURST:.0%} is wanted"
+        )
     if measured.floor_reason:
         notes.append(f"no floor: {measured.floor_reason}")
     if measured.raw_reason:
@@ -86,5 +92,11 @@ def document_of(measured: Measurements) -> dict[str, Any]:
     for name, burst in (("burst", measured.burst), ("floor_burst", measured.floor_burst)):
         document[name] = asdict(burst) | {"rate": burst.rate} if burst else None
     if goal := goal_of(measured):
-        document["goal"] = asdict(goal) | {"limit": goal.limit, "met": goal.met, "factor": GOAL_FACTOR}
+        document["goal"] = asdict(goal) | {
+            "limit": goal.limit,
+            "met": goal.met,
+            "budget": goal.budget,
+            "within_budget": goal.within_budget,
+            "factor": GOAL_FACTOR,
+        }
     return document

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,17 @@ def test_the_goal_is_the_floor_and_a_quarter_more_than_the_engine():
     assert goal.limit == pytest.approx(3.3)
     assert goal.met
     assert goal.own_share == pytest.approx(1.25)
-    assert "goal met" in goal.describe()
-    assert "MISSED" in Goal(3.31, 2.8, 0.4).describe()
+    assert "goal met" in goal.describe()[1]
+    assert "goal MISSED" in Goal(3.31, 2.8, 0.4).describe()[1]
+
+
+def test_the_budget_is_a_quarter_more_than_floor_and_engine_together():
+    goal = Goal(boot=3.99, floor=2.8, raw=0.4)
+    assert goal.budget == pytest.approx(4.0)
+    assert goal.within_budget
+    assert not goal.met
+    assert "budget met" in goal.describe()[0]
+    assert "budget MISSED" in Goal(4.01, 2.8, 0.4).describe()[0]
 
 
 def test_without_a_floor_there_is_no_goal():
@@ -49,6 +59,8 @@ def test_without_a_floor_there_is_no_goal():
 def test_the_report_names_errors_and_what_is_missing(tmp_path):
     data = measured()
     assert any("No valid host" in note for note in notes_of(data))
+    slower = replace(data, floor_burst=replace(data.burst, seconds=data.burst.seconds / 2))
+    assert any("MISSED: the burst has 50% of the floor's rate" in note for note in notes_of(slower))
     assert "no floor: none" in notes_of(Measurements((Boot(1, 2, 3),), floor_reason="none"))
     assert table_of(data).row_count == 9
     document = json.dumps(document_of(data))
