@@ -11,6 +11,7 @@ import pytest
 from nova import context as nova_context
 from nova import utils
 from nova.compute import power_state
+from nova.scheduler.client.report import SchedulerReportClient
 from nova.tests.functional.api import client as api_client
 from nova_case import IMAGE, NOTHING, ServersCase, wait_until
 
@@ -47,6 +48,20 @@ class TestServers(ServersCase):
 
         self._delete_server(server)
         assert self.world.leftovers() == NOTHING
+
+    def test_a_boot_asks_placement_nothing_about_other_servers(self):
+        other = self.boot(networks="none")
+        asked = []
+        read = SchedulerReportClient.get_allocs_for_consumer
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                "nova.scheduler.client.report.SchedulerReportClient.get_allocs_for_consumer",
+                lambda client, context, consumer: asked.append(consumer) or read(client, context, consumer),
+            )
+        )
+        self.boot()
+        self._run_periodics()
+        assert other["id"] not in asked
 
     def test_stop_and_start(self):
         server = self.boot()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from nova import context as nova_context
 from nova import exception, objects, test
@@ -16,7 +18,7 @@ from nova_case import IMAGE, DockerImages, InMemoryHost, PytestFriendly
 
 from dockstack.compute.driver import DockerDriver
 from dockstack.compute.model import Address, Confinement, Image, Port, Route
-from dockstack.compute.nova_api import confinement, glance, servers
+from dockstack.compute.nova_api import confinement, glance, placement, servers
 
 pytestmark = pytest.mark.functional
 
@@ -258,3 +260,17 @@ class TestHost(TranslationCase):
 
     def test_capabilities_are_those_that_nova_knows(self):
         assert self.driver.capabilities.keys() == virt_driver.ComputeDriver.capabilities.keys()
+
+
+class TestPlacement(TranslationCase):
+    def test_allocations_are_read_only_where_pci_devices_are_tracked(self):
+        client = SimpleNamespace(get_allocations_for_provider_tree=lambda context, nodename: {"server": {}})
+        virtapi = SimpleNamespace(_compute=SimpleNamespace(rt=SimpleNamespace(reportclient=client)))
+
+        self.flags(report_in_placement=True, group="pci")
+        placement.spare_allocations(virtapi)
+        assert client.get_allocations_for_provider_tree(None, "host") == {"server": {}}
+        self.flags(report_in_placement=False, group="pci")
+        placement.spare_allocations(virtapi)
+        assert client.get_allocations_for_provider_tree(None, "host") == {}
+        placement.spare_allocations(None)  # as some of Nova's tests make drivers

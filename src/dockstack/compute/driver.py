@@ -35,7 +35,18 @@ from dockstack.compute.flows.herald import Herald
 from dockstack.compute.flows.host import build_host
 from dockstack.compute.flows.views import Watcher
 from dockstack.compute.model import Destination
-from dockstack.compute.nova_api import devices, glance, moves, neutron, processors, rebuilds, records, servers, states
+from dockstack.compute.nova_api import (
+    devices,
+    glance,
+    moves,
+    neutron,
+    placement,
+    processors,
+    rebuilds,
+    records,
+    servers,
+    states,
+)
 from dockstack.compute.nova_api import drive as config_drive
 from dockstack.compute.nova_api.faults import (
     console_faults,
@@ -92,6 +103,7 @@ class DockerDriver(driver.ComputeDriver):
         cpus = processors.read_sets(usage.list_cpus())
         self._host = build_host(host, CONF.docker, glance.download_image, cpus)
         self._consoles = self._build_consoles()
+        placement.spare_allocations(self.virtapi)
         with host_faults():
             recovery.prepare(self._host)
             migrations.announce(self._host)
