@@ -37,12 +37,14 @@ class Action:
         begin: asks for it.
         becomes: the status that the server has when it is done.
         after: the action that it takes back, without which it makes no sense.
+        no_floor: why the fake driver cannot be asked for it.
     """
 
     name: str
     begin: Callable[[Subject], object]
     becomes: tuple[str, ...] = ("ACTIVE",)
     after: str = ""
+    no_floor: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,11 @@ def _compute(method: str, *arguments: object) -> Callable[[Subject], object]:
 def _snapshot(subject: Subject) -> object:
     """Take a snapshot and wait until Glance has it all; then it is deleted, which is not timed apart."""
     connection = subject.connection
-    image = connection.compute.create_server_image(subject.server_id, f"{PREFIX}snapshot", wait=True, timeout=300)
-    connection.image.delete_image(image.id, ignore_missing=True)
-    return image
+    image = connection.compute.create_server_image(subject.server_id, f"{PREFIX}snapshot")
+    try:
+        return connection.wait_for_image(image, timeout=LIMIT_SECONDS)
+    finally:
+        connection.image.delete_image(image.id, ignore_missing=True)
 
 
 def _attach(subject: Subject) -> object:
@@ -98,7 +102,7 @@ ACTIONS = (
     Action("resume", _compute("resume_server"), after="suspend"),
     Action("attach interface", _attach),
     Action("detach interface", _detach, after="attach interface"),
-    Action("snapshot", _snapshot),
+    Action("snapshot", _snapshot, no_floor="Nova's fake driver uploads nothing"),
     Action("rescue", _compute("rescue_server"), ("RESCUE",)),
     Action("unrescue", _compute("unrescue_server"), after="rescue"),
     Action(
@@ -154,6 +158,9 @@ def _do_all(boot: Callable[[], Subject], kind: str, found: Latencies) -> None:
     subject = boot()
     passed: set[str] = set()
     for action in ACTIONS:
+        if kind == FLOOR and action.no_floor:
+            found.refused[action.name][kind] = action.no_floor
+            continue
         if action.after and action.after not in passed:
             found.refused[action.name].setdefault(kind, f"{action.after} did not work")
             continue

@@ -55,15 +55,19 @@ class Compute:
         return ask
 
 
-def do_all(compute):
+def do_all(compute, kind=SERVER):
     found = Latencies({action.name: {SERVER: [], FLOOR: []} for action in ACTIONS}, defaultdict(dict))
 
     def boot():
         compute.there, compute.server.status = True, "ACTIVE"
-        connection = SimpleNamespace(compute=compute, image=SimpleNamespace(delete_image=lambda *_a, **_k: None))
+        connection = SimpleNamespace(
+            compute=compute,
+            image=SimpleNamespace(delete_image=lambda *_a, **_k: compute.asked.append("delete_image")),
+            wait_for_image=lambda image, timeout: image,
+        )
         return Subject(connection, "server", Recipe("image", "flavor", "network", "zone"), "larger")
 
-    actions._do_all(boot, SERVER, found)
+    actions._do_all(boot, kind, found)
     return found
 
 
@@ -78,7 +82,15 @@ def test_every_action_is_timed_and_the_server_deleted():
     found = do_all(compute)
     assert {name: len(kinds[SERVER]) for name, kinds in found.samples.items()} == {each.name: 1 for each in ACTIONS}
     assert not found.refused
+    assert "delete_image" in compute.asked
     assert not compute.there
+
+
+def test_the_floor_is_not_asked_for_what_it_never_ends():
+    compute = Compute()
+    found = do_all(compute, FLOOR)
+    assert "create_server_image" not in compute.asked
+    assert found.refused == {"snapshot": {FLOOR: "Nova's fake driver uploads nothing"}}
 
 
 def test_what_is_refused_has_a_reason_and_what_takes_it_back_is_not_tried():

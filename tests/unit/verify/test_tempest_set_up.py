@@ -26,7 +26,7 @@ FACTS = Facts(
     placement_versions=("1.0", "1.39"),
     extensions=("port-security", "router"),
     external_network=("net-id", "public"),
-    compute_nodes=2,
+    hosts=("here", "there"),
     image="image-id",
     image_alternative="other-id",
     image_file=Path("/state/image-id.tar"),
@@ -61,6 +61,12 @@ def test_services_and_extensions_are_what_the_cloud_says():
     assert found["network-feature-enabled"]["api_extensions"] == "port-security,router"
     assert found["compute"]["max_microversion"] == "2.104"
     assert found["compute"]["min_compute_nodes"] == "2"
+    assert found["compute"]["migration_source_host"] == "here"
+    assert found["compute"]["migration_dest_host"] == "there"
+
+
+def test_on_one_host_nobody_is_moved_to_another():
+    assert "migration_dest_host" not in settings(hosts=("here",))["compute"]
 
 
 def test_images_are_of_formats_that_docker_hosts_boot_from():

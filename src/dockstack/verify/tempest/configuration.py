@@ -114,10 +114,19 @@ def _compute(facts: Facts) -> dict[str, str]:
         "image_ref_alt": facts.image_alternative,
         "flavor_ref": facts.flavor,
         "flavor_ref_alt": facts.flavor_alternative,
-        "min_compute_nodes": str(facts.compute_nodes),
+        "min_compute_nodes": str(len(facts.hosts)),
         "hypervisor_type": "docker",
         "build_timeout": "180",
+        **_migration(facts.hosts),
     }
+
+
+def _migration(hosts: tuple[str, ...]) -> dict[str, str]:
+    """From where to where an administrator moves servers by name."""
+    if len(hosts) == 1:
+        return {}
+    source, destination, *_ = hosts
+    return {"migration_source_host": source, "migration_dest_host": destination}
 
 
 def _versions(versions: tuple[str, str]) -> dict[str, str]:

@@ -54,7 +54,7 @@ def discover(connection: Any, directory: Path) -> Facts:
         placement_versions=read_versions(connection, "placement"),
         extensions=tuple(sorted(each.alias for each in connection.network.extensions())),
         external_network=find_external(connection),
-        compute_nodes=len(nodes),
+        hosts=tuple(sorted(each.service_details["host"] for each in nodes)),
         image=image.id,
         image_alternative=ensure_alternative(connection, image, file),
         image_file=file,

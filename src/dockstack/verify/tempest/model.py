@@ -48,7 +48,7 @@ class Facts:
         placement_versions: see above.
         extensions: aliases of Neutron's.
         external_network: id and name of the network that floating IPs come from.
-        compute_nodes: how many hypervisors are up.
+        hosts: those whose hypervisors are up, as Nova names them, sorted.
         image: what servers boot from; its alternative has other content.
         image_alternative: see above.
         image_file: the former's data on this machine.
@@ -63,7 +63,7 @@ class Facts:
     placement_versions: tuple[str, str]
     extensions: tuple[str, ...]
     external_network: tuple[str, str] | None
-    compute_nodes: int
+    hosts: tuple[str, ...]
     image: str
     image_alternative: str
     image_file: Path
