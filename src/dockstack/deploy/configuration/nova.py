@@ -45,7 +45,7 @@ def nova_conf(settings: Settings) -> Ini:
             # Up to a minute of chance before the first round would be a minute before the first server: it is in such
             # a round that a new host is found.
             "periodic_fuzzy_delay": "0",
-            # At each round Nova asks Placement for the allocation of every server, one by one (by default each minute).
+            # At each round, by default each minute, Nova reads all servers of a host out of the database.
             "update_resources_interval": "180",
             # A service that was busy once keeps its threads, and each wakes every second; there are two such pools.
             "executor_thread_pool_size": "32",

@@ -135,7 +135,7 @@ def network_fabric() -> tuple[Service, ...]:
 
 def keystone(settings: Settings) -> tuple[Service, ...]:
     """Return the identity API."""
-    files = ("/etc/keystone/keystone.conf", f"{scripts.DIRECTORY}/{KEYSTONE_API}.py")
+    files = ("/etc/keystone/keystone.conf", scripts.python_script(KEYSTONE_API))
     return (_api(settings, "keystone", "keystone", settings.ports.keystone, files),)
 
 

@@ -20,6 +20,11 @@ EXTERNAL_BRIDGE = f"{DIRECTORY}/prepare-external-bridge"
 HEAD = "#!/bin/sh\n# SPDX-License-Identifier: Apache-2.0\n"
 
 
+def python_script(name: str) -> str:
+    """Return where a Python script of ours stands on a node."""
+    return f"{DIRECTORY}/{name}.py"
+
+
 def all_scripts(settings: Settings) -> dict[str, str]:
     """Return every script by its path."""
     return {

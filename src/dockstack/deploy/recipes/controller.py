@@ -13,7 +13,7 @@ from dockstack.deploy.configuration.apis import uwsgi_files
 from dockstack.deploy.configuration.ini import render_ini
 from dockstack.deploy.configuration.mariadb import data_directory
 from dockstack.deploy.configuration.programs import uwsgi_file
-from dockstack.deploy.configuration.scripts import DIRECTORY
+from dockstack.deploy.configuration.scripts import DIRECTORY, python_script
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ def install_script(machine: Machine, name: str) -> str:
     """Put a script of this package onto the node and return its path."""
     content = (resources.files("dockstack.deploy.recipes") / f"{name}.py").read_text()
     machine.directory(DIRECTORY)
-    path = f"{DIRECTORY}/{name}.py"
+    path = python_script(name)
     machine.file(path, content)
     return path
 
