@@ -128,6 +128,13 @@ CATALOGUE: tuple[Attribute, ...] = (
         "network.external_gateway", Kind.ADDRESS, "198.51.100.1", "This machine's address on the external bridge."
     ),
     Attribute("network.external_bridge", Kind.STRING, "br-ex", "The bridge that carries the external network."),
+    Attribute(
+        "network.external_bandwidth",
+        Kind.INTEGER,
+        10_000,
+        "What a host may guarantee to ports on the external bridge's networks in all, Mbit/s each way; 0: nothing.",
+        minimum=0,
+    ),
     Attribute("network.physical_network", Kind.STRING, "public", "Neutron's name of the external bridge."),
     Attribute("network.tenant_name", Kind.STRING, "private", "The first tenant network's name."),
     Attribute("network.tenant_cidr", Kind.CIDR, "10.77.0.0/24", "Addresses of the first tenant network."),

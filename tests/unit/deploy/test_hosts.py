@@ -7,7 +7,7 @@ import pytest
 
 from dockstack.deploy import hosts, inventory, plan
 from dockstack.deploy.backends import supervisor, systemd
-from dockstack.deploy.configuration import extra_hosts, programs
+from dockstack.deploy.configuration import extra_hosts, programs, scripts
 from dockstack.deploy.configuration.nova import nova_conf
 from dockstack.deploy.configuration.openvswitch import open_vswitch_settings
 from dockstack.deploy.configuration.settings import SECRET_NAMES, Settings
@@ -182,8 +182,9 @@ def test_a_further_host_is_no_gateway_and_has_a_name_and_tunnel_of_its_own(setti
     values = open_vswitch_settings(inside)
     assert "external-ids:ovn-encap-ip=198.19.77.2" in values
     assert "external-ids:system-id=node-2.example.org" in values
-    assert not [value for value in values if "chassis-as-gw" in value]
-    assert "external-ids:ovn-cms-options=enable-chassis-as-gw" in open_vswitch_settings(settings)
+    assert not [value for value in values if "cms-options" in value]
+    assert "chassis-as-gw" not in scripts.open_vswitch_configuration(inside)
+    assert "external-ids:ovn-cms-options=enable-chassis-as-gw" in scripts.open_vswitch_configuration(settings)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ FACTS = Facts(
     placement_versions=("1.0", "1.39"),
     extensions=("port-security", "router"),
     external_network=("net-id", "public"),
+    guaranteed_network="physical",
     hosts=("here", "there"),
     image="image-id",
     image_alternative="other-id",
@@ -67,6 +68,11 @@ def test_services_and_extensions_are_what_the_cloud_says():
 
 def test_on_one_host_nobody_is_moved_to_another():
     assert "migration_dest_host" not in settings(hosts=("here",))["compute"]
+
+
+def test_bandwidth_is_guaranteed_where_hosts_offer_some():
+    assert settings()["network-feature-enabled"]["qos_placement_physnet"] == "physical"
+    assert "qos_placement_physnet" not in settings(guaranteed_network=None)["network-feature-enabled"]
 
 
 def test_images_are_of_formats_that_docker_hosts_boot_from():

@@ -24,7 +24,7 @@ def neutron_conf(settings: Settings) -> Ini:
             "state_path": STATE_DIRECTORY,
             "transport_url": settings.transport_url,
             "core_plugin": "ml2",
-            "service_plugins": "ovn-router,trunk,qos,port_forwarding",
+            "service_plugins": "ovn-router,trunk,qos,port_forwarding,placement",
             "api_workers": "1",
             "rpc_workers": "0",
             "rpc_state_report_workers": "0",
@@ -56,6 +56,8 @@ def ml2_conf(settings: Settings) -> Ini:
             "overlay_ip_version": "4",
         },
         "ml2_type_flat": {"flat_networks": settings.networks.physical_network},
+        # No range: tenants get no VLANs, an administrator may make one on the external bridge.
+        "ml2_type_vlan": {"network_vlan_ranges": settings.networks.physical_network},
         "ml2_type_geneve": {"vni_ranges": "1:65536", "max_header_size": "38"},
         "securitygroup": {"enable_security_group": "true"},
         "ovn": {

@@ -27,9 +27,26 @@ def open_vswitch_settings(settings: Settings) -> tuple[str, ...]:
         f"external-ids:ovn-bridge-datapath-type={settings.datapath}",
         "external-ids:ovn-monitor-all=true",
     ]
-    if settings.gateway_chassis:
-        values.append("external-ids:ovn-cms-options=enable-chassis-as-gw")
     if settings.datapath == "netdev":
         # Without it a veth's unfinished checksums make the userspace connection tracker drop every TCP packet.
         values.append("other_config:userspace-tso-enable=true")
     return tuple(values)
+
+
+def chassis_options(settings: Settings, *, bandwidth: bool) -> str:
+    """Return what this chassis offers, as OVN hands it on to Neutron (external-ids:ovn-cms-options); may be empty.
+
+    Args:
+        settings: of the host.
+        bandwidth: also what ports may be guaranteed. Neutron tells Placement when it sees this change, and at its own
+            start, and only if Placement knows the host by then.
+    """
+    networks = settings.networks
+    options = ["enable-chassis-as-gw"] if settings.gateway_chassis else []
+    if bandwidth and networks.external_bandwidth:
+        each_way = f"{networks.external_bandwidth * 1000}"  # kbit/s
+        options += [
+            f"resource_provider_bandwidths={networks.external_bridge}:{each_way}:{each_way}",
+            f"resource_provider_hypervisors={networks.external_bridge}:{settings.hostname}",
+        ]
+    return ",".join(options)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from dockstack.deploy.configuration.openvswitch import open_vswitch_settings
+from dockstack.deploy.configuration.openvswitch import chassis_options, open_vswitch_settings
 
 if TYPE_CHECKING:
     from dockstack.deploy.configuration.settings import Settings
@@ -72,6 +72,13 @@ def ovn_database() -> str:
 def open_vswitch_configuration(settings: Settings) -> str:
     """Return the script that sets what must be set before ovs-vswitchd starts."""
     values = " \\\n    ".join(open_vswitch_settings(settings))
+    options = chassis_options(settings, bandwidth=False)
+    # What ports may be guaranteed is added when Placement knows the host, and kept from then on.
+    offer = (
+        'if [ -z "$(ovs-vsctl --no-wait --if-exists get Open_vSwitch . external-ids:ovn-cms-options)" ]; then\n'
+        f"    ovs-vsctl --timeout=60 --no-wait set Open_vSwitch . external-ids:ovn-cms-options={options}\n"
+        "fi\n"
+    )
     load = "modprobe openvswitch\n" if settings.datapath == "system" else ""
     return (
         f"{HEAD}# Tell Open vSwitch about this chassis.\n"
@@ -80,6 +87,7 @@ def open_vswitch_configuration(settings: Settings) -> str:
         "version=$(ovs-vswitchd --version | sed -n '1s/.* //p')\n"
         'ovs-vsctl --timeout=60 --no-wait -- init -- set Open_vSwitch . ovs-version="$version" \\\n'
         f"    {values}\n"
+        f"{offer if options else ''}"
     )
 
 

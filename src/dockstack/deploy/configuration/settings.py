@@ -60,6 +60,7 @@ class Networks:
     external_gateway: str = "198.51.100.1"
     external_pool: tuple[str, str] = ("198.51.100.10", "198.51.100.250")
     external_bridge: str = "br-ex"
+    external_bandwidth: int = 10_000  # Mbit/s, each way
     tenant_name: str = "private"
     tenant_cidr: str = "10.77.0.0/24"
     tenant_cidr_v6: str = "fd77::/64"

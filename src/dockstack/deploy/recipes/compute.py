@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dockstack.deploy.configuration import programs, wishes
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.output import StepFailedError
+from dockstack.deploy.recipes import fabric
 from dockstack.deploy.recipes.controller import ask
 from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.stages import Stage
@@ -33,6 +34,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
         Stage(
             "ready", "Waiting until Nova may place servers here", await_report, ("compute", "nova"), 0, phase="cloud"
         ),
+        Stage("bandwidth", "Offering bandwidth to ports here", offer_bandwidth, ("ready",), 0, phase="cloud"),
     )
 
 
@@ -52,6 +54,11 @@ def compute_service(machine: Machine) -> Service:
 def await_report(machine: Machine) -> None:
     """Wait until nova-compute has reported since its start: before that, the scheduler finds no valid host."""
     await_service(machine, compute_service(machine), settings_of(machine).hostname)
+
+
+def offer_bandwidth(machine: Machine) -> None:
+    """Let Neutron guarantee ports bandwidth here."""
+    fabric.offer_bandwidth(machine, settings_of(machine))
 
 
 def await_service(machine: Machine, service: Service, host: str) -> None:

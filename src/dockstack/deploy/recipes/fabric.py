@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.configuration import programs, scripts
+from dockstack.deploy.configuration.openvswitch import chassis_options
 from dockstack.deploy.inventory import Role
 from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.stages import Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dockstack.deploy.configuration.settings import Settings
     from dockstack.deploy.inventory import Node
     from dockstack.deploy.layer import Machine
 
@@ -54,3 +59,24 @@ def start(machine: Machine) -> None:
     for service in programs.network_fabric():
         if service.name not in CENTRAL or machine.node.has(Role.CONTROLLER):
             machine.service(service)
+
+
+def offer_bandwidth(machine: Machine, settings: Settings, enter: Sequence[str] = ()) -> None:
+    """Let Neutron guarantee ports bandwidth on a host that Placement knows by now.
+
+    Args:
+        machine: where the host is.
+        settings: as the host sees them.
+        enter: words that run a command as a process of the host, if it is not the machine itself.
+    """
+    column = ("Open_vSwitch", ".", "external-ids:ovn-cms-options")
+    options = chassis_options(settings, bandwidth=True)
+    ask = shlex.join([*enter, "ovs-vsctl", "--timeout=10", "--if-exists", "get", *column])
+    change = (
+        ["set", *column[:2], f'{column[2]}="{options}"'] if options else ["remove", *column[:2], *column[2].split(":")]
+    )
+    machine.command(
+        [*enter, "ovs-vsctl", "--timeout=10", *change],
+        title="Offering bandwidth to ports",
+        unless=f'[ "$({ask} | tr -d \'"\')" = {shlex.quote(options)} ]',
+    )

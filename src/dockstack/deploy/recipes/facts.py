@@ -127,6 +127,7 @@ def _networks(attributes: Attributes, resolvers: tuple[str, ...]) -> Networks:
         external_gateway=str(gateway),
         external_pool=_pool(external, gateway),
         external_bridge=attributes.text("network.external_bridge"),
+        external_bandwidth=attributes.number("network.external_bandwidth"),
         tenant_name=attributes.text("network.tenant_name"),
         tenant_cidr=attributes.text("network.tenant_cidr"),
         tenant_cidr_v6=attributes.text("network.tenant_cidr_v6"),

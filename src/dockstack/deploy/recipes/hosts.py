@@ -19,6 +19,7 @@ from dockstack.deploy.hypervisors import chosen, lxcfs, storage
 from dockstack.deploy.hypervisors.docker import DRIVER_STATE, Docker
 from dockstack.deploy.inventory import Role
 from dockstack.deploy.paths import PATCH_DIRECTORY
+from dockstack.deploy.recipes import fabric
 from dockstack.deploy.recipes.compute import await_service
 from dockstack.deploy.recipes.controller import ask, provision, write_configuration
 from dockstack.deploy.recipes.facts import settings_of
@@ -55,6 +56,7 @@ def _stages_of(key: str) -> tuple[Stage, ...]:
         stage("compute", "Starting nova-compute", (f"{key}-engine", "compute"), "services"),
         stage("agent", "Starting Neutron's agent", (f"{key}-switch", "neutron-workers"), "services"),
         stage("ready", "Waiting until Nova may place servers", (f"{key}-compute", "nova"), "cloud", 0),
+        stage("bandwidth", "Offering bandwidth to ports", (f"{key}-ready",), "cloud", 0),
     )
 
 
@@ -120,6 +122,12 @@ def await_report(machine: Machine, key: str) -> None:
     await_service(machine, compute_service(machine, key), _host(machine, key).name)
 
 
+def offer_bandwidth(machine: Machine, key: str) -> None:
+    """Let Neutron guarantee ports bandwidth on a host."""
+    inside = extra_hosts.settings_on(settings_of(machine), _host(machine, key))
+    fabric.offer_bandwidth(machine, inside, hosts.enter(key))
+
+
 def engine_services(machine: Machine, key: str) -> tuple[Service, ...]:
     """Return the engine of a host and its LXCFS, if the machine has one; none where servers are no containers."""
     plugin = chosen(machine.node)
@@ -174,4 +182,5 @@ _WORK = {
     "compute": start_compute,
     "agent": start_agent,
     "ready": await_report,
+    "bandwidth": offer_bandwidth,
 }

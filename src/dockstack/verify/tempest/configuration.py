@@ -145,7 +145,8 @@ def _network_features(facts: Facts) -> dict[str, str]:
         "ipv6_subnet_attributes": "true",
         "port_security": _truth("port-security" in facts.extensions),
         "floating_ips": _truth(facts.external_network is not None),
-    }
+        "update_port_qos": _truth("qos" in facts.extensions),
+    } | ({"qos_placement_physnet": facts.guaranteed_network} if facts.guaranteed_network else {})
 
 
 def _truth(value: bool) -> str:

@@ -54,6 +54,7 @@ def discover(connection: Any, directory: Path) -> Facts:
         placement_versions=read_versions(connection, "placement"),
         extensions=tuple(sorted(each.alias for each in connection.network.extensions())),
         external_network=find_external(connection),
+        guaranteed_network=find_guaranteed(connection),
         hosts=tuple(sorted(each.service_details["host"] for each in nodes)),
         image=image.id,
         image_alternative=ensure_alternative(connection, image, file),
@@ -109,6 +110,19 @@ def find_external(connection: Any) -> tuple[str, str] | None:
     found = list(connection.network.networks(is_router_external=True))
     found.sort(key=lambda each: (not each.is_default, each.name))
     return (found[0].id, found[0].name) if found else None
+
+
+def find_guaranteed(connection: Any) -> str | None:
+    """Find the external network's physical one, if Placement knows of bandwidth there to guarantee.
+
+    Source: Neutron's resource classes NET_BW_*_KILOBIT_PER_SEC, whose providers hosts' agents make.
+    """
+    offers = connection.placement.resource_providers(resources="NET_BW_IGR_KILOBIT_PER_SEC:1")
+    external = find_external(connection)
+    if external is None or not any(offers):
+        return None
+    network = connection.network.get_network(external[0])
+    return network.provider_physical_network  # type: ignore[no-any-return]
 
 
 def fetch(connection: Any, image: Any, directory: Path) -> Path:

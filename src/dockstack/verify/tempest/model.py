@@ -48,6 +48,7 @@ class Facts:
         placement_versions: see above.
         extensions: aliases of Neutron's.
         external_network: id and name of the network that floating IPs come from.
+        guaranteed_network: the physical network on which ports may be guaranteed bandwidth, if hosts offer any.
         hosts: those whose hypervisors are up, as Nova names them, sorted.
         image: what servers boot from; its alternative has other content.
         image_alternative: see above.
@@ -63,6 +64,7 @@ class Facts:
     placement_versions: tuple[str, str]
     extensions: tuple[str, ...]
     external_network: tuple[str, str] | None
+    guaranteed_network: str | None
     hosts: tuple[str, ...]
     image: str
     image_alternative: str
