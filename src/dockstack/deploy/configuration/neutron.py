@@ -86,5 +86,5 @@ def ovn_agent_conf(settings: Settings) -> Ini:
         },
         "ovs": {"ovsdb_connection": DATABASE_REMOTE},
         "ovn": {"ovn_nb_connection": NORTHBOUND_REMOTE, "ovn_sb_connection": SOUTHBOUND_REMOTE},
-        "agent": {"extensions": "metadata", "root_helper": privilege.root_helper(settings)},
+        "agent": {"extensions": settings.metadata_extension, "root_helper": privilege.root_helper(settings)},
     }

@@ -217,6 +217,7 @@ def neutron(settings: Settings) -> tuple[Service, ...]:
             "neutron",
             agent_files,
             groups=groups,
+            watch=settings.agent_watch,
             requires=("ovn-controller",),
         ),
     )

@@ -94,6 +94,8 @@ class Settings:
     debug: bool = False
     compute_driver: str = ""
     hypervisor_options: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    metadata_extension: str = "metadata"
+    agent_watch: tuple[str, ...] = ()
     cpu_allocation_ratio: float = 16.0
     ram_allocation_ratio: float = 1.0
     disk_allocation_ratio: float = 1.0

@@ -77,6 +77,8 @@ class Docker(Hypervisor):
             groups=(self._group,),
             watch=(paths.DRIVER_MARKER,),
             nova=(("docker", options),),
+            metadata_extension="dockstack_metadata",
+            agent_watch=(paths.DRIVER_MARKER,),
         )
 
     def install(self, machine: Machine) -> None:

@@ -21,6 +21,8 @@ class Contribution:
         groups: groups that nova-compute needs besides its own.
         watch: files whose content decides on a restart of nova-compute.
         nova: sections of nova.conf.
+        metadata_extension: what serves metadata in Neutron's agent.
+        agent_watch: files whose content decides on a restart of that agent.
     """
 
     compute_driver: str
@@ -28,6 +30,8 @@ class Contribution:
     groups: tuple[str, ...] = ()
     watch: tuple[str, ...] = ()
     nova: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    metadata_extension: str = "metadata"
+    agent_watch: tuple[str, ...] = ()
 
 
 class Hypervisor(ABC):

@@ -68,6 +68,8 @@ def settings_from(
         container_formats=(*attributes.items("image.container_formats"), *added.container_formats),
         compute_driver=added.compute_driver,
         hypervisor_options=_for_several(added.nova, datapath) if several else added.nova,
+        metadata_extension=added.metadata_extension,
+        agent_watch=added.agent_watch,
         image_store=attributes.text("image.store"),
         debug=attributes.flag("debug"),
         cpu_allocation_ratio=attributes.ratio("compute.cpu_allocation_ratio"),

@@ -16,6 +16,7 @@ from dockstack.deploy.configuration.privilege import (
     rootwrap_filters,
     sudoers,
 )
+from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.inventory import Role
 from dockstack.deploy.recipes.controller import copy_paste_file, migrate, write_api_file, write_configuration
 from dockstack.deploy.recipes.facts import settings_of
@@ -35,6 +36,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
     """Return the stages of the network API and its workers."""
     if not node.has(Role.CONTROLLER):
         return ()
+    with_extension = () if chosen(node) is None else ("hypervisor-configure",)
     return (
         Stage(
             "neutron-files",
@@ -58,7 +60,11 @@ def stages(node: Node) -> tuple[Stage, ...]:
             phase="services",
         ),
         Stage(
-            "neutron-workers", "Starting Neutron's workers", start_workers, ("neutron", "identity"), phase="services"
+            "neutron-workers",
+            "Starting Neutron's workers",
+            start_workers,
+            ("neutron", "identity", *with_extension),
+            phase="services",
         ),
     )
 

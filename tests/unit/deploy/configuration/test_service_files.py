@@ -3,7 +3,17 @@ from dataclasses import replace
 
 import pytest
 
-from dockstack.deploy.configuration import glance, keystone, mariadb, neutron, nova, placement, rabbitmq, wishes
+from dockstack.deploy.configuration import (
+    glance,
+    keystone,
+    mariadb,
+    neutron,
+    nova,
+    placement,
+    programs,
+    rabbitmq,
+    wishes,
+)
 from dockstack.deploy.configuration.apis import uwsgi_files
 from dockstack.deploy.configuration.clients import clouds_yaml, openrc
 from dockstack.deploy.configuration.ini import render_ini
@@ -116,7 +126,14 @@ def test_a_new_host_is_not_found_by_chance(settings):
 def test_metadata_needs_no_further_processes(settings):
     conf = neutron.ovn_agent_conf(settings)
     assert conf["DEFAULT"]["metadata_workers"] == "0"
-    assert conf["agent"]["extensions"] == "metadata"
+
+
+def test_metadata_is_served_by_neutron_s_extension_unless_the_hypervisor_brings_another(settings):
+    assert neutron.ovn_agent_conf(settings)["agent"]["extensions"] == "metadata"
+    other = replace(settings, metadata_extension="other", agent_watch=("its-code",))
+    assert neutron.ovn_agent_conf(other)["agent"]["extensions"] == "other"
+    (agent,) = (each for each in programs.neutron(other) if each.name == "neutron-ovn-agent")
+    assert "its-code" in agent.watch
 
 
 @pytest.mark.parametrize("user", ["nova", "neutron"])

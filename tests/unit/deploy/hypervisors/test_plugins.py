@@ -22,6 +22,11 @@ GOOD_INFO = json.dumps(
 )
 
 
+def test_only_where_our_package_is_does_neutron_s_agent_load_our_extension(node):
+    assert chosen(node()).contribution().metadata_extension == "dockstack_metadata"
+    assert chosen(node("hypervisor=fake")).contribution().metadata_extension == "metadata"
+
+
 def test_the_interface_has_exactly_the_five_verbs_and_the_contribution():
     assert Hypervisor.__abstractmethods__ == {
         "install", "configure", "start", "stop", "cleanup", "contribution",
