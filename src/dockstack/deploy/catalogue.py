@@ -26,6 +26,10 @@ def _refuse_version_6(network: str) -> str:
     return "the tunnels between hosts are IPv4." if ":" in network else ""
 
 
+def _refuse_nothing(quota: int) -> str:
+    return "" if quota else "Glance would take no image at all, not even the one that `up` makes. -1 means no limit."
+
+
 CATALOGUE: tuple[Attribute, ...] = (
     Attribute("release", Kind.STRING, "2026.2", "The OpenStack release; its lock ships with dockstack.", ("2026.2",)),
     Attribute("region", Kind.STRING, "RegionOne", "Change it when this cloud joins others in one Keystone."),
@@ -109,6 +113,46 @@ CATALOGUE: tuple[Attribute, ...] = (
         "Container formats that Glance takes; what you list is added, and a hypervisor plugin adds its own.",
     ),
     Attribute("image.store", Kind.PATH, "/var/lib/glance/images", "Where Glance keeps image data."),
+    Attribute(
+        "image.largest_gb",
+        Kind.INTEGER,
+        50,
+        "How large one image may be, GiB. Lower it on a small disk: by the uploads that run at once, a project may get "
+        "above its quota.",
+        minimum=1,
+    ),
+    Attribute(
+        "image.quota_gb",
+        Kind.INTEGER,
+        50,
+        "What all images of a project may take, GiB; -1 is no limit. For one project, set a limit in Keystone.",
+        minimum=-1,
+        refuse=_refuse_nothing,
+    ),
+    Attribute(
+        "image.quota_staged_gb",
+        Kind.INTEGER,
+        50,
+        "What a project may have staged for import, GiB; -1 is no limit.",
+        minimum=-1,
+        refuse=_refuse_nothing,
+    ),
+    Attribute(
+        "image.quota_count",
+        Kind.INTEGER,
+        1000,
+        "How many images a project may have; -1 is no limit.",
+        minimum=-1,
+        refuse=_refuse_nothing,
+    ),
+    Attribute(
+        "image.quota_uploads",
+        Kind.INTEGER,
+        100,
+        "How many images of a project may be under way to Glance, staged ones included; -1 is no limit.",
+        minimum=-1,
+        refuse=_refuse_nothing,
+    ),
     # -- networks -------------------------------------------------------------------------------------------------
     Attribute(
         "network.datapath",

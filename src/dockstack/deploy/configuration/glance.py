@@ -24,6 +24,20 @@ def container_formats(added: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*DEFAULT_CONTAINER_FORMATS, *added)))
 
 
+def limit_section(settings: Settings) -> dict[str, str]:
+    """Return [oslo_limit]: as whom Glance reads limits, and by which endpoint Keystone knows that they are Glance's.
+
+    Keystone lists services, endpoints and any project's limits to an administrator; the services' accounts are that in
+    their own project, so none needs a role on the system.
+    """
+    return {
+        **oslo.client_section(settings, "glance"),
+        "endpoint_service_type": "image",
+        "endpoint_region_name": settings.region,
+        "endpoint_interface": "internal",
+    }
+
+
 def glance_api_conf(settings: Settings) -> Ini:
     """Return glance-api.conf."""
     return {
@@ -33,6 +47,7 @@ def glance_api_conf(settings: Settings) -> Ini:
             # web-download would let a tenant read what only this machine can reach.
             "enabled_import_methods": "[glance-direct]",
             "image_size_cap": str(settings.image_size_limit_gb * 1024**3),
+            "use_keystone_limits": "true",
             "worker_self_reference_url": settings.url(settings.ports.glance),
         },
         "database": oslo.database_section(settings, "glance", "glance"),
@@ -42,6 +57,7 @@ def glance_api_conf(settings: Settings) -> Ini:
         "os_glance_tasks_store": {"filesystem_store_datadir": f"{STATE_DIRECTORY}/tasks"},
         "image_format": {"container_formats": ",".join(container_formats(settings.container_formats))},
         "keystone_authtoken": oslo.token_section(settings, "glance"),
+        "oslo_limit": limit_section(settings),
         "paste_deploy": {"flavor": "keystone", "config_file": "/etc/glance/glance-api-paste.ini"},
         "oslo_concurrency": {"lock_path": f"{STATE_DIRECTORY}/lock"},
         **oslo.messaging_sections(),

@@ -71,6 +71,16 @@ class Networks:
 
 
 @dataclass(frozen=True)
+class ImageQuotas:
+    """What each project may keep in Glance unless Keystone has a limit of its own for it; -1 is no limit."""
+
+    size_gb: int = 50
+    staged_gb: int = 50
+    count: int = 1000
+    uploads: int = 100
+
+
+@dataclass(frozen=True)
 class Settings:
     """One cloud on one controller."""
 
@@ -91,6 +101,7 @@ class Settings:
     container_formats: tuple[str, ...] = ()
     image_store: str = "/var/lib/glance/images"
     image_size_limit_gb: int = 50
+    image_quotas: ImageQuotas = ImageQuotas()
     debug: bool = False
     compute_driver: str = ""
     hypervisor_options: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()

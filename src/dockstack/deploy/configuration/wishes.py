@@ -43,6 +43,22 @@ def identity(settings: Settings) -> dict[str, Any]:
     }
 
 
+def limits(settings: Settings) -> dict[str, Any]:
+    """Return the limits of each service that asks Keystone for them (glance/quota/keystone.py has names and units)."""
+    quotas = settings.image_quotas
+    images = {
+        "image_size_total": _mebibytes(quotas.size_gb),
+        "image_stage_total": _mebibytes(quotas.staged_gb),
+        "image_count_total": quotas.count,
+        "image_count_uploading": quotas.uploads,
+    }
+    return {**administrator(settings), "region": settings.region, "limits": {"glance": images}}
+
+
+def _mebibytes(gibibytes: int) -> int:
+    return gibibytes if gibibytes < 0 else gibibytes * 1024
+
+
 def flavors(settings: Settings) -> dict[str, Any]:
     """Return the flavors."""
     return {**administrator(settings), "flavors": list(FLAVORS)}

@@ -22,7 +22,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
     """Return the stage that fills the empty Glance."""
     if not node.has(Role.CONTROLLER):
         return ()
-    after = ("glance", "identity", "command-line", "client-files", "packages")
+    after = ("glance", "image-limits", "command-line", "client-files", "packages")
     return (Stage("base-image", "Making the base image", base_image, after, phase="cloud"),)
 
 

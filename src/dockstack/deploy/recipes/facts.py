@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import hosts, paths
 from dockstack.deploy.configuration import migration
-from dockstack.deploy.configuration.settings import SECRET_NAMES, Networks, Ports, Settings
+from dockstack.deploy.configuration.settings import SECRET_NAMES, ImageQuotas, Networks, Ports, Settings
 from dockstack.deploy.hypervisors import Contribution, chosen
 from dockstack.errors import DockstackError
 
@@ -71,6 +71,8 @@ def settings_from(
         metadata_extension=added.metadata_extension,
         agent_watch=added.agent_watch,
         image_store=attributes.text("image.store"),
+        image_size_limit_gb=attributes.number("image.largest_gb"),
+        image_quotas=_image_quotas(attributes),
         debug=attributes.flag("debug"),
         cpu_allocation_ratio=attributes.ratio("compute.cpu_allocation_ratio"),
         ram_allocation_ratio=attributes.ratio("compute.ram_allocation_ratio"),
@@ -96,6 +98,15 @@ def _for_several(
     tunnels = (("checksum_offload", "false"),) if datapath == "netdev" else ()
     added = (*tunnels, *migration.driver_options())
     return tuple((name, (*options, *added) if name == "docker" else options) for name, options in sections)
+
+
+def _image_quotas(attributes: Attributes) -> ImageQuotas:
+    return ImageQuotas(
+        size_gb=attributes.number("image.quota_gb"),
+        staged_gb=attributes.number("image.quota_staged_gb"),
+        count=attributes.number("image.quota_count"),
+        uploads=attributes.number("image.quota_uploads"),
+    )
 
 
 def _ports(attributes: Attributes) -> Ports:

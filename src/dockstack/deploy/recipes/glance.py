@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Glance."""
+"""Glance, and what each project may keep in it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.configuration import programs
+from dockstack.deploy.configuration import programs, wishes
 from dockstack.deploy.configuration.glance import STATE_DIRECTORY, glance_api_conf
 from dockstack.deploy.inventory import Role
-from dockstack.deploy.recipes.controller import copy_paste_file, migrate, write_api_file, write_configuration
+from dockstack.deploy.recipes.controller import (
+    copy_paste_file,
+    migrate,
+    provision_once,
+    write_api_file,
+    write_configuration,
+)
 from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.stages import Stage
 
@@ -37,6 +43,8 @@ def stages(node: Node) -> tuple[Stage, ...]:
             phase="databases",
         ),
         Stage("glance", "Starting Glance", start, ("glance-database", "token-cache", "message-bus"), phase="services"),
+        # Glance may start before, and takes no image until then: a limit that is missing counts as zero.
+        Stage("image-limits", "Limiting the images of each project", limit, ("identity",), phase="identity"),
     )
 
 
@@ -60,3 +68,8 @@ def start(machine: Machine) -> None:
     """Have the API running."""
     for service in programs.glance(settings_of(machine)):
         machine.service(service)
+
+
+def limit(machine: Machine) -> None:
+    """Tell Keystone what each project may keep."""
+    provision_once(machine, "limits", wishes.limits(settings_of(machine)))

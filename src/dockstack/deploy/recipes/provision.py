@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make what a cloud holds: accounts, endpoints, flavors, networks; runs on the controller, with the services' Python.
+"""Make what a cloud holds: accounts, endpoints, limits, flavors, networks; for the controller and the services' Python.
 
 One process, a few requests, no client library that takes seconds to load. The wish comes as JSON on standard input,
 for it holds passwords; what was made is printed line by line. Everything is looked for before it is made, so it can
@@ -128,6 +128,33 @@ def _endpoints(keystone: Api, wish: Json, region: str) -> None:
             keystone.call("POST", "/endpoints", {"endpoint": values})
         elif endpoint["url"] != wish["url"]:
             keystone.call("PATCH", f"/endpoints/{endpoint['id']}", {"endpoint": {"url": wish["url"]}})
+
+
+# -- limits -----------------------------------------------------------------------------------------------------------
+
+
+def provide_limits(wish: Json) -> None:
+    """Register the services' limits, or bring them to what is wished; what one project has of its own stays."""
+    keystone = Api(connect(wish), "identity")
+    for name, values in wish["limits"].items():
+        service = keystone.one("services", name=name)
+        if service is None:
+            raise SystemExit(f"Service {name} is missing: make the identity first.")
+        _register_limits(keystone, {"service_id": service["id"], "region_id": wish["region"]}, values)
+
+
+def _register_limits(keystone: Api, place: dict[str, str], values: dict[str, int]) -> None:
+    query = "&".join(f"{key}={value}" for key, value in place.items())
+    listed = keystone.call("GET", f"/registered_limits?{query}")["registered_limits"]
+    present = {limit["resource_name"]: limit for limit in listed}
+    new = [{**place, "resource_name": name, "default_limit": values[name]} for name in values if name not in present]
+    if new:
+        made("limits", ", ".join(str(limit["resource_name"]) for limit in new))
+        keystone.call("POST", "/registered_limits", {"registered_limits": new})
+    for name in values.keys() & present.keys():
+        if present[name]["default_limit"] != values[name]:
+            change = {"registered_limit": {"default_limit": values[name]}}
+            keystone.call("PATCH", f"/registered_limits/{present[name]['id']}", change)
 
 
 # -- flavors ----------------------------------------------------------------------------------------------------------
@@ -355,6 +382,7 @@ def forget_hosts(wish: Json) -> None:
 
 ACTIONS = {
     "identity": provide_identity,
+    "limits": provide_limits,
     "flavors": provide_flavors,
     "networks": provide_networks,
     "await-compute": await_compute,
