@@ -98,6 +98,12 @@ def test_a_world_writable_socket_is_refused_with_the_reason():
         resolve(CATALOGUE, [Layer("file", {"docker.socket_mode": 666})])
 
 
+def test_a_quota_that_leaves_nothing_is_refused_with_the_reason():
+    with pytest.raises(AttributeRefusedError, match="no image at all"):
+        resolve(CATALOGUE, [Layer("file", {"image.quota_gb": 0})])
+    assert resolve(CATALOGUE, [Layer("file", {"image.quota_gb": -1})]).number("image.quota_gb") == -1
+
+
 @pytest.mark.parametrize("text", ["workers", "=3", "workers=[1"])
 def test_a_broken_assignment_is_refused(text):
     with pytest.raises(AttributeRefusedError):

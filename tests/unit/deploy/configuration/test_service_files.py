@@ -18,7 +18,7 @@ from dockstack.deploy.configuration.apis import uwsgi_files
 from dockstack.deploy.configuration.clients import clouds_yaml, openrc
 from dockstack.deploy.configuration.ini import render_ini
 from dockstack.deploy.configuration.privilege import helper_sections, sudoers
-from dockstack.deploy.configuration.settings import DATABASES, SECRET_NAMES
+from dockstack.deploy.configuration.settings import DATABASES, SECRET_NAMES, ImageQuotas
 
 
 def test_every_secret_that_a_builder_asks_for_is_generated(settings):
@@ -67,6 +67,32 @@ def test_container_formats_are_appended_never_replaced(settings):
     assert formats[: len(glance.DEFAULT_CONTAINER_FORMATS)] == list(glance.DEFAULT_CONTAINER_FORMATS)
     assert formats[-1] == "dockerref"
     assert len(formats) == len(set(formats))
+
+
+def test_glance_asks_keystone_for_limits_as_itself(settings):
+    conf = glance.glance_api_conf(replace(settings, region="North"))
+    assert conf["DEFAULT"]["use_keystone_limits"] == "true"
+    limits = conf["oslo_limit"]
+    assert (limits["username"], limits["password"]) == ("glance", "secret-glance_password")
+    assert (limits["region_name"], limits["endpoint_region_name"]) == ("North", "North")
+    assert limits["endpoint_service_type"] in {service["type"] for service in wishes.identity(settings)["services"]}
+
+
+def test_quotas_of_images_are_counted_as_glance_counts(settings):
+    quotas = ImageQuotas(size_gb=3, staged_gb=-1, count=7, uploads=-1)
+    assert wishes.limits(replace(settings, image_quotas=quotas))["limits"] == {
+        "glance": {
+            "image_size_total": 3072,
+            "image_stage_total": -1,
+            "image_count_total": 7,
+            "image_count_uploading": -1,
+        }
+    }
+
+
+def test_limits_are_of_services_in_the_catalogue(settings):
+    names = {service["name"] for service in wishes.identity(settings)["services"]}
+    assert wishes.limits(settings)["limits"].keys() <= names
 
 
 def test_debug_is_off_and_notifications_go_nowhere(settings):

@@ -3,7 +3,7 @@ import pytest
 
 from dockstack.deploy.attributes import command_line_layer, resolve
 from dockstack.deploy.catalogue import CATALOGUE
-from dockstack.deploy.configuration.settings import SECRET_NAMES
+from dockstack.deploy.configuration.settings import SECRET_NAMES, ImageQuotas
 from dockstack.deploy.hypervisors import Contribution
 from dockstack.deploy.recipes.facts import settings_from, usable_resolvers
 from dockstack.errors import DockstackError
@@ -21,6 +21,13 @@ def test_the_hypervisor_adds_to_what_the_attributes_say():
     made = settings("image.container_formats=[mine]")
     assert made.container_formats[-2:] == ("mine", "docker")
     assert made.compute_driver == "docker.DockerDriver"
+
+
+def test_quotas_are_what_the_attributes_say():
+    quotas = ("image.quota_gb=1", "image.quota_staged_gb=2", "image.quota_count=3", "image.quota_uploads=-1")
+    made = settings(*quotas, "image.largest_gb=4")
+    assert (made.image_quotas, made.image_size_limit_gb) == (ImageQuotas(1, 2, 3, -1), 4)
+    assert settings().image_quotas == ImageQuotas()
 
 
 def test_a_controller_without_servers_has_no_driver():

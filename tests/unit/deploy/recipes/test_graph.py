@@ -43,6 +43,12 @@ def test_nova_daemons_start_after_the_catalogue():
         assert "identity" in before(graph, name)
 
 
+def test_an_image_is_made_when_projects_may_have_images():
+    graph = stages()
+    assert "image-limits" in before(graph, "base-image")
+    assert "identity" in before(graph, "image-limits")
+
+
 def test_the_hypervisor_starts_before_nova_compute():
     assert "hypervisor-start" in before(stages(), "compute")
 

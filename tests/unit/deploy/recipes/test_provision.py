@@ -51,3 +51,58 @@ def test_hosts_with_servers_are_not_removed(monkeypatch):
     monkeypatch.setattr(provision, "connect", lambda _: None)
     with pytest.raises(SystemExit, match="7 servers on a-2: web0, web1, web2, web3, web4,"):
         provision.refuse_inhabited({"hosts": ["a-2"]})
+
+
+class Keystone:
+    """Keystone's registered limits, as far as its API lets one change them."""
+
+    def __init__(self, **limits):
+        self.limits = limits
+        self.changes = []
+
+    def one(self, collection, **query):
+        assert collection == "services"
+        return {"id": f"id-of-{query['name']}"}
+
+    def call(self, method, path, body=None):
+        if method == "GET":
+            assert path == "/registered_limits?service_id=id-of-glance&region_id=North"
+            listed = [{"id": name, "resource_name": name, "default_limit": self.limits[name]} for name in self.limits]
+            return {"registered_limits": listed}
+        if method == "POST":
+            for limit in body["registered_limits"]:
+                assert (limit["service_id"], limit["region_id"]) == ("id-of-glance", "North")
+                self.limits[limit["resource_name"]] = limit["default_limit"]
+        else:
+            self.limits[path.removeprefix("/registered_limits/")] = body["registered_limit"]["default_limit"]
+        self.changes.append(method)
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("limits", "changes"),
+    [
+        ({}, ["POST"]),
+        ({"images": 1, "size": 2}, []),
+        ({"images": 1, "size": 9}, ["PATCH"]),
+        ({"images": 9}, ["POST", "PATCH"]),
+        ({"images": 1, "size": 2, "foreign": 3}, []),
+    ],
+    ids=["none", "all", "another-value", "one-is-missing", "somebody-elses"],
+)
+def test_limits_are_registered_or_brought_to_the_wish(monkeypatch, limits, changes):
+    keystone = Keystone(**limits)
+    monkeypatch.setattr(provision, "Api", lambda *_: keystone)
+    monkeypatch.setattr(provision, "connect", lambda _: None)
+    provision.provide_limits({"region": "North", "limits": {"glance": {"images": 1, "size": 2}}})
+    assert keystone.limits == {**limits, "images": 1, "size": 2}
+    assert keystone.changes == changes
+
+
+def test_limits_of_a_service_that_is_not_there_are_refused(monkeypatch):
+    keystone = Keystone()
+    monkeypatch.setattr(keystone, "one", lambda *_, **__: None)
+    monkeypatch.setattr(provision, "Api", lambda *_: keystone)
+    monkeypatch.setattr(provision, "connect", lambda _: None)
+    with pytest.raises(SystemExit, match="Service glance is missing"):
+        provision.provide_limits({"region": "North", "limits": {"glance": {"images": 1}}})
