@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from dockstack.verify.context import Tenant
 from dockstack.verify.probe import wait_until
 from dockstack.verify.resources import boot, delete_server
-from dockstack.verify.tenants import make_tenant
 
 pytestmark = [pytest.mark.cloud, pytest.mark.usefixtures("on_this_machine")]
 
@@ -17,8 +17,16 @@ LOG = Path("/var/log/neutron/neutron-ovn-agent.log")
 LINGERS = 30  # seconds, as dockstack.agent.metadata says, which needs Neutron to be imported
 
 
-def test_a_network_is_set_up_for_its_first_server_and_left_a_while_after_its_last(ctx, timeouts):
-    tenant = make_tenant(ctx, "tenant", "10.79.0.0/24")
+def make_network(ctx, cidr):
+    neutron = ctx.connection.network
+    network = neutron.create_network(name=ctx.name("net"))
+    ctx.stack.callback(neutron.delete_network, network.id, ignore_missing=True)
+    neutron.create_subnet(network_id=network.id, name=ctx.name("subnet"), ip_version=4, cidr=cidr)
+    return network.id
+
+
+def test_a_network_is_set_up_once(ctx, timeouts):
+    tenant = Tenant(ctx.connection, make_network(ctx, "10.79.0.0/24"), None)
     network = tenant.network_id
     namespace = Path("/run/netns", f"ovnmeta-{network}")
 
