@@ -79,6 +79,7 @@ class TestSnapshots(ServersCase):
         assert self.container(server).state is PowerState.RUNNING
         assert self.world.copies() == []
         assert len(self.world.containers) == 1
+        assert f"No image is made of server {server['id']}: " in self.stdlog.logger.output
 
     def test_a_failing_engine_leaves_no_image(self):
         server = self.boot()

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -12,14 +14,25 @@ from dockstack.bench.density import Densities, Level
 from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
-LEVEL = Level(100, 5.0, 4.8, 3.2, 0.015, 0.01, 0.02)
+LEVEL = Level(100, 5.0, 0.4, 4.8, 3.2, 0.015, 0.01, 0.02)
 
 
 def test_the_goals_are_judged_at_the_highest_level():
-    crowded = Level(300, 6.0, 4.8, 3.9, 0.03, 0.01, 0.06)
+    crowded = Level(300, 6.0, 0.9, 4.8, 3.9, 0.03, 0.01, 0.06)
     assert [note.split(":")[0] for note in density.notes_of(Densities((LEVEL,)))] == ["goal met", "goal met"]
     notes = density.notes_of(Densities((LEVEL, crowded), "300 servers run; the next: No valid host"))
     assert [note.split(":")[0] for note in notes] == ["ended early", "goal MISSED", "goal MISSED"]
+    assert "1.25 x the memory" in notes[1]
+    assert notes[1].endswith("without what the cloud's services grew by, 1.06 x")
+
+
+def test_another_process_of_the_machine_is_weighed():
+    before = density.services_memory_mib()
+    hold = "ballast = b'x' * (96 << 20); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        assert density.services_memory_mib() - before > 48
+        process.stdin.close()
 
 
 def test_table_document_and_picture(tmp_path):

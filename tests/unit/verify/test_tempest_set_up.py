@@ -136,7 +136,7 @@ def test_a_choice_of_nothing_is_refused(pattern):
 
 def test_the_impossible_are_few_and_each_has_a_reason():
     impossible = load_impossible()
-    assert len(impossible) == 12
+    assert len(impossible) == 13
     assert all(len(why) > 20 for why in impossible.values())
 
 

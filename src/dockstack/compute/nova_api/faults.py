@@ -82,6 +82,8 @@ def serving(instance: Any, network_info: Iterable[Any] | None = None) -> Iterato
 def snapshot_faults(instance: Any) -> Iterator[None]:
     """Translate why a server does not become an image; one that is not there does not run, in Nova's contract.
 
+    Nova removes the image and says no more of it, not in its log either: the server is as it was.
+
     Raises:
         exception.InstanceNotRunning: it has no container here.
         exception.HypervisorUnavailable, exception.NovaException: as ``server_faults``.
@@ -91,6 +93,9 @@ def snapshot_faults(instance: Any) -> Iterator[None]:
             yield
     except exception.InstanceNotFound as error:
         raise exception.InstanceNotRunning(instance_id=instance.uuid) from error
+    except Exception as error:
+        LOG.warning("No image is made of server %s: %s", instance.uuid, error)
+        raise
 
 
 @contextmanager
