@@ -107,3 +107,9 @@ def variant_of(ctx, api):
         return b"".join(api.get_image(made))
     finally:
         api.remove_image(made, force=True)
+
+
+def test_what_properties_mean_can_be_looked_up(connection):
+    namespaces = {each.namespace for each in connection.image.metadef_namespaces()}
+    assert "OS::Compute::VirtCPUTopology" in namespaces
+    assert any(connection.image.metadef_resource_types())

@@ -10,6 +10,7 @@ from dockstack.deploy.configuration import programs, wishes
 from dockstack.deploy.configuration.glance import STATE_DIRECTORY, glance_api_conf
 from dockstack.deploy.inventory import Role
 from dockstack.deploy.recipes.controller import (
+    MIGRATION_ENVIRONMENT,
     copy_paste_file,
     migrate,
     provision_once,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 CONF = "/etc/glance/glance-api.conf"
 PASTE = "/etc/glance/glance-api-paste.ini"
+MANAGE = (f"{paths.OPENSTACK_VENV}/bin/glance-manage", "--config-file", CONF)
+DEFINITIONS = f"{paths.OPENSTACK_VENV}/etc/glance/metadefs"
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
@@ -59,9 +62,18 @@ def configure(machine: Machine) -> None:
 
 
 def migrate_database(machine: Machine) -> None:
-    """Bring the database to the installed version."""
-    command = (f"{paths.OPENSTACK_VENV}/bin/glance-manage", "--config-file", CONF, "db_sync")
-    migrate(machine, settings_of(machine), "glance", "glance", command, title="Migrating Glance's database")
+    """Bring the database to the installed version, and into it what image and flavor properties mean."""
+    migrate(
+        machine, settings_of(machine), "glance", "glance", (*MANAGE, "db_sync"), title="Migrating Glance's database"
+    )
+    lock = machine.digests([paths.LOCK_MARKER])[paths.LOCK_MARKER]
+    machine.once(
+        "image-definitions",
+        f"{lock}{machine.manifest.done('database-created')}",
+        lambda: machine.command(
+            (*MANAGE, "db_load_metadefs", DEFINITIONS), user="glance", environment=MIGRATION_ENVIRONMENT
+        ),
+    )
 
 
 def start(machine: Machine) -> None:
