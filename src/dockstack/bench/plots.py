@@ -11,6 +11,7 @@ import matplotlib as mpl
 from dockstack.bench import report
 from dockstack.bench.actions import FLOOR, SERVER, Latencies
 from dockstack.bench.density import Densities
+from dockstack.bench.images import Throughputs
 from dockstack.bench.model import Measurements, goal_of, summarise
 
 mpl.use("Agg")  # no display; before pyplot is imported
@@ -47,6 +48,23 @@ def _draw_actions(measured: Latencies, path: Path) -> None:
     panel.set_xlabel("seconds, median; whisker: 90th percentile")
     panel.legend()
     panel.set_title(f"dockstack bench actions: {measured.machine.get('cores')} cores")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+@draw.register
+def _draw_images(measured: Throughputs, path: Path) -> None:
+    """Draw a pair of bars for each way and size: MiB a second."""
+    ways = measured.ways()
+    places = range(len(ways))
+    figure, panel = plt.subplots(figsize=(8, 0.6 * len(ways) + 1.6), layout="constrained")
+    panel.barh([place - 0.2 for place in places], [way.rate for way in ways], height=0.36, label="dockstack")
+    panel.barh([place + 0.2 for place in places], [way.raw_rate for way in ways], height=0.36, label="the engine alone")
+    panel.set_yticks(places, [f"{way.name}, {way.size:.0f} MiB" for way in ways])
+    panel.invert_yaxis()
+    panel.set_xlabel("MiB of archive a second, by median seconds")
+    panel.legend()
+    panel.set_title(f"dockstack bench images: {measured.machine.get('cores')} cores")
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

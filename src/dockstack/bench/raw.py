@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import io
+import os
+import tarfile
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import docker
@@ -13,9 +17,11 @@ from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 LABEL = "dockstack.bench"
 ENGINE_SECONDS = 120
+CHUNK = 1 << 20
 
 
 class Engine:
@@ -66,6 +72,51 @@ class Engine:
             self._api.remove_container(container["Id"], force=True)
         return RawRun(running - started, time.monotonic() - removing)
 
+    def time_snapshot(self, image: str, size: int, archive: Path) -> tuple[str, float]:
+        """Make an image of a container that has written random bytes, and save it.
+
+        Args:
+            image: what the container is made from.
+            size: how much it has written, MiB.
+            archive: the file to save to.
+
+        Returns:
+            The new image's id, and the seconds of commit and save.
+        """
+        container = self._create(image)["Id"]
+        try:
+            self._api.put_archive(container, "/", _tar_of_random(size))
+            started = time.monotonic()
+            made = str(self._api.commit(container, changes=f"LABEL {LABEL}=raw")["Id"])
+            with archive.open("wb") as file:
+                for chunk in self._api.get_image(made, chunk_size=CHUNK):
+                    file.write(chunk)
+            return made, time.monotonic() - started
+        finally:
+            self._api.remove_container(container, force=True)
+
+    def time_load(self, archive: Path) -> float:
+        """Load an archive, and return the seconds that it takes."""
+        started = time.monotonic()
+        with archive.open("rb") as file:
+            for said in self._api.load_image(file):  # type: ignore[no-untyped-call]
+                if "error" in said:
+                    raise DockstackError("The engine does not load its own archive.", details=str(said["error"]))
+        return time.monotonic() - started
+
+    def forget(self, image: str) -> None:
+        """Remove an image, if it is there and nothing runs from it."""
+        with suppress(engine_errors.NotFound):
+            self._api.remove_image(image)
+
+    def write(self, server_id: str, size: int) -> None:
+        """Have a server write random bytes, MiB, and wait until it has."""
+        line = ["dd", "if=/dev/urandom", "of=/bench", "bs=1M", f"count={size}"]
+        run = self._api.exec_create(f"nova-{server_id}", line, user="0")
+        self._api.exec_start(run["Id"])
+        if self._api.exec_inspect(run["Id"])["ExitCode"]:
+            raise DockstackError(f"Server {server_id} could not write {size} MiB.", "Is its disk or the engine's full?")
+
     def leftovers(self) -> Iterator[str]:
         """Yield the containers that a killed run left."""
         for container in self._api.containers(all=True, filters={"label": LABEL}):
@@ -75,3 +126,15 @@ class Engine:
         """Remove what a killed run left."""
         for container in self.leftovers():
             self._api.remove_container(container, force=True)
+        for image in self._api.images(filters={"label": f"{LABEL}=raw"}, quiet=True):
+            self._api.remove_image(image)
+
+
+def _tar_of_random(size: int) -> bytes:
+    """Return an archive of one file of random bytes, MiB."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        entry = tarfile.TarInfo("bench")
+        entry.size = size << 20
+        archive.addfile(entry, io.BytesIO(os.urandom(entry.size)))
+    return buffer.getvalue()

@@ -145,12 +145,49 @@ def density(
     from dockstack.bench import density as room  # noqa: PLC0415 - only this command needs it
     from dockstack.bench.ground import Wishes  # noqa: PLC0415 - as above
 
-    if not all(step.strip().isdecimal() and int(step) for step in steps.split(",")):
-        raise click.BadParameter(f"{steps!r} is no list of numbers such as 20,50,100.", param_hint="--servers")
     wishes = Wishes(image, flavor, room.NETWORK, floor=False)
-    numbers = sorted({int(step) for step in steps.split(",")})
-    run = partial(room.measure, wishes=wishes, steps=numbers, idle_seconds=idle_seconds)
+    run = partial(room.measure, wishes=wishes, steps=numbers(steps, "--servers"), idle_seconds=idle_seconds)
     present(room, "density", run, os_cloud, output, as_json=as_json)
+
+
+@bench.command()
+@click.option(
+    "--sizes", default="32,256", show_default=True, help="MiB of random bytes that images and servers hold, rising."
+)
+@click.option("--count", default=3, show_default=True, type=click.IntRange(1, 100), help="Rounds of all sizes.")
+@click.option("--network", default="private", show_default=True, help="The servers' network.")
+@measuring("images")
+def images(
+    *,
+    sizes: str,
+    count: int,
+    image: str,
+    flavor: str,
+    network: str,
+    os_cloud: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Time images on their way from Glance and snapshots to it, beside `docker load` and `docker save`.
+
+    Run it on the cloud's machine, as root, while nothing else runs there.
+    """
+    from dockstack.bench import images as room  # noqa: PLC0415 - only this command needs it
+    from dockstack.bench.ground import Wishes  # noqa: PLC0415 - as above
+
+    run = partial(room.measure, wishes=Wishes(image, flavor, network), sizes=numbers(sizes, "--sizes"), count=count)
+    present(room, "images", run, os_cloud, output, as_json=as_json)
+
+
+def numbers(text: str, option: str) -> list[int]:
+    """Read rising numbers from a list with commas.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    if not all(number.strip().isdecimal() and int(number) for number in text.split(",")):
+        raise click.BadParameter(f"{text!r} is no list of numbers such as 20,50,100.", param_hint=option)
+    return sorted({int(number) for number in text.split(",")})
 
 
 def present(
