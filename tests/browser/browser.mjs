@@ -52,19 +52,42 @@ export async function use(address, pictures, exercise) {
   const browser = spawn("chromium", [
     "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-port=0",
     `--user-data-dir=${profile}`, "--window-size=1000,640", "about:blank",
-  ], { stdio: ["ignore", "ignore", "pipe"] });
-  process.on("exit", () => browser.kill());
+  ], { stdio: ["ignore", "ignore", "pipe"], detached: true });
+  process.on("exit", () => end(browser));
   try {
     const page = new Page(await connect(await debuggerAddress(browser)), pictures);
     await page.open(address);
     const seen = await exercise(page);
     console.log(JSON.stringify({ ...seen, complaints: page.complaints() }));
   } finally {
-    browser.kill();
-    await new Promise((done) => browser.once("exit", done));
-    rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+    const running = browser.exitCode === null && browser.signalCode === null;
+    const ended = running ? new Promise((done) => browser.once("exit", done)) : null;
+    end(browser);
+    await ended;
+    await remove(profile);
   }
   process.exit(0);
+}
+
+// End the browser with all its processes: those outlive the first one, and write into the profile until they end.
+function end(browser) {
+  try {
+    process.kill(-browser.pid, "SIGKILL");
+  } catch (error) {
+    if (error.code !== "ESRCH") throw error;
+  }
+}
+
+// Remove the profile; processes that are being killed may still finish a write.
+async function remove(profile) {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return rmSync(profile, { recursive: true, force: true });
+    } catch (error) {
+      if (error.code !== "ENOTEMPTY" || tries === 50) throw error;
+      await new Promise((done) => setTimeout(done, 100));
+    }
+  }
 }
 
 class Page {
