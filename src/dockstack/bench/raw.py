@@ -105,9 +105,10 @@ class Engine:
         return time.monotonic() - started
 
     def forget(self, image: str) -> None:
-        """Remove an image, if it is there and nothing runs from it."""
+        """Remove an image with all its names, if it is there and nothing runs from it."""
         with suppress(engine_errors.NotFound):
-            self._api.remove_image(image)
+            for name in self._api.inspect_image(image)["RepoTags"] or [image]:
+                self._api.remove_image(name)
 
     def write(self, server_id: str, size: int) -> None:
         """Have a server write random bytes, MiB, and wait until it has."""
@@ -127,7 +128,7 @@ class Engine:
         for container in self.leftovers():
             self._api.remove_container(container, force=True)
         for image in self._api.images(filters={"label": f"{LABEL}=raw"}, quiet=True):
-            self._api.remove_image(image)
+            self.forget(image)
 
 
 def _tar_of_random(size: int) -> bytes:
