@@ -107,7 +107,8 @@ class Engine:
     def forget(self, image: str) -> None:
         """Remove an image with all its names, if it is there and nothing runs from it."""
         with suppress(engine_errors.NotFound):
-            for name in self._api.inspect_image(image)["RepoTags"] or [image]:
+            found = self._api.inspect_image(image)  # type: ignore[no-untyped-call]
+            for name in found["RepoTags"] or [image]:
                 self._api.remove_image(name)
 
     def write(self, server_id: str, size: int) -> None:
