@@ -16,7 +16,7 @@ from rich.table import Table
 from dockstack.bench.ground import standing
 from dockstack.bench.machine import describe_machine
 from dockstack.bench.model import PREFIX, summarise
-from dockstack.bench.servers import LIMIT_SECONDS, POLL_SECONDS, delete, post, wait_active
+from dockstack.bench.servers import LIMIT_SECONDS, POLL_SECONDS, delete, post, snapshot, wait_active
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -72,12 +72,8 @@ def _compute(method: str, *arguments: object) -> Callable[[Subject], object]:
 
 def _snapshot(subject: Subject) -> object:
     """Take a snapshot and wait until Glance has it all; then it is deleted, which is not timed apart."""
-    connection = subject.connection
-    image = connection.compute.create_server_image(subject.server_id, f"{PREFIX}snapshot")
-    try:
-        return connection.wait_for_image(image, timeout=LIMIT_SECONDS)
-    finally:
-        connection.image.delete_image(image.id, ignore_missing=True)
+    with snapshot(subject.connection, subject.server_id, "snapshot") as image:
+        return image
 
 
 def _attach(subject: Subject) -> object:

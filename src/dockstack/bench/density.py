@@ -32,11 +32,7 @@ ROOMY_RATIO = 1000.0
 BATCH = 20
 LATENCY_SAMPLES = 3
 LISTINGS = 5
-ENGINE = {
-    "dockerd",
-    "containerd",
-    "containerd-shim",
-}  # as the kernel cuts their names; they serve plain containers, too
+ENGINE = {"dockerd", "containerd", "containerd-shim"}  # cut as the kernel does; plain containers need them, too
 GOAL_MEMORY = 1.10  # of raw Docker's
 GOAL_CPU = 0.02  # of a core
 
@@ -129,9 +125,9 @@ def services_memory_mib() -> float:
     found = 0
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            if runs_beside_us(path) and int(path.name) != os.getpid():
-                engine = (path / "comm").read_text().strip() in ENGINE
-                found += 0 if engine else int(value_of(path / "smaps_rollup", "Pss").split()[0])
+            apart = int(path.name) == os.getpid() or (path / "comm").read_text().strip() in ENGINE
+            if not apart and runs_beside_us(path):
+                found += int(value_of(path / "smaps_rollup", "Pss").split()[0])
         except OSError:  # it ended meanwhile, or is the kernel's own
             continue
     return found / 1024
@@ -167,12 +163,17 @@ def _weigh_containers(
                 engine.run_idle(image)
                 running += 1
                 say(f"plain containers: {running} of {count}")
-            time.sleep(min(idle_seconds, 10))  # until what they start has started
+            _let_settle(idle_seconds)
             weights[count] = (used_memory_mib() - before) / count
     finally:
         say("removing the plain containers")
         engine.clean()
     return weights
+
+
+def _let_settle(idle_seconds: float) -> None:
+    """Wait until what containers start has started."""
+    time.sleep(min(idle_seconds, 10))
 
 
 def _climb(connection: Any, ground: Ground, count: int, say: Callable[[str], None]) -> str:
@@ -193,7 +194,7 @@ def _climb(connection: Any, ground: Ground, count: int, say: Callable[[str], Non
 def _weigh_servers(connection: Any, ground: Ground, engine: Engine, before: Weights, idle_seconds: float) -> Level:
     """Weigh the servers that run; ``before``: what there was without one."""
     count = len(wait_settled(connection, "idle", 0, lambda _text: None))
-    time.sleep(min(idle_seconds, 10))
+    _let_settle(idle_seconds)
     memory = (used_memory_mib() - before.machine) / count
     services = (services_memory_mib() - before.services) / count
     compute, dockerd = watch([[_compute_pid()], find_processes("dockerd")], idle_seconds)

@@ -16,7 +16,7 @@ from rich.table import Table
 from dockstack.bench.ground import standing
 from dockstack.bench.machine import describe_machine
 from dockstack.bench.model import PREFIX
-from dockstack.bench.servers import LIMIT_SECONDS, delete, post, wait_active
+from dockstack.bench.servers import delete, post, snapshot, time_server, wait_active
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from dockstack.bench.ground import Ground, Wishes
     from dockstack.bench.raw import Engine
-    from dockstack.bench.servers import Recipe
 
 NAME = f"{PREFIX}images"
 WORK = "/var/tmp"  # on the disk, as the data of the engine and of Glance
@@ -137,7 +136,7 @@ def measure(
 def _sample(connection: Any, ground: Ground, engine: Engine, size: int, work: Path) -> Sample:
     archive = work / "image.tar"
     with ExitStack() as stack:
-        stack.callback(engine.clean)
+        stack.callback(engine.clean)  # what servers boot from has the label, too
         image, raw_snapshot = engine.time_snapshot(ground.raw_image, size, archive)
         engine.forget(image)
         raw_load = engine.time_load(archive)
@@ -147,32 +146,18 @@ def _sample(connection: Any, ground: Ground, engine: Engine, size: int, work: Pa
         )
         stack.callback(connection.image.delete_image, found.id, ignore_missing=True)
         recipe = replace(ground.server, image_id=found.id)
-        server, cold = _boot(connection, recipe, "cold")
-        stack.callback(engine.forget, engine.image_of(server))
+        started = time.monotonic()
+        server = post(connection, recipe, "images-cold").id
         stack.callback(delete, connection, server)
-        other, warm = _boot(connection, recipe, "warm")
-        delete(connection, other)
+        wait_active(connection, server)
+        cold = time.monotonic() - started
+        load = cold - time_server(connection, recipe, "images-warm").active
         engine.write(server, size)
-        snapshot, sent = _snapshot(connection, server)
-        return Sample(size, cold - warm, raw_load, _mib(archive.stat().st_size), snapshot, raw_snapshot, _mib(sent))
-
-
-def _boot(connection: Any, recipe: Recipe, name: str) -> tuple[str, float]:
-    started = time.monotonic()
-    server = post(connection, recipe, f"images-{name}")
-    wait_active(connection, server.id)
-    return str(server.id), time.monotonic() - started
-
-
-def _snapshot(connection: Any, server: str) -> tuple[float, int]:
-    """Take a snapshot; return the seconds until Glance has it all, and its bytes."""
-    started = time.monotonic()
-    image = connection.compute.create_server_image(server, NAME)
-    try:
-        kept = connection.wait_for_image(image, timeout=LIMIT_SECONDS)
-        return time.monotonic() - started, int(kept.size)
-    finally:
-        connection.image.delete_image(image.id, ignore_missing=True)
+        started = time.monotonic()
+        with snapshot(connection, server, "images") as kept:
+            seconds = time.monotonic() - started
+        loaded, sent = _mib(archive.stat().st_size), _mib(kept.size)
+        return Sample(size, load, raw_load, loaded, seconds, raw_snapshot, sent)
 
 
 def _mib(size: float) -> float:

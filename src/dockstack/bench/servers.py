@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from dockstack.bench.model import PREFIX, Boot, Burst
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 POLL_SECONDS = 0.1  # the resolution of what we measure; the same for every kind of server
 BURST_POLL_SECONDS = 0.5  # one list call a round, whatever the number of servers
@@ -127,6 +128,16 @@ def fault_of(connection: Any, server: Any) -> str:
     """Say why a server is not ACTIVE."""
     full = connection.compute.get_server(server.id)
     return f"{full.status}: {(full.fault or {}).get('message', 'no fault recorded')}"
+
+
+@contextmanager
+def snapshot(connection: Any, server_id: str, name: str) -> Iterator[Any]:
+    """Make an image of a server and yield it when Glance has it all; it is deleted in the end."""
+    image = connection.compute.create_server_image(server_id, f"{PREFIX}{name}")
+    try:
+        yield connection.wait_for_image(image, timeout=LIMIT_SECONDS)
+    finally:
+        connection.image.delete_image(image.id, ignore_missing=True)
 
 
 def named(connection: Any, name: str = "") -> list[Any]:

@@ -16,7 +16,7 @@ from dockstack.deploy.configuration.programs import uwsgi_file
 from dockstack.deploy.configuration.scripts import DIRECTORY, python_script
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from dockstack.deploy.configuration.ini import Ini
     from dockstack.deploy.configuration.settings import Settings
@@ -49,13 +49,23 @@ def migrate(
     machine: Machine, settings: Settings, user: str, database: str, command: Sequence[str], *, title: str
 ) -> None:
     """Bring a database to the installed version, once for each set of installed versions."""
-    lock = machine.digests([paths.LOCK_MARKER])[paths.LOCK_MARKER]
 
     def run() -> None:
         machine.command(command, title=title, user=user, environment=MIGRATION_ENVIRONMENT)
 
     table = f"{data_directory(settings)}/{database}/alembic_version.frm"
-    machine.once(f"migration-{user}", lock, run, unless=["test", "-e", table])
+    machine.once(f"migration-{user}", installed_versions(machine), run, unless=["test", "-e", table])
+
+
+def installed_versions(machine: Machine) -> str:
+    """Return the hash of the installed set of services."""
+    return machine.digests([paths.LOCK_MARKER])[paths.LOCK_MARKER]
+
+
+def once_in_database(machine: Machine, name: str, what: str, action: Callable[[], object]) -> None:
+    """Put ``what`` into the cloud's database, unless exactly that was done before, in one that is still there."""
+    created = machine.manifest.done("database-created") or ""
+    machine.once(name, hashlib.sha256(f"{created}{what}".encode()).hexdigest(), action)
 
 
 def install_script(machine: Machine, name: str) -> str:
@@ -82,6 +92,4 @@ def ask(machine: Machine, action: str, wish: Mapping[str, Any]) -> None:
 def provision_once(machine: Machine, action: str, wish: Mapping[str, Any]) -> None:
     """Run an action unless exactly this wish was fulfilled before, in a database that is still there."""
     text = json.dumps(wish, sort_keys=True)
-    created = machine.manifest.done("database-created") or ""
-    key = hashlib.sha256(f"{created}{text}".encode()).hexdigest()
-    machine.once(f"provision-{action}", key, lambda: provision(machine, action, wish))
+    once_in_database(machine, f"provision-{action}", text, lambda: provision(machine, action, wish))

@@ -69,14 +69,15 @@ def offer_bandwidth(machine: Machine, settings: Settings, enter: Sequence[str] =
         settings: as the host sees them.
         enter: words that run a command as a process of the host, if it is not the machine itself.
     """
-    column = ("Open_vSwitch", ".", "external-ids:ovn-cms-options")
+    record, key = ("Open_vSwitch", "."), "ovn-cms-options"
     options = chassis_options(settings, bandwidth=True)
-    ask = shlex.join([*enter, "ovs-vsctl", "--timeout=10", "--if-exists", "get", *column])
+    client = (*enter, "ovs-vsctl", "--timeout=10")
+    ask = shlex.join([*client, "--if-exists", "get", *record, f"external-ids:{key}"])
     change = (
-        ["set", *column[:2], f'{column[2]}="{options}"'] if options else ["remove", *column[:2], *column[2].split(":")]
+        ("set", *record, f'external-ids:{key}="{options}"') if options else ("remove", *record, "external-ids", key)
     )
     machine.command(
-        [*enter, "ovs-vsctl", "--timeout=10", *change],
+        [*client, *change],
         title="Offering bandwidth to ports",
         unless=f'[ "$({ask} | tr -d \'"\')" = {shlex.quote(options)} ]',
     )

@@ -12,7 +12,9 @@ from dockstack.deploy.inventory import Role
 from dockstack.deploy.recipes.controller import (
     MIGRATION_ENVIRONMENT,
     copy_paste_file,
+    installed_versions,
     migrate,
+    once_in_database,
     provision_once,
     write_api_file,
     write_configuration,
@@ -66,13 +68,12 @@ def migrate_database(machine: Machine) -> None:
     migrate(
         machine, settings_of(machine), "glance", "glance", (*MANAGE, "db_sync"), title="Migrating Glance's database"
     )
-    lock = machine.digests([paths.LOCK_MARKER])[paths.LOCK_MARKER]
-    machine.once(
+    load = (*MANAGE, "db_load_metadefs", DEFINITIONS)
+    once_in_database(
+        machine,
         "image-definitions",
-        f"{lock}{machine.manifest.done('database-created')}",
-        lambda: machine.command(
-            (*MANAGE, "db_load_metadefs", DEFINITIONS), user="glance", environment=MIGRATION_ENVIRONMENT
-        ),
+        installed_versions(machine),
+        lambda: machine.command(load, user="glance", environment=MIGRATION_ENVIRONMENT),
     )
 
 

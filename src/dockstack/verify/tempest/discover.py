@@ -47,14 +47,15 @@ def discover(connection: Any, directory: Path) -> Facts:
         raise DockstackError("No compute node is up.", "See `dockstack status`, then run `dockstack up`.")
     image = choose_image(connection, None)
     file = fetch(connection, image, directory)
+    external = find_external(connection)
     return Facts(
         admin=read_credentials(connection),
         services=read_services(connection),
         compute_versions=read_versions(connection, "compute"),
         placement_versions=read_versions(connection, "placement"),
         extensions=tuple(sorted(each.alias for each in connection.network.extensions())),
-        external_network=find_external(connection),
-        guaranteed_network=find_guaranteed(connection),
+        external_network=None if external is None else (external.id, external.name),
+        guaranteed_network=find_guaranteed(connection, external),
         hosts=tuple(sorted(each.service_details["host"] for each in nodes)),
         image=image.id,
         image_alternative=ensure_alternative(connection, image, file),
@@ -105,24 +106,21 @@ def read_versions(connection: Any, service: str) -> tuple[str, str]:
     )
 
 
-def find_external(connection: Any) -> tuple[str, str] | None:
+def find_external(connection: Any) -> Any | None:
     """Find the network that floating IPs come from; the default one if there are several."""
     found = list(connection.network.networks(is_router_external=True))
     found.sort(key=lambda each: (not each.is_default, each.name))
-    return (found[0].id, found[0].name) if found else None
+    return found[0] if found else None
 
 
-def find_guaranteed(connection: Any) -> str | None:
+def find_guaranteed(connection: Any, external: Any | None) -> str | None:
     """Find the external network's physical one, if Placement knows of bandwidth there to guarantee.
 
     Source: Neutron's resource classes NET_BW_*_KILOBIT_PER_SEC, whose providers hosts' agents make.
     """
     offers = connection.placement.resource_providers(resources="NET_BW_IGR_KILOBIT_PER_SEC:1")
-    external = find_external(connection)
-    if external is None or not any(offers):
-        return None
-    network = connection.network.get_network(external[0])
-    return network.provider_physical_network  # type: ignore[no-any-return]
+    physical: str | None = external.provider_physical_network if external is not None and any(offers) else None
+    return physical
 
 
 def fetch(connection: Any, image: Any, directory: Path) -> Path:
