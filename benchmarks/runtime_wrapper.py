@@ -29,8 +29,8 @@ from server_lab import Lab, docker_archive
 from dockstack.compute import privileged
 from dockstack.compute.containers import namespaces, runtime, spec
 from dockstack.compute.engine import Engine
-from dockstack.compute.model import ImageConfig
-from dockstack.compute.network import wire
+from dockstack.compute.network import veth
+from dockstack.oci.process import ImageConfig
 
 BUDGET_MS = 40
 
@@ -71,7 +71,7 @@ def start_one(lab: Lab, kind: str) -> tuple[float, float]:
     else:
         began = time.monotonic()
         namespaces.prepare(server.uuid)
-        wire.wire(server, server.ports[0])
+        veth.wire(server, server.ports[0])
         network = time.monotonic() - began
         identity = lab.engine.create(server.container_name, wanted)
         runtime.write_patch(lab.private.patches, identity, spec.build_patch(server, config))

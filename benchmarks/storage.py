@@ -28,8 +28,8 @@ from server_lab import Lab, docker_archive
 from dockstack.compute import privileged
 from dockstack.compute.containers import namespaces, runtime, spec
 from dockstack.compute.engine import Engine
-from dockstack.compute.model import ImageConfig
 from dockstack.compute.privileged import subvolumes
+from dockstack.oci.process import ImageConfig
 
 KINDS = ("directory", "btrfs", "btrfs, limited", "btrfs, full quotas")
 STEPS = ("create", "start", "boot", "write", "remove")

@@ -40,12 +40,12 @@ from dockstack.compute.engine import (
     Program,
     Stream,
 )
-from dockstack.compute.engine.records import UUID_LABEL
-from dockstack.compute.model import NAME_PREFIX, RESCUE_LABEL, PowerState
-from dockstack.compute.network import plug, wire
+from dockstack.compute.model import PowerState
+from dockstack.compute.network import ovs, veth
 from dockstack.compute.privileged import network as privileged
 from dockstack.compute.resources import usage
 from dockstack.compute.resources.usage import Memory
+from dockstack.names import NAME_PREFIX, RESCUE_LABEL, UUID_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -202,7 +202,7 @@ class World:
 
     def doors(self) -> list[tuple[Any, str, Any]]:
         """Return what to patch: (object, attribute, fake)."""
-        from dockstack.compute.flows import host  # noqa: PLC0415 - it imports what is patched here
+        from dockstack.compute.host import host  # noqa: PLC0415 - it imports what is patched here
 
         kernel, switch = FakeKernel(self), FakeSwitch(self)
         return [
@@ -214,11 +214,11 @@ class World:
             ),
             (privileged, "wire", kernel.wire),
             (limits, "usage", self.usage),
-            (wire, "wired", kernel.wired),
+            (veth, "wired", kernel.wired),
             (usage, "read_memory", lambda: self.memory),
-            (wire, "names", kernel.names),
+            (veth, "names", kernel.names),
             *(
-                (plug, name, getattr(switch, name))
+                (ovs, name, getattr(switch, name))
                 for name in ("plug", "unplug", "unplug_device", "list_plugged", "wait_installed")
             ),
         ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from dockstack.compute import extra_specs, support
 from dockstack.compute.conf import list_opts
-from dockstack.deploy.catalogue import CATALOGUE
+from dockstack.deploy.wanted.catalogue import CATALOGUE
 from dockstack.verify.exercises import ALL
 
 HERE = Path(__file__).parent

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import docker
-from dockstack.deploy import processes
-from dockstack.verify.host import NAMESPACES, UUID_LABEL, find_traces
+from dockstack.deploy.node import processes
+from dockstack.names import NAMESPACES, UUID_LABEL
+from dockstack.verify.host import find_traces
 from dockstack.verify.probe import answers_ping, wait_until
 from dockstack.verify.resources import delete_server, ports_of
 

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 import node
 import pytest
 
-from dockstack.deploy import eviction, hosts, processes
-from dockstack.deploy.backends import choose
-from dockstack.deploy.shell import LocalShell
-from dockstack.deploy.state import Records
+from dockstack.deploy.node import processes
+from dockstack.deploy.node.shell import LocalShell
+from dockstack.deploy.run import host_removal
+from dockstack.deploy.supervision.backends import choose
+from dockstack.deploy.supervision.records import Records
+from dockstack.deploy.wanted import hosts
 from dockstack.verify import host
 from dockstack.verify.exercises.limits import MEMORY, MIB
 from dockstack.verify.exercises.power import Interface, log_in_again
@@ -176,7 +178,7 @@ def test_a_lost_hosts_server_is_evacuated_and_leaves_nothing_behind(ctx, names, 
 def lose_host():
     """End the host's nova-compute, its engine and its servers, without a word to Nova; nobody starts them again."""
     backend = choose(LocalShell(), "auto")
-    inside = eviction.inhabitants(hosts.mount_namespace(SECOND))
+    inside = host_removal.inhabitants(hosts.mount_namespace(SECOND))
     for service in Records.here().services():
         if service.name in LOST:
             backend.stop(service)
@@ -191,5 +193,5 @@ def host_of(compute, server_id):
 
 def containers_on(key, server_id):
     """Return what the engine of a further host has of a server; that of the machine itself if no key is given."""
-    listed = ("docker", "ps", "-aq", "--filter", f"label={host.UUID_LABEL}={server_id}")
-    return host.ask(*(host.entrance(key) if key else ()), *listed)
+    listed = ("docker", "ps", "-aq", "--filter", f"label={names.UUID_LABEL}={server_id}")
+    return host.ask(*(names.enter_host(key) if key else ()), *listed)

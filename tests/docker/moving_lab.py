@@ -14,8 +14,8 @@ from private_engine import wait_for
 from server_lab import docker_archive
 
 from dockstack.compute import conf
-from dockstack.compute.flows import lifecycle, migrations
-from dockstack.compute.flows.host import build_host
+from dockstack.compute.flows import cold_migration, lifecycle
+from dockstack.compute.host.host import build_host
 from dockstack.compute.model import Destination, Image, Limits
 
 # Stands for SSH: drops the client's options and the address, and does what the other host's shell would.
@@ -26,7 +26,7 @@ shift
 exec sh -c "$1"
 """
 RECEIVER = """#!/bin/sh
-exec {python} -m dockstack.compute.moving.receiver --directory {directory} "$@"
+exec {python} -m dockstack.compute.transfer.receiver --directory {directory} "$@"
 """
 WRITE = """
 b=/bin/busybox
@@ -61,7 +61,7 @@ def make_host(name, private, directory, peer=None, broken=""):
         options.set_override(option, value, group="docker")
     host = build_host(name, options.docker, lambda _image: iter([docker_archive()]))
     host.images.sweep()
-    migrations.announce(host)
+    cold_migration.announce(host)
     return host
 
 
@@ -95,11 +95,11 @@ class Pair:
     def depart(self, image):
         wanted = replace(self.server, limits=NEW)
         destination = Destination("there", "there.example")
-        return migrations.begin(self.here, self.server, wanted, destination, image=image, timeout=0)
+        return cold_migration.begin(self.here, self.server, wanted, destination, image=image, timeout=0)
 
     def arrive(self, sent):
         server = replace(self.server, limits=NEW)
-        migrations.finish(self.there, server, sent, self.server.image, no_events, power_on=True)
+        cold_migration.finish(self.there, server, sent, self.server.image, no_events, power_on=True)
 
     def parts(self):
         return sorted(path.name for path in (self.tmp_path / "there/migrations").glob("*-*/*") if path.name != "parcel")

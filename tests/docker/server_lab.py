@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from private_engine import NAMESPACES, PrivateEngine, uuid_prefix, wait_for
 
 from dockstack.compute.containers import namespaces, runtime, spec
-from dockstack.compute.model import Address, Image, ImageConfig, Limits, Port, Route, Server
-from dockstack.compute.network import wire
+from dockstack.compute.model import Address, Image, Limits, Port, Route, Server
+from dockstack.compute.network import veth
+from dockstack.oci.process import ImageConfig
 
 if TYPE_CHECKING:
     from dockstack.compute.engine import Container, Engine
@@ -128,7 +129,7 @@ class Lab:
         config = config or ImageConfig(env={"PATH": "/bin"})
         namespaces.prepare(server.uuid)
         for port in server.ports:
-            wire.wire(server, port)
+            veth.wire(server, port)
         wanted = spec.build_spec(server, image_id or self.image_id, config, host="host")
         container_id = self.engine.create(server.container_name, wanted)
         runtime.write_patch(self.private.patches, container_id, spec.build_patch(server, config))
@@ -170,7 +171,7 @@ class Lab:
         for server in self.servers:
             self.engine.remove(server.container_name)
             for port in server.ports:
-                wire.unwire(port)
+                veth.unwire(port)
             namespaces.remove(server.uuid)
         for container_id in runtime.patched(self.private.patches):
             runtime.remove_patch(self.private.patches, container_id)

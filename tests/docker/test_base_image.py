@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 from private_engine import wait_for
 
-from dockstack.compute.identity.accounts import hash_password
-from dockstack.compute.identity.placement import Entry, build_archive
+from dockstack.compute.guest.accounts import hash_password
+from dockstack.compute.guest.injected_files import Entry, build_archive
 from dockstack.compute.images.fetch import ImageStore
-from dockstack.compute.images.normalise import ImageLimits
 from dockstack.compute.model import Image
-from dockstack.deploy.images import base
+from dockstack.deploy.base_image import base
+from dockstack.oci.normalise import ImageLimits
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,9 +16,11 @@ import pytest
 from moving_lab import NEW, Pair, describe, make_host, moved, no_events
 
 from dockstack.compute.containers import runtime, spec
-from dockstack.compute.flows import disks, lifecycle, migrations, rescue, resize
-from dockstack.compute.model import Image, ImageConfig, PowerState
-from dockstack.compute.network import plug
+from dockstack.compute.flows import cold_migration, lifecycle, rescue, resize
+from dockstack.compute.host import disks
+from dockstack.compute.model import Image, PowerState
+from dockstack.compute.network import ovs
+from dockstack.oci.process import ImageConfig
 
 RESCUER = Image(id="7e5c0e00-0000-4000-8000-000000000001", name="rescuer", container_format="docker")
 SLEEP = '["/bin/sh", "-c", "[ -e /kept ] || echo mine > /kept; exec sleep 1000"]'
@@ -26,7 +28,7 @@ SLEEP = '["/bin/sh", "-c", "[ -e /kept ] || echo mine > /kept; exec sleep 1000"]
 
 @pytest.fixture(autouse=True)
 def without_a_switch(monkeypatch):
-    monkeypatch.setattr(plug, "wait_installed", lambda _ports: set())
+    monkeypatch.setattr(ovs, "wait_installed", lambda _ports: set())
 
 
 @pytest.fixture
@@ -131,7 +133,7 @@ def pair(request, tmp_path, lab, sized_lab):
     pair = Pair(here.private, there.private, tmp_path, here)
     yield pair
     for host in (pair.here, pair.there):
-        migrations.forget(host, pair.server)
+        cold_migration.forget(host, pair.server)
         lifecycle.destroy(host, pair.server)
 
 
@@ -142,7 +144,7 @@ def test_a_server_moves_between_storage_drivers(pair) -> None:
     before = describe(pair.root(pair.here))
     sent = pair.depart(pair.server.image)
     server = replace(pair.server, limits=NEW)
-    migrations.finish(pair.there, server, sent, pair.server.image, no_events, power_on=False)
+    cold_migration.finish(pair.there, server, sent, pair.server.image, no_events, power_on=False)
     layer = Path(disks.find_layer(pair.there, pair.find(pair.there)))
     if "btrfs" in str(layer):
         assert sorted(path.name for path in (layer / "data").iterdir()) == ["new"]

@@ -10,13 +10,13 @@ import time
 import pytest
 from private_engine import wait_for
 
+from dockstack.compute.consoles.backend import Line
 from dockstack.compute.consoles.console import Console
-from dockstack.compute.consoles.exchange import Exchange
-from dockstack.compute.consoles.line import Line
-from dockstack.compute.consoles.painters import Painters
-from dockstack.compute.consoles.switchboard import Place, Switchboard
+from dockstack.compute.consoles.listener import Place, Switchboard
+from dockstack.compute.consoles.registry import Exchange
 from dockstack.compute.consoles.text import ASK_SIZE
-from dockstack.compute.model import NAME_PREFIX
+from dockstack.compute.consoles.vnc_workers import Painters
+from dockstack.names import NAME_PREFIX
 from rfb_client import RfbClient
 
 PLACE = Place("127.0.0.1", "127.0.0.1", range(1), "the options")  # port 0: whichever is free

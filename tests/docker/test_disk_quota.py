@@ -6,8 +6,9 @@ from __future__ import annotations
 from private_engine import wait_for
 
 from dockstack.compute.containers import namespaces, runtime, spec
-from dockstack.compute.model import ImageConfig, Limits
+from dockstack.compute.model import Limits
 from dockstack.compute.resources.storage import read_storage
+from dockstack.oci.process import ImageConfig
 
 
 def boot(lab, script: str, disk_gb: int):

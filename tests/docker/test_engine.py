@@ -27,7 +27,8 @@ from dockstack.compute.engine import (
     ImageUnusable,
     NotFound,
 )
-from dockstack.compute.model import ImageConfig, Limits, PowerState
+from dockstack.compute.model import Limits, PowerState
+from dockstack.oci.process import ImageConfig
 
 HOSTILE = "a\nb\x1b[31m\"'`$(x)\\ \u202e\u00e9\U0001f600{{.}} --privileged"
 

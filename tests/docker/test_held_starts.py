@@ -14,8 +14,9 @@ from private_engine import wait_for
 
 from dockstack.compute.containers import namespaces, runtime, spec
 from dockstack.compute.engine import EngineError
-from dockstack.compute.model import ImageConfig, PowerState
-from dockstack.compute.network import wire
+from dockstack.compute.model import PowerState
+from dockstack.compute.network import veth
+from dockstack.oci.process import ImageConfig
 
 LOOK = "ip -4 addr show eth0; cat /etc/hosts /etc/resolv.conf; exec sleep 1000"
 CONFIG = ImageConfig(env={"PATH": "/bin"})
@@ -56,7 +57,7 @@ def test_its_first_process_meets_the_whole_network(lab, made) -> None:
         started = beside.submit(lab.engine.start, server.container_name)
         wait_created(lab, container_id)
         (port,) = server.ports
-        wire.wire(server, port)
+        veth.wire(server, port)
         runtime.write_patch(lab.private.patches, container_id, spec.build_patch(server, CONFIG))
         assert not started.done()
     started.result()
@@ -75,7 +76,7 @@ def test_a_start_that_comes_after_the_release_is_no_other(lab, made) -> None:
     server, container_id = made()
     (port,) = server.ports
     with runtime.holding(lab.private.patches, container_id):
-        wire.wire(server, port)
+        veth.wire(server, port)
         runtime.write_patch(lab.private.patches, container_id, spec.build_patch(server, CONFIG))
     lab.engine.start(server.container_name)
     lab.wait_for_log(server, f"nameserver {port.dns[0]}".encode())

@@ -19,9 +19,9 @@ from server_lab import docker_archive
 
 from dockstack.compute import conf
 from dockstack.compute.engine import EngineError
-from dockstack.compute.flows import identity, lifecycle
-from dockstack.compute.flows.host import build_host
-from dockstack.compute.identity.placement import PlacementError
+from dockstack.compute.flows import guest_access, lifecycle
+from dockstack.compute.guest.injected_files import PlacementError
+from dockstack.compute.host.host import build_host
 from dockstack.compute.model import Confinement, Image, InjectedFile
 
 KEY = "ssh-ed25519 AAAA me@example"
@@ -199,7 +199,7 @@ def test_reading_files_is_bounded_and_takes_plain_ones_only(spawn, lab) -> None:
 def test_a_password_is_written_where_there_is_no_chpasswd(spawn, lab) -> None:
     inside = [file("etc/shadow", b"root:*:1:0:::::\n", 0o640), file("etc/passwd", b"root:x:0:0::/root:/bin/sh\n")]
     host, server = spawn(inside)
-    identity.set_password(host, server, "root", "geheim")
+    guest_access.set_password(host, server, "root", "geheim")
     text = lab.run(server, "cat", "/etc/shadow")
     assert text.startswith("root:$6$")
     assert lab.run(server, "ls", "-ln", "/etc/shadow").startswith("-rw-r-----")

@@ -16,9 +16,9 @@ from server_lab import docker_archive
 
 from dockstack.compute.engine import NotFound
 from dockstack.compute.images.fetch import CHECKSUM_REPOSITORY, GLANCE_REPOSITORY, ImageStore
-from dockstack.compute.images.normalise import ImageLimits, ImageRejected
 from dockstack.compute.model import Image
-from dockstack.oci import go_architecture
+from dockstack.oci.documents import go_architecture
+from dockstack.oci.normalise import ImageLimits, ImageRejected
 from image_archives import (
     COMPRESS,
     HOSTILE,

@@ -12,7 +12,7 @@ from private_engine import wait_for
 
 from dockstack.compute.containers import limits
 from dockstack.compute.model import Bandwidth, Limits, PowerState
-from dockstack.compute.network import wire
+from dockstack.compute.network import veth
 
 KIB = 1024
 
@@ -116,9 +116,9 @@ def test_ports_carry_no_more_than_their_bandwidth(lab) -> None:
     assert "rate 4Mbit" in qdisc(port.device)
     assert "burst 100Kb" in qdisc(port.device)
     assert "rate 2Mbit" in qdisc("eth0", namespace)
-    wire.wire(server, port)
+    veth.wire(server, port)
     assert qdisc("eth0", namespace).count("tbf") == 1, "again is fine"
-    wire.wire(replace(server, limits=small()), port)
+    veth.wire(replace(server, limits=small()), port)
     assert "tbf" not in qdisc(port.device)
     assert "tbf" not in qdisc("eth0", namespace)
 

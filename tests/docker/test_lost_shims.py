@@ -10,7 +10,7 @@ import pytest
 from private_engine import wait_for
 
 from dockstack.compute.model import PowerState
-from dockstack.deploy import processes
+from dockstack.deploy.node import processes
 
 
 def shim_of(container_id):

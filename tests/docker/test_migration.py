@@ -14,10 +14,10 @@ from private_engine import PrivateEngine
 
 from dockstack.compute.containers import limits
 from dockstack.compute.engine import EngineError, NotFound
-from dockstack.compute.flows import lifecycle, migrations, recovery
+from dockstack.compute.flows import cold_migration, lifecycle, recovery
 from dockstack.compute.model import PowerState
-from dockstack.compute.moving.channel import ChannelError
-from dockstack.compute.network import plug
+from dockstack.compute.network import ovs
+from dockstack.compute.transfer.channel import ChannelError
 
 # The first time, the line breaks in the midst of the layer.
 BREAK = """case "$1" in *" layer") if ! [ -e {mark} ]; then
@@ -28,7 +28,7 @@ DAMAGE = """case "$1" in *" layer") tr Z z | sh -c "$1"; exit ;; esac"""
 
 @pytest.fixture(autouse=True)
 def without_a_switch(monkeypatch):
-    monkeypatch.setattr(plug, "wait_installed", lambda _ports: set())
+    monkeypatch.setattr(ovs, "wait_installed", lambda _ports: set())
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def pair(private_engine, other_engine, tmp_path, lab):
     pair = Pair(private_engine, other_engine, tmp_path, lab)
     yield pair
     for host in (pair.here, pair.there):
-        migrations.forget(host, pair.server)
+        cold_migration.forget(host, pair.server)
         lifecycle.destroy(host, pair.server)
 
 
@@ -60,7 +60,7 @@ def test_a_server_moves_with_all_that_it_wrote(pair) -> None:
     assert pair.find(pair.here).id == stopped.id
     assert pair.parts() == ["layer", "process"], "the image comes from Glance"
     server = replace(pair.server, limits=NEW)
-    migrations.finish(pair.there, server, sent, pair.server.image, no_events, power_on=False)
+    cold_migration.finish(pair.there, server, sent, pair.server.image, no_events, power_on=False)
     assert pair.parts() == []
     assert pair.find(pair.there).state is PowerState.SHUTDOWN
     layer = Path(pair.find(pair.there).layers.upper)
@@ -97,7 +97,7 @@ def test_a_revert_starts_the_old_container(pair) -> None:
     pair.arrive(pair.depart(pair.server.image))
     assert pair.find(pair.there).state is PowerState.RUNNING
     lifecycle.destroy(pair.there, pair.server)
-    migrations.take_back(pair.here, pair.server, None, power_on=True)
+    cold_migration.take_back(pair.here, pair.server, None, power_on=True)
     assert pair.find(pair.here).id == identity
     assert pair.find(pair.here).state is PowerState.RUNNING
     assert limits.usage(pair.find(pair.here).pid).memory_max_bytes == 64 << 20
@@ -163,17 +163,17 @@ def test_an_arrival_that_was_killed_is_completed_by_a_reboot(pair, monkeypatch) 
             pair.arrive(sent)
 
     server = replace(pair.server, limits=NEW)
-    migrations.complete(pair.there, server, lambda: pair.server.image, None)
+    cold_migration.complete(pair.there, server, lambda: pair.server.image, None)
     lifecycle.reboot(pair.there, server, hard=True)
     assert pair.find(pair.there).state is PowerState.RUNNING
     assert pair.parts() == []
-    migrations.complete(pair.there, server, fail, fail)
+    cold_migration.complete(pair.there, server, fail, fail)
 
 
 def test_without_a_transport_nothing_is_touched(pair) -> None:
     pair.boot()
     pair.here.options._conf.set_override("migration_transport", "none", group="docker")
-    with pytest.raises(migrations.Unmovable, match="has no way to send them"):
+    with pytest.raises(cold_migration.Unmovable, match="has no way to send them"):
         pair.depart(pair.server.image)
     assert pair.find(pair.here).state is PowerState.RUNNING
 
@@ -181,12 +181,12 @@ def test_without_a_transport_nothing_is_touched(pair) -> None:
 def test_the_wrong_host_is_refused_before_the_server_stops(pair) -> None:
     pair.boot()
     (pair.tmp_path / "there/migrations/host.json").write_text('{"host": "elsewhere"}')
-    with pytest.raises(migrations.Unmovable, match="is host elsewhere, not there"):
+    with pytest.raises(cold_migration.Unmovable, match="is host elsewhere, not there"):
         pair.depart(pair.server.image)
-    migrations.announce(pair.there)
+    cold_migration.announce(pair.there)
     greeting = pair.tmp_path / "there/migrations/host.json"
     greeting.write_text(greeting.read_text().replace("overlay2", "vfs"))
-    with pytest.raises(migrations.Unmovable, match="cannot take servers of this host"):
+    with pytest.raises(cold_migration.Unmovable, match="cannot take servers of this host"):
         pair.depart(pair.server.image)
     assert pair.find(pair.here).state is PowerState.RUNNING
 
@@ -194,13 +194,15 @@ def test_the_wrong_host_is_refused_before_the_server_stops(pair) -> None:
 def test_a_sweep_removes_beginnings_and_what_nova_deleted(pair) -> None:
     pair.boot()
     pair.depart(pair.server.image)
-    arriving = pair.server.container_name + migrations.ARRIVING
+    arriving = pair.server.container_name + cold_migration.ARRIVING
     loaded = pair.there.images.ensure(pair.server.image, 0)
     server = replace(pair.server, image=replace(pair.server.image, properties={"docker_command": '["/bin/sh"]'}))
     pair.there.engine.create(arriving, lifecycle.specify(pair.there, server, loaded))
 
-    migrations.sweep(pair.there, recovery.Claims(kept=[pair.server.uuid], abandoned=[], has_left=lambda _uuid: None))
+    cold_migration.sweep(
+        pair.there, recovery.Claims(kept=[pair.server.uuid], abandoned=[], has_left=lambda _uuid: None)
+    )
     assert not pair.there.engine.containers()
     assert pair.parts() == ["layer", "process"]
-    migrations.sweep(pair.there, recovery.Claims(kept=[], abandoned=[], has_left=lambda _uuid: True))
+    cold_migration.sweep(pair.there, recovery.Claims(kept=[], abandoned=[], has_left=lambda _uuid: True))
     assert pair.parts() == []

@@ -12,8 +12,8 @@ from server_lab import make_port
 from dockstack.compute.containers import namespaces, runtime
 from dockstack.compute.containers.runtime import Patch
 from dockstack.compute.engine import EngineError
-from dockstack.compute.network import wire
-from dockstack.compute.network.wire import WireError
+from dockstack.compute.network import veth
+from dockstack.compute.network.veth import WireError
 
 # No shell between the start and the first look: whatever is late is missed.
 LOOK = "ip addr; ip route; ip -6 route; cat /etc/resolv.conf /etc/hosts; cat /proc/net/if_inet6"
@@ -95,15 +95,15 @@ def test_nic_survives_a_killed_engine(lab, private_engine) -> None:
 def test_hot_plug_and_unplug(lab) -> None:
     server = lab.boot()
     port = make_port(901, 1)
-    wire.wire(server, port)
+    veth.wire(server, port)
     assert port.mac in lab.run(server, "ip", "link")
     assert {interface.name for interface in namespaces.interfaces(server.uuid)} == {"eth0", "eth1"}
-    assert wire.wired()[port.device] == server.uuid
+    assert veth.wired()[port.device] == server.uuid
     lab.engine.stop(server.container_name, 0)
     lab.engine.start(server.container_name)
     assert port.mac in lab.run(server, "ip", "link")
-    wire.unwire(port)
-    wire.unwire(port)
+    veth.unwire(port)
+    veth.unwire(port)
     assert port.mac not in lab.run(server, "ip", "link")
     assert_complete(nic(lab, server), server.ports[0])
 
@@ -112,7 +112,7 @@ def test_wiring_again_changes_nothing(lab) -> None:
     server = lab.boot()
     before = nic(lab, server)
     namespaces.prepare(server.uuid)
-    wire.wire(server, server.ports[0])
+    veth.wire(server, server.ports[0])
     assert nic(lab, server) == before
 
 
@@ -136,7 +136,7 @@ def test_without_namespace_the_server_does_not_start(lab) -> None:
         lab.engine.start(server.container_name)
     namespaces.prepare(server.uuid)
     for port in server.ports:
-        wire.wire(server, port)
+        veth.wire(server, port)
     lab.engine.start(server.container_name)
     assert_complete(nic(lab, server), server.ports[0])
 
@@ -154,9 +154,9 @@ def test_a_taken_interface_is_not_taken_away(lab) -> None:
     server = lab.boot()
     before = nic(lab, server)
     with pytest.raises(WireError, match="eth0: File exists"):
-        wire.wire(server, make_port(902, 0))
+        veth.wire(server, make_port(902, 0))
     assert nic(lab, server) == before
-    assert make_port(902, 0).device not in wire.wired()
+    assert make_port(902, 0).device not in veth.wired()
 
 
 def test_a_lost_namespace_is_made_again_with_all_its_links(lab) -> None:
@@ -164,8 +164,8 @@ def test_a_lost_namespace_is_made_again_with_all_its_links(lab) -> None:
     server = lab.boot()
     lab.engine.stop(server.container_name, 0)
     namespaces.remove(server.uuid)
-    wait_for(lambda: server.ports[0].device not in wire.wired(), "the kernel's removal of the pair")
+    wait_for(lambda: server.ports[0].device not in veth.wired(), "the kernel's removal of the pair")
     namespaces.prepare(server.uuid)
-    wire.wire(server, server.ports[0])
+    veth.wire(server, server.ports[0])
     lab.engine.start(server.container_name)
     assert_complete(nic(lab, server), server.ports[0])

@@ -14,8 +14,8 @@ import pytest
 from private_engine import wait_for
 from vif_plug_ovs import privsep
 
-from dockstack.compute.network import plug, wire
-from dockstack.compute.network.plug import PlugError
+from dockstack.compute.network import ovs, veth
+from dockstack.compute.network.ovs import PlugError
 
 BRIDGE = "br-test"
 CLONE_NEWNET = 0x40000000
@@ -75,7 +75,7 @@ def switch(own_network, tmp_path_factory):
     switch = PrivateSwitch(tmp_path_factory.mktemp("switch"))
     switch.start()
     try:
-        plug.connect(switch.database)
+        ovs.connect(switch.database)
         yield switch
     finally:
         switch.stop()
@@ -90,7 +90,7 @@ def test_plugs_what_neutron_waits_for(lab, switch) -> None:
     server, port = on_switch(lab.server())
     lab.create(server)
     for _ in range(2):
-        plug.plug(server, port)
+        ovs.plug(server, port)
         assert switch.vsctl("list-ports", BRIDGE).split() == [port.device]
     for key, value in {
         "iface-id": port.id,
@@ -102,10 +102,10 @@ def test_plugs_what_neutron_waits_for(lab, switch) -> None:
     wait_for(lambda: switch.interface(port.device, "ofport") not in ("[]", "-1"), "the switch takes the device")
     assert switch.interface(port.device, "error") == "[]"
     assert switch.vsctl("get", "bridge", BRIDGE, "datapath_type").strip() == "netdev"
-    assert plug.list_plugged() == {port.device: server.uuid}
+    assert ovs.list_plugged() == {port.device: server.uuid}
     for _ in range(2):
-        plug.unplug(server, port)
-    assert plug.list_plugged() == {}
+        ovs.unplug(server, port)
+    assert ovs.list_plugged() == {}
     links = subprocess.run(["ip", "link"], check=True, capture_output=True, text=True).stdout
     assert port.device not in links
 
@@ -114,48 +114,48 @@ def test_two_servers_talk(lab, switch) -> None:
     servers = [on_switch(lab.server()) for _ in range(2)]
     for server, port in servers:
         lab.create(server)
-        plug.plug(server, port)
+        ovs.plug(server, port)
         lab.engine.start(server.container_name)
     (first, _), (_, second_port) = servers
     for address in second_port.addresses:
         host = address.cidr.partition("/")[0]
         lab.run(first, "sh", "-c", f"i=0; until ping -c1 -W1 {host}; do i=$((i+1)); [ $i -lt 40 ] || exit 1; done")
     for server, port in servers:
-        plug.unplug(server, port)
+        ovs.unplug(server, port)
 
 
 def test_waits_for_the_flows_only_where_ovn_says_that_they_are_there(lab, switch) -> None:
     server, port = on_switch(lab.server())
     lab.create(server)
-    plug.plug(server, port)
-    assert plug.wait_installed({port.id}) == set()  # no OVN: at once, and Neutron has the word
+    ovs.plug(server, port)
+    assert ovs.wait_installed({port.id}) == set()  # no OVN: at once, and Neutron has the word
     switch.vsctl("set", "Open_vSwitch", ".", "external_ids:ovn-remote=unix:/nowhere")
     try:
         saying = threading.Timer(
             0.3, switch.vsctl, ["set", "interface", port.device, "external_ids:ovn-installed=true"]
         )
         saying.start()
-        assert plug.wait_installed({port.id}) == {port.id}
+        assert ovs.wait_installed({port.id}) == {port.id}
         saying.join()
-        assert plug.wait_installed(set()) == set()
+        assert ovs.wait_installed(set()) == set()
     finally:
         switch.vsctl("remove", "Open_vSwitch", ".", "external_ids", "ovn-remote")
-        plug.unplug(server, port)
+        ovs.unplug(server, port)
 
 
 def test_a_swept_device_leaves_the_switch(lab, switch) -> None:
     server, port = on_switch(lab.server())
     lab.create(server)
-    plug.plug(server, port)
+    ovs.plug(server, port)
     for _ in range(2):
-        plug.unplug_device(port.device)
-        wire.unwire_device(port.device)
-    assert plug.list_plugged() == {}
+        ovs.unplug_device(port.device)
+        veth.unwire_device(port.device)
+    assert ovs.list_plugged() == {}
 
 
 def test_refusals_say_what_to_do(lab, switch) -> None:
     server = lab.server()
     with pytest.raises(PlugError, match=r"no bridge nowhere on this host.*ovn-controller"):
-        plug.plug(server, replace(server.ports[0], bridge="nowhere"))
+        ovs.plug(server, replace(server.ports[0], bridge="nowhere"))
     with pytest.raises(PlugError, match=r"binding_failed.*which a container cannot have"):
-        plug.plug(server, replace(server.ports[0], vif_type="binding_failed"))
+        ovs.plug(server, replace(server.ports[0], vif_type="binding_failed"))

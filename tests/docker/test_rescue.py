@@ -15,11 +15,11 @@ from server_lab import docker_archive
 from dockstack.compute import conf
 from dockstack.compute.containers import namespaces
 from dockstack.compute.engine import EngineError
-from dockstack.compute.flows import crash, lifecycle, rescue
-from dockstack.compute.flows.host import build_host
-from dockstack.compute.flows.originals import find_original, name_original
+from dockstack.compute.flows import crash_dump, lifecycle, rescue
+from dockstack.compute.host.host import build_host
+from dockstack.compute.host.set_aside import find_original, name_original
 from dockstack.compute.model import Image, PowerState
-from dockstack.compute.network import plug
+from dockstack.compute.network import ovs
 
 RESCUER = Image(id="7e5c0e00-0000-4000-8000-000000000001", name="rescuer", container_format="docker")
 
@@ -27,7 +27,7 @@ RESCUER = Image(id="7e5c0e00-0000-4000-8000-000000000001", name="rescuer", conta
 @pytest.fixture
 def host(private_engine, engine, tmp_path, monkeypatch):
     for name in ("plug", "unplug", "unplug_device"):
-        monkeypatch.setattr(plug, name, lambda *_arguments: None)
+        monkeypatch.setattr(ovs, name, lambda *_arguments: None)
     options = cfg.ConfigOpts()
     conf.register(options)
     for name, value in (
@@ -127,7 +127,7 @@ def test_an_image_whose_mount_point_is_a_link_mounts_in_itself(lab, host, engine
 
 class LoadedLike:
     def __init__(self, image_id: str) -> None:
-        from dockstack.compute.model import ImageConfig  # noqa: PLC0415
+        from dockstack.oci.process import ImageConfig  # noqa: PLC0415
 
         self.engine_id, self.config = image_id, ImageConfig(env={"PATH": "/bin"}, command=("/bin/sleep", "1000"))
 
@@ -173,16 +173,16 @@ def test_a_crash_dump_is_the_first_processs_own(lab, host) -> None:
     server = lab.boot("trap 'echo dumped' ABRT; while :; do sleep 0.1; done")
     wait_for(lambda: crash_accepted(host, server), "the handler")
     wait_for(lambda: b"dumped" in lab.engine.logs(server.container_name, 1000), "the dump")
-    with pytest.raises(crash.Undumpable, match="does not handle SIGQUIT"):
-        crash.dump(host, replace(server, metadata={"docker_crash_signal": "SIGQUIT"}))
+    with pytest.raises(crash_dump.Undumpable, match="does not handle SIGQUIT"):
+        crash_dump.dump(host, replace(server, metadata={"docker_crash_signal": "SIGQUIT"}))
     lifecycle.stop(host, server, 0)
-    with pytest.raises(crash.Undumpable, match="does not run"):
-        crash.dump(host, server)
+    with pytest.raises(crash_dump.Undumpable, match="does not run"):
+        crash_dump.dump(host, server)
 
 
 def crash_accepted(host, server) -> bool:
     try:
-        crash.dump(host, server)
-    except crash.Undumpable:
+        crash_dump.dump(host, server)
+    except crash_dump.Undumpable:
         return False
     return True

@@ -7,7 +7,7 @@ import pytest
 from nova_case import NOTHING, ServersCase, wait_until
 
 from dockstack.compute.model import PowerState
-from dockstack.compute.network.plug import PlugError
+from dockstack.compute.network.ovs import PlugError
 from fake_host import Fault
 
 pytestmark = pytest.mark.functional

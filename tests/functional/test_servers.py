@@ -17,7 +17,7 @@ from nova_case import IMAGE, NOTHING, ServersCase, wait_until
 
 from dockstack.compute.engine import EngineFull
 from dockstack.compute.model import PowerState
-from dockstack.compute.network.plug import PlugError
+from dockstack.compute.network.ovs import PlugError
 from dockstack.compute.resources.usage import Memory
 from fake_host import Fault, image_archive
 
@@ -274,7 +274,7 @@ class TestFaults(ServersCase):
     def test_a_port_that_the_switch_calls_complete_needs_no_word_of_neutron(self):
         self.flags(vif_plugging_timeout=300, vif_plugging_is_fatal=True)
         self.useFixture(fixtures.MonkeyPatch("nova.network.model.VIF.get", report_inactive))
-        self.useFixture(fixtures.MonkeyPatch("dockstack.compute.network.plug.wait_installed", set))
+        self.useFixture(fixtures.MonkeyPatch("dockstack.compute.network.ovs.wait_installed", set))
         server = self.boot()
 
         assert self.container(server).state is PowerState.RUNNING

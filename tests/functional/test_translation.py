@@ -18,7 +18,7 @@ from nova_case import IMAGE, DockerImages, InMemoryHost, PytestFriendly
 
 from dockstack.compute.driver import DockerDriver
 from dockstack.compute.model import Address, Confinement, Image, Port, Route
-from dockstack.compute.nova_api import confinement, glance, placement, servers
+from dockstack.compute.nova_api import glance, placement, security_profile, servers
 
 pytestmark = pytest.mark.functional
 
@@ -119,7 +119,7 @@ class TranslationCase(PytestFriendly, test.TestCase):
 
 class TestInstances(TranslationCase):
     def test_only_a_flavor_says_how_closely_a_server_is_kept(self):
-        assert confinement.build_confinement(self.instance()) == Confinement()
+        assert security_profile.build_confinement(self.instance()) == Confinement()
         instance = self.instance({"docker:no_new_privileges": "True"})
         assert servers.describe(instance).confinement == Confinement(no_new_privileges=True)
 
@@ -134,8 +134,8 @@ class TestInstances(TranslationCase):
             }
         )
         self.flags(allowed_runtimes=["dockstack-crun"], group="docker")
-        confinement.refuse_unreadable(instance)
-        assert confinement.build_confinement(instance) == Confinement(
+        security_profile.refuse_unreadable(instance)
+        assert security_profile.build_confinement(instance) == Confinement(
             privileged=True,
             cap_add=("NET_ADMIN", "SYS_ADMIN"),
             cap_drop=("NET_RAW",),
@@ -153,7 +153,7 @@ class TestInstances(TranslationCase):
             ({"docker:runtime": "runc"}, "docker:runtime is 'runc', but .* has none"),
         ):
             with pytest.raises(exception.BuildAbortException, match=reason):
-                confinement.refuse_unreadable(self.instance(specs))
+                security_profile.refuse_unreadable(self.instance(specs))
 
     def test_a_safety_spec_that_says_nothing_is_refused_but_keeps_no_server_from_being_deleted(self):
         instance = self.instance({"docker:no_new_privileges": "perhaps"})

@@ -11,20 +11,20 @@ Source: neutron/agent/ovn/metadata/agent.py:MetadataAgent and neutron/agent/ovn/
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neutron.agent.ovn.extensions.metadata import MetadataExtension
 from neutron.agent.ovn.metadata.agent import _SYNC_STATE_LOCK
 
 from dockstack.agent.served import Served
+from dockstack.names import NAMESPACES
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+    from pathlib import Path
 
 LOG = logging.getLogger(__name__)
 LINGER = 30.0  # seconds
-NAMESPACES = Path("/run/netns")
 
 
 class KeptMetadata(MetadataExtension):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from openstack import exceptions as sdk_errors
 from rich.table import Table
 
-from dockstack.bench.ground import standing
+from dockstack.bench.fixture import standing
 from dockstack.bench.machine import describe_machine
 from dockstack.bench.model import PREFIX, summarise
 from dockstack.bench.servers import LIMIT_SECONDS, POLL_SECONDS, delete, post, snapshot, wait_active
@@ -22,7 +22,7 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dockstack.bench.ground import Ground, Wishes
+    from dockstack.bench.fixture import Ground, Wishes
     from dockstack.bench.servers import Recipe
 
 NAME = "actions"  # of the server

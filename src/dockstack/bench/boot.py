@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from dockstack.bench.ground import Wishes, standing
+from dockstack.bench.fixture import Wishes, standing
 from dockstack.bench.machine import describe_machine
 from dockstack.bench.model import Boot, Measurements, RawRun
 from dockstack.bench.servers import time_burst, time_server
@@ -15,7 +15,7 @@ from dockstack.bench.servers import time_burst, time_server
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dockstack.bench.ground import Ground
+    from dockstack.bench.fixture import Ground
 
 
 P = ParamSpec("P")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from dockstack.bench.floor import find_running_compute, runs_beside_us
-from dockstack.bench.ground import standing, zone_of_real_hosts
+from dockstack.bench.control_plane_baseline import find_running_compute, runs_beside_us
+from dockstack.bench.fixture import standing, zone_of_real_hosts
 from dockstack.bench.machine import describe_machine, value_of
 from dockstack.bench.model import PREFIX, verdict
 from dockstack.bench.servers import delete_all, post_many, time_server, wait_settled
@@ -23,8 +23,8 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from dockstack.bench.ground import Ground, Wishes
-    from dockstack.bench.raw import Engine
+    from dockstack.bench.engine_baseline import Engine
+    from dockstack.bench.fixture import Ground, Wishes
 
 NETWORK = f"{PREFIX}density"
 CIDR = "10.78.0.0/20"  # room for four thousand ports; it is routed nowhere

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from dockstack.bench.ground import standing
+from dockstack.bench.fixture import standing
 from dockstack.bench.machine import describe_machine
 from dockstack.bench.model import PREFIX
 from dockstack.bench.servers import delete, post, snapshot, time_server, wait_active
@@ -22,8 +22,8 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dockstack.bench.ground import Ground, Wishes
-    from dockstack.bench.raw import Engine
+    from dockstack.bench.engine_baseline import Engine
+    from dockstack.bench.fixture import Ground, Wishes
 
 NAME = f"{PREFIX}images"
 WORK = "/var/tmp"  # on the disk, as the data of the engine and of Glance

@@ -17,7 +17,7 @@ from keystoneauth1 import exceptions as auth_errors
 from openstack import exceptions as sdk_errors
 from rich.console import Console
 
-from dockstack.bench import life
+from dockstack.bench import up_bench
 from dockstack.bench.machine import describe_machine
 from dockstack.errors import DockstackError
 
@@ -86,7 +86,7 @@ def boot(
     """
     from dockstack.bench import report  # noqa: PLC0415 - only this command needs it
     from dockstack.bench.boot import Plan, measure  # noqa: PLC0415 - as above
-    from dockstack.bench.ground import Wishes  # noqa: PLC0415 - as above
+    from dockstack.bench.fixture import Wishes  # noqa: PLC0415 - as above
 
     plan = Plan(count, burst, warm_up, Wishes(image, flavor, network, not no_floor, max(burst, 1)))
     present(report, "boot", partial(measure, plan=plan), os_cloud, output, as_json=as_json)
@@ -115,7 +115,7 @@ def actions(
     Run it on the cloud's machine, as root, while nothing else runs there.
     """
     from dockstack.bench import actions as room  # noqa: PLC0415 - only this command needs it
-    from dockstack.bench.ground import Wishes  # noqa: PLC0415 - as above
+    from dockstack.bench.fixture import Wishes  # noqa: PLC0415 - as above
 
     wishes = Wishes(image, flavor, network, not no_floor)
     run = partial(room.measure, wishes=wishes, larger_flavor=larger_flavor, count=count)
@@ -143,7 +143,7 @@ def density(
     Run it on the cloud's machine, as root, while nothing else runs there.
     """
     from dockstack.bench import density as room  # noqa: PLC0415 - only this command needs it
-    from dockstack.bench.ground import Wishes  # noqa: PLC0415 - as above
+    from dockstack.bench.fixture import Wishes  # noqa: PLC0415 - as above
 
     wishes = Wishes(image, flavor, room.NETWORK, floor=False)
     run = partial(room.measure, wishes=wishes, steps=numbers(steps, "--servers"), idle_seconds=idle_seconds)
@@ -173,7 +173,7 @@ def images(
     Run it on the cloud's machine, as root, while nothing else runs there.
     """
     from dockstack.bench import images as room  # noqa: PLC0415 - only this command needs it
-    from dockstack.bench.ground import Wishes  # noqa: PLC0415 - as above
+    from dockstack.bench.fixture import Wishes  # noqa: PLC0415 - as above
 
     run = partial(room.measure, wishes=Wishes(image, flavor, network), sizes=numbers(sizes, "--sizes"), count=count)
     present(room, "images", run, os_cloud, output, as_json=as_json)
@@ -258,10 +258,10 @@ def up(*, fresh: bool, yes: bool, no_warm: bool, idle_seconds: float, output: Pa
     if fresh and not yes:
         click.confirm("This removes the cloud with all its servers and data. Go on?", abort=True, err=as_json)
     console = Console(stderr=as_json)
-    chapters = life.Chapters(fresh, not no_warm, idle_seconds)
+    chapters = up_bench.Chapters(fresh, not no_warm, idle_seconds)
     with console.status("starting") as status:
-        lived = life.live([sys.executable, "-m", "dockstack.cli"], chapters, describe_machine(), status.update)
-    document = json.dumps(life.document_of(lived), indent=2)
+        lived = up_bench.live([sys.executable, "-m", "dockstack.cli"], chapters, describe_machine(), status.update)
+    document = json.dumps(up_bench.document_of(lived), indent=2)
     if output:
         output.mkdir(parents=True, exist_ok=True)
         (output / "up.json").write_text(document + "\n")
@@ -269,8 +269,8 @@ def up(*, fresh: bool, yes: bool, no_warm: bool, idle_seconds: float, output: Pa
     if as_json:
         click.echo(document)
         return
-    console.print(life.runs_table(lived))
+    console.print(up_bench.runs_table(lived))
     for run in lived.runs:
         if run.steps and run.name in {"fresh up", "warm up"}:
-            console.print(life.steps_table(run))
-    console.print(life.memory_table(lived))
+            console.print(up_bench.steps_table(run))
+    console.print(up_bench.memory_table(lived))

@@ -17,24 +17,27 @@ from rich.console import Console
 from rich.table import Table
 
 from dockstack.cli import root_disks
-from dockstack.deploy import inventory, paths, preflight, processes
-from dockstack.deploy.backends import choose
-from dockstack.deploy.events import Kind, parse
+from dockstack.deploy import paths
 from dockstack.deploy.hypervisors import storage
-from dockstack.deploy.lock import exclusive
-from dockstack.deploy.manifest import Manifest
-from dockstack.deploy.overview import age, conditions
-from dockstack.deploy.progress import choose_display
-from dockstack.deploy.secrets import Secrets
-from dockstack.deploy.shell import LocalShell
-from dockstack.deploy.state import Records
+from dockstack.deploy.node import processes
+from dockstack.deploy.node.manifest import Manifest
+from dockstack.deploy.node.secrets import Secrets
+from dockstack.deploy.node.shell import LocalShell
+from dockstack.deploy.run import preflight
+from dockstack.deploy.run.events import Kind, parse
+from dockstack.deploy.run.lock import exclusive
+from dockstack.deploy.run.progress import choose_display
+from dockstack.deploy.supervision.backends import choose
+from dockstack.deploy.supervision.records import Records
+from dockstack.deploy.supervision.status import age, conditions
+from dockstack.deploy.wanted import inventory
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dockstack.deploy.layer import Machine
-    from dockstack.deploy.services import Service
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.services import Service
 
 UP_LOG = f"{paths.LOG}/up.log"
 INTERRUPTED = 130
@@ -116,7 +119,7 @@ def up(
 
 def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: bool) -> int:
     """Run all stages in their own process and show what they tell; return its exit status."""
-    line = [sys.executable, "-m", "dockstack.deploy.apply"]
+    line = [sys.executable, "-m", "dockstack.deploy.run.apply"]
     line += ["--environment", environment or paths.ENVIRONMENT_FILE]
     line += [part for assignment in assignments for part in ("--set", assignment)]
     Path(UP_LOG).parent.mkdir(parents=True, exist_ok=True)
@@ -254,7 +257,7 @@ def down(environment: str | None, assignments: tuple[str, ...]) -> None:
     settings = load(environment, assignments)
     require_root("down")
     with exclusive("down"), machine_here(settings) as machine:
-        from dockstack.deploy import teardown  # noqa: PLC0415 - loads the recipes' engine
+        from dockstack.deploy.run import teardown  # noqa: PLC0415 - loads the recipes' engine
 
         if not machine.records.services():
             click.echo("Nothing is installed here.")
@@ -278,7 +281,7 @@ def clean(environment: str | None, assignments: tuple[str, ...], *, yes: bool, p
     if not yes and not click.confirm(question, default=False):
         raise DockstackError("Nothing was removed.", "Answer yes, or give --yes.")
     with exclusive("clean"), machine_here(settings) as machine:
-        from dockstack.deploy import teardown  # noqa: PLC0415 - loads the recipes' engine
+        from dockstack.deploy.run import teardown  # noqa: PLC0415 - loads the recipes' engine
 
         left = teardown.clean(machine, packages=packages)
     click.echo("Removed all that dockstack made.")
@@ -289,8 +292,8 @@ def clean(environment: str | None, assignments: tuple[str, ...], *, yes: bool, p
 @contextmanager
 def machine_here(settings: inventory.Inventory) -> Iterator[Machine]:
     """Give the layer's view of this machine."""
-    from dockstack.deploy.connection import connect  # noqa: PLC0415 - loads the recipes' engine
-    from dockstack.deploy.layer import Machine  # noqa: PLC0415
+    from dockstack.deploy.node.connection import connect  # noqa: PLC0415 - loads the recipes' engine
+    from dockstack.deploy.node.machine import Machine  # noqa: PLC0415
 
     node = settings.local
     yield Machine(node, Secrets(paths.SECRETS_FILE), Manifest(paths.STATE_DIRECTORY), connect(node), say=click.echo)

@@ -14,7 +14,7 @@ from dockstack.cli.cloud import environment_options, load
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from dockstack.deploy.attributes import Attributes, Setting
+    from dockstack.deploy.wanted.attributes import Attributes, Setting
 
 
 @click.group()

@@ -23,10 +23,10 @@ from rich.table import Table
 
 from dockstack.compute.engine import Engine
 from dockstack.compute.images.fetch import list_cached
-from dockstack.compute.images.normalise import ImageLimits, normalise
-from dockstack.deploy.images import base, glance
-from dockstack.deploy.images.packages import architecture
+from dockstack.deploy.base_image import base, glance
+from dockstack.deploy.base_image.packages import architecture
 from dockstack.errors import DockstackError
+from dockstack.oci.normalise import ImageLimits, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

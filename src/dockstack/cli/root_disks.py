@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dockstack.compute.resources.storage import read_storage
-from dockstack.deploy import hosts
+from dockstack.deploy.wanted import hosts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dockstack.deploy.services import Service
-    from dockstack.deploy.shell import LocalShell
+    from dockstack.deploy.node.shell import LocalShell
+    from dockstack.deploy.supervision.services import Service
 
 QUESTION = ("info", "--format", "{{.Driver}} {{.DockerRootDir}}")
 COMPUTE = "nova-compute"

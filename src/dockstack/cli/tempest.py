@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from dockstack.compute import support
 from dockstack.deploy import paths
-from dockstack.deploy.environments import index_environment, lock_text
+from dockstack.deploy.node.environments import index_environment, lock_text
 from dockstack.errors import DockstackError
 from dockstack.verify.cloud import DEFAULT_CLOUD, connect
 from dockstack.verify.tempest import configuration, report, runner

@@ -15,30 +15,31 @@ from nova.virt import driver
 
 from dockstack.compute import conf
 from dockstack.compute.consoles import log
-from dockstack.compute.consoles.painters import CannotPaint
-from dockstack.compute.consoles.switchboard import NoPort
+from dockstack.compute.consoles.listener import NoPort
+from dockstack.compute.consoles.vnc_workers import CannotPaint
 from dockstack.compute.containers.events import Follower
 from dockstack.compute.flows import (
+    cold_migration,
     console,
-    crash,
-    identity,
+    crash_dump,
+    guest_access,
+    interfaces,
     lifecycle,
-    migrations,
-    nics,
     recovery,
     report,
     rescue,
     resize,
-    snapshots,
+    snapshot,
 )
-from dockstack.compute.flows.herald import Herald
-from dockstack.compute.flows.host import build_host
-from dockstack.compute.flows.views import Watcher
+from dockstack.compute.host.host import build_host
+from dockstack.compute.host.lxcfs_watcher import Watcher
+from dockstack.compute.host.notifier import Herald
 from dockstack.compute.model import Destination
 from dockstack.compute.nova_api import (
+    config_drive,
     devices,
     glance,
-    moves,
+    migrations,
     neutron,
     placement,
     processors,
@@ -47,7 +48,6 @@ from dockstack.compute.nova_api import (
     servers,
     states,
 )
-from dockstack.compute.nova_api import drive as config_drive
 from dockstack.compute.nova_api.faults import (
     console_faults,
     host_faults,
@@ -106,7 +106,7 @@ class DockerDriver(driver.ComputeDriver):
         placement.spare_allocations(self.virtapi)
         with host_faults():
             recovery.prepare(self._host)
-            migrations.announce(self._host)
+            cold_migration.announce(self._host)
         reconcile = recovery.Reconciler(self._host, self._read_claims, self._read_wanted)
         self._herald = Herald(self._host.busy, self._tell)
         self._follower = Follower(self._host.engine, self._on_event, reconcile)
@@ -120,7 +120,7 @@ class DockerDriver(driver.ComputeDriver):
         with host_faults():
             claims = _build_claims(self._host.name, found, starting=True)
             recovery.sweep(self._host, claims)
-            migrations.sweep(self._host, claims)
+            cold_migration.sweep(self._host, claims)
             for record in found.values():
                 if record.half_rescued:
                     rescue.restore(self._host, servers.describe(record.instance))
@@ -201,10 +201,10 @@ class DockerDriver(driver.ComputeDriver):
         destroy_secrets: bool = True,
     ) -> None:
         """Unmake a server, whole, half-made or gone."""
-        if moves.stays_here(context, instance):
+        if migrations.stays_here(context, instance):
             return
         with serving(instance, network_info) as server:
-            migrations.forget(self._host, server)
+            cold_migration.forget(self._host, server)
             lifecycle.destroy(self._host, server)
 
     def cleanup(
@@ -229,7 +229,7 @@ class DockerDriver(driver.ComputeDriver):
         update_task_state(task_state=task_states.IMAGE_PENDING_UPLOAD)
         upload = partial(glance.upload_snapshot, context, image_id, update_task_state)
         with snapshot_faults(instance):
-            snapshots.take(self._host, instance.uuid, image_id, upload)
+            snapshot.take(self._host, instance.uuid, image_id, upload)
 
     def cache_image(self, context: Any, image_id: str) -> bool:
         """Fetch an image before any server needs it; say whether it was not here yet."""
@@ -239,7 +239,7 @@ class DockerDriver(driver.ComputeDriver):
     def manage_image_cache(self, context: Any, all_instances: Any) -> None:
         """Remove the images that no server has used for as long as [image_cache] says."""
         with host_faults():
-            snapshots.sweep(self._host)
+            snapshot.sweep(self._host)
             report.age_out_images(self._host, {instance.image_ref for instance in all_instances}, CONF.image_cache)
 
     # -- power
@@ -304,7 +304,7 @@ class DockerDriver(driver.ComputeDriver):
     def trigger_crash_dump(self, instance: Any) -> None:
         """Make a server's first process write down how it stands."""
         with serving(instance) as server:
-            crash.dump(self._host, server)
+            crash_dump.dump(self._host, server)
 
     def rescue(
         self,
@@ -359,14 +359,14 @@ class DockerDriver(driver.ComputeDriver):
     ) -> str:
         """Begin a resize or a cold migration: refuse what is impossible, stop the server if need be, send its files."""
         with move_faults(instance):
-            moves.refuse_unsupported(flavor, block_device_info)
+            migrations.refuse_unsupported(flavor, block_device_info)
             here = Destination(self._host.name, self.get_host_ip_addr())
-            destination = moves.find_destination(context, instance, dest, here)
+            destination = migrations.find_destination(context, instance, dest, here)
             server, wanted = (
-                servers.describe(each, network_info) for each in (instance, moves.with_flavor(instance, flavor))
+                servers.describe(each, network_info) for each in (instance, migrations.with_flavor(instance, flavor))
             )
             image = glance.find_image(context, instance.image_ref)
-            return migrations.begin(self._host, server, wanted, destination, image=image, timeout=timeout)
+            return cold_migration.begin(self._host, server, wanted, destination, image=image, timeout=timeout)
 
     def finish_migration(
         self,
@@ -387,11 +387,11 @@ class DockerDriver(driver.ComputeDriver):
         drive = config_drive.find_drive(instance, network_info)
         with serving(instance, network_info) as server, glance.reading_as(context, instance.trusted_certs):
             image = glance.find_image(context, instance.image_ref) or server.image
-            migrations.finish(self._host, server, disk_info, image, plugged, power_on=power_on, read_drive=drive)
+            cold_migration.finish(self._host, server, disk_info, image, plugged, power_on=power_on, read_drive=drive)
 
     def confirm_migration(self, context: Any, migration: Any, instance: Any, network_info: Any) -> None:
         """Remove a server from the host that it came from; a resize on one host leaves nothing of the old flavor."""
-        if moves.other_end(migration, self._host.name) is not None:
+        if migrations.other_end(cold_migration, self._host.name) is not None:
             with serving(instance, network_info) as server:
                 lifecycle.destroy(self._host, server)
 
@@ -406,17 +406,17 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         """Give a server its old flavor back, on the host where it was."""
-        half_sent = moves.half_sent(migration, self._host.name)
+        half_sent = migrations.half_sent(cold_migration, self._host.name)
         with serving(instance, network_info) as server:
-            if moves.other_end(migration, self._host.name) is None:
+            if migrations.other_end(cold_migration, self._host.name) is None:
                 resize.fit(self._host, server, power_on=power_on)
             else:
-                migrations.take_back(self._host, server, half_sent, power_on=power_on)
+                cold_migration.take_back(self._host, server, half_sent, power_on=power_on)
 
     def set_admin_password(self, instance: Any, new_pass: str) -> None:
         """Set the password of a running server's administrator."""
-        with serving(instance) as server, password_faults(identity.PasswordRefused):
-            identity.set_password(self._host, server, servers.find_admin_user(instance), new_pass)
+        with serving(instance) as server, password_faults(guest_access.PasswordRefused):
+            guest_access.set_password(self._host, server, servers.find_admin_user(instance), new_pass)
         records.keep_password(instance, new_pass)
 
     # -- network
@@ -425,30 +425,30 @@ class DockerDriver(driver.ComputeDriver):
         """See to it that a running server's ports are on the switch; a stopped one gets its own when it starts."""
         servers.refuse_unbound(network_info)
         with serving(instance, network_info) as server:
-            nics.replug(self._host, server)
+            interfaces.replug(self._host, server)
 
     def unplug_vifs(self, instance: Any, network_info: Any) -> None:
         """Take a server's ports off the switch and remove its links."""
         with server_faults(instance):
-            nics.disconnect_devices(port.device for port in servers.build_ports(network_info))
+            interfaces.disconnect_devices(port.device for port in servers.build_ports(network_info))
 
     def attach_interface(self, context: Any, instance: Any, image_meta: Any, vif: Any) -> None:
         """Give a server one more network interface, whether it runs or not."""
         servers.refuse_unbound([vif])
         metadata = devices.build_metadata(context, instance, instance.get_network_info())
         with serving(instance, instance.get_network_info()) as server:
-            nics.attach(self._host, server, *servers.build_ports([vif]))
+            interfaces.attach(self._host, server, *servers.build_ports([vif]))
         instance.device_metadata = metadata  # Nova saves it with what else is new
 
     def detach_interface(self, context: Any, instance: Any, vif: Any) -> None:
         """Take a network interface from a server, whether it runs or not."""
         with serving(instance) as server:
-            nics.detach(self._host, server, *servers.build_ports([vif]))
+            interfaces.detach(self._host, server, *servers.build_ports([vif]))
 
     def inject_network_info(self, instance: Any, nw_info: Any) -> None:
         """Bring a server's addresses and routes to what Neutron says now."""
         with serving(instance, nw_info) as server:
-            nics.refresh(self._host, server)
+            interfaces.refresh(self._host, server)
 
     # -- what is there
 
@@ -560,7 +560,7 @@ class DockerDriver(driver.ComputeDriver):
         drive = config_drive.find_drive(instance, network_info)
         with glance.reading_as(context, instance.trusted_certs):
             image = lambda: glance.find_image(context, instance.image_ref) or server.image  # noqa: E731
-            migrations.complete(self._host, server, image, drive)
+            cold_migration.complete(self._host, server, image, drive)
 
     # -- recovery's view of Nova
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dockstack.names import NAME_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-
-LABEL_PREFIX = "org.openstack.nova."
-NAME_PREFIX = "nova-"
-RESCUE_LABEL = LABEL_PREFIX + "rescue"
 
 
 class PowerState(StrEnum):
@@ -136,20 +134,6 @@ class Image:
 
 
 @dataclass(frozen=True)
-class ImageConfig:
-    """What an image says about its process (OCI specification, "config"); server and image properties win over it."""
-
-    env: dict[str, str] = field(default_factory=dict)
-    command: tuple[str, ...] = ()
-    entrypoint: tuple[str, ...] = ()
-    user: str = ""
-    working_directory: str = ""
-    stop_signal: str | None = None
-    volumes: tuple[str, ...] = ()  # declared mount points, absolute paths
-    healthcheck: dict[str, Any] | None = None  # in the engine's form: Test, Interval, Timeout, Retries, StartPeriod
-
-
-@dataclass(frozen=True)
 class Snapshot:
     """A server's root file system as an image, ready to be sent."""
 
@@ -198,8 +182,3 @@ class Destination:
 
     name: str  # Nova's
     address: str
-
-
-def namespace_name(server_uuid: str) -> str:
-    """The network namespace's name below /run/netns; it outlives the container."""
-    return NAME_PREFIX + server_uuid

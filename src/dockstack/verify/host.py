@@ -5,17 +5,13 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
 from dockstack.errors import DockstackError
+from dockstack.names import EXTRA_HOSTS, NAMESPACES, UUID_LABEL, enter_host
 
-NAMESPACES = Path("/run/netns")
 BRIDGE = "br-int"
-UUID_LABEL = "org.openstack.nova.uuid"
 COMMAND_SECONDS = 30
 NOVA_CONF, NAME_LINE = "/etc/nova/nova.conf", "s/^host *= *//p"
-EXTRA_HOSTS = Path("/run/dockstack/hosts")
-"""Each further host (``up --hosts N``) has its /run below it, and a file that is its mount namespace."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +53,13 @@ def find_traces(server_id: str, port_ids: tuple[str, ...] = ()) -> Traces:
 
 def further_names() -> set[str]:
     """Return Nova's names of the further hosts of this machine."""
-    names = (ask(*entrance(pin.stem), "sed", "-n", NAME_LINE, NOVA_CONF) for pin in EXTRA_HOSTS.glob("*.mnt"))
+    names = (ask(*enter_host(pin.stem), "sed", "-n", NAME_LINE, NOVA_CONF) for pin in EXTRA_HOSTS.glob("*.mnt"))
     return {name for name in names if name}
 
 
 def entrances() -> list[tuple[str, ...]]:
     """Return for each host of this machine the words that run a command in it: none for the machine itself."""
-    return [(), *(entrance(pin.stem) for pin in sorted(EXTRA_HOSTS.glob("*.mnt")))]
-
-
-def entrance(key: str) -> tuple[str, ...]:
-    """Return the words that run a command in a further host, such as host2."""
-    return ("nsenter", f"--net=/run/netns/dockstack-{key}", f"--mount={EXTRA_HOSTS / key}.mnt", "--")
+    return [(), *(enter_host(pin.stem) for pin in sorted(EXTRA_HOSTS.glob("*.mnt")))]
 
 
 def ask(*command: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dockstack.bench.floor import RunningCompute, chassis_rows, override_of
+from dockstack.bench.control_plane_baseline import RunningCompute, chassis_rows, override_of
 from dockstack.bench.machine import describe_machine
 from dockstack.bench.model import Boot, Burst, Goal, Measurements, RawRun, goal_of, summarise
 from dockstack.bench.plots import draw

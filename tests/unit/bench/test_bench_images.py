@@ -7,7 +7,7 @@ import tarfile
 import click
 import pytest
 
-from dockstack.bench import images, plots, raw
+from dockstack.bench import engine_baseline, images, plots
 from dockstack.bench.images import Sample, Throughputs
 from dockstack.cli.bench import numbers
 
@@ -46,7 +46,7 @@ def test_table_document_notes_and_picture(tmp_path):
 
 
 def test_what_a_container_is_given_is_random_and_of_its_size():
-    first, second = raw._tar_of_random(1), raw._tar_of_random(1)
+    first, second = engine_baseline._tar_of_random(1), engine_baseline._tar_of_random(1)
     with tarfile.open(fileobj=io.BytesIO(first)) as archive:
         assert [(entry.name, entry.size) for entry in archive] == [("bench", 1 << 20)]
     assert first != second

@@ -8,7 +8,7 @@ import pytest
 from openstack import exceptions as sdk_errors
 
 from dockstack.bench import servers
-from dockstack.bench.ground import roomy_quota
+from dockstack.bench.fixture import roomy_quota
 from dockstack.bench.servers import Recipe, delete_all, time_burst, time_server
 from dockstack.errors import DockstackError
 

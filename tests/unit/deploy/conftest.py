@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from dockstack.deploy import connection, inventory, processes
-from dockstack.deploy.backends import supervisor
-from dockstack.deploy.layer import Machine
-from dockstack.deploy.manifest import Manifest
-from dockstack.deploy.secrets import Secrets
-from dockstack.deploy.state import Records
+from dockstack.deploy.node import connection, processes
+from dockstack.deploy.node.machine import Machine
+from dockstack.deploy.node.manifest import Manifest
+from dockstack.deploy.node.secrets import Secrets
+from dockstack.deploy.supervision.backends import supervisor
+from dockstack.deploy.supervision.records import Records
+from dockstack.deploy.wanted import inventory
 
 
 class FakeMachine(Machine):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from dockstack import names
 from dockstack.verify import host
 
 pytestmark = pytest.mark.unit
@@ -18,7 +19,7 @@ def test_further_hosts_are_asked_in_their_own_mounts(monkeypatch, tmp_path):
     monkeypatch.setattr(host, "ask", lambda *command: asked.append(command) or "node-2")
     assert host.further_names() == {"node-2"}
     (command,) = asked
-    assert command == (*host.entrance("host2"), "sed", "-n", "s/^host *= *//p", "/etc/nova/nova.conf")
+    assert command == (*names.enter_host("host2"), "sed", "-n", "s/^host *= *//p", "/etc/nova/nova.conf")
 
 
 def test_a_machine_with_one_host_has_no_further_names(monkeypatch, tmp_path):

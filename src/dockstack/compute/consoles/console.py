@@ -14,8 +14,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from dockstack.compute.consoles.client import Viewer
 from dockstack.compute.consoles.text import Scrollback, notice, smallest, title
-from dockstack.compute.consoles.viewer import Viewer
 
 if TYPE_CHECKING:
     from dockstack.compute.engine import Size, Stream

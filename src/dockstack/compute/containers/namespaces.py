@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dockstack.compute.model import NAME_PREFIX, namespace_name
 from dockstack.compute.privileged import network as privileged
 from dockstack.errors import DockstackError
+from dockstack.names import NAME_PREFIX, namespace_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,10 +51,10 @@ def remove(server_uuid: str) -> None:
 def present() -> tuple[str, ...]:
     """Return the servers that have a namespace on this host, for the sweep of strays; needs no root."""
     try:
-        names = [entry.name for entry in privileged.NAMESPACES.iterdir()]
+        found = [entry.name for entry in privileged.NAMESPACES.iterdir()]
     except FileNotFoundError:  # none was ever made since the machine started
         return ()
-    return tuple(sorted(name.removeprefix(NAME_PREFIX) for name in names if name.startswith(NAME_PREFIX)))
+    return tuple(sorted(name.removeprefix(NAME_PREFIX) for name in found if name.startswith(NAME_PREFIX)))
 
 
 def interfaces(server_uuid: str) -> tuple[Interface, ...]:

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 from dockstack.compute.containers import limits, namespaces
 from dockstack.compute.containers.runtime import Overlay, Patch, Root
 from dockstack.compute.engine import ContainerSpec
-from dockstack.compute.model import LABEL_PREFIX
 from dockstack.errors import DockstackError
+from dockstack.names import LABEL_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dockstack.compute.containers.runtime import Mount
-    from dockstack.compute.model import Confinement, ImageConfig, Server
+    from dockstack.compute.model import Confinement, Server
+    from dockstack.oci.process import ImageConfig
 
 LOG = logging.getLogger(__name__)
 

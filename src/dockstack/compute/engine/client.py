@@ -13,14 +13,10 @@ from dockstack.compute.engine import faults
 from dockstack.compute.engine.faults import Conflict, ImageUnusable, NotFound, message_of, translated
 from dockstack.compute.engine.files import Files
 from dockstack.compute.engine.images import Images
-from dockstack.compute.engine.records import (
-    UUID_LABEL,
-    Container,
-    EngineInfo,
-    Execution,
-)
+from dockstack.compute.engine.records import Container, EngineInfo, Execution
 from dockstack.compute.engine.streams import EVENT_KINDS, EventStream, converse, tail
 from dockstack.compute.engine.terminals import Terminals
+from dockstack.names import UUID_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dockstack.compute.model import LABEL_PREFIX, NAME_PREFIX, PowerState
+from dockstack.compute.model import PowerState
+from dockstack.names import NAME_PREFIX, UUID_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-UUID_LABEL = LABEL_PREFIX + "uuid"
 
 _POWER_STATES = {
     "running": PowerState.RUNNING,

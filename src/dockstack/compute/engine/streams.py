@@ -13,8 +13,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from dockstack.compute.engine.faults import message_of, of_status, translated
-from dockstack.compute.engine.records import UUID_LABEL, Event, EventKind
-from dockstack.compute.model import NAME_PREFIX, RESCUE_LABEL
+from dockstack.compute.engine.records import Event, EventKind
+from dockstack.names import NAME_PREFIX, RESCUE_LABEL, UUID_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

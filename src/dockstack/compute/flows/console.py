@@ -5,19 +5,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dockstack.compute.consoles import painters
+from dockstack.compute.consoles import vnc_workers
+from dockstack.compute.consoles.backend import Line
 from dockstack.compute.consoles.console import Console
-from dockstack.compute.consoles.exchange import Exchange
-from dockstack.compute.consoles.line import Line
-from dockstack.compute.consoles.switchboard import Place, Switchboard
-from dockstack.compute.model import NAME_PREFIX, PowerState
+from dockstack.compute.consoles.listener import Place, Switchboard
+from dockstack.compute.consoles.registry import Exchange
+from dockstack.compute.model import PowerState
 from dockstack.errors import DockstackError
+from dockstack.names import NAME_PREFIX
 
 if TYPE_CHECKING:
     import socket
 
-    from dockstack.compute.consoles.switchboard import Address
-    from dockstack.compute.flows.host import Host
+    from dockstack.compute.consoles.listener import Address
+    from dockstack.compute.host.host import Host
     from dockstack.compute.model import Server
 
 
@@ -38,7 +39,7 @@ class Consoles:
             line = Line(host.engine, NAME_PREFIX + server_uuid)
             return Console(server_uuid, line, host.options.console_linger)
 
-        pictures = painters.Painters()
+        pictures = vnc_workers.Painters()
 
         def join_picture(server_uuid: str, connection: socket.socket) -> None:
             self._exchange.join(server_uuid, pictures.adopt(connection))
@@ -84,7 +85,7 @@ def announce_vnc(host: Host, consoles: Consoles, server: Server) -> Address:
         CannotPaint: this host has nothing to draw it with.
         NotRunning, NoPort, NotFound: as for the serial console.
     """
-    painters.check()
+    vnc_workers.check()
     return _announce(host, consoles.vnc, server)
 
 

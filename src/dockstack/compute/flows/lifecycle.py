@@ -11,16 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dockstack.compute.containers import limits, namespaces, runtime, spec, views
+from dockstack.compute.containers import limits, lxcfs, namespaces, runtime, spec
 from dockstack.compute.engine import Conflict, EngineError, ImageUnusable, NotFound
-from dockstack.compute.flows import disks, drives, identity, nics, originals
-from dockstack.compute.identity.placement import PlacementError
-from dockstack.compute.model import LABEL_PREFIX, ImageConfig, PowerState
-from dockstack.compute.network import plug, wire
+from dockstack.compute.flows import guest_access, interfaces
+from dockstack.compute.guest.injected_files import PlacementError
+from dockstack.compute.host import config_drives, disks, set_aside
+from dockstack.compute.model import PowerState
+from dockstack.compute.network import ovs, veth
 from dockstack.compute.resources import usage
 from dockstack.compute.undo import undo_on_error
 from dockstack.errors import DockstackError
-from dockstack.oci import ImageRejected
+from dockstack.names import LABEL_PREFIX
+from dockstack.oci.documents import ImageRejected
+from dockstack.oci.process import ImageConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,8 +31,8 @@ if TYPE_CHECKING:
 
     from dockstack.compute.containers.runtime import Overlay, Root
     from dockstack.compute.engine import Container, ContainerSpec
-    from dockstack.compute.flows.drives import ReadDrive
-    from dockstack.compute.flows.host import Host
+    from dockstack.compute.host.config_drives import ReadDrive
+    from dockstack.compute.host.host import Host
     from dockstack.compute.images.fetch import LoadedImage
     from dockstack.compute.model import Port, Server
     from dockstack.compute.undo import Undo
@@ -81,19 +84,19 @@ def spawn(
         undo.push(host.processors.release, server.uuid)
         server = place(host, server)
         container_id = create_container(host, server, specify(host, server, image), undo)
-        identity.place(host, server, image)
+        guest_access.place(host, server, image)
         undo.push(namespaces.remove, server.uuid)
         namespaces.prepare(server.uuid)
         kept = replace(image.config, volumes=spec.own_volumes(server, image.config))
         early = power_on and read_drive is None
         with starting(host, server, container_id, kept) if early else contextlib.nullcontext():
             server = replace(server, ports=read_ports()) if read_ports else server
-            undo.push(drives.remove, host, server.uuid)
-            drives.write(host, server, read_drive)
+            undo.push(config_drives.remove, host, server.uuid)
+            config_drives.write(host, server, read_drive)
             with ports_plugged(server.ports) as awaited:
-                nics.connect(host, server, undo)
+                interfaces.connect(host, server, undo)
                 write_patch(host, server, container_id, kept)
-                awaited.difference_update(plug.wait_installed(awaited))
+                awaited.difference_update(ovs.wait_installed(awaited))
         if power_on and not early:
             host.engine.start(server.container_name)
     host.audit.forget(server.uuid)
@@ -121,7 +124,7 @@ def require_buildable(host: Host, server: Server) -> LoadedImage:
     """
     image = host.images.ensure(server.image, 0 if server.image.returning else server.limits.disk_gb << 30)
     specify(host, server, image)
-    identity.check(host, server)
+    guest_access.check(host, server)
     return image
 
 
@@ -148,11 +151,11 @@ def destroy(host: Host, server: Server) -> None:
         DockstackError: a step failed; the next call takes it up from there.
     """
     with host.busy.hold(server.uuid):
-        devices = nics.find_devices(host, server)
+        devices = interfaces.find_devices(host, server)
         remove_container(host, server)
-        nics.disconnect_devices(devices)
+        interfaces.disconnect_devices(devices)
         namespaces.remove(server.uuid)
-        drives.remove(host, server.uuid)
+        config_drives.remove(host, server.uuid)
     host.audit.forget(server.uuid)
 
 
@@ -166,7 +169,7 @@ def clean_up(host: Host, server: Server, *, keep_ports: bool) -> None:
     """
     if keep_ports:
         remove_container(host, server)
-        drives.remove(host, server.uuid)
+        config_drives.remove(host, server.uuid)
         host.audit.forget(server.uuid)
     else:
         destroy(host, server)
@@ -183,10 +186,10 @@ def start(host: Host, server: Server) -> None:
     """
     with host.busy.hold(server.uuid):
         container = host.engine.container(server.container_name)
-        server = nics.reconnect(host, server, container)
+        server = interfaces.reconnect(host, server, container)
         config = ImageConfig(volumes=declared_volumes(container))
         runtime.release(host.patches, container.id)
-        write_patch(host, server, container.id, config, originals.list_roots(host, container))
+        write_patch(host, server, container.id, config, set_aside.list_roots(host, container))
         if container.state is PowerState.SHUTDOWN:
             set_limits(host, server, container)
         host.engine.start(server.container_name)
@@ -218,7 +221,7 @@ def stop(host: Host, server: Server, timeout: int) -> None:
         NotFound: it has no container.
     """
     host.engine.stop(server.container_name, timeout)
-    wire.silence(server.uuid)
+    veth.silence(server.uuid)
     host.audit.forget(server.uuid)
 
 
@@ -248,7 +251,7 @@ def pause(host: Host, server: Server) -> None:
         NotFound: it has no container.
     """
     freeze(host, server)
-    wire.silence(server.uuid)
+    veth.silence(server.uuid)
     host.audit.forget(server.uuid)
 
 
@@ -284,12 +287,12 @@ def unpause(host: Host, server: Server) -> None:
         Conflict: it is stopped.
         NotFound: it has no container.
     """
-    wire.unsilence(server.uuid)
+    veth.unsilence(server.uuid)
     try:
         host.engine.unpause(server.container_name)
     except EngineError:  # a running one is refused with a status that some engines share with real failures
         if host.engine.container(server.container_name).state is not PowerState.RUNNING:
-            wire.silence(server.uuid)
+            veth.silence(server.uuid)
             raise
     host.audit.forget(server.uuid)
 
@@ -369,12 +372,12 @@ def write_patch(
             server.uuid,
             host.views.directory,
         )
-    mounts = (*seen, *drives.list_mounts(host, server.uuid))
+    mounts = (*seen, *config_drives.list_mounts(host, server.uuid))
     patch = spec.build_patch(
         server,
         image,
         mounts=mounts,
-        masked_paths=views.hidden(),
+        masked_paths=lxcfs.hidden(),
         roots=roots,
         disk_guard=disks.name_guard(host),
     )
@@ -384,7 +387,7 @@ def write_patch(
 def remove_container(host: Host, server: Server) -> None:
     """Remove the server's container, and its own one if that is set aside, with their notes; absent is success."""
     host.processors.release(server.uuid)
-    for name in (server.container_name, originals.name_original(server.uuid)):
+    for name in (server.container_name, set_aside.name_original(server.uuid)):
         remove_named(host, name)
 
 

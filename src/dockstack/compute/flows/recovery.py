@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dockstack.compute.containers import namespaces, runtime
 from dockstack.compute.engine import EngineUnavailable, NotFound
-from dockstack.compute.flows import disks, drives, lifecycle, snapshots
-from dockstack.compute.flows.audit import HOST_LABEL
-from dockstack.compute.identity import drive
+from dockstack.compute.flows import lifecycle, snapshot
+from dockstack.compute.guest import config_drive
+from dockstack.compute.host import config_drives, disks
 from dockstack.compute.model import Image, Limits, PowerState, Server
-from dockstack.compute.network import plug, wire
+from dockstack.compute.network import ovs, veth
 from dockstack.errors import DockstackError
+from dockstack.names import HOST_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from dockstack.compute.engine import Container
-    from dockstack.compute.flows.host import Host
+    from dockstack.compute.host.host import Host
 
 T = TypeVar("T")
 
@@ -92,7 +93,7 @@ def prepare(host: Host) -> None:
         LOG.warning("The container engine does not answer yet; waiting for it")
         time.sleep(1)
     host.images.sweep()
-    snapshots.sweep(host)
+    snapshot.sweep(host)
     remember_processors(host)
     disks.prepare(host)
     if not host.storage().sized:
@@ -174,14 +175,14 @@ def _sweep_network(host: Host, claims: Claims, inhabited: Collection[str]) -> No
         return verdicts[server_uuid]
 
     try:
-        plugged = plug.list_plugged()
+        plugged = ovs.list_plugged()
     except DockstackError as error:
         LOG.warning("Cannot look for stray switch ports: %s", error)
         plugged = {}
-    _each("switch port", _only(plugged, stray), plug.unplug_device)
-    _each("device", _only(wire.wired(), stray), wire.unwire_device)
-    left = drive.present(drives.find_directory(host))
-    _each("config drive", {uuid: uuid for uuid in left if stray(uuid)}, lambda uuid: drives.remove(host, uuid))
+    _each("switch port", _only(plugged, stray), ovs.unplug_device)
+    _each("device", _only(veth.wired(), stray), veth.unwire_device)
+    left = config_drive.present(config_drives.find_directory(host))
+    _each("config drive", {uuid: uuid for uuid in left if stray(uuid)}, lambda uuid: config_drives.remove(host, uuid))
     _each("namespace", {uuid: uuid for uuid in namespaces.present() if stray(uuid)}, namespaces.remove)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from oslo_config import cfg
 
-    from dockstack.compute.flows.host import Host
+    from dockstack.compute.host.host import Host
     from dockstack.compute.model import Node, Server
 
 LOG = logging.getLogger(__name__)

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 
 from dockstack.compute.containers import runtime
 from dockstack.compute.engine import NotFound
-from dockstack.compute.flows import disks, identity, lifecycle
-from dockstack.compute.flows.originals import find_original, is_rescuing, name_original
-from dockstack.compute.model import RESCUE_LABEL, PowerState
+from dockstack.compute.flows import guest_access, lifecycle
+from dockstack.compute.host import disks
+from dockstack.compute.host.set_aside import find_original, is_rescuing, name_original
+from dockstack.compute.model import PowerState
 from dockstack.compute.undo import undo_on_error
 from dockstack.errors import DockstackError
+from dockstack.names import RESCUE_LABEL
 
 if TYPE_CHECKING:
-    from dockstack.compute.flows.host import Host
+    from dockstack.compute.host.host import Host
     from dockstack.compute.model import Server
 
 LOG = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ def begin(host: Host, server: Server) -> None:
         runtime.remove_patch(host.patches, original.id)  # nobody starts it by accident
         host.engine.rename(server.container_name, name_original(server.uuid))
         lifecycle.create_container(host, server, labelled, undo)
-        identity.place(host, server, image)
+        guest_access.place(host, server, image)
         lifecycle.start(host, server)
 
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from dockstack.compute.containers import limits
 from dockstack.compute.engine import EngineError
-from dockstack.compute.flows import disks, lifecycle
+from dockstack.compute.flows import lifecycle
+from dockstack.compute.host import disks
 from dockstack.compute.model import PowerState
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
     from dockstack.compute.engine import Container
-    from dockstack.compute.flows.host import Host
+    from dockstack.compute.host.host import Host
     from dockstack.compute.model import Limits, Server
 
 LOG = logging.getLogger(__name__)

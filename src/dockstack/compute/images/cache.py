@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from dockstack.names import IMAGE_DOMAIN
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from dockstack.compute.engine import EngineImage
 
-GLANCE_REPOSITORY = "dockstack.local/glance"
-CHECKSUM_REPOSITORY = "dockstack.local/checksum"
+GLANCE_REPOSITORY = f"{IMAGE_DOMAIN}/glance"
+CHECKSUM_REPOSITORY = f"{IMAGE_DOMAIN}/checksum"
 
 # A server that is being built is in no listing yet, so an image is left alone that long whatever else is wanted.
 GRACE_SECONDS = 600

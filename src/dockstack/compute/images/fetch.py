@@ -25,17 +25,19 @@ from dockstack.compute.images.cache import (
     choose_expired,
     is_used,
 )
-from dockstack.compute.images.normalise import image_config, normalise
 from dockstack.errors import DockstackError
-from dockstack.oci import ImageRejected
+from dockstack.oci.documents import ImageRejected
+from dockstack.oci.normalise import normalise
+from dockstack.oci.process import image_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     from dockstack.compute.engine import Engine, EngineImage
-    from dockstack.compute.images.streams import ImageLimits
-    from dockstack.compute.model import Image, ImageConfig
+    from dockstack.compute.model import Image
+    from dockstack.oci.process import ImageConfig
+    from dockstack.oci.streams import ImageLimits
 
 LOG = logging.getLogger(__name__)
 

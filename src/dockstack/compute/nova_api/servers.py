@@ -13,7 +13,7 @@ from nova.virt import driver
 
 from dockstack.compute.model import Address, Image, InjectedFile, Port, Route, Server
 from dockstack.compute.nova_api import limits
-from dockstack.compute.nova_api.confinement import build_confinement, refuse_unreadable
+from dockstack.compute.nova_api.security_profile import build_confinement, refuse_unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,6 +18,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import TC_H_ROOT
 
+from dockstack import names
 from dockstack.compute.privileged import context
 from dockstack.compute.privileged.kernel import checked, in_thread, libc
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NAMESPACES = Path("/run/netns")
+NAMESPACES = names.NAMESPACES
+
 _NAME = re.compile(r"nova-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _DEVICE = re.compile(r"tap[0-9a-f-]{1,11}")
 _INTERFACE = re.compile(r"eth[0-9]{1,3}")  # becomes a part of paths below /proc/sys

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from dockstack.deploy.configuration.wishes import TENANT
+from dockstack.deploy.configuration.desired_state import TENANT
 
 if TYPE_CHECKING:
     from dockstack.deploy.configuration.settings import Settings

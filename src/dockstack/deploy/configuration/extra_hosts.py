@@ -7,16 +7,17 @@ import ipaddress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dockstack.deploy import hosts
+from dockstack import names
 from dockstack.deploy.configuration import programs, scripts
 from dockstack.deploy.paths import ETC
-from dockstack.deploy.services import Check, CheckKind, Service
+from dockstack.deploy.supervision.services import Check, CheckKind, Service
+from dockstack.deploy.wanted import hosts
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from dockstack.deploy.configuration.settings import Settings
-    from dockstack.deploy.hosts import ExtraHost
+    from dockstack.deploy.wanted.hosts import ExtraHost
 
 # Of the machine's /run, what services of a host need: the controller's databases and cache, and the system's bus.
 SHARED_RUN = ("dockstack/memcached", "dbus", "systemd", "udev")
@@ -42,7 +43,7 @@ def entered(service: Service, key: str, own: Collection[str]) -> Service:
     """
     directory, _, file = service.log_path.rpartition("/")
     prepare: list[tuple[str, ...]] = [(f"{script_directory(key)}/prepare-host",)]
-    prepare += [(*hosts.enter(key), _file(key, command[0]), *command[1:]) for command in service.prepare]
+    prepare += [(*names.enter_host(key), _file(key, command[0]), *command[1:]) for command in service.prepare]
     return replace(
         service,
         name=hosts.service_name(key, service.name),
@@ -100,7 +101,7 @@ def _entered_check(check: Check | None, key: str) -> Check | None:
     if check is None:
         return None
     if check.kind is CheckKind.COMMAND:
-        return replace(check, command=(*hosts.enter(key), *check.command))
+        return replace(check, command=(*names.enter_host(key), *check.command))
     return replace(check, target=hosts.outside(key, check.target))
 
 
@@ -115,7 +116,7 @@ def uplink(settings: Settings, key: str) -> Service:
     """Return what answers in a host's namespace for the controller, which listens on this machine only."""
     path = uplink_file(key)
     question = f"exec 3<>/dev/tcp/{settings.controller_address}/{settings.ports.rabbitmq}"
-    net_only = (hosts.NSENTER, f"--net=/run/netns/{hosts.net_namespace(key)}", "--")
+    net_only = (names.NSENTER, f"--net=/run/netns/{names.host_namespace(key)}", "--")
     return Service(
         name=hosts.service_name(key, "uplink"),
         title=f"The controller's addresses, on {key}",
@@ -161,7 +162,7 @@ def uplink_cfg(settings: Settings, key: str) -> str:
     for name, port in listeners.items():
         lines += [
             f"listen {name}",
-            f"    bind {settings.controller_address}:{port} namespace {hosts.net_namespace(key)}",
+            f"    bind {settings.controller_address}:{port} namespace {names.host_namespace(key)}",
             f"    server controller {settings.controller_address}:{port}",
         ]
     return "\n".join(lines) + "\n"
@@ -190,7 +191,7 @@ def prepare_host(settings: Settings, host: ExtraHost, data_root: str, mounts: st
     storage = f"    {mounts}\n" if mounts else ""
     return f"""{scripts.HEAD}# Make the namespaces of {key}; run again, it changes nothing.
 set -eu
-network={hosts.net_namespace(key)}
+network={names.host_namespace(key)}
 mounts={hosts.mount_namespace(key)}
 run={run}
 state={state}
@@ -257,7 +258,7 @@ def _controller_line(settings: Settings) -> str:
 def prepare_cables(settings: Settings, host: ExtraHost) -> str:
     """Return the script that joins a host's switch to the machine's: a cable for tunnels and one for the outside."""
     networks = settings.networks
-    network = hosts.net_namespace(host.key)
+    network = names.host_namespace(host.key)
     (tunnel, tunnel_end, _), (external, external_end, _) = hosts.cables(host.key)
     lines = [
         f"{scripts.HEAD}# Join the switch of {host.key} to the machine's; run again, it changes nothing.",

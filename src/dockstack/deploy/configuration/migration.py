@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.configuration.nova import STATE_DIRECTORY
-from dockstack.deploy.services import Check, CheckKind, Service
+from dockstack.deploy.supervision.services import Check, CheckKind, Service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from dockstack.deploy.configuration import rabbitmq, scripts
 from dockstack.deploy.configuration.apis import KEYSTONE_API
 from dockstack.deploy.configuration.openvswitch import DATABASE_SOCKET
 from dockstack.deploy.paths import ETC, LOCK_MARKER
-from dockstack.deploy.services import Check, CheckKind, Service
+from dockstack.deploy.supervision.services import Check, CheckKind, Service
 
 if TYPE_CHECKING:
     from dockstack.deploy.configuration.settings import Settings

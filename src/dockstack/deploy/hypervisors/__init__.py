@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from dockstack.deploy.hypervisors.docker import Docker
 from dockstack.deploy.hypervisors.fake import Fake
 from dockstack.deploy.hypervisors.model import Contribution, Hypervisor
-from dockstack.deploy.inventory import Role
+from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.inventory import Node
+    from dockstack.deploy.wanted.inventory import Node
 
 __all__ = ["Contribution", "Hypervisor", "chosen"]
 

@@ -11,28 +11,29 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dockstack.deploy import distribution_units, environments, paths
+from dockstack.deploy import paths
 from dockstack.deploy.hypervisors import daemon_json, lxcfs, storage
 from dockstack.deploy.hypervisors.model import Contribution, Hypervisor
-from dockstack.deploy.output import StepFailedError
-from dockstack.deploy.services import Check, CheckKind, Service
+from dockstack.deploy.node import distribution_units, environments
+from dockstack.deploy.node.output import StepFailedError
+from dockstack.deploy.supervision.services import Check, CheckKind, Service
 from dockstack.errors import DockstackError
+from dockstack.names import IMAGE_DOMAIN, NAME_PREFIX, NAMESPACES, UUID_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dockstack.deploy.attributes import Attributes
-    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.wanted.attributes import Attributes
 
 DAEMON_JSON = "/etc/docker/daemon.json"
 SAVED = f"{DAEMON_JSON}.before-dockstack"
 RUNTIME = "dockstack"
 DISPATCHER = f"{paths.RUNTIME_DIRECTORY}/dockstack-runtime"
 RUNTIME_INSTALLER = f"{paths.OPENSTACK_VENV}/bin/dockstack-runtime-install"
-SERVER_LABEL = "org.openstack.nova.uuid"
-CONTAINER_LINE = f'{{{{.ID}}}} {{{{.Names}}}} {{{{.Label "{SERVER_LABEL}"}}}}'
-IMAGE_REFERENCE = "dockstack.local/*"
-NAMESPACES = "/run/netns/nova-*"
+CONTAINER_LINE = f'{{{{.ID}}}} {{{{.Names}}}} {{{{.Label "{UUID_LABEL}"}}}}'
+IMAGE_REFERENCE = f"{IMAGE_DOMAIN}/*"
+SERVER_NAMESPACES = f"{NAMESPACES}/{NAME_PREFIX}*"
 PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 NOVA_USER, NOVA_HOME = "nova", "/var/lib/nova"
 DRIVER_STATE = f"{NOVA_HOME}/docker"
@@ -131,7 +132,7 @@ class Docker(Hypervisor):
                 wanted = replace(wanted, data_root=None, storage_driver=None)
             self._hand_over(machine)
         machine.run(
-            f"for space in {NAMESPACES}; do test -e $space && ip netns delete $(basename $space); done; true",
+            f"for space in {SERVER_NAMESPACES}; do test -e $space && ip netns delete $(basename $space); done; true",
         )
         kept = machine.manifest.done(BEFORE)
         if kept is not None:
@@ -274,7 +275,7 @@ class Docker(Hypervisor):
         return [line for question in questions for line in machine.run(self._client(*question)).lines]
 
     def _remove_servers(self, machine: Machine) -> None:
-        listed = ["ps", "-a", "--no-trunc", "--filter", f"label={SERVER_LABEL}", "--format", CONTAINER_LINE]
+        listed = ["ps", "-a", "--no-trunc", "--filter", f"label={UUID_LABEL}", "--format", CONTAINER_LINE]
         containers = our_containers(machine.run(self._client(*listed)).lines)
         if containers:
             machine.say(f"Removing {len(containers)} servers")

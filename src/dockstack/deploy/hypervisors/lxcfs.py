@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.services import Check, CheckKind, Service
+from dockstack.deploy.supervision.services import Check, CheckKind, Service
 
 if TYPE_CHECKING:
-    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.node.machine import Machine
 
 NAME = PACKAGE = "lxcfs"
 UNIT = "lxcfs.service"

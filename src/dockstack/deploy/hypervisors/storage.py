@@ -11,15 +11,15 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dockstack.deploy import hosts
-from dockstack.deploy.output import StepFailedError
+from dockstack.deploy.node.output import StepFailedError
+from dockstack.deploy.wanted import hosts
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from dockstack.deploy.attributes import Attributes
-    from dockstack.deploy.layer import Machine
-    from dockstack.deploy.manifest import Made, Manifest
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.node.manifest import Made, Manifest
+    from dockstack.deploy.wanted.attributes import Attributes
 
 DIRECTORY = "directory"  # the attribute's value for a plain directory
 MADE = "storage"  # the manifest's kind; the name is the mount point

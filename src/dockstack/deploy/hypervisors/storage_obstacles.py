@@ -21,10 +21,10 @@ from dockstack.deploy.hypervisors import storage
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from dockstack.deploy.attributes import Attributes
     from dockstack.deploy.hypervisors.storage import Volume
-    from dockstack.deploy.manifest import Manifest
-    from dockstack.deploy.services import Service
+    from dockstack.deploy.node.manifest import Manifest
+    from dockstack.deploy.supervision.services import Service
+    from dockstack.deploy.wanted.attributes import Attributes
 
 GIB = 1 << 30
 SPARE_GB = 5  # for packages, and for the rest of the machine

@@ -8,14 +8,14 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.inventory import Role
-from dockstack.deploy.stages import Stage
+from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-    from dockstack.deploy.inventory import Node
-    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.wanted.inventory import Node
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
@@ -31,7 +31,7 @@ def base_image(machine: Machine) -> None:
 
     def make() -> None:
         machine.command(
-            [f"{paths.CLI_VENV}/bin/python", "-m", "dockstack.deploy.images"],
+            [f"{paths.CLI_VENV}/bin/python", "-m", "dockstack.deploy.base_image"],
             title="Building dockstack-base from the distribution's packages",
             environment={"OS_CLOUD": "dockstack", "LC_ALL": "C.UTF-8"},
         )
@@ -43,7 +43,7 @@ def base_image(machine: Machine) -> None:
 def sources() -> str:
     """Return a hash of all that the image is made by: its recipe and the files that we put into it."""
     total = hashlib.sha256()
-    for name, content in sorted(_files(resources.files("dockstack.deploy.images"), "")):
+    for name, content in sorted(_files(resources.files("dockstack.deploy.base_image"), "")):
         total.update(f"{name}\0{len(content)}\0".encode() + content)
     return total.hexdigest()
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dockstack.deploy.configuration import programs, wishes
+from dockstack.deploy.configuration import desired_state, programs
 from dockstack.deploy.hypervisors import chosen
-from dockstack.deploy.output import StepFailedError
+from dockstack.deploy.node.output import StepFailedError
 from dockstack.deploy.recipes import fabric
 from dockstack.deploy.recipes.controller import ask
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.stages import Stage
+from dockstack.deploy.run.stages import Stage
 
 if TYPE_CHECKING:
-    from dockstack.deploy.inventory import Node
-    from dockstack.deploy.layer import Machine
-    from dockstack.deploy.services import Service
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.services import Service
+    from dockstack.deploy.wanted.inventory import Node
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
@@ -75,5 +75,5 @@ def await_service(machine: Machine, service: Service, host: str) -> None:
     age, *since = seen
     key, done = " ".join((str(pid), *since)), f"{service.name.removeprefix('nova-')}-ready"
     if machine.manifest.done(done) != key:
-        ask(machine, "await-compute", wishes.await_compute(settings_of(machine), {host: int(age)}))
+        ask(machine, "await-compute", desired_state.await_compute(settings_of(machine), {host: int(age)}))
         machine.manifest.set_done(done, key)

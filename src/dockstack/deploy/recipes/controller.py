@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dockstack.deploy.configuration.ini import Ini
     from dockstack.deploy.configuration.settings import Settings
-    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.node.machine import Machine
 
 PYTHON = f"{paths.OPENSTACK_VENV}/bin/python"
 MIGRATION_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PYTHONWARNINGS": "ignore"}
@@ -69,8 +69,8 @@ def once_in_database(machine: Machine, name: str, what: str, action: Callable[[]
 
 
 def install_script(machine: Machine, name: str) -> str:
-    """Put a script of this package onto the node and return its path."""
-    content = (resources.files("dockstack.deploy.recipes") / f"{name}.py").read_text()
+    """Put a script of the payload onto the node and return its path."""
+    content = (resources.files("dockstack.deploy.payload") / f"{name}.py").read_text()
     machine.directory(DIRECTORY)
     path = python_script(name)
     machine.file(path, content)

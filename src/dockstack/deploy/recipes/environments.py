@@ -6,12 +6,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.environments import ensure_environment, ensure_wheel, lock_text, shim
-from dockstack.deploy.stages import Stage
+from dockstack.deploy.node.environments import ensure_environment, ensure_wheel, lock_text, shim
+from dockstack.deploy.run.stages import Stage
 
 if TYPE_CHECKING:
-    from dockstack.deploy.inventory import Node
-    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.wanted.inventory import Node
 
 PATH_DIRECTORY = "/usr/local/bin"
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy.configuration import programs, scripts
 from dockstack.deploy.configuration.openvswitch import chassis_options
-from dockstack.deploy.inventory import Role
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.stages import Stage
+from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dockstack.deploy.configuration.settings import Settings
-    from dockstack.deploy.inventory import Node
-    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.wanted.inventory import Node
 
 CENTRAL = {"ovn-nb", "ovn-sb", "ovn-northd"}
 BRIDGES = ("br-int",)

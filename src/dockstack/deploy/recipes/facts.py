@@ -6,15 +6,16 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from dockstack.deploy import hosts, paths
+from dockstack.deploy import paths
 from dockstack.deploy.configuration import migration
 from dockstack.deploy.configuration.settings import SECRET_NAMES, ImageQuotas, Networks, Ports, Settings
 from dockstack.deploy.hypervisors import Contribution, chosen
+from dockstack.deploy.wanted import hosts
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from dockstack.deploy.attributes import Attributes
-    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.wanted.attributes import Attributes
 
 FIRST_FLOATING_ADDRESS = 10
 _QUESTION = (

@@ -6,9 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.configuration import programs, wishes
+from dockstack.deploy.configuration import desired_state, programs
 from dockstack.deploy.configuration.glance import STATE_DIRECTORY, glance_api_conf
-from dockstack.deploy.inventory import Role
 from dockstack.deploy.recipes.controller import (
     MIGRATION_ENVIRONMENT,
     copy_paste_file,
@@ -20,11 +19,12 @@ from dockstack.deploy.recipes.controller import (
     write_configuration,
 )
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.stages import Stage
+from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.inventory import Node
-    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.wanted.inventory import Node
 
 CONF = "/etc/glance/glance-api.conf"
 PASTE = "/etc/glance/glance-api-paste.ini"
@@ -85,4 +85,4 @@ def start(machine: Machine) -> None:
 
 def limit(machine: Machine) -> None:
     """Tell Keystone what each project may keep."""
-    provision_once(machine, "limits", wishes.limits(settings_of(machine)))
+    provision_once(machine, "limits", desired_state.limits(settings_of(machine)))

@@ -7,8 +7,8 @@ import shlex
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dockstack.deploy import eviction, hosts
-from dockstack.deploy.configuration import extra_hosts, wishes
+from dockstack import names
+from dockstack.deploy.configuration import desired_state, extra_hosts
 from dockstack.deploy.configuration.ini import render_ini
 from dockstack.deploy.configuration.neutron import STATE_DIRECTORY as NEUTRON_STATE
 from dockstack.deploy.configuration.neutron import neutron_conf, ovn_agent_conf
@@ -17,19 +17,21 @@ from dockstack.deploy.configuration.nova import nova_conf
 from dockstack.deploy.configuration.privilege import ROOTWRAP_CONF, ROOTWRAP_FILTERS, rootwrap_conf, rootwrap_filters
 from dockstack.deploy.hypervisors import chosen, lxcfs, storage
 from dockstack.deploy.hypervisors.docker import DRIVER_STATE, Docker
-from dockstack.deploy.inventory import Role
 from dockstack.deploy.paths import PATCH_DIRECTORY
 from dockstack.deploy.recipes import fabric
 from dockstack.deploy.recipes.compute import await_service
 from dockstack.deploy.recipes.controller import ask, provision, write_configuration
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.stages import Stage
+from dockstack.deploy.run import host_removal
+from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.wanted import hosts
+from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.hosts import ExtraHost
-    from dockstack.deploy.inventory import Node
-    from dockstack.deploy.layer import Machine
-    from dockstack.deploy.services import Service
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.services import Service
+    from dockstack.deploy.wanted.hosts import ExtraHost
+    from dockstack.deploy.wanted.inventory import Node
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
@@ -66,10 +68,10 @@ def configure(machine: Machine, key: str) -> None:
     inside, state = extra_hosts.settings_on(settings, host), hosts.state_directory(key)
     machine.manifest.made("host", key)
     machine.directory(hosts.STATE)
-    for user, names in (("nova", ("", "/instances", "/lock")), ("neutron", ("", "/lock"))):
+    for user, directories in (("nova", ("", "/instances", "/lock")), ("neutron", ("", "/lock"))):
         home = {"nova": NOVA_STATE, "neutron": NEUTRON_STATE}[user]
         machine.directory(f"{state}/etc/{user}", group=user, mode=0o750)
-        for name in names:
+        for name in directories:
             machine.directory(f"{state}{home}{name}", owner=user)
     machine.directory(f"{state}{DRIVER_STATE}", owner="nova", mode=0o700)
     machine.directory(f"{state}{PATCH_DIRECTORY}", owner="nova")
@@ -125,7 +127,7 @@ def await_report(machine: Machine, key: str) -> None:
 def offer_bandwidth(machine: Machine, key: str) -> None:
     """Let Neutron guarantee ports bandwidth on a host."""
     inside = extra_hosts.settings_on(settings_of(machine), _host(machine, key))
-    fabric.offer_bandwidth(machine, inside, hosts.enter(key))
+    fabric.offer_bandwidth(machine, inside, names.enter_host(key))
 
 
 def engine_services(machine: Machine, key: str) -> tuple[Service, ...]:
@@ -160,14 +162,14 @@ def remove_unwanted(machine: Machine) -> None:
     if not unwanted:
         return
     names = [hosts.host_name(settings.hostname, key) for key in unwanted]
-    ask(machine, "refuse-inhabited", wishes.forget_hosts(settings, names))
+    ask(machine, "refuse-inhabited", desired_state.forget_hosts(settings, names))
     for key, name in zip(unwanted, names, strict=True):
         machine.say(f"Removing {name}")
-        eviction.remove_host(machine, key)
+        host_removal.remove_host(machine, key)
         machine.run(["ovn-sbctl", "--timeout=10", "--if-exists", "chassis-del", name])
-    provision(machine, "forget-hosts", wishes.forget_hosts(settings, names))
+    provision(machine, "forget-hosts", desired_state.forget_hosts(settings, names))
     if machine.attributes.number("hosts") < hosts.FIRST:
-        eviction.remove_network(machine)
+        host_removal.remove_network(machine)
 
 
 def _host(machine: Machine, key: str) -> ExtraHost:

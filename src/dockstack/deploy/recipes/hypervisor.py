@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.hypervisors import chosen
-from dockstack.deploy.stages import Stage
+from dockstack.deploy.run.stages import Stage
 
 if TYPE_CHECKING:
-    from dockstack.deploy.inventory import Node
+    from dockstack.deploy.wanted.inventory import Node
 
 # The stage of the Nova recipe that writes nova.conf.
 NOVA_CONFIGURATION = "nova-files"

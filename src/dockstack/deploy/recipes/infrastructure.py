@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import mariadb, programs, rabbitmq
 from dockstack.deploy.configuration.ini import render_ini
-from dockstack.deploy.inventory import Role
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.stages import Stage
+from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
     from dockstack.deploy.configuration.settings import Settings
-    from dockstack.deploy.inventory import Node
-    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.wanted.inventory import Node
 
 DATABASE_OPTIONS = f"{paths.ETC}/mariadb.cnf"
 

@@ -8,10 +8,9 @@ import shlex
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.configuration import programs, wishes
+from dockstack.deploy.configuration import desired_state, programs
 from dockstack.deploy.configuration.apis import KEYSTONE_API
 from dockstack.deploy.configuration.keystone import KEY_DIRECTORIES, keystone_conf
-from dockstack.deploy.inventory import Role
 from dockstack.deploy.recipes.controller import (
     MIGRATION_ENVIRONMENT,
     install_script,
@@ -21,12 +20,13 @@ from dockstack.deploy.recipes.controller import (
     write_configuration,
 )
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.stages import Stage
+from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
     from dockstack.deploy.configuration.settings import Settings
-    from dockstack.deploy.inventory import Node
-    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.wanted.inventory import Node
 
 CONF = "/etc/keystone/keystone.conf"
 MANAGE = (f"{paths.OPENSTACK_VENV}/bin/keystone-manage", "--config-file", CONF)
@@ -102,4 +102,4 @@ def start(machine: Machine) -> None:
 def provide(machine: Machine) -> None:
     """Make the services' accounts, the catalogue and the first tenant."""
     install_script(machine, "provision")  # here, where nothing that needs it runs yet: later stages run side by side
-    provision_once(machine, "identity", wishes.identity(settings_of(machine)))
+    provision_once(machine, "identity", desired_state.identity(settings_of(machine)))

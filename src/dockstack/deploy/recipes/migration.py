@@ -5,18 +5,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dockstack.deploy import eviction, hosts, paths
+from dockstack.deploy import paths
 from dockstack.deploy.configuration import extra_hosts, migration
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.hypervisors.docker import Docker
-from dockstack.deploy.inventory import Role
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.stages import Stage
+from dockstack.deploy.run import host_removal
+from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.wanted import hosts
+from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.inventory import Node
-    from dockstack.deploy.layer import Machine
-    from dockstack.deploy.services import Service
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.services import Service
+    from dockstack.deploy.wanted.inventory import Node
 
 KEYS = f"{paths.ETC}/migration"
 _KEY, _HOST_KEY = f"{KEYS}/id_ed25519", f"{KEYS}/host_key"
@@ -38,7 +40,7 @@ def start(machine: Machine) -> None:
     others = hosts.extra_hosts(machine.attributes, settings.hostname)
     if not others:
         if any(service.name == own.name for service in machine.records.services()):
-            eviction.forget(machine, own)
+            host_removal.forget(machine, own)
             _give_shell(machine, migration.NO_SHELL)
         return
     machine.packages(*migration.PACKAGES)

@@ -6,15 +6,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.configuration import clients, wishes
-from dockstack.deploy.inventory import Role
+from dockstack.deploy.configuration import clients, desired_state
 from dockstack.deploy.recipes.controller import provision_once
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.stages import Stage
+from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.inventory import Node
-    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.wanted.inventory import Node
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
@@ -29,7 +29,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
 
 def networks(machine: Machine) -> None:
     """Make the external and the tenant's network and the router between them."""
-    provision_once(machine, "networks", wishes.networks(settings_of(machine)))
+    provision_once(machine, "networks", desired_state.networks(settings_of(machine)))
 
 
 def client_files(machine: Machine) -> None:

@@ -17,14 +17,14 @@ from dockstack.deploy.configuration.privilege import (
     sudoers,
 )
 from dockstack.deploy.hypervisors import chosen
-from dockstack.deploy.inventory import Role
 from dockstack.deploy.recipes.controller import copy_paste_file, migrate, write_api_file, write_configuration
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.stages import Stage
+from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.inventory import Node
-    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.wanted.inventory import Node
 
 CONF = "/etc/neutron/neutron.conf"
 ML2_CONF = "/etc/neutron/plugins/ml2/ml2_conf.ini"

@@ -7,7 +7,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.configuration import programs, wishes
+from dockstack.deploy.configuration import desired_state, programs
 from dockstack.deploy.configuration.nova import (
     API_PASTE_FILE,
     STATE_DIRECTORY,
@@ -17,7 +17,6 @@ from dockstack.deploy.configuration.nova import (
     serialproxy_conf,
 )
 from dockstack.deploy.configuration.privilege import sudoers
-from dockstack.deploy.inventory import Role
 from dockstack.deploy.recipes.controller import (
     PYTHON,
     copy_paste_file,
@@ -28,11 +27,12 @@ from dockstack.deploy.recipes.controller import (
     write_configuration,
 )
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.stages import Stage
+from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.inventory import Node
-    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.wanted.inventory import Node
 
 CONF = "/etc/nova/nova.conf"
 DATABASE_CONF = "/etc/nova/nova-db.conf"
@@ -109,7 +109,7 @@ def configure(machine: Machine) -> None:
 
 def place_console_page(machine: Machine) -> None:
     """Have the page with a terminal where the serial proxy serves it from."""
-    source = resources.files("dockstack.deploy") / "console"
+    source = resources.files("dockstack.deploy") / "web" / "console"
     machine.directory(f"{paths.CONSOLE_PAGE}/vendor")
     for name in (*PAGE, *PAGE_VENDOR):
         machine.file(f"{paths.CONSOLE_PAGE}/{name}", (source / name).read_bytes())
@@ -117,7 +117,7 @@ def place_console_page(machine: Machine) -> None:
 
 def place_vnc_page(machine: Machine) -> None:
     """Have the page with noVNC's client where the noVNC proxy serves it from."""
-    source, vendor = resources.files("dockstack.deploy"), f"{paths.VNC_PAGE}/vendor"
+    source, vendor = resources.files("dockstack.deploy") / "web", f"{paths.VNC_PAGE}/vendor"
     machine.directory(vendor)
     for name in VNC_PAGE:
         machine.file(f"{paths.VNC_PAGE}/{name}", (source / "vnc" / name).read_bytes())
@@ -160,4 +160,4 @@ def start_daemons(machine: Machine) -> None:
 
 def flavors(machine: Machine) -> None:
     """Make the first flavors."""
-    provision_once(machine, "flavors", wishes.flavors(settings_of(machine)))
+    provision_once(machine, "flavors", desired_state.flavors(settings_of(machine)))

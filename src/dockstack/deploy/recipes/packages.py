@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dockstack.deploy import distribution_units
-from dockstack.deploy.inventory import Role
-from dockstack.deploy.stages import Stage
+from dockstack.deploy.node import distribution_units
+from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.inventory import Node
-    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.wanted.inventory import Node
 
 EVERYWHERE = ("iproute2", "iptables", "openvswitch-switch", "ovn-host", "procps", "sudo")
 CONTROLLER = ("mariadb-client-core", "mariadb-server-core", "memcached", "ovn-central", "rabbitmq-server")

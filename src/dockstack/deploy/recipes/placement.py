@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import programs
 from dockstack.deploy.configuration.placement import placement_conf
-from dockstack.deploy.inventory import Role
 from dockstack.deploy.recipes.controller import migrate, write_api_file, write_configuration
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.stages import Stage
+from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.inventory import Node
-    from dockstack.deploy.layer import Machine
+    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.wanted.inventory import Node
 
 CONF = "/etc/placement/placement.conf"
 

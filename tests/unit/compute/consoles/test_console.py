@@ -10,12 +10,12 @@ import time
 import pytest
 
 from dockstack.compute.consoles import console as consoles
+from dockstack.compute.consoles.backend import LOGINS, Login, logins_of, number_inside
+from dockstack.compute.consoles.client import WAITING_BYTES, Budget, Viewer
 from dockstack.compute.consoles.console import Console
-from dockstack.compute.consoles.exchange import Exchange
-from dockstack.compute.consoles.line import LOGINS, Login, logins_of, number_inside
-from dockstack.compute.consoles.switchboard import NoPort, Place, Switchboard, listen
+from dockstack.compute.consoles.listener import NoPort, Place, Switchboard, listen
+from dockstack.compute.consoles.registry import Exchange
 from dockstack.compute.consoles.text import ASK_SIZE
-from dockstack.compute.consoles.viewer import WAITING_BYTES, Budget, Viewer
 from dockstack.compute.engine import Size, Stream
 from dockstack.compute.engine.terminals import Frames
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from dockstack.compute.containers import spec
 from dockstack.compute.engine import ContainerSpec
-from dockstack.compute.model import Address, Confinement, Image, ImageConfig, Limits, Port, Route, Server
+from dockstack.compute.model import Address, Confinement, Image, Limits, Port, Route, Server
 from dockstack.errors import DockstackError
+from dockstack.oci.process import ImageConfig
 
 pytestmark = pytest.mark.unit
 

@@ -9,7 +9,7 @@ import pytest
 from oslo_config import cfg
 
 from dockstack.compute import conf
-from dockstack.compute.flows.host import Host, build_host
+from dockstack.compute.host.host import Host, build_host
 from dockstack.compute.model import Address, Image, Limits, Port, Server
 from fake_host import World, image_archive
 

@@ -11,7 +11,7 @@ import pytest
 from fake_flows import UUID, make_host, make_server, no_events
 
 from dockstack.compute.engine import Conflict, EngineError, EngineUnavailable, NotFound
-from dockstack.compute.flows import lifecycle, nics, recovery
+from dockstack.compute.flows import interfaces, lifecycle, recovery
 from dockstack.compute.model import Image, Limits, PowerState
 from fake_host import Fault, Killed
 
@@ -330,17 +330,17 @@ def test_a_running_server_gets_back_a_port_that_the_switch_lost(world, host):
     lifecycle.spawn(host, server, no_events)
     world.switch.clear()
 
-    nics.replug(host, server)
+    interfaces.replug(host, server)
 
     assert len(world.switch) == 2
 
 
 def test_a_stopped_or_missing_server_is_not_replugged(world, host):
     server = make_server()
-    nics.replug(host, server)
+    interfaces.replug(host, server)
     lifecycle.spawn(host, server, no_events, power_on=False)
     world.switch.clear()
-    nics.replug(host, server)
+    interfaces.replug(host, server)
 
     assert not world.switch
 

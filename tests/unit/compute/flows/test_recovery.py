@@ -12,7 +12,8 @@ from fake_flows import UUID, make_host, make_server, no_events
 
 from dockstack.compute.containers import namespaces
 from dockstack.compute.engine import EngineError, EngineUnavailable, NotFound
-from dockstack.compute.flows import drives, lifecycle, recovery
+from dockstack.compute.flows import lifecycle, recovery
+from dockstack.compute.host import config_drives
 from dockstack.compute.model import PowerState
 from fake_host import Fault
 
@@ -54,8 +55,8 @@ def test_what_nova_does_not_know_stays_and_is_named(world, host, caplog, kept):
 
 
 def test_a_stray_config_drive_goes(world, host):
-    drives.write(host, make_server(), lambda: {"x": b"secret"})
-    drives.write(host, make_server(OTHER), lambda: {"x": b"secret"})
+    config_drives.write(host, make_server(), lambda: {"x": b"secret"})
+    config_drives.write(host, make_server(OTHER), lambda: {"x": b"secret"})
 
     recovery.sweep(host, claims(kept={OTHER}, deleted={UUID: True}))
     assert world.leftovers()["spools"] == [OTHER]

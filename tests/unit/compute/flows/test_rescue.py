@@ -11,8 +11,8 @@ from fake_flows import UUID, make_host, make_server, no_events
 
 from dockstack.compute.containers import signals
 from dockstack.compute.engine import Conflict, EngineError
-from dockstack.compute.flows import crash, lifecycle, recovery, rescue
-from dockstack.compute.flows.originals import name_original
+from dockstack.compute.flows import crash_dump, lifecycle, recovery, rescue
+from dockstack.compute.host.set_aside import name_original
 from dockstack.compute.model import Image, PowerState
 from dockstack.compute.privileged import subvolumes
 from fake_host import Fault, Killed
@@ -177,15 +177,15 @@ def test_a_crash_signal_is_the_images_or_the_servers(world, host, monkeypatch):
     server = make_server()
     lifecycle.spawn(host, server, no_events)
     monkeypatch.setattr(signals, "is_handled", lambda _pid, name: name != "SIGQUIT")
-    crash.dump(host, server)
+    crash_dump.dump(host, server)
     assert "kill SIGABRT" in world.calls
-    crash.dump(host, replace(server, metadata={"docker_crash_signal": "SIGUSR1"}))
+    crash_dump.dump(host, replace(server, metadata={"docker_crash_signal": "SIGUSR1"}))
     assert "kill SIGUSR1" in world.calls
-    with pytest.raises(crash.Undumpable, match="docker_crash_signal"):
-        crash.dump(host, replace(server, metadata={"docker_crash_signal": "SIGQUIT"}))
+    with pytest.raises(crash_dump.Undumpable, match="docker_crash_signal"):
+        crash_dump.dump(host, replace(server, metadata={"docker_crash_signal": "SIGQUIT"}))
     lifecycle.stop(host, server, 0)
-    with pytest.raises(crash.Undumpable):
-        crash.dump(host, server)
+    with pytest.raises(crash_dump.Undumpable):
+        crash_dump.dump(host, server)
 
 
 def test_a_suspend_of_a_stopped_server_is_refused(host, server):

@@ -16,8 +16,8 @@ import pytest
 from dockstack.compute.engine import Conflict
 from dockstack.compute.engine.records import EngineImage
 from dockstack.compute.images.fetch import CHECKSUM_REPOSITORY, GLANCE_REPOSITORY, FetchTimeout, ImageStore
-from dockstack.compute.images.normalise import ImageLimits, ImageRejected
 from dockstack.compute.model import Image
+from dockstack.oci.normalise import ImageLimits, ImageRejected
 from image_archives import config, docker_save, pieces, sample_layer, sha256, tar
 
 pytestmark = pytest.mark.unit

@@ -18,8 +18,8 @@ from dockstack.deploy.recipes.nova import NOVNC, NOVNC_SHA512, PAGE, PAGE_VENDOR
 
 pytestmark = pytest.mark.unit
 
-PAGES = resources.files("dockstack.deploy") / "console"
-VNC_PAGES = resources.files("dockstack.deploy") / "vnc"
+PAGES = resources.files("dockstack.deploy") / "web" / "console"
+VNC_PAGES = resources.files("dockstack.deploy") / "web" / "vnc"
 
 
 def test_others_files_are_unchanged():

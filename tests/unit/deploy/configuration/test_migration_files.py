@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dockstack.deploy.configuration import migration
-from dockstack.deploy.inventory import load
-from dockstack.deploy.plan import node_stages
+from dockstack.deploy.run.plan import node_stages
+from dockstack.deploy.wanted.inventory import load
 
 
 def test_the_server_listens_on_the_hosts_network_and_runs_nothing_but_the_receiver(settings):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from dockstack.deploy.configuration import programs
-from dockstack.deploy.services import in_start_order
+from dockstack.deploy.supervision.services import in_start_order
 
 
 def everything(settings):

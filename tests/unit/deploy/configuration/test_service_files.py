@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from dockstack.deploy.configuration import (
+    desired_state,
     glance,
     keystone,
     mariadb,
@@ -12,7 +13,6 @@ from dockstack.deploy.configuration import (
     placement,
     programs,
     rabbitmq,
-    wishes,
 )
 from dockstack.deploy.configuration.apis import uwsgi_files
 from dockstack.deploy.configuration.clients import clouds_yaml, openrc
@@ -41,7 +41,7 @@ def test_every_secret_that_a_builder_asks_for_is_generated(settings):
         neutron.ovn_agent_conf,
         mariadb.bootstrap_sql,
         rabbitmq.definitions_json,
-        wishes.identity,
+        desired_state.identity,
         clouds_yaml,
         openrc,
     ):
@@ -75,12 +75,14 @@ def test_glance_asks_keystone_for_limits_as_itself(settings):
     limits = conf["oslo_limit"]
     assert (limits["username"], limits["password"]) == ("glance", "secret-glance_password")
     assert (limits["region_name"], limits["endpoint_region_name"]) == ("North", "North")
-    assert limits["endpoint_service_type"] in {service["type"] for service in wishes.identity(settings)["services"]}
+    assert limits["endpoint_service_type"] in {
+        service["type"] for service in desired_state.identity(settings)["services"]
+    }
 
 
 def test_quotas_of_images_are_counted_as_glance_counts(settings):
     quotas = ImageQuotas(size_gb=3, staged_gb=-1, count=7, uploads=-1)
-    assert wishes.limits(replace(settings, image_quotas=quotas))["limits"] == {
+    assert desired_state.limits(replace(settings, image_quotas=quotas))["limits"] == {
         "glance": {
             "image_size_total": 3072,
             "image_stage_total": -1,
@@ -91,8 +93,8 @@ def test_quotas_of_images_are_counted_as_glance_counts(settings):
 
 
 def test_limits_are_of_services_in_the_catalogue(settings):
-    names = {service["name"] for service in wishes.identity(settings)["services"]}
-    assert wishes.limits(settings)["limits"].keys() <= names
+    names = {service["name"] for service in desired_state.identity(settings)["services"]}
+    assert desired_state.limits(settings)["limits"].keys() <= names
 
 
 def test_debug_is_off_and_notifications_go_nowhere(settings):

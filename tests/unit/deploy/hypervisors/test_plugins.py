@@ -9,10 +9,10 @@ from dockstack.deploy.hypervisors import chosen, lxcfs
 from dockstack.deploy.hypervisors.docker import Docker, our_containers
 from dockstack.deploy.hypervisors.fake import Fake
 from dockstack.deploy.hypervisors.model import Hypervisor
-from dockstack.deploy.inventory import Role
-from dockstack.deploy.output import StepFailedError
+from dockstack.deploy.node.output import StepFailedError
 from dockstack.deploy.recipes import hypervisor as recipe
-from dockstack.deploy.services import Service
+from dockstack.deploy.supervision.services import Service
+from dockstack.deploy.wanted.inventory import Role
 
 pytestmark = pytest.mark.unit
 

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dockstack.deploy import eviction, teardown
 from dockstack.deploy.configuration import extra_hosts
 from dockstack.deploy.configuration.settings import SECRET_NAMES, Settings
-from dockstack.deploy.hosts import ExtraHost
 from dockstack.deploy.hypervisors import storage
 from dockstack.deploy.hypervisors.docker import Docker
 from dockstack.deploy.hypervisors.storage import Volume
-from dockstack.deploy.manifest import Made
-from dockstack.deploy.output import StepFailedError
+from dockstack.deploy.node.manifest import Made
+from dockstack.deploy.node.output import StepFailedError
+from dockstack.deploy.run import host_removal, teardown
+from dockstack.deploy.wanted.hosts import ExtraHost
 
 pytestmark = pytest.mark.unit
 
@@ -152,7 +152,7 @@ def test_a_further_host_has_its_own(machine):
     one = machine({"cat /etc/fstab": ABSENT})
     one.manifest.made(storage.MADE, "/var/lib/dockstack/hosts/host2/var/lib/docker")
     one.manifest.made(storage.MADE, "/var/lib/docker")
-    eviction.remove_host(one, "host2")
+    host_removal.remove_host(one, "host2")
     unmounted = [command for command in one.commands if "umount --lazy" in command]
     assert len(unmounted) == 1
     assert "host2" in unmounted[0]

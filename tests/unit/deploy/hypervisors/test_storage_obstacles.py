@@ -7,8 +7,8 @@ import pytest
 
 from dockstack.deploy.hypervisors import storage_obstacles
 from dockstack.deploy.hypervisors.storage_obstacles import Place, StorageFacts, look, obstacles
-from dockstack.deploy.manifest import Manifest
-from dockstack.deploy.preflight import Facts, problems
+from dockstack.deploy.node.manifest import Manifest
+from dockstack.deploy.run.preflight import Facts, problems
 
 pytestmark = pytest.mark.unit
 

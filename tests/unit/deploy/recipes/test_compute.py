@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from dockstack.deploy.backends.model import RunState
-from dockstack.deploy.manifest import Manifest
-from dockstack.deploy.output import Output, StepFailedError
+from dockstack.deploy.node.manifest import Manifest
+from dockstack.deploy.node.output import Output, StepFailedError
 from dockstack.deploy.recipes import compute
-from dockstack.deploy.services import Service
+from dockstack.deploy.supervision.backends.model import RunState
+from dockstack.deploy.supervision.services import Service
 
 pytestmark = pytest.mark.unit
 
@@ -19,7 +19,7 @@ def asked(monkeypatch):
     questions = []
     monkeypatch.setattr(compute, "settings_of", lambda _: SimpleNamespace(hostname="here"))
     monkeypatch.setattr(compute, "compute_service", lambda _: Service(name="nova-compute", command=()))
-    monkeypatch.setattr(compute.wishes, "await_compute", lambda _, ages: ages)
+    monkeypatch.setattr(compute.desired_state, "await_compute", lambda _, ages: ages)
     monkeypatch.setattr(compute, "ask", lambda _, action, wish: questions.append((action, wish)))
     return questions
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from dockstack.deploy.attributes import command_line_layer, resolve
-from dockstack.deploy.catalogue import CATALOGUE
 from dockstack.deploy.configuration.settings import SECRET_NAMES, ImageQuotas
 from dockstack.deploy.hypervisors import Contribution
 from dockstack.deploy.recipes.facts import settings_from, usable_resolvers
+from dockstack.deploy.wanted.attributes import command_line_layer, resolve
+from dockstack.deploy.wanted.catalogue import CATALOGUE
 from dockstack.errors import DockstackError
 
 DOCKER = Contribution("docker.DockerDriver", container_formats=("docker",), nova=(("docker", (("timeout", "5"),)),))

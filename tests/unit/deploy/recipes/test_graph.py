@@ -4,9 +4,9 @@ import subprocess
 
 import pytest
 
-from dockstack.deploy.inventory import load
-from dockstack.deploy.plan import node_stages
 from dockstack.deploy.recipes.keystone import make_keys
+from dockstack.deploy.run.plan import node_stages
+from dockstack.deploy.wanted.inventory import load
 
 
 def stages(*assignments):

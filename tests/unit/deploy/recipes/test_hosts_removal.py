@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import pytest
 
-from dockstack.deploy import eviction
-from dockstack.deploy.output import StepFailedError
+from dockstack.deploy.node.output import StepFailedError
 from dockstack.deploy.recipes import hosts as recipe
-from dockstack.deploy.services import Service
+from dockstack.deploy.run import host_removal
+from dockstack.deploy.supervision.services import Service
 
 pytestmark = pytest.mark.unit
 
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.unit
 @pytest.fixture
 def removed(monkeypatch):
     done = []
-    monkeypatch.setattr(eviction, "remove_host", lambda _, key: done.append(key))
-    monkeypatch.setattr(eviction, "remove_network", lambda _: done.append("network"))
+    monkeypatch.setattr(host_removal, "remove_host", lambda _, key: done.append(key))
+    monkeypatch.setattr(host_removal, "remove_network", lambda _: done.append("network"))
     monkeypatch.setattr(recipe, "ask", lambda *_: done.append("asked"))
     monkeypatch.setattr(recipe, "provision", lambda _, action, wish: done.append((action, wish["hosts"])))
     return done
@@ -57,14 +57,14 @@ def test_a_host_with_servers_stays(machine, removed, monkeypatch):
 
 def test_no_mount_namespace_has_no_inhabitants(tmp_path):
     (tmp_path / "stale").touch()
-    assert eviction.inhabitants(str(tmp_path / "stale")) == set()
-    assert eviction.inhabitants(str(tmp_path / "absent")) == set()
-    assert eviction.inhabitants("/proc/self/ns/mnt") == set()
+    assert host_removal.inhabitants(str(tmp_path / "stale")) == set()
+    assert host_removal.inhabitants(str(tmp_path / "absent")) == set()
+    assert host_removal.inhabitants("/proc/self/ns/mnt") == set()
 
 
 def test_with_the_last_host_nothing_stays_mounted_where_clean_removes(machine):
     one = machine()
-    eviction.remove_namespaces(one, "host2")
+    host_removal.remove_namespaces(one, "host2")
     (line,) = one.commands
     assert "umount /run/dockstack/hosts/host2.mnt; rm -f /run/dockstack/hosts/host2.mnt" in line
     assert line.index("ip netns delete dockstack-host2") < line.index("|| umount /run/dockstack/hosts;")

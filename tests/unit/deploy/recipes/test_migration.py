@@ -5,7 +5,7 @@ import pytest
 
 from dockstack.deploy.configuration import migration
 from dockstack.deploy.recipes import migration as recipe
-from dockstack.deploy.services import Service
+from dockstack.deploy.supervision.services import Service
 
 pytestmark = pytest.mark.unit
 

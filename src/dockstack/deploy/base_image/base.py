@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The base image: busybox, a small ssh server, an init of our own and what Tempest calls inside a guest.
+
+No registry is asked. The same packages give the same bytes, so that an import knows what it has already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.base_image.packages import architecture, needed_libraries, unpack_closure
+from dockstack.errors import DockstackError
+from dockstack.oci.documents import Configuration, Digest, Layer, Platform, go_architecture, hybrid_archive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = "dockstack-base"
+USER = "dockstack"
+# Behind busybox stand those of its applets that do not suffice: its ping works for root alone, its nc knows no UDP, its
+# shell prefers its own applets whatever PATH says. sudo makes the user root without a password; the rest of the second
+# line is what Tempest looks for (docs/tempest.md).
+PACKAGES = (
+    *("busybox-static", "dropbear-bin", "iputils-ping", "bash", "sudo", "libpam-modules", "netcat-traditional"),
+    *("curl", "ca-certificates", "util-linux", "e2fsprogs", "dosfstools"),
+)
+_ROOTFS = Path(__file__).with_name("rootfs")
+_UID = 1000  # of USER, as in rootfs/etc/passwd
+_PROGRAMS = (
+    *("bin/bash", "usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/bin/dbclient", "usr/bin/ping", "usr/bin/sudo"),
+    *("usr/bin/su",),
+    *("usr/libexec/sudo/sudoers.so", "usr/bin/nc.traditional", "usr/bin/curl"),
+    *("usr/sbin/blkid", "usr/bin/lsblk", "usr/sbin/mkfs", "usr/sbin/mke2fs", "usr/sbin/mkfs.fat"),
+)
+_PAM_MODULES = ("pam_permit.so", "pam_rootok.so", "pam_unix.so")
+_SETUID = frozenset({"usr/bin/su", "usr/bin/sudo"})
+_LINKS = {
+    "usr/bin/ssh": "dbclient",
+    "usr/bin/ping6": "ping",
+    "usr/sbin/mkfs.vfat": "mkfs.fat",
+    **{f"usr/sbin/mkfs.ext{version}": "mke2fs" for version in (2, 3, 4)},
+}
+_EXECUTABLE = frozenset({"sbin/init", "usr/bin/nc", "usr/lib/dockstack/metadata", "etc/udhcpc/default.script"})
+_PRIVATE = frozenset({"etc/shadow", "etc/sudoers"})
+_SKIPPED_APPLETS = frozenset(
+    {"busybox", "init", "linuxrc", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "reboot", "halt"}
+    | {"ping", "ping6", "bash", "nc", "netcat", "su", "mke2fs", "mkfs.ext2"}
+)
+_PROCESS = {
+    "Cmd": ["/sbin/init"],
+    "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+    "StopSignal": "SIGTERM",
+    "Labels": {"org.opencontainers.image.title": NAME},
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One entry of the image's only layer."""
+
+    mode: int
+    data: bytes | None = None  # a file's content
+    target: str | None = None  # a symbolic link's target; a directory has neither
+    owner: int = 0
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """The built image.
+
+    Attributes:
+        configuration: its digest is the engine's image id.
+        layer: the only layer, an uncompressed tar.
+    """
+
+    configuration: Configuration
+    layer: bytes
+
+    def archive(self) -> Iterator[bytes]:
+        """Stream the archive, which is an OCI layout and loads into every engine."""
+        diff_id = self.configuration.diff_ids[0]
+        return hybrid_archive(self.configuration, [Layer(diff_id, len(self.layer), lambda: (self.layer,))])
+
+    def checksum(self, algorithm: str = "sha512") -> str:
+        """Compute the archive's digest, as Glance does."""
+        state = hashlib.new(algorithm)
+        for chunk in self.archive():
+            state.update(chunk)
+        return state.hexdigest()
+
+
+def build() -> BaseImage:
+    """Build the base image for this machine's architecture.
+
+    Raises:
+        DockstackError: the packages cannot be had.
+    """
+    with tempfile.TemporaryDirectory(prefix="dockstack-base-") as directory:
+        root = unpack_closure(PACKAGES, Path(directory))
+        tree = directories() | our_files() | _applets(root) | _programs(root) | _data(root)
+    layer = layer_tar(tree)
+    platform = Platform("linux", *go_architecture(architecture()))
+    comment = "dockstack image build"
+    return BaseImage(Configuration.build(platform, [Digest.of(layer)], dict(_PROCESS), comment), layer)
+
+
+def write(image: BaseImage, path: Path) -> int:
+    """Write the archive to a file, whole or not at all, and return its size."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.writelines(image.archive())
+        size = partial.stat().st_size
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DockstackError(f"Cannot write {path}: {error.strerror}.", "Choose another file with -o.") from error
+    return size
+
+
+def layer_tar(tree: dict[str, Node]) -> bytes:
+    """Write a tree as a tar: sorted, the epoch as its time, numeric owners; the same tree gives the same bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path, node in sorted(tree.items()):
+            info = tarfile.TarInfo(path)
+            info.mode, info.uid, info.gid = node.mode, node.owner, node.owner
+            if node.target is not None:
+                info.type, info.linkname = tarfile.SYMTYPE, node.target
+            elif node.data is None:
+                info.type = tarfile.DIRTYPE
+            info.size = len(node.data or b"")
+            archive.addfile(info, io.BytesIO(node.data or b""))
+    return buffer.getvalue()
+
+
+def directories() -> dict[str, Node]:
+    """List the image's directories, the mount points of a container among them."""
+    ordinary = (
+        "bin dev etc etc/dropbear etc/pam.d etc/ssl etc/ssl/certs etc/udhcpc home lib lib/security media mnt opt proc"
+        " run sbin sys usr usr/bin usr/lib usr/libexec usr/libexec/sudo"
+        " usr/lib/dockstack usr/local usr/local/bin usr/local/sbin usr/sbin var var/lib var/lib/dockstack var/log"
+    )
+    return {path: Node(0o755) for path in ordinary.split()} | {
+        "root": Node(0o700),
+        f"home/{USER}": Node(0o755, owner=_UID),
+        "tmp": Node(0o1777),
+        "var/tmp": Node(0o1777),
+        "var/run": Node(0o777, target="/run"),
+    }
+
+
+def our_files() -> dict[str, Node]:
+    """Read the files that are part of this package: the init, the metadata client, the accounts."""
+    files = {str(path.relative_to(_ROOTFS)): path for path in _ROOTFS.rglob("*") if path.is_file()}
+    return {name: Node(_mode(name), path.read_bytes()) for name, path in files.items()}
+
+
+def _mode(name: str) -> int:
+    if name in _EXECUTABLE:
+        return 0o755
+    return 0o600 if name in _PRIVATE else 0o644
+
+
+def _applets(root: Path) -> dict[str, Node]:
+    """Link every applet of busybox that makes sense in a container."""
+    busybox = _unpacked(root, "bin/busybox")
+    names = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    links = {f"bin/{name}": Node(0o777, target="busybox") for name in names if name not in _SKIPPED_APPLETS}
+    return {"bin/busybox": Node(0o755, busybox.read_bytes())} | links
+
+
+def _programs(root: Path) -> dict[str, Node]:
+    """Take programs and plug-ins, with the libraries that they load."""
+    files = {place: _unpacked(root, place) for place in _PROGRAMS}
+    files |= {f"lib/security/{name}": _pam_module(root, name) for name in _PAM_MODULES}
+    for name, path in needed_libraries(root, tuple(files.values())).items():
+        files[name.lstrip("/") if name.startswith("/") else f"lib/{name}"] = path
+    parents = {str(parent) for place in files for parent in Path(place).parents if parent.name}
+    return (
+        {parent: Node(0o755) for parent in parents}
+        | {place: Node(0o4755 if place in _SETUID else 0o755, path.read_bytes()) for place, path in files.items()}
+        | {name: Node(0o777, target=target) for name, target in _LINKS.items()}
+    )
+
+
+def _data(root: Path) -> dict[str, Node]:
+    """Take what programs read: mke2fs's defaults, and the certificate authorities in the one file that curl opens."""
+    authorities = sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt"))
+    return {
+        "etc/mke2fs.conf": Node(0o644, _unpacked(root, "etc/mke2fs.conf").read_bytes()),
+        "etc/ssl/certs/ca-certificates.crt": Node(0o644, b"".join(path.read_bytes() for path in authorities)),
+    }
+
+
+def _pam_module(root: Path, name: str) -> Path:
+    """Find a PAM module, whose directory depends on architecture and release."""
+    found = sorted(root.glob(f"**/security/{name}"))
+    return found[0] if found else _unpacked(root, f"lib/security/{name}")
+
+
+def _unpacked(root: Path, place: str) -> Path:
+    """Find a program where its package put it: releases differ in whether /bin is /usr/bin."""
+    for path in (root / place, root / "usr" / place, root / place.removeprefix("usr/")):
+        if path.is_file():
+            return path
+    raise DockstackError(
+        f"The distribution's packages lack /{place}.", "The base image is built on Debian 12: import another image."
+    )

@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The thin layer over pyinfra: what a recipe may do to a node.
+
+Every verb looks first (one cheap command), changes only what differs, returns whether it changed something, and notes
+what it makes in the manifest *before* making it, so that ``clean`` finds it even after kill -9. Nothing secret goes
+into a command's arguments or environment (other users can read them): secrets travel in files and on stdin.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from pyinfra.api.command import FileUploadCommand, StringCommand
+from pyinfra.api.exceptions import NestedOperationError
+from pyinfra.api.operation import operation
+from pyinfra.context import ctx_host, ctx_state
+from pyinfra.operations import apt
+
+from dockstack.deploy.node.output import Output, StepFailedError, shell_line, tail
+from dockstack.deploy.supervision.backends import choose
+from dockstack.deploy.supervision.records import Records, ensure_running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from dockstack.deploy.node.manifest import Manifest
+    from dockstack.deploy.node.secrets import Secrets
+    from dockstack.deploy.supervision.backends.model import Backend
+    from dockstack.deploy.supervision.services import Service
+    from dockstack.deploy.wanted.inventory import Node
+
+LONGEST_NAME = 200
+POLICY = "/usr/sbin/policy-rc.d"
+POLICY_MARK = "# dockstack: services do not start while packages are installed"
+
+
+def _run_line(command: str) -> Iterator[StringCommand]:
+    yield StringCommand(command)
+
+
+def _put_file(content: bytes, path: str, finish: str) -> Iterator[StringCommand | FileUploadCommand]:
+    temporary = f"{path}.dockstack-new"
+    quoted = shlex.quote(temporary)
+    # New, and root's alone from its first byte: an upload keeps the mode of what it finds, and would follow a link.
+    yield StringCommand(f"rm -f {quoted} && umask 077 && set -C && : > {quoted}")
+    yield FileUploadCommand(io.BytesIO(content), temporary)
+    yield StringCommand(finish)
+
+
+_execute = operation()(_run_line)
+_place = operation()(_put_file)
+
+
+class Machine:
+    """One connected node, as recipes see it."""
+
+    def __init__(
+        self,
+        node: Node,
+        secrets: Secrets,
+        manifest: Manifest,
+        connection: Any,
+        *,
+        say: Callable[[str], None] = lambda _: None,
+        records: Records | None = None,
+    ) -> None:
+        """Use ``connection.connect(node)`` for the pyinfra state and host."""
+        self.node = node
+        self.attributes = node.attributes
+        self.secrets = secrets
+        self.manifest = manifest
+        self._state = connection.state
+        self._host = connection.host
+        self._say = say
+        self.records = records or Records.here()
+        self.backend: Backend = choose(self, self.attributes.text("services.backend"))
+        self.changes = 0
+        self.services: list[str] = []
+
+    # -- questions ------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        user: str | None = None,
+        stdin: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        directory: str | None = None,
+        check: bool = True,
+    ) -> Output:
+        """Run a command that changes nothing and return its output.
+
+        Args:
+            command: argument list, or one shell line.
+            user: run as this user.
+            stdin: text for its standard input; the only place for a secret.
+            environment: added to its environment; never a secret.
+            directory: working directory.
+            check: raise if it fails.
+
+        Raises:
+            StepFailedError: it failed and ``check`` is set.
+        """
+        text = shell_line(command, user=user, environment=environment, directory=directory)
+        ok, output = self._host.run_shell_command(StringCommand(text), _stdin=stdin)
+        result = Output(bool(ok), output.stdout, output.stderr)
+        if check and not result.ok:
+            raise self._failure(shell_line(command), result.stdout, result.stderr)
+        return result
+
+    def exists(self, path: str) -> bool:
+        """Tell whether a path is there."""
+        return self.run(["test", "-e", path], check=False).ok
+
+    def read(self, path: str) -> str | None:
+        """Return a file's text, or None if there is none."""
+        output = self.run(["cat", path], check=False)
+        return output.stdout if output.ok else None
+
+    def digests(self, paths: Sequence[str]) -> dict[str, str]:
+        """Return path -> sha256 of each file's content, "" where there is none; one command for all."""
+        if not paths:
+            return {}
+        found = dict.fromkeys(paths, "")
+        for line in self.run(["sha256sum", "--", *paths], check=False).lines:
+            digest, _, path = line.partition("  ")
+            if path in found:
+                found[path] = digest
+        return found
+
+    def versions(self, packages: Sequence[str]) -> dict[str, str]:
+        """Return package -> installed version, "" where it is not installed; one command for all."""
+        if not packages:
+            return {}
+        found = dict.fromkeys(packages, "")
+        form = "${Package} ${db:Status-Status} ${Version}\\n"
+        for line in self.run(["dpkg-query", "-W", "-f", form, *packages], check=False).lines:
+            name, status, version = line.split(" ", 2)
+            if status == "installed" and name in found:
+                found[name] = version
+        return found
+
+    # -- changes --------------------------------------------------------------------------------------------------
+
+    def command(
+        self,
+        command: str | Sequence[str],
+        *,
+        title: str = "",
+        unless: str | Sequence[str] | None = None,
+        user: str | None = None,
+        stdin: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        directory: str | None = None,
+        timeout: int | None = None,
+    ) -> bool:
+        """Run a command that changes something, unless the question ``unless`` succeeds.
+
+        Raises:
+            StepFailedError: it failed.
+        """
+        if unless is not None and self.run(unless, check=False).ok:
+            return False
+        if title:
+            self._say(title)
+        text = shell_line(command, user=user, environment=environment, directory=directory)
+        arguments: dict[str, Any] = {"_stdin": stdin} if stdin is not None else {}
+        if timeout:
+            arguments["_timeout"] = timeout
+        return self._apply(_execute, text, **arguments)
+
+    def once(
+        self, name: str, key: str, action: Callable[[], object], *, unless: str | Sequence[str] | None = None
+    ) -> bool:
+        """Do something that is too slow to ask about, once for each ``key`` (a hash of all that it depends on).
+
+        The record is written after success only, so a killed run does it again: the action must be idempotent. If
+        ``unless`` is given, the record counts only as long as that cheap question on the machine succeeds too (a
+        database that somebody dropped is made again).
+        """
+        if self.manifest.done(name) == key and (unless is None or self.run(unless, check=False).ok):
+            return False
+        action()
+        self.manifest.set_done(name, key)
+        self.changes += 1
+        return True
+
+    def directory(self, path: str, *, owner: str = "root", group: str | None = None, mode: int = 0o755) -> bool:
+        """Make a directory (and its parents, as root's), or correct its owner and mode.
+
+        A symbolic link in its place is refused: the parent may be a service's own, which could have root give it /etc.
+
+        Raises:
+            StepFailedError: something else stands there.
+        """
+        wanted = f"{owner}:{group or owner} {mode:o} directory"
+        seen = self.run(["stat", "-c", "%U:%G %a %F", path], check=False)
+        if seen.ok and seen.stdout.strip() == wanted:
+            return False
+        if not seen.ok:
+            self.manifest.made("directory", path)
+        # Entered first, then looked at and changed as ".", so that nobody can put something else there in between.
+        parent, name = shlex.quote(os.path.dirname(path) or "."), shlex.quote(os.path.basename(path))  # noqa: PTH119, PTH120 - a path on the node
+        entered = f'test "$PWD" = "$(cd -P -- {parent} && printf %s "${{PWD%/}}")/"{name}'
+        quoted = shlex.quote(path)
+        refused = f"echo {shlex.quote(f'{path} is a symbolic link; put a directory there')} >&2; exit 1"
+        return self._apply(
+            _execute,
+            f"mkdir -p -- {quoted} && cd -P -- {quoted} && {{ {entered} || {{ {refused}; }}; }}"
+            f" && chown {owner}:{group or owner} . && chmod {mode:o} .",
+        )
+
+    def file(
+        self,
+        path: str,
+        content: str | bytes,
+        *,
+        owner: str = "root",
+        group: str | None = None,
+        mode: int = 0o644,
+        claim: bool = True,
+    ) -> bool:
+        """Write a file whole and atomically, or correct its owner and mode; its directory must exist.
+
+        With ``claim`` unset, the file stays its owner's: it is not noted as ours, ``clean`` leaves it alone.
+
+        The content is never shown or compared in a log, so it may hold secrets. A file of somebody else that stands
+        there is kept aside, and ``clean`` puts it back.
+        """
+        data = content.encode() if isinstance(content, str) else content
+        wanted = f"{owner}:{group or owner} {mode:o} {hashlib.sha256(data).hexdigest()}"
+        quoted = shlex.quote(path)
+        look = f"stat -c '%U:%G %a' {quoted} && sha256sum < {quoted} | cut -c1-64"
+        seen = self.run(look, check=False)
+        if seen.ok and " ".join(seen.stdout.split()) == wanted:
+            return False
+        if claim:
+            self._claim(path, exists=seen.ok)
+        temporary = shlex.quote(f"{path}.dockstack-new")
+        finish = (
+            f"chown -h {owner}:{group or owner} {temporary} && chmod {mode:o} {temporary} && sync {temporary}"
+            f" && mv -f {temporary} {quoted}"
+        )
+        return self._apply(_place, data, path, finish)
+
+    def link(self, path: str, target: str) -> bool:
+        """Make a symbolic link, replacing one that points elsewhere; anything else that stands there is kept aside."""
+        seen = self.run(["readlink", path], check=False)
+        if seen.ok and seen.stdout.strip() == target:
+            return False
+        self._claim(path, exists=not seen.ok and self.exists(path))
+        return self._apply(_execute, shell_line(["ln", "-sfn", target, path]))
+
+    def absent(self, path: str) -> bool:
+        """Remove a file or directory of ours."""
+        if not self.run(f"test -e {shlex.quote(path)} || test -L {shlex.quote(path)}", check=False).ok:
+            return False
+        return self._apply(_execute, shell_line(["rm", "-rf", "--", path]))
+
+    def group(self, name: str) -> bool:
+        """Make a system group."""
+        if self.run(["getent", "group", name], check=False).ok:
+            return False
+        self.manifest.made("group", name)
+        return self._apply(_execute, shell_line(["groupadd", "--system", name]))
+
+    def user(self, name: str, *, home: str, groups: Sequence[str] = (), shell: str = "/usr/sbin/nologin") -> bool:
+        """Make a system user with a group of its own name, or add it to further groups."""
+        changed = self.group(name)
+        seen = self.run(["id", "-Gn", name], check=False)
+        if not seen.ok:
+            self.manifest.made("user", name)
+            line = [
+                "useradd",
+                "--system",
+                "--gid",
+                name,
+                "--home-dir",
+                home,
+                "--no-create-home",
+                "--shell",
+                shell,
+                name,
+            ]
+            changed = self._apply(_execute, shell_line(line))
+        missing = [group for group in groups if group not in seen.stdout.split()]
+        if missing:
+            if seen.ok:
+                self.manifest.made("membership", f"{name}:{','.join(missing)}")
+            changed = self._apply(_execute, shell_line(["usermod", "-aG", ",".join(missing), name])) or changed
+        return changed
+
+    def packages(self, *names: str) -> bool:
+        """Install packages of the distribution without recommended ones, and without their services starting."""
+        missing = [name for name, version in self.versions(names).items() if not version]
+        if not missing:
+            self._restore_policy()
+            return False
+        self._say(f"Installing {', '.join(missing[:6])}{' ...' if len(missing) > 6 else ''}")  # noqa: PLR2004
+        for name in missing:
+            self.manifest.made("package", name)
+        self._deny_service_starts()
+        try:
+            self.command(
+                "dpkg --configure -a --force-confdef --force-confold",
+                unless='test -z "$(dpkg --audit)"',
+                environment={"DEBIAN_FRONTEND": "noninteractive"},
+            )
+            self._apply(
+                apt.packages,
+                packages=missing,
+                update=True,
+                cache_time=3600,
+                no_recommends=True,
+                extra_install_args="-o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confold",
+            )
+        finally:
+            self._restore_policy()
+        return True
+
+    def service(self, service: Service) -> bool:
+        """Define a service and have it running and ready as configured now; return whether it was (re)started.
+
+        It is restarted when, and only when, it is not running or the hash recorded at its start differs (see state.py).
+
+        Raises:
+            StepFailedError: it does not become ready; ``details`` holds the last lines of its log.
+        """
+        self.services.append(service.name)
+        started = ensure_running(self, service)
+        self.changes += started
+        return started
+
+    def say(self, text: str) -> None:
+        """Tell the person what is going on now."""
+        self._say(text)
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _apply(self, engine_operation: Any, *arguments: Any, **keywords: Any) -> bool:
+        with ctx_state.use(self._state), ctx_host.use(self._host):
+            try:
+                meta = engine_operation(*arguments, **keywords)
+            except NestedOperationError as error:
+                data = self._state.get_op_data_for_host(self._host, error.args[0])
+                meta = data.operation_meta
+                what = _describe(engine_operation, arguments, keywords)
+                raise self._failure(what, meta.stdout, meta.stderr) from error
+        changed = bool(meta.did_change())
+        self.changes += changed
+        return changed
+
+    def _failure(self, what: str, stdout: str, stderr: str) -> StepFailedError:
+        return StepFailedError(
+            f"A step on {self.node.name} failed: {self.secrets.redact(what)}",
+            "Correct the cause that stands above and run `dockstack up` again: it goes on from here.",
+            self.secrets.redact(tail(f"{stdout}\n{stderr}")),
+        )
+
+    def _claim(self, path: str, *, exists: bool) -> None:
+        if not exists:
+            self.manifest.made("file", path)
+        elif not self.manifest.ours("file", path):
+            kept = self.manifest.backup_path(path)
+            self.run(
+                f"mkdir -p {shlex.quote(kept.rpartition('/')[0])} && cp -a {shlex.quote(path)} {shlex.quote(kept)}"
+            )
+            self.manifest.made("file", path, backup=kept)
+
+    def _deny_service_starts(self) -> None:
+        """Let no package start its services: ours start later, under our supervision, with our configuration."""
+        present = self.read(POLICY)
+        if present is not None and POLICY_MARK not in present:
+            self.run(["cp", "-a", POLICY, f"{POLICY}.dockstack-saved"])
+        self._apply(
+            _place,
+            f"#!/bin/sh\n{POLICY_MARK}\nexit 101\n".encode(),
+            POLICY,
+            f"chmod 755 {POLICY}.dockstack-new && mv -f {POLICY}.dockstack-new {POLICY}",
+        )
+
+    def _restore_policy(self) -> None:
+        """Put back what stood there, also what a killed run left."""
+        saved = f"{POLICY}.dockstack-saved"
+        self.run(
+            f"if grep -qsF {shlex.quote(POLICY_MARK)} {POLICY}; then"
+            f" if test -e {saved}; then mv -f {saved} {POLICY}; else rm -f {POLICY}; fi; fi"
+        )
+
+
+def _describe(engine_operation: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:
+    """Name a step without a file's content, which may be secret."""
+    if engine_operation is _place:
+        return f"writing {arguments[1]}"
+    text = " ".join(str(part) for part in keywords.get("packages") or arguments or keywords.values())
+    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]} ..."

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What would stop `up` half-way, said before anything is changed, all at once and each with its cure.
+
+``gather`` looks at the machine; ``problems`` decides, and is pure.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dockstack.deploy import paths
+from dockstack.deploy.hypervisors import chosen, storage_obstacles
+from dockstack.deploy.hypervisors.docker import Docker
+from dockstack.deploy.hypervisors.storage_obstacles import StorageFacts
+from dockstack.deploy.node import listeners
+from dockstack.deploy.node.manifest import Manifest
+from dockstack.deploy.supervision.records import Records
+from dockstack.deploy.wanted.inventory import Role
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from dockstack.deploy.node.listeners import Listener
+    from dockstack.deploy.wanted.inventory import Node
+
+MIB = 1024 * 1024
+LEAST_MEMORY_MB = 3000
+LEAST_DISK_MB = 4500
+SUPPORTED = {("debian", "12")}
+FOREIGN_FILES = (
+    "/etc/nova/nova.conf",
+    "/etc/keystone/keystone.conf",
+    "/etc/glance/glance-api.conf",
+    "/etc/placement/placement.conf",
+    "/etc/neutron/neutron.conf",
+)
+FOREIGN_PACKAGES = ("nova-common", "keystone-common", "glance-common", "placement-common", "neutron-common")
+CONTROLLER_PORTS = (
+    *("ports.keystone", "ports.glance", "ports.placement", "ports.nova", "ports.metadata", "ports.neutron"),
+    *("ports.rabbitmq", "ports.rabbitmq_distribution", "ports.epmd", "ports.serial_console", "ports.novnc"),
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that would stop us, and its cure; a warning does not."""
+
+    brief: str
+    cure: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the machine is like."""
+
+    root: bool = True
+    system: str = "debian"
+    like: str = ""
+    version: str = "12"
+    apt: bool = True
+    python: tuple[int, int] = (3, 11)
+    memory_mb: int = 8000
+    disk_mb: Mapping[str, int] = field(default_factory=dict)  # path -> free
+    listeners: tuple[Listener, ...] = ()
+    network_namespaces: bool = True
+    tun: bool = True
+    foreign_openstack: tuple[str, ...] = ()
+    neighbours: Mapping[str, str] = field(default_factory=dict)  # network or address in use -> by what
+    installed: bool = False  # a run of ours completed its packages before
+    storage: StorageFacts = field(default_factory=StorageFacts)
+
+
+def check(node: Node) -> None:
+    """Look and decide; warnings are printed.
+
+    Raises:
+        DockstackError: something would stop us; it names everything at once.
+    """
+    found = problems(node, gather(node))
+    for problem in found:
+        if problem.warning:
+            click.echo(f"warning: {problem.brief} {problem.cure}", err=True)
+    fatal = [problem for problem in found if not problem.warning]
+    if not fatal:
+        return
+    if len(fatal) == 1:
+        raise DockstackError(fatal[0].brief, fatal[0].cure)
+    details = "\n".join(f"- {problem.brief}\n  {problem.cure}" for problem in fatal)
+    raise DockstackError(
+        f"{len(fatal)} things stand in the way; nothing was changed.",
+        "Cure each as its line says, then try again.",
+        details,
+    )
+
+
+def problems(node: Node, facts: Facts) -> list[Problem]:
+    """Return all that stands in the way."""
+    found = [*_system(facts), *_resources(facts), *_foreign(facts)]
+    if node.has(Role.CONTROLLER):
+        found += _ports(node, facts.listeners)
+    if node.has(Role.CONTROLLER) or node.has(Role.NETWORK):
+        found += _networks(node, facts.neighbours)
+    if isinstance(chosen(node), Docker):
+        found += [Problem(*obstacle) for obstacle in storage_obstacles.obstacles(node.attributes, facts.storage)]
+    return found
+
+
+def _system(facts: Facts) -> Iterable[Problem]:
+    if not facts.root:
+        yield Problem("dockstack needs root to install services.", "Run it as root, as in: sudo ./dockstack up")
+    if not facts.apt:
+        yield Problem(f"{facts.system} {facts.version} has no apt.", "Use Debian 12, or a system that is like it.")
+    elif (facts.system, facts.version) not in SUPPORTED:
+        yield Problem(
+            f"{facts.system} {facts.version} is not tested.", "Debian 12 is; going on all the same.", warning=True
+        )
+    if facts.python < (3, 11):
+        text = ".".join(map(str, facts.python))
+        yield Problem(f"/usr/bin/python3 is {text}; OpenStack 2026.2 needs 3.11.", "Use Debian 12 or newer.")
+    if not facts.network_namespaces:
+        yield Problem("The kernel has no network namespaces.", "Boot one with CONFIG_NET_NS.")
+    if not facts.tun:
+        yield Problem(
+            "There is no /dev/net/tun, which Open vSwitch needs.",
+            "Load the module (modprobe tun); in a container, give it the device (--device /dev/net/tun).",
+        )
+
+
+def _resources(facts: Facts) -> Iterable[Problem]:
+    if facts.memory_mb < LEAST_MEMORY_MB:
+        yield Problem(
+            f"{facts.memory_mb} MiB of memory are too little; an idle cloud takes about 2.5 GiB.",
+            f"Give the machine at least {LEAST_MEMORY_MB} MiB, better 8 GiB.",
+        )
+    if facts.installed:
+        return
+    for path, free in facts.disk_mb.items():
+        if free < LEAST_DISK_MB:
+            yield Problem(
+                f"{path} has {free} MiB free; packages, services and a first image take {LEAST_DISK_MB} MiB.",
+                "Make room there, or give it a disk of its own.",
+            )
+
+
+def _foreign(facts: Facts) -> Iterable[Problem]:
+    if facts.foreign_openstack:
+        yield Problem(
+            f"There is an OpenStack here that dockstack did not make: {', '.join(facts.foreign_openstack)}.",
+            "dockstack does not touch it. Use another machine, or remove it first.",
+        )
+
+
+def _ports(node: Node, listening: Iterable[Listener]) -> Iterable[Problem]:
+    address = node.attributes.text("listen_address")
+    for name in CONTROLLER_PORTS:
+        port = node.attributes.number(name)
+        for listener in listening:
+            if listener.port == port and not listener.ours and _collide(listener.address, address):
+                yield Problem(
+                    f"Port {port} ({name}) is taken by {listener.program} (pid {listener.pid}).",
+                    f"Stop it, or choose another port: --set {name}={_free_port(port, listening)}",
+                )
+                break
+
+
+def _collide(one: str, other: str) -> bool:
+    wild = {"0.0.0.0", "::"}
+    return one == other or one in wild or other in wild
+
+
+def _free_port(port: int, listening: Iterable[Listener]) -> int:
+    taken = {listener.port for listener in listening}
+    return next(candidate for candidate in range(port + 10000, 65536) if candidate not in taken)
+
+
+def _networks(node: Node, neighbours: Mapping[str, str]) -> Iterable[Problem]:
+    for name in ("network.external_cidr", "network.tenant_cidr", "network.automatic_cidr"):
+        wanted = ipaddress.ip_network(node.attributes.text(name))
+        for text, what in neighbours.items():
+            used = ipaddress.ip_network(text, strict=False)
+            if used.version == wanted.version and used.prefixlen and wanted.overlaps(used):
+                yield Problem(
+                    f"{name} {wanted} overlaps {text}, which this machine uses ({what}).",
+                    f"Choose a range that nothing here uses: --set {name}=192.168.212.0/24"
+                    + (" --set network.external_gateway=192.168.212.1" if "external" in name else ""),
+                )
+                break
+
+
+# -- looking ----------------------------------------------------------------------------------------------------------
+
+
+def gather(node: Node) -> Facts:
+    """Look at this machine; nothing is changed, and nothing takes longer than a moment."""
+    release = _os_release()
+    manifest = Manifest(paths.STATE_DIRECTORY)
+    return Facts(
+        root=os.geteuid() == 0,
+        system=release.get("ID", "unknown"),
+        like=release.get("ID_LIKE", ""),
+        version=release.get("VERSION_ID", ""),
+        apt=shutil.which("apt-get") is not None,
+        python=_python_version(),
+        memory_mb=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MIB,
+        disk_mb={path: _free_mb(path) for path in ("/opt", "/var/lib")},
+        listeners=listeners.listening(),
+        network_namespaces=Path("/proc/self/ns/net").exists(),
+        tun=Path("/dev/net/tun").exists() or Path("/sys/module/openvswitch").exists(),
+        foreign_openstack=_foreign_openstack(manifest),
+        neighbours=_neighbours(node, manifest),
+        installed=Path(paths.LOCK_MARKER).exists(),
+        storage=storage_obstacles.gather(node.attributes, manifest, Records.here().services()),
+    )
+
+
+def _os_release() -> dict[str, str]:
+    try:
+        lines = Path("/etc/os-release").read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    return {name: value.strip('"') for name, _, value in (line.partition("=") for line in lines)}
+
+
+def _python_version() -> tuple[int, int]:
+    line = ["/usr/bin/python3", "-c", "import sys; print(*sys.version_info[:2])"]
+    try:
+        major, minor = subprocess.run(line, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError):
+        return (0, 0)
+    return int(major), int(minor)
+
+
+def _free_mb(path: str) -> int:
+    return shutil.disk_usage(path).free // MIB
+
+
+def _foreign_openstack(manifest: Manifest) -> tuple[str, ...]:
+    foreign = [path for path in FOREIGN_FILES if Path(path).exists() and not manifest.ours("file", path)]
+    line = ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\\n", *FOREIGN_PACKAGES]
+    if shutil.which("dpkg-query"):
+        answer = subprocess.run(line, capture_output=True, text=True, check=False).stdout
+        foreign += [line.split()[0] for line in answer.splitlines() if line.endswith(" installed")]
+    return tuple(foreign)
+
+
+def _neighbours(node: Node, manifest: Manifest) -> dict[str, str]:
+    """Return networks and addresses that this machine uses, but for those of our own bridge."""
+    bridge = node.attributes.text("network.external_bridge")
+    found: dict[str, str] = {}
+    for line in _lines(["ip", "-o", "route", "show", "table", "main"]):
+        words = line.split()
+        device = words[words.index("dev") + 1] if "dev" in words else ""
+        ours = device == bridge and manifest.ours("bridge", bridge)
+        if words and words[0] not in {"default", "unreachable", "blackhole"} and not ours:
+            found[words[0]] = f"a route by {device}"
+    for path, position in (("/etc/hosts", 0), ("/etc/resolv.conf", 1)):
+        found.update(_addresses_in(path, position))
+    return found
+
+
+def _addresses_in(path: str, position: int) -> dict[str, str]:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for line in lines:
+        words = line.partition("#")[0].split()
+        if len(words) > position and (position == 0 or words[0] == "nameserver"):
+            try:
+                found[str(ipaddress.ip_address(words[position]))] = path
+            except ValueError:
+                continue
+    return found
+
+
+def _lines(command: list[str]) -> list[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    except FileNotFoundError:
+        return []

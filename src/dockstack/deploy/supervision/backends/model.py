@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every supervising backend can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from dockstack.deploy.node.output import Output
+    from dockstack.deploy.supervision.services import Service
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Whether a service runs.
+
+    Attributes:
+        running: its main process is there.
+        pid: of the main process.
+        failed: it ended by itself and is not being started again.
+        reason: the backend's words on why it does not run.
+    """
+
+    running: bool
+    pid: int | None = None
+    failed: bool = False
+    reason: str = ""
+
+
+class Shell(Protocol):
+    """The part of a machine that a backend needs; a plain local one serves `status` without loading pyinfra."""
+
+    def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        user: str | None = None,
+        stdin: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        directory: str | None = None,
+        check: bool = True,
+    ) -> Output:
+        """Run a command."""
+        ...
+
+    def file(
+        self, path: str, content: str | bytes, *, owner: str = "root", group: str | None = None, mode: int = 0o644
+    ) -> bool:
+        """Write a file if it differs."""
+        ...
+
+    def absent(self, path: str) -> bool:
+        """Remove a file."""
+        ...
+
+
+class Backend(Protocol):
+    """Starts, stops and watches services on one node."""
+
+    name: str
+
+    def render(self, service: Service) -> str:
+        """Return the unit or program section; pure."""
+        ...
+
+    def prepare(self) -> None:
+        """Make the supervisor itself ready; idempotent."""
+        ...
+
+    def wake(self) -> None:
+        """Have the supervisor itself running, but start nothing."""
+        ...
+
+    def define(self, service: Service) -> bool:
+        """Write the definition and make it known; return whether it changed."""
+        ...
+
+    def look(self, service: Service) -> RunState:
+        """Return whether it runs."""
+        ...
+
+    def start(self, service: Service) -> None:
+        """Start it, or start it anew with its present definition; return before it is ready."""
+        ...
+
+    def stop(self, service: Service) -> None:
+        """Stop it and wait until it has ended; absent is success."""
+        ...
+
+    def stop_all(self, services: Sequence[Service], ended: Callable[[Service], object]) -> None:
+        """Stop services side by side, each after those that require it; tell of each."""
+        ...
+
+    def sweep(self, service: Service) -> None:
+        """End processes of a running service that its main process does not know any more."""
+        ...
+
+    def remove(self, service: Service) -> None:
+        """Stop it and remove its definition."""
+        ...
+
+    def finish(self) -> None:
+        """End the supervisor itself after `down`, if it is ours."""
+        ...
+
+    def leave(self) -> None:
+        """Undo what `prepare` did, when all services are removed."""
+        ...

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names that two houses must spell alike: labels, prefixes and places by which what one makes is found by the others.
+
+They are part of the contract with operators, who search by them (``docker ps --filter label=org.openstack.nova.uuid``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+LABEL_PREFIX = "org.openstack.nova."
+UUID_LABEL = LABEL_PREFIX + "uuid"
+HOST_LABEL = LABEL_PREFIX + "host"
+NAME_LABEL = LABEL_PREFIX + "name"
+RESCUE_LABEL = LABEL_PREFIX + "rescue"
+
+NAME_PREFIX = "nova-"
+"""What the names of containers and network namespaces of servers begin with; the server's uuid follows."""
+
+IMAGE_DOMAIN = "dockstack.local"
+"""The registry part of the names that we give images in the engine; nothing answers there, so none is ever pulled."""
+
+NAMESPACES = Path("/run/netns")
+"""Where network namespaces are pinned, as iproute2 does it."""
+
+EXTRA_HOSTS = Path("/run/dockstack/hosts")
+"""Each further host of this machine (``up --hosts N``) has its /run below it, and a file that pins its mounts."""
+
+NSENTER = "/usr/bin/nsenter"
+
+
+def namespace_name(server_uuid: str) -> str:
+    """Return the name of a server's network namespace below ``NAMESPACES``; it outlives the container."""
+    return NAME_PREFIX + server_uuid
+
+
+def host_namespace(key: str) -> str:
+    """Return the name of a further host's network namespace below ``NAMESPACES``.
+
+    Args:
+        key: the host's key, such as "host2".
+    """
+    return f"dockstack-{key}"
+
+
+def enter_host(key: str) -> tuple[str, ...]:
+    """Return the words that run a command as a process of a further host of this machine.
+
+    Args:
+        key: the host's key, such as "host2".
+    """
+    return (NSENTER, f"--net={NAMESPACES / host_namespace(key)}", f"--mount={EXTRA_HOSTS / key}.mnt", "--")

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an image says about the process that it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dockstack.oci.documents import ImageRejected
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """What an image says about its process (OCI specification, "config"); server and image properties win over it."""
+
+    env: dict[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    user: str = ""
+    working_directory: str = ""
+    stop_signal: str | None = None
+    volumes: tuple[str, ...] = ()  # declared mount points, absolute paths
+    healthcheck: dict[str, Any] | None = None  # in the engine's form: Test, Interval, Timeout, Retries, StartPeriod
+
+
+def image_config(process: dict[str, Any]) -> ImageConfig:
+    """Translate a configuration's "config" member.
+
+    Raises:
+        ImageRejected: a member has a type that the engine would not take.
+    """
+    healthcheck = process.get("Healthcheck")
+    volumes = process.get("Volumes") or {}
+    if not isinstance(healthcheck, dict | None) or not isinstance(volumes, dict):
+        raise _ill_typed("Healthcheck or Volumes")
+    pairs = (item.partition("=") for item in _strings(process, "Env"))
+    return ImageConfig(
+        env={name: value for name, _, value in pairs if name},
+        command=_strings(process, "Cmd"),
+        entrypoint=_strings(process, "Entrypoint"),
+        user=_string(process, "User"),
+        working_directory=_string(process, "WorkingDir"),
+        stop_signal=_string(process, "StopSignal") or None,
+        volumes=tuple(sorted(volumes)),
+        healthcheck=healthcheck or None,
+    )
+
+
+def _strings(process: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = process.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise _ill_typed(key)
+    return tuple(value)
+
+
+def _string(process: dict[str, Any], key: str) -> str:
+    value = process.get(key) or ""
+    if not isinstance(value, str):
+        raise _ill_typed(key)
+    return value
+
+
+def _ill_typed(key: str) -> ImageRejected:
+    return ImageRejected(f"The image's configuration has a malformed {key}.", "Build the image again.")

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What servers see of their machine is their own, with a real LXCFS that is killed meanwhile."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+from private_engine import wait_for
+
+from dockstack.compute.containers import namespaces, runtime, spec
+from dockstack.compute.containers.lxcfs import Views, hidden
+from dockstack.compute.model import Limits
+from dockstack.oci.process import ImageConfig
+
+
+class Lxcfs:
+    """An LXCFS of the tests' own, below the directory from which the tests' runtime may mount."""
+
+    def __init__(self, directory) -> None:
+        self.directory = directory
+        self.directory.mkdir(exist_ok=True)
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        options = ["--enable-loadavg", "--enable-cfs", "--foreground", f"--pidfile={self.directory}.pid"]
+        with open(f"{self.directory}.log", "a") as log:  # noqa: PTH123
+            self.process = subprocess.Popen(["lxcfs", *options, self.directory], stdout=log, stderr=log)
+        wait_for(lambda: Views(self.directory).generation(), "LXCFS")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        subprocess.run(["umount", "--lazy", self.directory], check=False, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def lxcfs(private_engine):
+    assert shutil.which("lxcfs"), "these tests need LXCFS: apt-get install lxcfs"
+    lxcfs = Lxcfs(private_engine.directory.resolve() / "lxcfs")
+    lxcfs.start()
+    yield lxcfs
+    lxcfs.kill()
+
+
+def boot(lab, found: Views):
+    server = lab.server(limits=Limits(vcpus=1, memory_mb=64, disk_gb=1, cpus=(0,)), ports=())
+    config = ImageConfig(env={"PATH": "/bin"})
+    namespaces.prepare(server.uuid)
+    container_id = lab.engine.create(server.container_name, spec.build_spec(server, lab.image_id, config, host="host"))
+    patch = spec.build_patch(server, config, mounts=found.mounts(), masked_paths=hidden())
+    runtime.write_patch(lab.private.patches, container_id, patch)
+    lab.engine.start(server.container_name)
+    return server
+
+
+def looks_its_own(lab, server) -> None:
+    assert lab.run(server, "cat", "/proc/cpuinfo").count("processor\t") == 1
+    assert lab.run(server, "nproc") == "1\n"
+    assert f"MemTotal:{64 * 1024:>16} kB".split() == lab.run(server, "head", "-n", "1", "/proc/meminfo").split()
+    assert float(lab.run(server, "cat", "/proc/uptime").split()[0]) < 60
+
+
+def test_a_server_sees_its_own_share_and_no_disks(lab, lxcfs) -> None:
+    server = boot(lab, Views(lxcfs.directory))
+    looks_its_own(lab, server)
+    assert lab.run(server, "cat", "/proc/partitions", "/proc/diskstats") == ""
+    assert lab.run(server, "ls", "/sys/block", "/sys/class/block").split() == ["/sys/block:", "/sys/class/block:"]
+
+
+def test_a_killed_lxcfs_is_renewed_in_running_servers(lab, lxcfs) -> None:
+    found = Views(lxcfs.directory)
+    server = boot(lab, found)
+    container = lab.state(server)
+    assert not found.renew(container.pid, container.id), "nothing to do"
+    lxcfs.kill()
+    assert lab.engine.execute(server.container_name, ["cat", "/proc/uptime"]).exit_code != 0
+    lxcfs.start()
+    assert found.renew(container.pid, container.id)
+    looks_its_own(lab, server)
+    assert not found.renew(container.pid, container.id)
+
+
+def test_without_lxcfs_a_running_server_sees_the_hosts_again(lab, lxcfs) -> None:
+    found = Views(lxcfs.directory)
+    server = boot(lab, found)
+    container = lab.state(server)
+    lxcfs.kill()
+    assert found.renew(container.pid, container.id)
+    assert lab.run(server, "cat", "/proc/uptime")
+    lxcfs.start()
+    assert found.renew(container.pid, container.id)
+    looks_its_own(lab, server)
+
+
+def test_a_server_starts_without_lxcfs_and_gets_its_view_later(lab, lxcfs) -> None:
+    found = Views(lxcfs.directory)
+    mounts = found.mounts()
+    lxcfs.kill()
+    assert found.mounts() == ()
+    server = boot(lab, Views(None))
+    container = lab.state(server)
+    lxcfs.start()
+    assert found.renew(container.pid, container.id)
+    looks_its_own(lab, server)
+    assert mounts
+
+
+def test_lxcfs_that_ends_between_patch_and_start_stops_no_server(lab, lxcfs) -> None:
+    class Doomed(Views):
+        def mounts(self):
+            found = super().mounts()
+            lxcfs.kill()
+            return found
+
+    server = boot(lab, Doomed(lxcfs.directory))
+    assert lab.run(server, "cat", "/proc/uptime")
+    lxcfs.start()
+
+
+def test_another_containers_process_is_left_alone(lab, lxcfs) -> None:
+    first, second = boot(lab, Views(None)), boot(lab, Views(None))
+    found = Views(lxcfs.directory)
+    assert not found.renew(lab.state(first).pid, lab.state(second).id)
+    assert found.renew(lab.state(first).pid, lab.state(first).id)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dockstack image``: what is bad is refused before a cloud is asked."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from dockstack.cli import image as command
+from dockstack.deploy.base_image.glance import Imported
+from dockstack.errors import DockstackError
+from image_archives import HOSTILE, docker_save, sample_layer
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def cloud(monkeypatch):
+    """A cloud that remembers what it was given."""
+    given = []
+
+    def take(connection, upload, progress):
+        given.append((upload.name, upload.public, b"".join(upload.open())))
+        return Imported("1", upload.name, uploaded=True, replaced=("0",))
+
+    monkeypatch.setattr(command.glance, "import_image", take)
+    monkeypatch.setattr(command, "architecture", lambda: "amd64")
+    monkeypatch.setattr(command, "_connect", lambda name: SimpleNamespace(image=SimpleNamespace(images=list)))
+    return given
+
+
+def run(*words: str, data: bytes = b"") -> str:
+    result = CliRunner().invoke(command.image, words, input=data)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_sound_archive_is_uploaded_as_it_is(cloud, tmp_path):
+    path = tmp_path / "x.tar"
+    path.write_bytes(docker_save([sample_layer()]))
+    output = run("import", str(path), "--name", "one", "--public")
+    assert cloud == [("one", True, path.read_bytes())]
+    assert "uploaded" in output
+    assert "0  is hidden now" in output
+
+
+def test_standard_input_is_taken(cloud):
+    run("import", "-", "--name", "one", data=docker_save([sample_layer()]))
+    assert cloud[0][2] == docker_save([sample_layer()])
+
+
+@pytest.mark.parametrize("name", ["empty", "traversal-in-layer", "two-images", "wrong-layer", "some-tar", "cut-gzip"])
+def test_a_bad_archive_never_reaches_the_cloud(cloud, name):
+    with pytest.raises(DockstackError, match=HOSTILE[name][1]):
+        run("import", "-", "--name", "one", data=HOSTILE[name][0]())
+    assert cloud == []
+
+
+def test_a_missing_file_is_said(cloud):
+    with pytest.raises(DockstackError, match="There is no file"):
+        run("import", "/nonexistent", "--name", "one")
+
+
+def test_an_empty_list_is_a_list(cloud):
+    assert json.loads(run("list", "--json")) == []
+
+
+def test_an_unknown_cloud_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(tmp_path / "none.yaml"))
+    with pytest.raises(DockstackError, match="no cloud 'nowhere'") as caught:
+        run("list", "--os-cloud", "nowhere")
+    assert caught.value.resolution

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`dockstack up --hosts N` is remembered: more at once, fewer when they are gone."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from dockstack.cli import cloud
+from dockstack.deploy.wanted import inventory
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def up(monkeypatch, tmp_path):
+    asked = tmp_path / "asked.yaml"
+    monkeypatch.setattr(cloud.paths, "ASKED_FILE", str(asked))
+    monkeypatch.setattr(cloud.paths, "ENVIRONMENT_FILE", str(tmp_path / "none.yaml"))
+    monkeypatch.setattr(cloud, "require_root", lambda _: None)
+    monkeypatch.setattr(cloud, "exclusive", lambda _: nullcontext())
+    monkeypatch.setattr(cloud.preflight, "check", lambda _: None)
+
+    def run(*options, status=0, before=None):
+        if before:
+            inventory.remember(asked, {"hosts": before})
+        seen = []
+        monkeypatch.setattr(cloud, "apply", lambda *call, **_: seen.append(call[1]) or status)
+        CliRunner().invoke(cloud.up, [*options, "--skip-verify"])
+        return seen, yaml.safe_load(asked.read_text())["hosts"] if asked.exists() else None
+
+    return run
+
+
+def test_more_hosts_are_remembered_even_if_the_run_fails(up):
+    assert up("--hosts", "2", status=1) == ([("hosts=2",)], 2)
+
+
+def test_fewer_only_when_they_are_gone(up):
+    assert up("--hosts", "1", status=1, before=2) == ([("hosts=1",)], 2)
+    assert up("--hosts", "1") == ([("hosts=1",)], 1)
+
+
+def test_a_plain_run_forgets_nothing(up):
+    assert up(before=2) == ([()], 2)

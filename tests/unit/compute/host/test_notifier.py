@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Nova is told, and what not."""
+
+from __future__ import annotations
+
+import queue
+
+import pytest
+
+from dockstack.compute.engine import Event, EventKind
+from dockstack.compute.host.host import Busy
+from dockstack.compute.host.notifier import Herald
+
+pytestmark = pytest.mark.unit
+
+STARTED, STOPPED, PAUSED = (Event("u", kind, 1) for kind in (EventKind.STARTED, EventKind.STOPPED, EventKind.PAUSED))
+
+
+@pytest.fixture
+def told() -> queue.Queue:
+    return queue.Queue()
+
+
+@pytest.fixture
+def busy() -> Busy:
+    return Busy()
+
+
+@pytest.fixture
+def herald(busy, told) -> Herald:
+    return Herald(busy, told.put)
+
+
+@pytest.mark.parametrize("event", [STARTED, STOPPED, PAUSED])
+def test_what_happens_by_itself_is_told_at_once(herald, told, event) -> None:
+    herald.take(event)
+    assert told.get_nowait() == event
+
+
+@pytest.mark.parametrize("events", [[STARTED], [STOPPED, STARTED], [STOPPED, PAUSED, STARTED]])
+def test_a_flows_own_start_is_not_told(busy, herald, told, events) -> None:
+    with busy.hold("u"):
+        for event in events:
+            herald.take(event)
+    herald.take(Event("other", EventKind.STOPPED, 2))
+    assert told.get(timeout=30).server_uuid == "other"
+    busy.wait("u")
+    assert told.empty()
+
+
+@pytest.mark.parametrize("events", [[STOPPED], [STARTED, STOPPED], [PAUSED, STOPPED]])
+def test_what_a_flow_ends_in_is_told_when_it_has_ended(busy, herald, told, events) -> None:
+    with busy.hold("u"):
+        for event in events:
+            herald.take(event)
+        herald.take(Event("other", EventKind.STOPPED, 2))
+        assert told.get(timeout=30).server_uuid == "other", "others need not wait"
+        assert told.empty()
+    assert told.get(timeout=30) == STOPPED
+    herald.take(STARTED)
+    assert told.get(timeout=30) == STARTED

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+from dockstack.deploy.node.manifest import Made, Manifest
+from dockstack.deploy.run import teardown
+from dockstack.deploy.supervision.backends.model import RunState
+from dockstack.deploy.supervision.services import Service
+
+pytestmark = pytest.mark.unit
+
+
+def test_the_journal_survives_a_torn_line(tmp_path):
+    manifest = Manifest(tmp_path)
+    manifest.made("file", "/etc/a")
+    with (tmp_path / "manifest.jsonl").open("a") as journal:
+        journal.write('{"kind": "file", "na')
+    assert Manifest(tmp_path).entries() == [Made("file", "/etc/a")]
+
+
+def test_a_thing_after_a_torn_line_is_not_lost(tmp_path):
+    manifest = Manifest(tmp_path)
+    (tmp_path / "manifest.jsonl").write_text('{"kind": "fi')
+    manifest.made("file", "/etc/b")
+    assert Manifest(tmp_path).ours("file", "/etc/b")
+
+
+def test_noting_twice_is_noting_once(tmp_path):
+    manifest = Manifest(tmp_path)
+    manifest.made("user", "nova")
+    manifest.made("user", "nova")
+    assert len(manifest.entries()) == 1
+
+
+def test_a_file_that_stood_there_is_kept_and_put_back(machine):
+    one = machine({"stat -c": {"stdout": "root:root 644 other"}})
+    one.file("/etc/memcached.conf", "ours")
+    backup = one.manifest.backup_path("/etc/memcached.conf")
+    assert any(f"cp -a /etc/memcached.conf {backup}" in command for command in one.commands)
+    teardown._remove(one, one.manifest.entries(), teardown._AFTERWARDS)
+    assert f"test -e {backup} && mv {backup} /etc/memcached.conf" in one.commands
+
+
+def test_clean_leaves_alone_what_was_there_before(machine):
+    there = machine({"stat -c '%U:%G %a %F' /var/lib/nova": "nova:nova 755 directory", "id -Gn nova": "nova docker"})
+    there.directory("/var/lib/nova", owner="nova")
+    there.user("nova", home="/var/lib/nova", groups=("docker",))
+    there.group("docker")
+    assert there.manifest.entries() == []
+    before = len(there.commands)
+    teardown._remove(there, there.manifest.entries(), teardown._AFTERWARDS)
+    assert len(there.commands) == before
+
+
+def test_what_is_made_is_noted_before_it_is_made(machine):
+    one = machine({"stat -c": {"success": False}, "mkdir": {"success": False}})
+    with pytest.raises(Exception, match="failed"):
+        one.directory("/var/lib/nova")
+    assert one.manifest.ours("directory", "/var/lib/nova")
+
+
+def test_clean_stops_before_it_removes_and_keeps_the_switch_until_its_bridges_are_gone(machine, monkeypatch):
+    one = machine({"docker": {"success": False}})
+    one.manifest.made("user", "nova")
+    one.manifest.made("bridge", "br-ex")
+    one.manifest.made("package", "docker.io")
+    for name in ("nova-compute", "ovn-controller", "ovs-vswitchd", "docker"):
+        one.records.define(Service(name=name, command=("x",)))
+    told = []
+
+    def tell(services, ended):
+        told.append((len(one.commands), sorted(service.name for service in services)))
+
+    for verb in ("wake", "finish", "leave"):
+        monkeypatch.setattr(one.backend, verb, lambda: None)
+    for verb in ("stop", "remove"):
+        monkeypatch.setattr(one.backend, verb, lambda service: None)
+    monkeypatch.setattr(one.backend, "look", lambda service: RunState(running=True))
+    monkeypatch.setattr(one.backend, "stop_all", tell)
+    left = teardown.clean(one, packages=False)
+    bridge = next(i for i, command in enumerate(one.commands) if "del-br br-ex" in command)
+    user = next(i for i, command in enumerate(one.commands) if "userdel --force nova" in command)
+    (early, first), (late, second) = told
+    assert early <= bridge < late <= user
+    assert (first, second) == (["nova-compute", "ovn-controller"], ["ovs-vswitchd"])
+    assert left == ["docker.io"]
+    assert not any("purge" in command for command in one.commands)
+    assert one.records.services() == ()
+
+
+def test_services_that_are_not_wanted_any_more_go_but_not_the_engine(machine, monkeypatch):
+    one = machine()
+    removed = []
+    monkeypatch.setattr(one.backend, "remove", lambda service: removed.append(service.name))
+    for name in ("nova-api", "nova-compute", "docker"):
+        one.records.define(Service(name=name, command=("x",)))
+    assert teardown.retire(one, {"nova-api"}) == ["nova-compute"]
+    assert removed == ["nova-compute"]
+    assert {service.name for service in one.records.services()} == {"nova-api", "docker"}
+
+
+def test_purging_does_not_take_other_peoples_containers_along(machine):
+    one = machine()
+    teardown._remove_packages(one, ["docker.io", "memcached"])
+    lines = [command for command in one.commands if "apt-get" in command]
+    assert any(line.endswith("'apt-get -qy purge memcached'") for line in lines)
+    assert any(line.endswith("'apt-get -qy remove docker.io'") for line in lines)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from dockstack.deploy.node import listeners, processes
+
+pytestmark = pytest.mark.unit
+
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def start():
+    started = []
+
+    def go(code, **environment):
+        line = [sys.executable, "-c", code]
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, env={**os.environ, **environment})
+        started.append(process)
+        process.stdout.readline()
+        return process
+
+    yield go
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_mark_is_found_in_the_whole_tree(start):
+    code = "import subprocess; subprocess.Popen(['sleep', '60']); print(1, flush=True); import time; time.sleep(60)"
+    process = start(code, DOCKSTACK_TEST_MARK="x")
+    found = processes.marked("DOCKSTACK_TEST_MARK", "x")
+    assert process.pid in found
+    assert set(found) == processes.tree(process.pid, processes.snapshot())
+    processes.end(found, 5)
+    process.wait()
+    assert not processes.marked("DOCKSTACK_TEST_MARK")
+
+
+def test_what_does_not_end_is_killed(start):
+    process = start(STUBBORN)
+    began = time.monotonic()
+    processes.end([process.pid], 0.3)
+    assert process.wait() == -signal.SIGKILL
+    assert time.monotonic() - began < 40
+
+
+def test_a_zombie_is_gone(start):
+    process = start("print(1, flush=True)")
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended and is not buried
+    assert processes.look(process.pid) is None
+
+
+def test_memory_and_age_of_ourselves():
+    assert processes.pss([os.getpid()]) > 1024 * 1024
+    assert processes.started_at(os.getpid()) <= time.time()
+
+
+def test_a_listener_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        found = next(one for one in listeners.listening() if one.port == port)
+    assert (found.address, found.pid, found.ours) == ("127.0.0.1", os.getpid(), False)
+
+
+def test_who_listens_on_a_port(start):
+    code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(1, flush=True); time.sleep(60)"
+    other = start(code)
+    theirs = next(one.port for one in listeners.listening() if one.pid == other.pid)
+    assert listeners.holds({os.getpid(), other.pid}, theirs)
+    assert not listeners.holds({os.getpid()}, theirs)
+
+
+def test_who_listens_in_another_network_namespace(tmp_path, monkeypatch):
+    """The services of a further host do; sockets of all namespaces have inodes of their own."""
+    line = (
+        "   0: 0100007F:201E 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 {} 1 0 100 0 0 10 0"
+    )
+    for pid, namespace, listener, opened in ((10, 1, 500, 500), (11, 2, 600, 600), (12, 2, 600, 601)):
+        process = tmp_path / str(pid)
+        for name in ("ns", "fd", "net"):
+            (process / name).mkdir(parents=True)
+        (process / "ns/net").symlink_to(f"net:[{namespace}]")
+        (process / "fd/3").symlink_to(f"socket:[{opened}]")
+        (process / "net/tcp").write_text(f"  sl  local_address ...\n{line.format(listener)}\n")
+    monkeypatch.setattr(processes, "PROC", tmp_path)
+    assert listeners.holds({10}, 8222)
+    assert listeners.holds({11}, 8222)
+    assert listeners.holds({12, 11}, 8222)
+    assert not listeners.holds({12}, 8222)
+    assert not listeners.holds({11}, 22)
+    assert not listeners.holds({99}, 8222)  # ended meanwhile
+
+
+def test_a_persons_process_is_not_ours_whatever_it_carries(start, monkeypatch):
+    code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(1, flush=True); time.sleep(60)"
+    process = start(code, DOCKSTACK_SERVICE="keystone")
+    for person in (False, True):
+        monkeypatch.setattr(listeners, "_is_person", lambda _uid, person=person: person)
+        found = next(one for one in listeners.listening() if one.pid == process.pid)
+        assert found.ours is not person
+
+
+@pytest.mark.parametrize(
+    ("uid", "shell", "person"),
+    [(0, "/bin/bash", False), (990, "/bin/sh", False), (1500, "/usr/sbin/nologin", False), (1000, "/bin/bash", True)],
+)
+def test_people_can_log_in(monkeypatch, uid, shell, person):
+    monkeypatch.setattr(listeners.pwd, "getpwuid", lambda _uid: SimpleNamespace(pw_shell=shell))
+    assert listeners._is_person(uid) is person
+
+
+def test_addresses_of_both_families():
+    assert listeners.parse_address("0100007F:1F90", socket.AF_INET) == ("127.0.0.1", 8080)
+    assert listeners.parse_address("00000000000000000000000001000000:0016", socket.AF_INET6) == ("::1", 22)
+
+
+def test_these_tests_end_nothing_of_the_machine_s():
+    """A cloud's services and servers may run here; the fixture of all tests of the deployment sees to that."""
+    foreign = subprocess.Popen(
+        ["setsid", "--fork", "sh", "-c", "echo $$; exec sleep 60"], stdout=subprocess.PIPE, text=True
+    )
+    pid = int(foreign.stdout.readline())
+    foreign.wait()
+    foreign.stdout.close()
+    try:
+        processes.end([pid], 0.1)
+        assert processes.look(pid) is not None
+    finally:
+        os.kill(pid, signal.SIGKILL)

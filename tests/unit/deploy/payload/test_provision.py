@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from dockstack.deploy.payload import provision
+
+pytestmark = pytest.mark.unit
+START = datetime(2026, 1, 1, 12, 0, 0)  # noqa: DTZ001 - Nova tells times in UTC without saying so
+
+
+class Nova:
+    """Nova's answers about its compute hosts."""
+
+    def __init__(self, updated_at, state="up", *, mapped=True):
+        self.updated_at, self.state, self.mapped = updated_at, state, mapped
+
+    def call(self, method, path, body=None, **headers):
+        del method, body, headers
+        if path.startswith("/os-hypervisors"):
+            return {"hypervisors": [{"service": {"host": "a"}}] if self.mapped else []}
+        return {"services": [{"host": "a", "state": self.state, "updated_at": self.updated_at}]}
+
+
+@pytest.mark.parametrize(
+    ("nova", "missing"),
+    [
+        (Nova("2026-01-01T12:00:05"), []),
+        (Nova("2026-01-01T12:00:05", "down"), []),  # forced down, for an evacuation
+        (Nova("2026-01-01T11:59:59"), ["a"]),
+        (Nova(None), ["a"]),
+        (Nova("2026-01-01T12:00:05", mapped=False), ["a"]),
+    ],
+    ids=["reported", "forced-down", "before-its-start", "never", "unmapped"],
+)
+def test_a_host_is_awaited_until_it_has_reported_since_its_start(nova, missing):
+    assert provision._missing(nova, {"a": START}) == missing
+
+
+def test_hosts_with_servers_are_not_removed(monkeypatch):
+    class Inhabited:
+        def __init__(self, *_):
+            pass
+
+        def call(self, *_, **__):
+            return {"servers": [{"name": f"web{number}"} for number in range(7)]}
+
+    monkeypatch.setattr(provision, "Api", Inhabited)
+    monkeypatch.setattr(provision, "connect", lambda _: None)
+    with pytest.raises(SystemExit, match="7 servers on a-2: web0, web1, web2, web3, web4,"):
+        provision.refuse_inhabited({"hosts": ["a-2"]})
+
+
+class Keystone:
+    """Keystone's registered limits, as far as its API lets one change them."""
+
+    def __init__(self, **limits):
+        self.limits = limits
+        self.changes = []
+
+    def one(self, collection, **query):
+        assert collection == "services"
+        return {"id": f"id-of-{query['name']}"}
+
+    def call(self, method, path, body=None):
+        if method == "GET":
+            assert path == "/registered_limits?service_id=id-of-glance&region_id=North"
+            listed = [{"id": name, "resource_name": name, "default_limit": self.limits[name]} for name in self.limits]
+            return {"registered_limits": listed}
+        if method == "POST":
+            for limit in body["registered_limits"]:
+                assert (limit["service_id"], limit["region_id"]) == ("id-of-glance", "North")
+                self.limits[limit["resource_name"]] = limit["default_limit"]
+        else:
+            self.limits[path.removeprefix("/registered_limits/")] = body["registered_limit"]["default_limit"]
+        self.changes.append(method)
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("limits", "changes"),
+    [
+        ({}, ["POST"]),
+        ({"images": 1, "size": 2}, []),
+        ({"images": 1, "size": 9}, ["PATCH"]),
+        ({"images": 9}, ["POST", "PATCH"]),
+        ({"images": 1, "size": 2, "foreign": 3}, []),
+    ],
+    ids=["none", "all", "another-value", "one-is-missing", "somebody-elses"],
+)
+def test_limits_are_registered_or_brought_to_the_wish(monkeypatch, limits, changes):
+    keystone = Keystone(**limits)
+    monkeypatch.setattr(provision, "Api", lambda *_: keystone)
+    monkeypatch.setattr(provision, "connect", lambda _: None)
+    provision.provide_limits({"region": "North", "limits": {"glance": {"images": 1, "size": 2}}})
+    assert keystone.limits == {**limits, "images": 1, "size": 2}
+    assert keystone.changes == changes
+
+
+def test_limits_of_a_service_that_is_not_there_are_refused(monkeypatch):
+    keystone = Keystone()
+    monkeypatch.setattr(keystone, "one", lambda *_, **__: None)
+    monkeypatch.setattr(provision, "Api", lambda *_: keystone)
+    monkeypatch.setattr(provision, "connect", lambda _: None)
+    with pytest.raises(SystemExit, match="Service glance is missing"):
+        provision.provide_limits({"region": "North", "limits": {"glance": {"images": 1}}})

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from dockstack.deploy.node.output import StepFailedError
+from dockstack.deploy.supervision.backends.model import RunState
+from dockstack.deploy.supervision.records import ensure_running, needs_start, wait_until_ready
+from dockstack.deploy.supervision.services import Check, CheckKind, Service
+
+pytestmark = pytest.mark.unit
+
+
+class Recorder:
+    """A backend in memory."""
+
+    name = "recorder"
+
+    def __init__(self):
+        self.calls = []
+        self.running = False
+        self.dies = False
+
+    def render(self, service):
+        return " ".join(service.command)
+
+    def define(self, service):
+        self.calls.append("define")
+        return True
+
+    def look(self, service):
+        return RunState(self.running, 1 if self.running else None, failed=self.dies, reason="" if self.running else "x")
+
+    def start(self, service):
+        self.calls.append("start")
+        self.running = not self.dies
+
+    def sweep(self, service):
+        self.calls.append("sweep")
+
+
+@pytest.fixture
+def cloud(machine, tmp_path):
+    conf = tmp_path / "nova.conf"
+    conf.write_text("1")
+
+    def build():
+        digest = hashlib.sha256(conf.read_bytes()).hexdigest()
+        one = machine({"sha256sum": f"{digest}  {conf}"})
+        one.backend = backend
+        return one
+
+    backend = Recorder()
+    service = Service(name="nova-compute", command=("run",), watch=(str(conf),), log=str(tmp_path / "log"))
+    return build, backend, service, conf
+
+
+def test_the_one_rule():
+    assert needs_start(None, "a", running=True)
+    assert needs_start("a", "b", running=True)
+    assert needs_start("a", "a", running=False)
+    assert not needs_start("a", "a", running=True)
+
+
+def test_a_second_run_starts_nothing(cloud):
+    build, backend, service, _ = cloud
+    assert ensure_running(build(), service)
+    backend.calls.clear()
+    assert not ensure_running(build(), service)
+    assert backend.calls == ["define", "sweep"]
+
+
+def test_a_changed_file_restarts_once(cloud):
+    build, _backend, service, conf = cloud
+    ensure_running(build(), service)
+    conf.write_text("2")
+    assert ensure_running(build(), service)
+    assert not ensure_running(build(), service)
+
+
+def test_a_changed_definition_restarts(cloud):
+    build, _, service, _ = cloud
+    ensure_running(build(), service)
+    assert ensure_running(build(), Service(name=service.name, command=("run", "-v"), watch=service.watch))
+
+
+def test_a_stopped_service_is_started(cloud):
+    build, backend, service, _ = cloud
+    ensure_running(build(), service)
+    backend.running = False
+    assert ensure_running(build(), service)
+
+
+def test_no_restart_is_lost_when_a_run_dies_between_change_and_restart(cloud):
+    build, backend, service, conf = cloud
+    ensure_running(build(), service)
+    conf.write_text("changed; then the run was killed before it came to the restart")
+    backend.calls.clear()
+    assert ensure_running(build(), service)
+    assert "start" in backend.calls
+
+
+def test_no_restart_is_lost_when_a_run_dies_in_the_start(cloud, monkeypatch):
+    build, backend, service, conf = cloud
+    ensure_running(build(), service)
+    conf.write_text("2")
+
+    def killed(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(backend, "start", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ensure_running(build(), service)
+    monkeypatch.undo()
+    conf.write_text("1")  # even back at the recorded content: what runs now was started with nobody knows what
+    assert ensure_running(build(), service)
+
+
+def test_a_service_that_gives_up_fails_with_its_log(cloud, tmp_path, machine):
+    _, backend, service, _ = cloud
+    backend.dies = True
+    one = machine({"tail -c": ["first", "password ********", "the cause"]})
+    one.backend = backend
+    with pytest.raises(StepFailedError) as failed:
+        ensure_running(one, service)
+    assert "the cause" in failed.value.details
+    assert str(tmp_path / "log") in failed.value.resolution
+    assert one.records.started_with(service.name) is None
+
+
+def test_secrets_do_not_reach_the_shown_log(cloud, machine):
+    _, backend, service, _ = cloud
+    backend.dies = True
+    one = machine()
+    secret = one.secrets.get("admin")
+    two = machine({"tail -c": f"connecting with {secret} to mysql+pymysql://nova:{secret}@localhost"})
+    two.backend = backend
+    with pytest.raises(StepFailedError) as failed:
+        ensure_running(two, service)
+    assert secret not in failed.value.details
+    assert "mysql" in failed.value.details
+
+
+def test_readiness_is_asked_for_on_the_node(cloud):
+    build, _, _service, _ = cloud
+    checked = Service(name="x", command=("run",), check=Check(CheckKind.TCP, "127.0.0.1:99"))
+    one = build()
+    ensure_running(one, checked)
+    assert any("/dev/tcp/127.0.0.1/99" in command for command in one.commands)
+
+
+def test_nobody_answers_in_a_services_place(cloud, machine):
+    # a local user who takes the port first would be handed the administrator's password by the next step
+    _, backend, _, _ = cloud
+    one = machine()
+    one.node = replace(one.node, connector="@local")
+    with socket.create_server(("127.0.0.1", 0)) as server, subprocess.Popen(["sleep", "60"]) as other:
+        check = Check(CheckKind.TCP, f"127.0.0.1:{server.getsockname()[1]}", timeout=0.2)
+        service = Service(name="keystone", command=("run",), check=check)
+        backend.look = lambda _: RunState(running=True, pid=os.getpid())
+        wait_until_ready(one, backend, service)
+        backend.look = lambda _: RunState(running=True, pid=other.pid)
+        with pytest.raises(StepFailedError, match="another process listens on its port"):
+            wait_until_ready(one, backend, service)
+        other.kill()
+
+
+def test_the_port_of_a_check():
+    assert Check(CheckKind.TCP, "127.0.0.1:25672").port == 25672
+    assert Check(CheckKind.HTTP, "http://127.0.0.1:5000/").port == 5000
+    assert Check(CheckKind.UNIX, "/run/x:1").port is None

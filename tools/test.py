@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dockstack test``: the layers of the project's tests, and what each needs brought up first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from dockstack.errors import DockstackError
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PYTEST_NO_TESTS = 5
+# What the tests themselves call, and the package that has it; what starts services comes with `dockstack up`.
+PROGRAMS = {"busybox": "busybox-static", "ssh": "openssh-client", "ping": "iputils-ping"}
+ENGINE_PROGRAMS = ("dockerd", "ovs-vswitchd")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of tests."""
+
+    name: str
+    purpose: str
+    needs_root: bool
+    needs_cloud: bool
+    arguments: tuple[str, ...] = ()
+
+
+LAYERS = (
+    Layer("unit", "pure logic, linters and import rules", False, False, ("-n", "2")),
+    Layer("functional", "the driver inside Nova's own code, in one process", False, False, ("-n", "2")),
+    Layer("docker", "against a real engine of the tests' own", True, False),
+    Layer("cloud", "against the cloud that `dockstack up` builds", True, True),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a layer's run came to."""
+
+    layer: Layer
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+
+    @property
+    def good(self) -> bool:
+        """A layer that ran nothing has not passed."""
+        return self.failed == 0 and self.passed > 0
+
+
+@click.command()
+@click.argument("layers", nargs=-1, type=click.Choice([layer.name for layer in LAYERS]))
+@click.option("-k", "expression", help="Run only tests whose names match (pytest's -k).")
+@click.option("-x", "--exitfirst", is_flag=True, help="Stop a layer at its first failure.")
+def test(layers: tuple[str, ...], expression: str | None, exitfirst: bool) -> None:
+    """Run the project's tests: all LAYERS, or those named.
+
+    \b
+    unit        pure logic, linters, import rules      no root    under a minute
+    functional  the driver inside Nova's own code      no root
+    docker      a real engine of the tests' own        root
+    cloud       the cloud that `dockstack up` builds   root, brings it up
+    """  # noqa: D301 - click wants the character itself, in front of a paragraph that it leaves as it is
+    chosen = [layer for layer in LAYERS if not layers or layer.name in layers]
+    refuse_without_root(chosen)
+    extra = [*(["-k", expression] if expression else []), *(["-x"] if exitfirst else [])]
+    outcomes = []
+    for layer in chosen:
+        click.secho(f"\n== {layer.name}: {layer.purpose}", bold=True)
+        outcomes.append(run(layer, extra))
+    summarise(outcomes)
+    if not all(outcome.good for outcome in outcomes):
+        sys.exit(1)
+
+
+def refuse_without_root(layers: list[Layer]) -> None:
+    """Say before anything runs that a layer needs root."""
+    rooted = [layer.name for layer in layers if layer.needs_root]
+    if rooted and os.geteuid() != 0:
+        raise DockstackError(
+            f"The layers {', '.join(rooted)} need root: they run a container engine and network namespaces.",
+            "Run `sudo ./dockstack test`, or only `./dockstack test unit functional`.",
+        )
+
+
+def run(layer: Layer, extra: list[str]) -> Outcome:
+    """Bring up what the layer needs, run pytest on its folder and count from its report."""
+    started = time.monotonic()
+    if layer.needs_root:
+        install_programs()
+    if layer.needs_cloud or (layer.needs_root and not all(shutil.which(name) for name in ENGINE_PROGRAMS)):
+        bring_up()
+    report = CHECKOUT / ".pytest_cache" / f"dockstack-{layer.name}.xml"
+    report.parent.mkdir(exist_ok=True)
+    report.unlink(missing_ok=True)
+    python = functional_python() if layer.name == "functional" else sys.executable
+    command = [python, "-m", "pytest", f"tests/{layer.name}", f"--junitxml={report}", *layer.arguments, *extra]
+    status = subprocess.run(command, cwd=CHECKOUT, check=False).returncode
+    passed, failed, skipped = count(report)
+    if status not in (0, PYTEST_NO_TESTS) and failed == 0:
+        failed = 1  # the runner itself broke: a collection error, a signal
+    return Outcome(layer, passed, failed, skipped, time.monotonic() - started)
+
+
+def functional_python() -> str:
+    """Nova's test base classes live in an environment of their own; make it if need be."""
+    script = CHECKOUT / "tests/functional/prepare.py"
+    done = subprocess.run([sys.executable, str(script)], cwd=CHECKOUT, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise DockstackError("The functional tests' environment could not be made.", "See the message above.")
+    return done.stdout.strip().splitlines()[-1]
+
+
+def install_programs() -> None:
+    """Install the small programs that the tests call, if they are missing."""
+    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    if not missing:
+        return
+    click.echo(f"Installing {', '.join(missing)} for the tests")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)
+    install = ["apt-get", "install", "-qq", "--no-install-recommends", *missing]
+    if subprocess.run(install, env=environment, stdout=subprocess.DEVNULL, check=False).returncode != 0:
+        raise DockstackError(f"The packages {', '.join(missing)} could not be installed.", "See apt's message above.")
+
+
+def bring_up() -> None:
+    """`dockstack up`, as a user would; a second run is a no-op in seconds."""
+    if subprocess.run([str(CHECKOUT / "dockstack"), "up"], cwd=CHECKOUT, check=False).returncode != 0:
+        raise DockstackError("The cloud did not come up, so its tests cannot run.", "See above; then run this again.")
+
+
+def count(report: Path) -> tuple[int, int, int]:
+    """Read (passed, failed, skipped) from a JUnit report; errors count as failed."""
+    if not report.exists():
+        return 0, 0, 0
+    suites = list(ET.parse(report).getroot().iter("testsuite"))  # noqa: S314 - pytest of ours wrote it
+    total, failures, errors, skipped = (
+        sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
+    )
+    return total - failures - errors - skipped, failures + errors, skipped
+
+
+def summarise(outcomes: list[Outcome]) -> None:
+    """A line a layer, then the total in the plain form that any CI reads."""
+    click.echo()
+    for outcome in outcomes:
+        word = click.style("ok    ", fg="green") if outcome.good else click.style("failed", fg="red", bold=True)
+        numbers = f"{outcome.passed:5} passed {outcome.failed:3} failed {outcome.skipped:3} skipped"
+        click.echo(f"{outcome.layer.name:11} {word} {numbers} {outcome.seconds:7.1f} s")
+    passed, failed, skipped = (sum(getattr(o, key) for o in outcomes) for key in ("passed", "failed", "skipped"))
+    click.echo(f"{passed} passed, {failed} failed, {skipped} skipped")
