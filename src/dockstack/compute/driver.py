@@ -391,7 +391,7 @@ class DockerDriver(driver.ComputeDriver):
 
     def confirm_migration(self, context: Any, migration: Any, instance: Any, network_info: Any) -> None:
         """Remove a server from the host that it came from; a resize on one host leaves nothing of the old flavor."""
-        if migrations.other_end(cold_migration, self._host.name) is not None:
+        if migrations.other_end(migration, self._host.name) is not None:
             with serving(instance, network_info) as server:
                 lifecycle.destroy(self._host, server)
 
@@ -406,9 +406,9 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         """Give a server its old flavor back, on the host where it was."""
-        half_sent = migrations.half_sent(cold_migration, self._host.name)
+        half_sent = migrations.half_sent(migration, self._host.name)
         with serving(instance, network_info) as server:
-            if migrations.other_end(cold_migration, self._host.name) is None:
+            if migrations.other_end(migration, self._host.name) is None:
                 resize.fit(self._host, server, power_on=power_on)
             else:
                 cold_migration.take_back(self._host, server, half_sent, power_on=power_on)
