@@ -10,16 +10,16 @@ import time
 import pytest
 from private_engine import wait_for
 
-from dockstack.compute.consoles.backend import Line
+from dockstack.compute.consoles.backend import Backend
 from dockstack.compute.consoles.console import Console
-from dockstack.compute.consoles.listener import Place, Switchboard
-from dockstack.compute.consoles.registry import Exchange
+from dockstack.compute.consoles.listener import Endpoint, Listener
+from dockstack.compute.consoles.registry import Registry
 from dockstack.compute.consoles.text import ASK_SIZE
-from dockstack.compute.consoles.vnc_workers import Painters
+from dockstack.compute.consoles.vnc_workers import Workers
 from dockstack.names import NAME_PREFIX
 from rfb_client import RfbClient
 
-PLACE = Place("127.0.0.1", "127.0.0.1", range(1), "the options")  # port 0: whichever is free
+ENDPOINT = Endpoint("127.0.0.1", "127.0.0.1", range(1), "the options")  # port 0: whichever is free
 SHELL = {"docker_console_command": json.dumps(["/bin/sh"])}
 
 
@@ -69,24 +69,24 @@ class Caller:
 
 
 @pytest.fixture
-def exchange(engine):
-    exchange = Exchange(lambda uuid: Console(uuid, Line(engine, NAME_PREFIX + uuid), linger=1.0))
-    yield exchange
-    exchange.close()
+def registry(engine):
+    registry = Registry(lambda uuid: Console(uuid, Backend(engine, NAME_PREFIX + uuid), linger=1.0))
+    yield registry
+    registry.close()
 
 
 @pytest.fixture
-def switchboard(exchange):
-    board = Switchboard(PLACE, exchange.join)
+def listener(registry):
+    board = Listener(ENDPOINT, registry.join)
     yield board
     board.close()
 
 
 @pytest.fixture
-def look(exchange):
+def look(registry):
     """Open a VNC viewer, as Nova's proxy does for noVNC."""
-    painters, viewers = Painters(), []
-    board = Switchboard(PLACE, lambda uuid, connection: exchange.join(uuid, painters.adopt(connection)))
+    workers, viewers = Workers(), []
+    board = Listener(ENDPOINT, lambda uuid, connection: registry.join(uuid, workers.adopt(connection)))
 
     def make(server) -> RfbClient:
         viewers.append(RfbClient(Caller(board.announce(server.uuid)).connection))
@@ -99,11 +99,11 @@ def look(exchange):
 
 
 @pytest.fixture
-def call(switchboard):
+def call(listener):
     callers = []
 
     def make(server) -> Caller:
-        callers.append(Caller(switchboard.announce(server.uuid)))
+        callers.append(Caller(listener.announce(server.uuid)))
         return callers[-1]
 
     yield make
@@ -207,14 +207,14 @@ def ticks(lab, server) -> int:
     return len(lab.engine.execute(server.container_name, ["cat", "/ticks"]).output)
 
 
-def test_a_session_is_taken_up_again_and_then_ended(lab, exchange, call):
+def test_a_session_is_taken_up_again_and_then_ended(lab, registry, call):
     server = lab.boot(properties=SHELL)
     first = call(server)
     first.type(b"\r")
     first.expect(b"# ")
     first.type(b"here=still; echo se''t\r")
     first.expect(b"set\r\n")
-    console = exchange._consoles[server.uuid]
+    console = registry._consoles[server.uuid]
     console._linger = 600  # whatever keeps the next one from coming
     first.connection.close()
 
@@ -232,7 +232,7 @@ def processes(lab, server) -> bytes:
     return b"".join(b"{sh}" for line in lines if line.strip() in (b"/bin/sh", b"sh -l"))
 
 
-def test_a_predecessors_session_is_ended(lab, engine, call, switchboard):
+def test_a_predecessors_session_is_ended(lab, engine, call, listener):
     server = lab.boot(properties=SHELL)
     engine.terminals().run(server.container_name, ["/bin/sh"], "", {})  # its nova-compute was killed
     wait_for(lambda: processes(lab, server) == b"{sh}", "the predecessor's shell")

@@ -16,7 +16,7 @@ from nova.virt import driver
 from dockstack.compute import conf
 from dockstack.compute.consoles import log
 from dockstack.compute.consoles.listener import NoPort
-from dockstack.compute.consoles.vnc_workers import CannotPaint
+from dockstack.compute.consoles.vnc_workers import CannotDraw
 from dockstack.compute.containers.events import Follower
 from dockstack.compute.flows import (
     cold_migration,
@@ -489,7 +489,7 @@ class DockerDriver(driver.ComputeDriver):
 
     def get_vnc_console(self, context: Any, instance: Any) -> Any:
         """Tell Nova's proxy where a picture of a server's console is, and the secret that opens it."""
-        with console_faults(instance, CONF.host, console.NotRunning, NoPort), picture_faults(CannotPaint):
+        with console_faults(instance, CONF.host, console.NotRunning, NoPort), picture_faults(CannotDraw):
             found = console.announce_vnc(self._host, self._consoles, servers.describe(instance))
         return console_type.ConsoleVNC(found.host, found.port, found.path)
 
@@ -551,8 +551,8 @@ class DockerDriver(driver.ComputeDriver):
         serial, vnc = CONF.serial_console, CONF.vnc
         return console.Consoles(
             self._host,
-            console.serial_place(serial.proxyclient_address, serial.port_range),
-            console.vnc_place(vnc.server_listen, vnc.server_proxyclient_address),
+            console.serial_endpoint(serial.proxyclient_address, serial.port_range),
+            console.vnc_endpoint(vnc.server_listen, vnc.server_proxyclient_address),
         )
 
     def _complete_arrival(self, context: Any, instance: Any, network_info: Any, server: Server) -> None:

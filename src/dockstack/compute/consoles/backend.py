@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server's end of its serial line: its terminal, or its log and a login, over every stop and restart.
+"""The server's side of a console; it outlasts stops and restarts of the server.
 
-A server whose first process has a terminal is attached to it. Any other shows its log, and whoever types gets a program
-on a terminal of its own: what the image names, or else a login prompt if the image has one, or else a shell as the
-container's user.
+If the first process has a terminal, the console is attached to that. Otherwise it shows the server's log, and a key
+press starts a program on a new terminal: the one that the image names, or else a login prompt if the image has one, or
+else a shell as the container's user.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Login:
 LOGINS = (Login(("/bin/login",), "0"), Login(("bash", "-l")), Login(("sh", "-l")))
 
 
-class Line:
-    """What one console reads from and types to; for one thread.
+class Backend:
+    """What one console reads from and types to. Not thread-safe: the console's thread alone calls it.
 
     Attributes:
         over: the server is gone, or stays down; nothing more will come.

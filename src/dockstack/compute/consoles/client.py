@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One who looks at a console: what waits to be shown is bounded, however slowly it is read."""
+"""One viewer's connection to a console; its output queue is bounded, however slowly the viewer reads."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ BURST = 1024 * 1024
 _CHUNK = 16 * 1024
 
 
-class Budget:
-    """How many bytes may be sent now: a bucket that fills with time."""
+class RateLimit:
+    """A token bucket: how many bytes may be sent now."""
 
     def __init__(self, rate: int, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Start full."""
@@ -40,7 +40,7 @@ class Budget:
         self._left -= size
 
 
-class Viewer:
+class Client:
     """One connection of Nova's proxy; no call waits."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -50,7 +50,7 @@ class Viewer:
         self.size: Size | None = None
         self._connection = connection
         self._reports = SizeReports()
-        self._budget = Budget(RATE, BURST)
+        self._limit = RateLimit(RATE, BURST)
         self._waiting = bytearray(ASK_SIZE)
 
     def fileno(self) -> int:
@@ -67,18 +67,18 @@ class Viewer:
     @property
     def eager(self) -> bool:
         """Whether there is something to send that may be sent now."""
-        return bool(self._waiting) and self._budget.available() > 0
+        return bool(self._waiting) and self._limit.available() > 0
 
     def send(self) -> None:
         """Send what fits now."""
         try:
-            sent = self._connection.send(self._waiting[: min(_CHUNK, max(0, self._budget.available()))])
+            sent = self._connection.send(self._waiting[: min(_CHUNK, max(0, self._limit.available()))])
         except BlockingIOError:
             return
         except OSError:
             self.gone = True
             return
-        self._budget.spend(sent)
+        self._limit.spend(sent)
         del self._waiting[:sent]
 
     def read(self) -> bytes:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server's console: one thread between its line and all who look at it.
+"""A server's console: one thread that copies between the server and all viewers.
 
-What the server says is always read at once, whether or not a viewer does: one who does not read must not stop it.
+The server's output is always read at once, also when no viewer reads: a full pipe would block the server's programs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from dockstack.compute.consoles.client import Viewer
+from dockstack.compute.consoles.client import Client
 from dockstack.compute.consoles.text import Scrollback, notice, smallest, title
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _TICK = 0.25
 
 
 class ServerEnd(Protocol):
-    """What a console needs of the server's end (``line.Line``)."""
+    """What a console needs of the server's end (``backend.Backend``)."""
 
     @property
     def over(self) -> bool:
@@ -68,21 +68,21 @@ class ServerEnd(Protocol):
 
 
 class Console:
-    """Joins viewers with a server's line, until all have left."""
+    """Joins viewers with a server's backend, until all have left."""
 
-    def __init__(self, name: str, line: ServerEnd, linger: float) -> None:
+    def __init__(self, name: str, backend: ServerEnd, linger: float) -> None:
         """Prepare; ``join`` begins.
 
         Args:
             name: for the thread's name.
-            line: the server's end.
+            backend: the server's end.
             linger: seconds that a session outlives its last viewer, so that a window can be opened again.
         """
-        self._line = line
+        self._backend = backend
         self._linger = linger
         self._lock = threading.Lock()
-        self._arrived: list[Viewer] = []
-        self._viewers: list[Viewer] = []
+        self._arrived: list[Client] = []
+        self._clients: list[Client] = []
         self._open, self._closing = True, False
         self._typed = bytearray()
         self._scrollback = Scrollback(SCROLLBACK_BYTES)
@@ -98,11 +98,11 @@ class Console:
         return self._open
 
     def join(self, connection: socket.socket) -> bool:
-        """Take a viewer in; False if this console has ended and another one is needed."""
+        """Take a client in; False if this console has ended and another one is needed."""
         with self._lock:
             if not self._open:
                 return False
-            self._arrived.append(Viewer(connection))
+            self._arrived.append(Client(connection))
             if self._thread.ident is None:
                 self._thread.start()
         self._wake()
@@ -132,23 +132,23 @@ class Console:
     def _serve(self) -> None:
         left_at = time.monotonic()
         connect_at = 0.0
-        while not self._closing and not self._line.over:
+        while not self._closing and not self._backend.over:
             now = time.monotonic()
-            left_at = now if self._viewers or self._arrived else left_at
+            left_at = now if self._clients or self._arrived else left_at
             if self._forsaken(now - left_at):
                 return
-            if self._line.stream is None and now >= connect_at:
-                self._show(self._line.connect())
+            if self._backend.stream is None and now >= connect_at:
+                self._show(self._backend.connect())
                 self._name_windows()
                 self._hear()
                 connect_at = now + _RECONNECT
-                if self._line.stream is None:
+                if self._backend.stream is None:
                     self._typed.clear()  # nobody is there to hear it, and it is not meant for whoever comes
             self._round()
 
     def _forsaken(self, seconds: float) -> bool:
         """Whether nobody looks any more; decided under the lock, so that nobody joins what ends."""
-        if not seconds or (self._line.busy and seconds < self._linger):
+        if not seconds or (self._backend.busy and seconds < self._linger):
             return False
         with self._lock:
             self._open = bool(self._arrived)
@@ -161,7 +161,7 @@ class Console:
             if key.fileobj is self._bell:
                 with contextlib.suppress(BlockingIOError):
                     self._bell.recv(64)
-            elif isinstance(key.fileobj, Viewer):
+            elif isinstance(key.fileobj, Client):
                 self._attend(key.fileobj, events)
             else:
                 self._hear()
@@ -174,38 +174,38 @@ class Console:
         self._selector.close()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._bell, selectors.EVENT_READ)
-        stream = self._line.stream
+        stream = self._backend.stream
         if stream is not None:
             self._selector.register(stream, selectors.EVENT_READ | (selectors.EVENT_WRITE if self._typed else 0))
-        for viewer in self._viewers:
+        for client in self._clients:
             events = selectors.EVENT_READ if len(self._typed) < TYPED_BYTES else 0
-            events |= selectors.EVENT_WRITE if viewer.eager else 0
+            events |= selectors.EVENT_WRITE if client.eager else 0
             if events:
-                self._selector.register(viewer, events)
+                self._selector.register(client, events)
 
     def _admit(self) -> None:
         with self._lock:
             arrived, self._arrived = self._arrived, []
-        for viewer in arrived:
-            if len(self._viewers) >= VIEWERS:
-                viewer.show(notice(f"{VIEWERS} viewers look at this console already; close one of them"))
-                viewer.close()
+        for client in arrived:
+            if len(self._clients) >= VIEWERS:
+                client.show(notice(f"{VIEWERS} viewers look at this console already; close one of them"))
+                client.close()
                 continue
             if self._title:
-                viewer.show(title(self._title))
-            viewer.show(self._scrollback.replay())
-            self._viewers.append(viewer)
+                client.show(title(self._title))
+            client.show(self._scrollback.replay())
+            self._clients.append(client)
 
-    def _attend(self, viewer: Viewer, events: int) -> None:
+    def _attend(self, client: Client, events: int) -> None:
         if events & selectors.EVENT_WRITE:
-            viewer.send()
+            client.send()
         if events & selectors.EVENT_READ:
-            self._typed += viewer.read()
+            self._typed += client.read()
 
     def _hear(self) -> None:
         """Read until there is nothing more just now, but let others have their turn in a flood."""
         for _ in range(16):
-            said = self._line.read()
+            said = self._backend.read()
             if not said:
                 return
             self._show(said)
@@ -213,41 +213,41 @@ class Console:
     def _show(self, data: bytes) -> None:
         if data:
             self._scrollback.add(data)
-            for viewer in self._viewers:
-                viewer.show(data)
+            for client in self._clients:
+                client.show(data)
 
     def _name_windows(self) -> None:
         """Give viewers' windows the server's name, which may have changed."""
-        if self._line.title != self._title:
-            self._title = self._line.title
-            for viewer in self._viewers:
-                viewer.show(title(self._title))
+        if self._backend.title != self._title:
+            self._title = self._backend.title
+            for client in self._clients:
+                client.show(title(self._title))
 
     def _pass_on(self) -> None:
         """Type what waits, and give the terminal the size that fits all."""
-        if self._typed and self._line.stream is not None:
-            taken, shown = self._line.type(bytes(self._typed))
+        if self._typed and self._backend.stream is not None:
+            taken, shown = self._backend.type(bytes(self._typed))
             del self._typed[:taken]
             self._show(shown)
-        size = smallest([viewer.size for viewer in self._viewers if viewer.size is not None])
+        size = smallest([client.size for client in self._clients if client.size is not None])
         if size is not None and size != self._size:
             self._size = size
-            self._line.resize(size)
+            self._backend.resize(size)
 
     def _part(self) -> None:
-        for viewer in [viewer for viewer in self._viewers if viewer.gone]:
-            self._viewers.remove(viewer)
-            viewer.close()
+        for client in [client for client in self._clients if client.gone]:
+            self._clients.remove(client)
+            client.close()
 
     def _finish(self) -> None:
         with self._lock:
             self._open = False
-            self._viewers += self._arrived
+            self._clients += self._arrived
             self._arrived = []
-        for viewer in self._viewers:
-            viewer.close()
-        self._viewers.clear()
-        self._line.close()
+        for client in self._clients:
+            client.close()
+        self._clients.clear()
+        self._backend.close()
         self._selector.close()
         self._bell.close()
         self._ring.close()

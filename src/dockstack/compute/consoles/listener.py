@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One listener for all consoles of a kind of a host: who knows a server's secret is joined with its console.
+"""One listening port for all consoles of a kind on a host; a secret path says which server's console is meant.
 
-Nova's proxy may be told a path that it has to ask for first ("CONNECT path HTTP/1.1"; nova.console.websocketproxy).
-Ours is a secret, which travels from here to the proxy beside the token in Nova's database: whoever else reaches the
-port, another user of the host or another server, gets nothing.
+Nova lets a driver give its proxy a path to ask for first ("CONNECT path HTTP/1.1"; nova.console.websocketproxy). Ours
+is a random secret, and Nova stores it beside the token in its database. Without it another user of the host, or another
+server that reaches the port, is refused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _WELCOME = b"HTTP/1.1 200 OK\r\n\r\n"
 _REFUSAL = b"HTTP/1.1 403 Forbidden\r\n\r\n"
 
 
-class Address(NamedTuple):
+class ConsoleAddress(NamedTuple):
     """Where Nova's proxy finds a console."""
 
     host: str
@@ -45,32 +45,32 @@ class NoPort(DockstackError):  # noqa: N818
     """Every port of the range is taken."""
 
 
-class Place(NamedTuple):
-    """Where consoles of a kind are found."""
+class Endpoint(NamedTuple):
+    """Where consoles of a kind listen, and what Nova is told about it."""
 
     listen: str
-    told: str  # what Nova's proxy is told; it may have another address for it
+    advertised: str  # what Nova's proxy is told; it may have another address for it
     ports: range
-    options: str  # that decide on it, for whom no port is free
+    options: str  # the options of nova.conf that decide on it, for the error message
 
 
-class Switchboard:
-    """The consoles of a host's servers, reachable on one port."""
+class Listener:
+    """Accepts connections to the consoles of a host's servers on one port."""
 
-    def __init__(self, place: Place, join: Callable[[str, socket.socket], None]) -> None:
+    def __init__(self, endpoint: Endpoint, join: Callable[[str, socket.socket], None]) -> None:
         """Prepare; the first ``announce`` listens.
 
         Args:
-            place: where to listen; the first free port is taken.
+            endpoint: where to listen; the first free port is taken.
             join: joins a server's console with a viewer's connection. May raise OSError.
         """
-        self._place, self._join = place, join
+        self._endpoint, self._join = endpoint, join
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
         self._paths: dict[str, str] = {}  # server: secret
         self._strangers = threading.BoundedSemaphore(STRANGERS)
 
-    def announce(self, server_uuid: str) -> Address:
+    def announce(self, server_uuid: str) -> ConsoleAddress:
         """Return where a server's console is; the same as long as this process lives.
 
         Raises:
@@ -78,13 +78,13 @@ class Switchboard:
         """
         with self._lock:
             if self._listener is None:
-                self._listener = listen(self._place)
+                self._listener = listen(self._endpoint)
                 threading.Thread(target=self._accept, args=(self._listener,), name="consoles", daemon=True).start()
             path = self._paths.pop(server_uuid, None) or secrets.token_urlsafe(32)
             self._paths[server_uuid] = path  # the last one asked for is the last to be forgotten
             while len(self._paths) > KEPT:
                 del self._paths[next(iter(self._paths))]
-            return Address(self._place.told, self._listener.getsockname()[1], path)
+            return ConsoleAddress(self._endpoint.advertised, self._listener.getsockname()[1], path)
 
     def close(self) -> None:
         """Stop listening."""
@@ -133,26 +133,27 @@ class Switchboard:
         return next((uuid for uuid, secret in known if hmac.compare_digest(secret.encode(), said)), None)
 
 
-def listen(place: Place) -> socket.socket:
+def listen(endpoint: Endpoint) -> socket.socket:
     """Listen on the first free port.
 
     Raises:
         NoPort: there is none.
     """
-    family = socket.AF_INET6 if ":" in place.listen else socket.AF_INET
+    family = socket.AF_INET6 if ":" in endpoint.listen else socket.AF_INET
     problem = "the range is empty"
-    for port in place.ports:
+    for port in endpoint.ports:
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((place.listen, port))
+            listener.bind((endpoint.listen, port))
             listener.listen(BACKLOG)
         except OSError as error:
             listener.close()
             problem = str(error)
         else:
             return listener
-    raise NoPort(f"No port for consoles is free on {place.listen}: {problem}.", f"Check {place.options} of nova.conf.")
+    brief = f"No port for consoles is free on {endpoint.listen}: {problem}."
+    raise NoPort(brief, f"Check {endpoint.options} of nova.conf.")
 
 
 def read_path(connection: socket.socket) -> str:

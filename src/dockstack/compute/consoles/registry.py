@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The consoles of a host that somebody looks at, one for each server, whatever each viewer looks with."""
+"""The open consoles of a host: one for each server, shared by its serial and VNC viewers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dockstack.compute.consoles.console import Console
 
 
-class Exchange:
+class Registry:
     """Finds or makes a server's console."""
 
     def __init__(self, make: Callable[[str], Console]) -> None:
@@ -27,7 +27,7 @@ class Exchange:
         self._consoles: dict[str, Console] = {}
 
     def join(self, server_uuid: str, connection: socket.socket) -> None:
-        """Have one more look at a server's console."""
+        """Connect one more viewer to a server's console; make the console if there is none."""
         with self._lock:
             console = self._consoles.get(server_uuid)
             if console is not None and console.join(connection):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VNC viewers: each has a process that draws the terminal for it, between its connection and the server's console.
+"""Worker processes of VNC viewers: each draws the terminal for one viewer.
 
-To the console it is a viewer like any other. Emulator, font and picture are never loaded into nova-compute, and what a
-server writes is never interpreted there.
+A worker stands between the viewer's connection and the server's console, to which it is a client like any other. The
+terminal emulator runs there so that nova-compute never interprets what a server writes.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from dockstack.errors import DockstackError
 
 LOG = logging.getLogger(__name__)
 
-PICTURES = 32  # of about 30 MB each
+WORKERS = 32  # of about 30 MB each
 _PROGRAM = "dockstack.compute.consoles.vnc"
 
 
-class CannotPaint(DockstackError):  # noqa: N818
+class CannotDraw(DockstackError):  # noqa: N818
     """This host lacks what pictures are made with."""
 
 
-class Painters:
+class Workers:
     """The processes of a host's VNC viewers."""
 
-    def __init__(self, limit: int = PICTURES) -> None:
+    def __init__(self, limit: int = WORKERS) -> None:
         """Start with none."""
         self._free = threading.BoundedSemaphore(limit)
 
     def adopt(self, viewer: socket.socket) -> socket.socket:
-        """Give a viewer its picture; return what to join with the console in its place.
+        """Start a worker for a viewer; return the socket to join with the console in the viewer's place.
 
         Raises:
             OSError: there are too many, or no process can be started.
         """
         if not self._free.acquire(blocking=False):
-            LOG.warning("A VNC viewer is refused: %s look at this host's servers already", PICTURES)
-            raise OSError(f"{PICTURES} VNC viewers look at this host's servers already")
+            LOG.warning("A VNC viewer is refused: %s look at this host's servers already", WORKERS)
+            raise OSError(f"{WORKERS} VNC viewers look at this host's servers already")
         try:
             ours, theirs = socket.socketpair()
             with theirs:
@@ -67,12 +67,12 @@ def check() -> None:
     """See whether this host can draw; nothing is loaded for that.
 
     Raises:
-        CannotPaint: it cannot.
+        CannotDraw: it cannot.
     """
     if importlib.util.find_spec("PIL") is None:
-        raise CannotPaint("VNC consoles need the Python package pillow.", "Install it beside nova-compute.")
+        raise CannotDraw("VNC consoles need the Python package pillow.", "Install it beside nova-compute.")
     if not (fonts.DIRECTORY / fonts.REGULAR).exists():
-        raise CannotPaint(f"VNC consoles need a font in {fonts.DIRECTORY}.", f"apt-get install {fonts.PACKAGE}")
+        raise CannotDraw(f"VNC consoles need a font in {fonts.DIRECTORY}.", f"apt-get install {fonts.PACKAGE}")
 
 
 def _start(viewer: int, console: int) -> subprocess.Popen[bytes]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a console's line does when the server, its programs or the engine come and go."""
+"""What a console's backend does when the server, its programs or the engine come and go."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from dockstack.compute.consoles import backend as lines
-from dockstack.compute.consoles.backend import Line
+from dockstack.compute.consoles.backend import Backend
 from dockstack.compute.engine import Conflict, Container, EngineUnavailable, NotFound, Program, Size, Stream
 from dockstack.compute.model import PowerState
 
@@ -78,17 +78,17 @@ def host():
 
 
 @pytest.fixture
-def line(host):
-    line = Line(host, "nova-1")
-    yield line
-    line.close()
+def backend(host):
+    backend = Backend(host, "nova-1")
+    yield backend
+    backend.close()
 
 
-def test_a_log_is_shown_line_by_line(host, line) -> None:
-    line.connect()
+def test_a_log_is_shown_line_by_line(host, backend) -> None:
+    backend.connect()
     host.far[0].sendall(b"a\nb\n")
 
-    assert line.read() == b"a\r\nb\r\n"
+    assert backend.read() == b"a\r\nb\r\n"
     assert host.calls == ["follow from the start"]
 
 
@@ -99,97 +99,97 @@ def test_a_log_is_shown_line_by_line(host, line) -> None:
         (("sh",), ["run /bin/login as '0'", "run bash as ''", "run sh as ''"]),
     ],
 )
-def test_a_login_is_preferred_to_a_shell(host, line, there, tried) -> None:
+def test_a_login_is_preferred_to_a_shell(host, backend, there, tried) -> None:
     host.programs_there = there
-    line.connect()
+    backend.connect()
 
-    assert line.type(b"\r") == (1, b"")
+    assert backend.type(b"\r") == (1, b"")
     assert host.calls[1:] == tried
-    assert line.busy
+    assert backend.busy
 
 
-def test_an_image_without_any_program_keeps_its_log(host, line) -> None:
+def test_an_image_without_any_program_keeps_its_log(host, backend) -> None:
     host.programs_there = ()
-    line.connect()
+    backend.connect()
 
-    taken, shown = line.type(b"abc")
+    taken, shown = backend.type(b"abc")
     assert taken == 3
     assert b"no login and no shell" in shown
-    assert not line.busy
+    assert not backend.busy
 
 
-def test_what_wakes_a_login_is_typed_into_it_unless_it_is_enter(host, line) -> None:
-    line.connect()
-    assert line.type(b"root\r") == (0, b"")
-    assert line.type(b"root\r") == (5, b"")
+def test_what_wakes_a_login_is_typed_into_it_unless_it_is_enter(host, backend) -> None:
+    backend.connect()
+    assert backend.type(b"root\r") == (0, b"")
+    assert backend.type(b"root\r") == (5, b"")
     assert host.far[1].recv(100) == b"root\r"
 
 
-def test_a_session_ends_and_the_log_goes_on_from_there(host, line) -> None:
-    line.connect()
-    line.read()
-    line.type(b"\r")
+def test_a_session_ends_and_the_log_goes_on_from_there(host, backend) -> None:
+    backend.connect()
+    backend.read()
+    backend.type(b"\r")
     host.far[1].close()
 
-    assert b"Press Enter for another one" in line.read()
-    line.connect()
+    assert b"Press Enter for another one" in backend.read()
+    backend.connect()
     assert host.calls[-1] == "follow on"
 
 
-def test_a_terminal_of_the_servers_own(host, line) -> None:
+def test_a_terminal_of_the_servers_own(host, backend) -> None:
     host.tty = True
-    assert line.connect() == b"earlier\r\n"
-    line.resize(Size(30, 100))
-    line.type(b"x\r")
+    assert backend.connect() == b"earlier\r\n"
+    backend.resize(Size(30, 100))
+    backend.type(b"x\r")
 
     assert host.far[0].recv(100) == b"x\r"
     assert host.calls == ["attach", "resize 30"]
 
 
-def test_a_size_that_came_first_is_set_later(host, line) -> None:
-    line.connect()
-    line.resize(Size(30, 100))
-    line.type(b"\r")
+def test_a_size_that_came_first_is_set_later(host, backend) -> None:
+    backend.connect()
+    backend.resize(Size(30, 100))
+    backend.type(b"\r")
 
     assert host.calls[-1] == "resize program 30"
 
 
-def test_a_paused_server_logs_nobody_in(host, line) -> None:
+def test_a_paused_server_logs_nobody_in(host, backend) -> None:
     host.state = PowerState.PAUSED
-    line.connect()
+    backend.connect()
 
-    taken, shown = line.type(b"abc")
+    taken, shown = backend.type(b"abc")
     assert taken == 3, "it is not typed into whatever comes"
     assert b"paused" in shown
 
 
-def test_a_server_that_is_gone_ends_it(host, line) -> None:
+def test_a_server_that_is_gone_ends_it(host, backend) -> None:
     host.trouble = NotFound("no such container")
 
-    assert b"gone" in line.connect()
-    assert line.over
+    assert b"gone" in backend.connect()
+    assert backend.over
 
 
 @pytest.mark.parametrize("trouble", [EngineUnavailable("away"), None])
-def test_an_absence_is_told_once_and_waited_for(host, line, monkeypatch, trouble) -> None:
+def test_an_absence_is_told_once_and_waited_for(host, backend, monkeypatch, trouble) -> None:
     now = [100.0]
     monkeypatch.setattr(lines.time, "monotonic", lambda: now[0])
     host.trouble, host.state = trouble, PowerState.SHUTDOWN
 
-    assert line.connect()
-    assert not line.connect()
+    assert backend.connect()
+    assert not backend.connect()
     now[0] += lines.PATIENCE - 1
     host.trouble, host.state = None, PowerState.RUNNING
-    assert b"Connected again" in line.connect()
-    assert not line.over
+    assert b"Connected again" in backend.connect()
+    assert not backend.over
 
 
-def test_a_server_that_stays_down_ends_it(host, line, monkeypatch) -> None:
+def test_a_server_that_stays_down_ends_it(host, backend, monkeypatch) -> None:
     now = [100.0]
     monkeypatch.setattr(lines.time, "monotonic", lambda: now[0])
     host.state = PowerState.SHUTDOWN
-    line.connect()
+    backend.connect()
     now[0] += lines.PATIENCE + 1
-    line.connect()
+    backend.connect()
 
-    assert line.over
+    assert backend.over

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Switchboard, console and viewers over real sockets, with a server's end in memory."""
+"""Listener, console and viewers over real sockets, with a server's end in memory."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import pytest
 
 from dockstack.compute.consoles import console as consoles
 from dockstack.compute.consoles.backend import LOGINS, Login, logins_of, number_inside
-from dockstack.compute.consoles.client import WAITING_BYTES, Budget, Viewer
+from dockstack.compute.consoles.client import WAITING_BYTES, Client, RateLimit
 from dockstack.compute.consoles.console import Console
-from dockstack.compute.consoles.listener import NoPort, Place, Switchboard, listen
-from dockstack.compute.consoles.registry import Exchange
+from dockstack.compute.consoles.listener import Endpoint, Listener, NoPort, listen
+from dockstack.compute.consoles.registry import Registry
 from dockstack.compute.consoles.text import ASK_SIZE
 from dockstack.compute.engine import Size, Stream
 from dockstack.compute.engine.terminals import Frames
 
 pytestmark = pytest.mark.unit
 
-PLACE = Place("127.0.0.1", "127.0.0.1", range(1), "the options")  # port 0: whichever is free
+ENDPOINT = Endpoint("127.0.0.1", "127.0.0.1", range(1), "the options")  # port 0: whichever is free
 SECONDS = 60  # what a busy machine may need
 UUID = "6c0c7b5e-0000-4000-8000-000000000001"
 
@@ -70,11 +70,11 @@ def board(lines):
         lines.append(Echo())
         return Console(uuid, lines[-1], linger=0)
 
-    exchange = Exchange(make)
-    board = Switchboard(PLACE, exchange.join)
+    registry = Registry(make)
+    board = Listener(ENDPOINT, registry.join)
     yield board
     board.close()
-    exchange.close()
+    registry.close()
 
 
 def call(address, path=None) -> socket.socket:
@@ -186,19 +186,19 @@ def test_a_server_that_is_gone_has_no_viewers(board, lines) -> None:
 
 
 def test_the_next_free_port_is_taken_and_a_full_range_is_an_error() -> None:
-    with listen(PLACE) as first:
+    with listen(ENDPOINT) as first:
         port = first.getsockname()[1]
-        with listen(PLACE._replace(ports=range(port, port + 100))) as second:
+        with listen(ENDPOINT._replace(ports=range(port, port + 100))) as second:
             assert port < second.getsockname()[1] < port + 100
         with pytest.raises(NoPort, match="No port for consoles is free") as refusal:
-            listen(PLACE._replace(ports=range(port, port + 1)))
+            listen(ENDPOINT._replace(ports=range(port, port + 1)))
         assert "Check the options" in str(refusal.value)
 
 
 def test_what_waits_for_a_viewer_is_bounded() -> None:
     near, far = socket.socketpair()
     with near, far:
-        viewer = Viewer(near)
+        viewer = Client(near)
         for number in range(1000):
             viewer.show(b"%04d" % number + bytes(1000) + b"\r\n")
             assert len(viewer._waiting) <= WAITING_BYTES
@@ -208,7 +208,7 @@ def test_what_waits_for_a_viewer_is_bounded() -> None:
 
 def test_a_budget_fills_with_time() -> None:
     now = [0.0]
-    budget = Budget(10, 100, lambda: now[0])
+    budget = RateLimit(10, 100, lambda: now[0])
     budget.spend(100)
     assert budget.available() == 0
     now[0] = 3.0
@@ -220,7 +220,7 @@ def test_a_budget_fills_with_time() -> None:
 def test_a_viewer_is_asked_for_its_size_first() -> None:
     near, far = socket.socketpair()
     with near, far:
-        Viewer(near).send()
+        Client(near).send()
         assert far.recv(100) == ASK_SIZE
 
 

@@ -14,16 +14,16 @@ from test_console import UUID, Echo, call, expect, wait_until
 
 from dockstack.compute.consoles import vnc_workers
 from dockstack.compute.consoles.console import Console
-from dockstack.compute.consoles.listener import Place, Switchboard
-from dockstack.compute.consoles.registry import Exchange
-from dockstack.compute.consoles.vnc_workers import CannotPaint, Painters
+from dockstack.compute.consoles.listener import Endpoint, Listener
+from dockstack.compute.consoles.registry import Registry
+from dockstack.compute.consoles.vnc_workers import CannotDraw, Workers
 from dockstack.compute.engine import Size
 from dockstack.deploy.node import processes
 from rfb_client import RfbClient
 
 pytestmark = pytest.mark.unit
 
-PLACE = Place("127.0.0.1", "127.0.0.1", range(1), "the options")
+ENDPOINT = Endpoint("127.0.0.1", "127.0.0.1", range(1), "the options")
 
 
 @pytest.fixture
@@ -33,15 +33,15 @@ def line():
 
 @pytest.fixture
 def boards(line):
-    """Return a switchboard for serial viewers and one for VNC, of the same console."""
-    exchange = Exchange(lambda uuid: Console(uuid, line, linger=0))
-    pictures = Painters()
-    serial = Switchboard(PLACE, exchange.join)
-    vnc = Switchboard(PLACE, lambda uuid, connection: exchange.join(uuid, pictures.adopt(connection)))
+    """Return a listener for serial viewers and one for VNC, of the same console."""
+    registry = Registry(lambda uuid: Console(uuid, line, linger=0))
+    workers = Workers()
+    serial = Listener(ENDPOINT, registry.join)
+    vnc = Listener(ENDPOINT, lambda uuid, connection: registry.join(uuid, workers.adopt(connection)))
     yield serial, vnc
     serial.close()
     vnc.close()
-    exchange.close()
+    registry.close()
 
 
 def look(board) -> RfbClient:
@@ -72,7 +72,7 @@ def test_what_draws_can_open_and_start_nothing(boards):
     _, vnc = boards
     client = look(vnc)
     client.until("hello")
-    pid = find_painter()
+    pid = find_worker()
     limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
     zero = {line[:26].strip() for line in limits if line[26:].split()[:2] == ["0", "0"]}
     assert {"Max open files", "Max processes", "Max core file size"} <= zero
@@ -85,7 +85,7 @@ def test_what_draws_can_open_and_start_nothing(boards):
     client.until("W")
 
 
-def find_painter() -> int:
+def find_worker() -> int:
     """Return the process that draws for this one: an earlier test's may not have ended yet, so the youngest."""
     program = "dockstack.compute.consoles.vnc"
     children = (each for each in processes.snapshot().values() if each.parent == os.getpid())
@@ -100,16 +100,16 @@ def test_secrets_of_one_kind_do_not_open_the_other(boards):
 
 
 def test_pictures_are_few():
-    pictures = Painters(limit=0)
+    workers = Workers(limit=0)
     near, far = socket.socketpair()
     with near, far, pytest.raises(OSError, match="look at this host's servers already"):
-        pictures.adopt(near)
+        workers.adopt(near)
 
 
 def test_what_is_missing_is_told(monkeypatch, tmp_path):
     vnc_workers.check()
     monkeypatch.setattr(vnc_workers.fonts, "DIRECTORY", tmp_path)
-    with pytest.raises(CannotPaint, match="apt-get install fonts-dejavu-core"):
+    with pytest.raises(CannotDraw, match="apt-get install fonts-dejavu-core"):
         vnc_workers.check()
 
 
