@@ -17,7 +17,7 @@ import pytest
 
 from dockstack.deploy.node import processes
 from dockstack.deploy.node.shell import LocalShell
-from dockstack.deploy.run import host_removal
+from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.supervision.backends import choose
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.wanted import hosts

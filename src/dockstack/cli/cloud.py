@@ -36,7 +36,7 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.supervision.services import Service
 
 UP_LOG = f"{paths.LOG}/up.log"
@@ -293,7 +293,7 @@ def clean(environment: str | None, assignments: tuple[str, ...], *, yes: bool, p
 def machine_here(settings: inventory.Inventory) -> Iterator[Machine]:
     """Give the layer's view of this machine."""
     from dockstack.deploy.node.connection import connect  # noqa: PLC0415 - loads the recipes' engine
-    from dockstack.deploy.node.machine import Machine  # noqa: PLC0415
+    from dockstack.deploy.supervision.machine import Machine  # noqa: PLC0415
 
     node = settings.local
     yield Machine(node, Secrets(paths.SECRETS_FILE), Manifest(paths.STATE_DIRECTORY), connect(node), say=click.echo)

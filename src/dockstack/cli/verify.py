@@ -20,7 +20,8 @@ from dockstack.verify.sweep import only_run, sweep
 if TYPE_CHECKING:
     from types import FrameType
 
-    from dockstack.verify.model import Exercise, Facts, Result
+    from dockstack.verify.context import Exercise
+    from dockstack.verify.model import Facts, Result
 
 
 @click.command()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an exercise works with: the cloud, an undo stack, and a voice."""
+"""An exercise, and what it is run with: connection, facts of the cloud, an undo stack, and where to report progress."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dockstack.verify.model import PREFIX, Timeouts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dockstack.verify.model import Facts
+    from dockstack.verify.model import Capability, Facts
 
 
 @dataclass(frozen=True)
@@ -50,3 +50,20 @@ class Context:
     def name(self, what: str) -> str:
         """Name a resource, so that a later run finds it if this one is killed."""
         return f"{PREFIX}{self.exercise}-{what}-{self.token}"
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One promise of the cloud and the steps that prove it.
+
+    Attributes:
+        name: what ``--only`` takes and the table shows.
+        title: the promise, as a sentence.
+        run: the steps; raises ``CheckFailed`` (or any error of the SDK) if the promise is not kept.
+        needs: capabilities without which the exercise is skipped.
+    """
+
+    name: str
+    title: str
+    run: Callable[[Context], None]
+    needs: frozenset[Capability] = frozenset()

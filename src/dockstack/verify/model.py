@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an exercise is, what it may need, and what it came to."""
+"""What an exercise may need, how long it may wait, what is known of the cloud, and an exercise's result."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from dockstack.verify.context import Context
+    from collections.abc import Mapping
 
 PREFIX = "dockstack-verify-"
 
@@ -40,23 +38,6 @@ class Capability(StrEnum):
 
 class CheckFailed(DockstackError):  # noqa: N818 - a check fails; it is no fault of the program
     """The cloud did not do what it promises."""
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """One promise of the cloud and the steps that prove it.
-
-    Attributes:
-        name: what ``--only`` takes and the table shows.
-        title: the promise, as a sentence.
-        run: the steps; raises ``CheckFailed`` (or any error of the SDK) if the promise is not kept.
-        needs: capabilities without which the exercise is skipped.
-    """
-
-    name: str
-    title: str
-    run: Callable[[Context], None]
-    needs: frozenset[Capability] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from dockstack.verify.model import Result, Timeouts, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from dockstack.verify.model import Exercise, Facts
+    from dockstack.verify.context import Exercise
+    from dockstack.verify.model import Facts
 
 # What a cloud that breaks a promise may raise; anything else is a fault of ours and ends the run with a traceback.
 CLOUD_ERRORS = (DockstackError, sdk_errors.SDKException, auth_errors.ClientException, OSError)

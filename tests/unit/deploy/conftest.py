@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from dockstack.deploy.node import connection, processes
-from dockstack.deploy.node.machine import Machine
 from dockstack.deploy.node.manifest import Manifest
 from dockstack.deploy.node.secrets import Secrets
 from dockstack.deploy.supervision.backends import supervisor
+from dockstack.deploy.supervision.machine import Machine
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.wanted import inventory
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 import pytest
 from fake_sdk import FakeCloud
 
-from dockstack.verify.model import Capability, CheckFailed, Exercise, Verdict
+from dockstack.verify.context import Exercise
+from dockstack.verify.model import Capability, CheckFailed, Verdict
 from dockstack.verify.resources import boot, make_group, make_key
 from dockstack.verify.runner import run_one
 

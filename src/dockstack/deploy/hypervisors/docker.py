@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from dockstack.deploy import paths
 from dockstack.deploy.hypervisors import daemon_json, lxcfs, storage
 from dockstack.deploy.hypervisors.model import Contribution, Hypervisor
-from dockstack.deploy.node import distribution_units, environments
+from dockstack.deploy.node import environments
 from dockstack.deploy.node.output import StepFailedError
+from dockstack.deploy.supervision import distribution_units
+from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.supervision.services import Check, CheckKind, Service
 from dockstack.errors import DockstackError
 from dockstack.names import IMAGE_DOMAIN, NAME_PREFIX, NAMESPACES, UUID_LABEL
@@ -23,7 +25,7 @@ from dockstack.names import IMAGE_DOMAIN, NAME_PREFIX, NAMESPACES, UUID_LABEL
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.attributes import Attributes
 
 DAEMON_JSON = "/etc/docker/daemon.json"
@@ -105,7 +107,7 @@ class Docker(Hypervisor):
         if self._foreign(machine):
             machine.say("Using the engine that runs here already")
         else:
-            machine.service(self.service(machine))
+            ensure_running(machine, self.service(machine))
         info = self._info(machine)
         if not self._configured(info):
             machine.say("Reloading the engine's configuration")

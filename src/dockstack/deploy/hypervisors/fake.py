@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dockstack.deploy.hypervisors.model import Contribution, Hypervisor
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
 
 
 class Fake(Hypervisor):

@@ -6,10 +6,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
+from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.supervision.services import Check, CheckKind, Service
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
 
 NAME = PACKAGE = "lxcfs"
 UNIT = "lxcfs.service"
@@ -40,7 +41,7 @@ def service() -> Service:
 def start(machine: Machine) -> None:
     """Have LXCFS running; a node without FUSE does without."""
     if machine.run(["test", "-c", "/dev/fuse"], check=False).ok:
-        machine.service(service())
+        ensure_running(machine, service())
     else:
         machine.say("There is no /dev/fuse here, so servers will see this machine's processors, memory and uptime")
 

@@ -17,8 +17,8 @@ from dockstack.deploy.wanted import hosts
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from dockstack.deploy.node.machine import Machine
     from dockstack.deploy.node.manifest import Made, Manifest
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.attributes import Attributes
 
 DIRECTORY = "directory"  # the attribute's value for a plain directory

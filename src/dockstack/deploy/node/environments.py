@@ -19,7 +19,7 @@ from dockstack.deploy import paths
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.node.connected_node import ConnectedNode
 
 PYTHON = "/usr/bin/python3"  # the distribution's: services run as users who may not enter somebody's home
 WHEELS = f"{paths.OPT}/wheels"
@@ -32,7 +32,7 @@ def lock_text(name: str) -> str:
     return (resources.files("dockstack.deploy") / "locks" / f"{name}.txt").read_text()
 
 
-def uv_program(machine: Machine) -> str:
+def uv_program(machine: ConnectedNode) -> str:
     """Return uv on the node; on this machine it is the one beside the running command line."""
     beside = Path(sys.prefix) / "bin" / "uv"
     if machine.node.connector == "@local" and beside.exists():
@@ -53,7 +53,7 @@ def index_environment() -> dict[str, str]:
     return {"UV_DEFAULT_INDEX": index}
 
 
-def ensure_environment(machine: Machine, venv: str, lock: str, *, title: str) -> bool:
+def ensure_environment(machine: ConnectedNode, venv: str, lock: str, *, title: str) -> bool:
     """Have a virtual environment with exactly the versions of a lock, byte-compiled; return whether it changed.
 
     The marker ``.dockstack-lock`` is written last: an environment whose installation was killed is repaired.
@@ -89,7 +89,7 @@ def ensure_environment(machine: Machine, venv: str, lock: str, *, title: str) ->
     return True
 
 
-def ensure_wheel(machine: Machine, venv: str, *, extras_installed: str) -> bool:
+def ensure_wheel(machine: ConnectedNode, venv: str, *, extras_installed: str) -> bool:
     """Have the running dockstack installed in an environment; return whether it changed.
 
     Args:

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from dockstack.deploy.node.atomic_write import append_line, write_atomically
+from dockstack.deploy.atomic_write import append_line, write_atomically
 
 
 @dataclass(frozen=True)

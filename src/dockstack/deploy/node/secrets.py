@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from dockstack.deploy.node.atomic_write import write_atomically
+from dockstack.deploy.atomic_write import write_atomically
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dockstack.deploy.node.atomic_write import write_atomically
+from dockstack.deploy.atomic_write import write_atomically
 from dockstack.deploy.node.output import Output, StepFailedError, shell_line, tail
 
 if TYPE_CHECKING:

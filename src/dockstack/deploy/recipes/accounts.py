@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy.configuration.programs import CACHE_GROUP, OVS_GROUP
 from dockstack.deploy.configuration.settings import SERVICE_USERS
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
 GROUPS = {"nova": (OVS_GROUP, CACHE_GROUP), "neutron": (OVS_GROUP, CACHE_GROUP)}

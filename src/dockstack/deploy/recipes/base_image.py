@@ -8,13 +8,13 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
 from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
 

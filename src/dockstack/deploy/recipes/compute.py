@@ -11,10 +11,11 @@ from dockstack.deploy.node.output import StepFailedError
 from dockstack.deploy.recipes import fabric
 from dockstack.deploy.recipes.controller import ask
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
+from dockstack.deploy.supervision.restart import ensure_running
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.supervision.services import Service
     from dockstack.deploy.wanted.inventory import Node
 
@@ -40,7 +41,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
 
 def start(machine: Machine) -> None:
     """Have nova-compute running."""
-    machine.service(compute_service(machine))
+    ensure_running(machine, compute_service(machine))
 
 
 def compute_service(machine: Machine) -> Service:

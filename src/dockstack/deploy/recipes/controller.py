@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dockstack.deploy.configuration.ini import Ini
     from dockstack.deploy.configuration.settings import Settings
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
 
 PYTHON = f"{paths.OPENSTACK_VENV}/bin/python"
 MIGRATION_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PYTHONWARNINGS": "ignore"}

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
 from dockstack.deploy.node.environments import ensure_environment, ensure_wheel, lock_text, shim
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
 PATH_DIRECTORY = "/usr/local/bin"

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from dockstack.deploy.configuration import programs, scripts
 from dockstack.deploy.configuration.openvswitch import chassis_options
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
+from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dockstack.deploy.configuration.settings import Settings
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
 CENTRAL = {"ovn-nb", "ovn-sb", "ovn-northd"}
@@ -58,7 +59,7 @@ def start(machine: Machine) -> None:
         machine.manifest.made("masquerade", settings.networks.external_cidr)
     for service in programs.network_fabric():
         if service.name not in CENTRAL or machine.node.has(Role.CONTROLLER):
-            machine.service(service)
+            ensure_running(machine, service)
 
 
 def offer_bandwidth(machine: Machine, settings: Settings, enter: Sequence[str] = ()) -> None:

@@ -14,7 +14,7 @@ from dockstack.deploy.wanted import hosts
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.attributes import Attributes
 
 FIRST_FLOATING_ADDRESS = 10

@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
 

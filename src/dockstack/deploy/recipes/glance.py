@@ -19,11 +19,12 @@ from dockstack.deploy.recipes.controller import (
     write_configuration,
 )
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
+from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
 CONF = "/etc/glance/glance-api.conf"
@@ -80,7 +81,7 @@ def migrate_database(machine: Machine) -> None:
 def start(machine: Machine) -> None:
     """Have the API running."""
     for service in programs.glance(settings_of(machine)):
-        machine.service(service)
+        ensure_running(machine, service)
 
 
 def limit(machine: Machine) -> None:

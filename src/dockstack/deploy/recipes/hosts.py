@@ -18,17 +18,17 @@ from dockstack.deploy.configuration.privilege import ROOTWRAP_CONF, ROOTWRAP_FIL
 from dockstack.deploy.hypervisors import chosen, lxcfs, storage
 from dockstack.deploy.hypervisors.docker import DRIVER_STATE, Docker
 from dockstack.deploy.paths import PATCH_DIRECTORY
-from dockstack.deploy.recipes import fabric
+from dockstack.deploy.recipes import fabric, host_removal
 from dockstack.deploy.recipes.compute import await_service
 from dockstack.deploy.recipes.controller import ask, provision, write_configuration
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.run import host_removal
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
+from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.wanted import hosts
 from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.supervision.services import Service
     from dockstack.deploy.wanted.hosts import ExtraHost
     from dockstack.deploy.wanted.inventory import Node
@@ -97,26 +97,26 @@ def start_switch(machine: Machine, key: str) -> None:
         machine.packages("ethtool")
     machine.manifest.made("bridge", hosts.BRIDGE)
     machine.manifest.made("masquerade", hosts.BRIDGE)
-    machine.service(extra_hosts.uplink(settings, key))
+    ensure_running(machine, extra_hosts.uplink(settings, key))
     for service in extra_hosts.network_services(key):
-        machine.service(service)
+        ensure_running(machine, service)
 
 
 def start_engine(machine: Machine, key: str) -> None:
     """Have a host's engine running, if its hypervisor has one, and what goes with it on the machine itself."""
     for service in engine_services(machine, key):
-        machine.service(service)
+        ensure_running(machine, service)
 
 
 def start_compute(machine: Machine, key: str) -> None:
     """Have a host's nova-compute running."""
-    machine.service(compute_service(machine, key))
+    ensure_running(machine, compute_service(machine, key))
 
 
 def start_agent(machine: Machine, key: str) -> None:
     """Have a host's metadata agent running."""
     for service in extra_hosts.agent_services(settings_of(machine), key):
-        machine.service(service)
+        ensure_running(machine, service)
 
 
 def await_report(machine: Machine, key: str) -> None:

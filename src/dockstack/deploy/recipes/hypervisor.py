@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.hypervisors import chosen
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
 
 if TYPE_CHECKING:
     from dockstack.deploy.wanted.inventory import Node

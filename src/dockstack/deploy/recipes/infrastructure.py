@@ -12,12 +12,13 @@ from dockstack.deploy import paths
 from dockstack.deploy.configuration import mariadb, programs, rabbitmq
 from dockstack.deploy.configuration.ini import render_ini
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
+from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
     from dockstack.deploy.configuration.settings import Settings
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
 DATABASE_OPTIONS = f"{paths.ETC}/mariadb.cnf"
@@ -43,7 +44,7 @@ def database(machine: Machine) -> None:
     machine.directory("/var/log/mariadb", group="adm", mode=0o750)
     _make_data_directory(machine, settings)
     (service,) = (each for each in programs.infrastructure(settings) if each.name == "mariadb")
-    machine.service(service)
+    ensure_running(machine, service)
     sql = mariadb.bootstrap_sql(settings)
     created = machine.manifest.done("database-created") or ""
     machine.once(
@@ -93,11 +94,11 @@ def message_bus(machine: Machine) -> None:
     machine.file(f"{state}/.erlang.cookie", settings.secret("rabbitmq_cookie"), owner="rabbitmq", mode=0o400)
     for service in programs.infrastructure(settings):
         if service.name in {"epmd", "rabbitmq"}:
-            machine.service(service)
+            ensure_running(machine, service)
 
 
 def token_cache(machine: Machine) -> None:
     """Have memcached running."""
     for service in programs.infrastructure(settings_of(machine)):
         if service.name == "memcached":
-            machine.service(service)
+            ensure_running(machine, service)

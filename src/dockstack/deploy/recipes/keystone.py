@@ -20,12 +20,13 @@ from dockstack.deploy.recipes.controller import (
     write_configuration,
 )
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
+from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
     from dockstack.deploy.configuration.settings import Settings
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
 CONF = "/etc/keystone/keystone.conf"
@@ -96,7 +97,7 @@ def _bootstrap(machine: Machine, settings: Settings) -> None:
 def start(machine: Machine) -> None:
     """Have the API running."""
     for service in programs.keystone(settings_of(machine)):
-        machine.service(service)
+        ensure_running(machine, service)
 
 
 def provide(machine: Machine) -> None:

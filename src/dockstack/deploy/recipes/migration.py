@@ -9,14 +9,15 @@ from dockstack.deploy import paths
 from dockstack.deploy.configuration import extra_hosts, migration
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.hypervisors.docker import Docker
+from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.run import host_removal
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
+from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.wanted import hosts
 from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.supervision.services import Service
     from dockstack.deploy.wanted.inventory import Node
 
@@ -82,4 +83,4 @@ def _place(machine: Machine, service: Service, root: str, addresses: tuple[str, 
     copy = ["install", "-o", "nova", "-g", "nova", "-m", "0600", _HOST_KEY, f"{root}{migration.HOST_KEY}"]
     machine.manifest.made("file", f"{root}{migration.HOST_KEY}")
     machine.command(copy, unless=["cmp", "-s", _HOST_KEY, f"{root}{migration.HOST_KEY}"])
-    machine.service(service)
+    ensure_running(machine, service)

@@ -9,11 +9,11 @@ from dockstack.deploy import paths
 from dockstack.deploy.configuration import clients, desired_state
 from dockstack.deploy.recipes.controller import provision_once
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
 from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
 

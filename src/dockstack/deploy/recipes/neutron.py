@@ -19,11 +19,12 @@ from dockstack.deploy.configuration.privilege import (
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.recipes.controller import copy_paste_file, migrate, write_api_file, write_configuration
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
+from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
 CONF = "/etc/neutron/neutron.conf"
@@ -96,7 +97,7 @@ def start_api(machine: Machine) -> None:
     """Have the API running."""
     for service in programs.neutron(settings_of(machine)):
         if service.name == "neutron-api":
-            machine.service(service)
+            ensure_running(machine, service)
 
 
 def start_workers(machine: Machine) -> None:
@@ -104,4 +105,4 @@ def start_workers(machine: Machine) -> None:
     machine.manifest.made("metadata-namespaces", "ovnmeta-*")
     for service in programs.neutron(settings_of(machine)):
         if service.name != "neutron-api":
-            machine.service(service)
+            ensure_running(machine, service)

@@ -27,11 +27,12 @@ from dockstack.deploy.recipes.controller import (
     write_configuration,
 )
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
+from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
 CONF = "/etc/nova/nova.conf"
@@ -148,14 +149,14 @@ def start_apis(machine: Machine) -> None:
     """Have the compute and the metadata API running."""
     for service in programs.nova_control(settings_of(machine)):
         if service.name in APIS:
-            machine.service(service)
+            ensure_running(machine, service)
 
 
 def start_daemons(machine: Machine) -> None:
     """Have conductor and scheduler running."""
     for service in programs.nova_control(settings_of(machine)):
         if service.name not in APIS:
-            machine.service(service)
+            ensure_running(machine, service)
 
 
 def flavors(machine: Machine) -> None:

@@ -10,11 +10,12 @@ from dockstack.deploy.configuration import programs
 from dockstack.deploy.configuration.placement import placement_conf
 from dockstack.deploy.recipes.controller import migrate, write_api_file, write_configuration
 from dockstack.deploy.recipes.facts import settings_of
-from dockstack.deploy.run.stages import Stage
+from dockstack.deploy.recipes.stage import Stage
+from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
 CONF = "/etc/placement/placement.conf"
@@ -53,4 +54,4 @@ def migrate_database(machine: Machine) -> None:
 def start(machine: Machine) -> None:
     """Have the API running."""
     for service in programs.placement(settings_of(machine)):
-        machine.service(service)
+        ensure_running(machine, service)

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 from dockstack.deploy import paths
 from dockstack.deploy.node import processes
 from dockstack.deploy.node.connection import connect
-from dockstack.deploy.node.machine import Machine
 from dockstack.deploy.node.manifest import Manifest
 from dockstack.deploy.node.secrets import Secrets
 from dockstack.deploy.run import teardown
 from dockstack.deploy.run.events import Event, Kind, parse
 from dockstack.deploy.run.plan import Task, tasks
+from dockstack.deploy.supervision.machine import Machine
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.wanted import inventory as inventories
 from dockstack.errors import DockstackError

@@ -11,7 +11,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dockstack.deploy.run.stages import Stage, check_graph
+from dockstack.deploy.recipes.stage import Stage, check_graph
 
 if TYPE_CHECKING:
     from dockstack.deploy.wanted.inventory import Inventory, Node

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
 from dockstack.deploy.hypervisors import chosen, storage
-from dockstack.deploy.node import distribution_units
-from dockstack.deploy.run import host_removal
+from dockstack.deploy.recipes import host_removal
+from dockstack.deploy.supervision import distribution_units
+from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.wanted import hosts
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from dockstack.deploy.node.machine import Machine
     from dockstack.deploy.node.manifest import Made
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.supervision.services import Service
 
 ENGINE_SERVICES = {"docker"}  # stopped by the hypervisor's own verb, after nova-compute
@@ -78,7 +79,7 @@ def _wake(machine: Machine) -> None:
         for service in machine.records.services():
             if service.name in NEEDED_TO_CLEAN and not machine.backend.look(service).running:
                 machine.backend.wake()
-                machine.service(service)
+                ensure_running(machine, service)
     except (DockstackError, OSError) as error:
         machine.say(f"Going on without the engine or the switch, which do not start: {error}")
 

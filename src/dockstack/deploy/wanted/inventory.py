@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dockstack.deploy.node.atomic_write import write_atomically
+from dockstack.deploy.atomic_write import write_atomically
 from dockstack.deploy.wanted import document
 from dockstack.deploy.wanted.attributes import MAX_PORT, Attributes, Layer, command_line_layer, flatten, resolve
 from dockstack.deploy.wanted.catalogue import CATALOGUE

@@ -24,7 +24,7 @@ from dockstack.verify.exercises import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dockstack.verify.model import Exercise
+    from dockstack.verify.context import Exercise
 
 ALL: tuple[Exercise, ...] = (
     boot.DOCKER,

@@ -6,12 +6,12 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from dockstack.verify.model import Capability, CheckFailed, Exercise
+from dockstack.verify.context import Context, Exercise
+from dockstack.verify.model import Capability, CheckFailed
 from dockstack.verify.probe import wait_until
 from dockstack.verify.resources import boot, make_guest
 
 if TYPE_CHECKING:
-    from dockstack.verify.context import Context
     from dockstack.verify.shell import Shell
 
 LOGIN_NEEDS = frozenset({Capability.GUEST, Capability.LOGIN, Capability.FLOATING_IP})

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from dockstack.verify import host
-from dockstack.verify.model import Capability, CheckFailed, Exercise
+from dockstack.verify.context import Context, Exercise
+from dockstack.verify.model import Capability, CheckFailed
 from dockstack.verify.probe import answers_ping, wait_until
 from dockstack.verify.resources import (
     PING,
@@ -17,9 +16,6 @@ from dockstack.verify.resources import (
     make_group,
     ports_of,
 )
-
-if TYPE_CHECKING:
-    from dockstack.verify.context import Context
 
 
 def boot_ping_delete(ctx: Context) -> None:

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import urllib.request
-from typing import TYPE_CHECKING
 
 from dockstack.verify.console import NoConsole, create_address, line_of, open_console, page_of
+from dockstack.verify.context import Context, Exercise
 from dockstack.verify.exercises.access import CONSOLE_LINES
-from dockstack.verify.model import Capability, CheckFailed, Exercise
+from dockstack.verify.model import Capability, CheckFailed
 from dockstack.verify.picture import RETURN, Picture
 from dockstack.verify.probe import wait_until
 from dockstack.verify.resources import boot
-
-if TYPE_CHECKING:
-    from dockstack.verify.context import Context
 
 PROMPT_SECONDS = 90.0
 FEW_COLOURS = 8  # an empty screen has two, letters have edges in between

@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dockstack.verify.context import Context, Exercise
 from dockstack.verify.exercises.access import LOGIN_NEEDS, expect
 from dockstack.verify.exercises.power import RUNNING, START_OF_INIT, Interface, log_in_again
 from dockstack.verify.interrupts import postponed
-from dockstack.verify.model import Capability, CheckFailed, Exercise
+from dockstack.verify.model import Capability, CheckFailed
 from dockstack.verify.probe import wait_until
 from dockstack.verify.resources import make_guest, wait_for_status
-
-if TYPE_CHECKING:
-    from dockstack.verify.context import Context
 
 WRITE = "echo kept > ~/dockstack-kept; sync"
 READ = "cat ~/dockstack-kept"

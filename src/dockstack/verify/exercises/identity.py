@@ -5,16 +5,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from typing import TYPE_CHECKING
 
 from openstack import exceptions as sdk_errors
 
+from dockstack.verify.context import Context, Exercise
 from dockstack.verify.exercises.access import LOGIN_NEEDS, expect
-from dockstack.verify.model import Capability, CheckFailed, Exercise
+from dockstack.verify.model import Capability, CheckFailed
 from dockstack.verify.resources import make_guest, open_shell, wait_for_status
-
-if TYPE_CHECKING:
-    from dockstack.verify.context import Context
 
 DRIVE = "/config-drive"
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dockstack.verify.context import Context, Exercise
 from dockstack.verify.exercises.access import LOGIN_NEEDS, expect
 from dockstack.verify.exercises.power import Interface, log_in_again
 from dockstack.verify.interrupts import postponed
-from dockstack.verify.model import Exercise
 from dockstack.verify.probe import wait_until
 from dockstack.verify.resources import make_guest, pinging_shell, wait_for_status
 
 if TYPE_CHECKING:
-    from dockstack.verify.context import Context
     from dockstack.verify.resources import Guest
     from dockstack.verify.shell import Shell
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from openstack import exceptions as sdk_errors
 
+from dockstack.verify.context import Context, Exercise
 from dockstack.verify.exercises.access import LOGIN_NEEDS
-from dockstack.verify.model import Capability, CheckFailed, Exercise
+from dockstack.verify.model import Capability, CheckFailed
 from dockstack.verify.probe import answers_ping, wait_until
 from dockstack.verify.resources import fixed_address, make_guest, pinging_shell
 from dockstack.verify.tenants import make_tenant
@@ -16,7 +17,6 @@ from dockstack.verify.tenants import make_tenant
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dockstack.verify.context import Context
 
 # Both lie in the range for documentation and tests of RFC 2544, which no one routes.
 CIDR_A, CIDR_B = "198.18.1.0/24", "198.18.2.0/24"

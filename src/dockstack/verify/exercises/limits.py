@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
+from dockstack.verify.context import Context, Exercise
 from dockstack.verify.exercises.access import LOGIN_NEEDS, expect
-from dockstack.verify.model import Capability, CheckFailed, Exercise
+from dockstack.verify.model import Capability, CheckFailed
 from dockstack.verify.resources import make_guest, open_shell, wait_for_status
-
-if TYPE_CHECKING:
-    from dockstack.verify.context import Context
 
 # The same limits in cgroup v1 and v2.
 MEMORY = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null | head -n 1"

@@ -6,8 +6,9 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
+from dockstack.verify.context import Context, Exercise
 from dockstack.verify.exercises.access import LOGIN_NEEDS, expect
-from dockstack.verify.model import Capability, CheckFailed, Exercise
+from dockstack.verify.model import Capability, CheckFailed
 from dockstack.verify.probe import answers_ping, answers_tcp, stays_silent, wait_until
 from dockstack.verify.resources import (
     PING,
@@ -24,7 +25,6 @@ from dockstack.verify.resources import (
 )
 
 if TYPE_CHECKING:
-    from dockstack.verify.context import Context
     from dockstack.verify.shell import Shell
 
 SSH_PORT = 22

@@ -6,15 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dockstack.verify.context import Context, Exercise
 from dockstack.verify.exercises.access import LOGIN_NEEDS, expect
-from dockstack.verify.model import Capability, CheckFailed, Exercise
+from dockstack.verify.model import Capability, CheckFailed
 from dockstack.verify.probe import answers_ping, answers_tcp, wait_until
 from dockstack.verify.resources import make_guest, open_shell, wait_for_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dockstack.verify.context import Context
     from dockstack.verify.resources import Guest
     from dockstack.verify.shell import Shell
 

@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from dockstack.verify.context import Context, Exercise
 from dockstack.verify.exercises.access import LOGIN_NEEDS, expect
 from dockstack.verify.exercises.power import Interface, log_in_again
-from dockstack.verify.model import Capability, Exercise
+from dockstack.verify.model import Capability
 from dockstack.verify.resources import make_guest, wait_for_status
-
-if TYPE_CHECKING:
-    from dockstack.verify.context import Context
 
 KEPT = "dockstack-kept"
 

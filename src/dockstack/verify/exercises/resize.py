@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from openstack import exceptions as sdk_errors
 
+from dockstack.verify.context import Context, Exercise
 from dockstack.verify.exercises.access import LOGIN_NEEDS, expect
 from dockstack.verify.exercises.limits import MEMORY, MIB
 from dockstack.verify.exercises.power import Interface, log_in_again
-from dockstack.verify.model import Capability, CheckFailed, Exercise
+from dockstack.verify.model import Capability, CheckFailed
 from dockstack.verify.probe import wait_until
 from dockstack.verify.resources import make_guest, wait_for_status
-
-if TYPE_CHECKING:
-    from dockstack.verify.context import Context
 
 
 def resize_revert_confirm(ctx: Context) -> None:

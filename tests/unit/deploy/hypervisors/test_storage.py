@@ -15,7 +15,8 @@ from dockstack.deploy.hypervisors.docker import Docker
 from dockstack.deploy.hypervisors.storage import Volume
 from dockstack.deploy.node.manifest import Made
 from dockstack.deploy.node.output import StepFailedError
-from dockstack.deploy.run import host_removal, teardown
+from dockstack.deploy.recipes import host_removal
+from dockstack.deploy.run import teardown
 from dockstack.deploy.wanted.hosts import ExtraHost
 
 pytestmark = pytest.mark.unit

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from dockstack.deploy.node.atomic_write import write_atomically
+from dockstack.deploy.atomic_write import write_atomically
 from dockstack.deploy.node.secrets import Secrets
 from dockstack.errors import DockstackError
 

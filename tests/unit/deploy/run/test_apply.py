@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from dockstack.deploy.recipes.stage import Stage
 from dockstack.deploy.run import apply
 from dockstack.deploy.run.events import Event, Kind, parse
 from dockstack.deploy.run.plan import Task
-from dockstack.deploy.run.stages import Stage
 from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit

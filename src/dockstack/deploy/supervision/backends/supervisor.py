@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 from dockstack.deploy import paths
 from dockstack.deploy.node import processes
 from dockstack.deploy.supervision.backends.model import RunState
+from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.supervision.services import entered_command, in_stop_order
 from dockstack.errors import DockstackError
 
@@ -259,8 +260,6 @@ class Supervisor:
 
     def _end_leftovers(self) -> None:
         """End what a killed supervisord left, except the children of an engine: those are servers."""
-        from dockstack.deploy.supervision.records import Records  # noqa: PLC0415 - state builds on the backends
-
         in_stop_order(Records.here().services(), self.sweep)
 
     def _answers(self) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 import pytest
 
 from dockstack.deploy.node.output import StepFailedError
+from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.recipes import hosts as recipe
-from dockstack.deploy.run import host_removal
 from dockstack.deploy.supervision.services import Service
 
 pytestmark = pytest.mark.unit

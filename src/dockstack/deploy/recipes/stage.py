@@ -12,7 +12,7 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dockstack.deploy.wanted import hosts
 from dockstack.names import UUID_LABEL
 
 if TYPE_CHECKING:
-    from dockstack.deploy.node.machine import Machine
+    from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.supervision.services import Service
 
 GRACE = 5.0

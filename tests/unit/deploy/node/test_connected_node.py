@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 
 from dockstack.deploy.node import connection
-from dockstack.deploy.node.machine import Machine
 from dockstack.deploy.node.manifest import Manifest
 from dockstack.deploy.node.output import StepFailedError, shell_line
 from dockstack.deploy.node.secrets import Secrets
+from dockstack.deploy.supervision.machine import Machine
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.wanted import inventory
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from dockstack.deploy.recipes.stage import Stage, check_graph
 from dockstack.deploy.run.plan import node_stages, tasks
-from dockstack.deploy.run.stages import Stage, check_graph
 from dockstack.deploy.wanted.inventory import Inventory, Role
 from dockstack.errors import DockstackError
 

@@ -11,7 +11,7 @@ import pytest
 
 from dockstack.deploy.node.output import StepFailedError
 from dockstack.deploy.supervision.backends.model import RunState
-from dockstack.deploy.supervision.records import ensure_running, needs_start, wait_until_ready
+from dockstack.deploy.supervision.restart import ensure_running, needs_start, wait_until_ready
 from dockstack.deploy.supervision.services import Check, CheckKind, Service
 
 pytestmark = pytest.mark.unit

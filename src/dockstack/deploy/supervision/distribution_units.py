@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dockstack.deploy.node.machine import Machine
     from dockstack.deploy.node.manifest import Made
+    from dockstack.deploy.supervision.machine import Machine
 
 HELD = "held-unit"
 UNITS = "/etc/systemd/system"

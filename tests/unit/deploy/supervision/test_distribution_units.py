@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from dockstack.deploy.node import distribution_units
 from dockstack.deploy.node.manifest import Made, Manifest
 from dockstack.deploy.node.output import Output
+from dockstack.deploy.supervision import distribution_units
 
 pytestmark = pytest.mark.unit
 

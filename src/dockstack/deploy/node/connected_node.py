@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thin layer over pyinfra: what a recipe may do to a node.
+"""What may be done to a connected node, in a thin layer over pyinfra.
 
-Every verb looks first (one cheap command), changes only what differs, returns whether it changed something, and notes
+Every method looks first (one cheap command), changes only what differs, returns whether it changed something, and notes
 what it makes in the manifest *before* making it, so that ``clean`` finds it even after kill -9. Nothing secret goes
 into a command's arguments or environment (other users can read them): secrets travel in files and on stdin.
 """
@@ -21,16 +21,12 @@ from pyinfra.context import ctx_host, ctx_state
 from pyinfra.operations import apt
 
 from dockstack.deploy.node.output import Output, StepFailedError, shell_line, tail
-from dockstack.deploy.supervision.backends import choose
-from dockstack.deploy.supervision.records import Records, ensure_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dockstack.deploy.node.manifest import Manifest
     from dockstack.deploy.node.secrets import Secrets
-    from dockstack.deploy.supervision.backends.model import Backend
-    from dockstack.deploy.supervision.services import Service
     from dockstack.deploy.wanted.inventory import Node
 
 LONGEST_NAME = 200
@@ -55,8 +51,8 @@ _execute = operation()(_run_line)
 _place = operation()(_put_file)
 
 
-class Machine:
-    """One connected node, as recipes see it."""
+class ConnectedNode:
+    """A node of the inventory, connected: its commands, files, users and packages."""
 
     def __init__(
         self,
@@ -66,7 +62,6 @@ class Machine:
         connection: Any,
         *,
         say: Callable[[str], None] = lambda _: None,
-        records: Records | None = None,
     ) -> None:
         """Use ``connection.connect(node)`` for the pyinfra state and host."""
         self.node = node
@@ -76,10 +71,7 @@ class Machine:
         self._state = connection.state
         self._host = connection.host
         self._say = say
-        self.records = records or Records.here()
-        self.backend: Backend = choose(self, self.attributes.text("services.backend"))
         self.changes = 0
-        self.services: list[str] = []
 
     # -- questions ------------------------------------------------------------------------------------------------
 
@@ -322,19 +314,6 @@ class Machine:
         finally:
             self._restore_policy()
         return True
-
-    def service(self, service: Service) -> bool:
-        """Define a service and have it running and ready as configured now; return whether it was (re)started.
-
-        It is restarted when, and only when, it is not running or the hash recorded at its start differs (see state.py).
-
-        Raises:
-            StepFailedError: it does not become ready; ``details`` holds the last lines of its log.
-        """
-        self.services.append(service.name)
-        started = ensure_running(self, service)
-        self.changes += started
-        return started
 
     def say(self, text: str) -> None:
         """Tell the person what is going on now."""

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine: a connected node together with the services that run on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dockstack.deploy.node.connected_node import ConnectedNode
+from dockstack.deploy.supervision.backends import choose
+from dockstack.deploy.supervision.records import Records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dockstack.deploy.node.manifest import Manifest
+    from dockstack.deploy.node.secrets import Secrets
+    from dockstack.deploy.supervision.backends.model import Backend
+    from dockstack.deploy.wanted.inventory import Node
+
+
+class Machine(ConnectedNode):
+    """What recipes, hypervisors and teardown are given: a node's commands and files, and who supervises its services.
+
+    Attributes:
+        records: which services the node has, and what each was started with.
+        backend: systemd or supervisor.
+        services: names of those that this run looked after; any other is retired at its end.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        secrets: Secrets,
+        manifest: Manifest,
+        connection: Any,
+        *,
+        say: Callable[[str], None] = lambda _: None,
+        records: Records | None = None,
+    ) -> None:
+        """Use ``connection.connect(node)`` for the pyinfra state and host."""
+        super().__init__(node, secrets, manifest, connection, say=say)
+        self.records = records or Records.here()
+        self.backend: Backend = choose(self, self.attributes.text("services.backend"))
+        self.services: list[str] = []
