@@ -173,148 +173,64 @@ def script_directory(key: str) -> str:
     return f"{scripts.DIRECTORY}/{key}"
 
 
-def all_scripts(settings: Settings, host: ExtraHost, data_root: str, mounts: str = "") -> dict[str, str]:
-    """Return a host's scripts by their paths; ``mounts``: a line that mounts what its engine stores on."""
+def all_scripts(settings: Settings, host: ExtraHost, data_root: str, storage: str = "") -> dict[str, str]:
+    """Return a host's scripts by their paths; ``storage``: the mount point of a volume of its engine's own, if any."""
     inside = settings_on(settings, host)
     ordinary = {**scripts.all_scripts(inside), scripts.EXTERNAL_BRIDGE: bridges(settings, host)}
     return {
-        f"{script_directory(host.key)}/prepare-host": prepare_host(settings, host, data_root, mounts),
+        f"{script_directory(host.key)}/prepare-host": prepare_host(settings, host, data_root, storage),
         f"{script_directory(host.key)}/prepare-cables": prepare_cables(settings, host),
         **{_file(host.key, path): text for path, text in ordinary.items()},
     }
 
 
-def prepare_host(settings: Settings, host: ExtraHost, data_root: str, mounts: str = "") -> str:
+def prepare_host(settings: Settings, host: ExtraHost, data_root: str, storage: str = "") -> str:
     """Return the script that makes a host's namespaces, bound to files so that they outlive all its processes."""
-    run, state, key = hosts.run_directory(host.key), hosts.state_directory(host.key), host.key
-    own = " ".join(dict.fromkeys((*hosts.OWN, data_root)))
-    storage = f"    {mounts}\n" if mounts else ""
-    return f"""{scripts.HEAD}# Make the namespaces of {key}; run again, it changes nothing.
-set -eu
-network={names.host_namespace(key)}
-mounts={hosts.mount_namespace(key)}
-run={run}
-state={state}
-
-if [ "${{1:-}}" = inside ]; then
-    # The links that /sys shows are those of the namespace in which it was mounted.
-    for part in {" ".join(SHARED_SYS)}; do
-        mountpoint -q "/sys/$part" || continue
-        mkdir -p "$run/sys/$part"
-        mount --rbind "/sys/$part" "$run/sys/$part"
-    done
-    mount -t sysfs sysfs /sys
-    for part in {" ".join(SHARED_SYS)}; do
-        mountpoint -q "$run/sys/$part" || continue
-        mount --rbind "$run/sys/$part" "/sys/$part"
-        umount -l "$run/sys/$part"
-    done
-    for part in {" ".join(SHARED_RUN)}; do
-        [ -d "/run/$part" ] || continue
-        mkdir -p "$run/$part"
-        mount --rbind "/run/$part" "$run/$part"
-    done
-    mkdir -p "$run/{CENTRAL}" "$run/ovn"
-    mount --bind /run/ovn "$run/{CENTRAL}"
-    ln -sfn /run/{CENTRAL}/ovnnb_db.sock /run/{CENTRAL}/ovnsb_db.sock "$run/ovn/"
-    for own in {own}; do
-        mkdir -p "$state$own" "$own"
-        mount --bind "$state$own" "$own"
-    done
-    mount --rbind "$run" /run
-    : > {SET_UP}
-    exit
-fi
-
-install -d -m 755 {hosts.DIRECTORY} "$state" /run/netns
-exec 9> "{hosts.DIRECTORY}/{key}.lock"
-flock 9
-if ! nsenter --net="/run/netns/$network" true 2>/dev/null; then
-    ip netns delete "$network" 2>/dev/null || rm -f "/run/netns/$network"
-    ip netns add "$network"
-fi
-ip -netns "$network" link set lo up
-{_controller_line(settings)}if ! nsenter --mount="$mounts" test -e {SET_UP} 2>/dev/null; then
-    mountpoint -q {hosts.DIRECTORY} || mount --bind {hosts.DIRECTORY} {hosts.DIRECTORY}
-    mount --make-private {hosts.DIRECTORY}
-    umount "$mounts" 2>/dev/null || true
-    rm -rf "$run"
-    install -d -m 755 "$run" "$run/netns" "$run/openvswitch" /run/ovn /run/dockstack/memcached
-    install -d -m 1777 "$run/lock"
-    : > "$mounts"
-{storage}    unshare --mount="$mounts" --propagation slave nsenter --net="/run/netns/$network" "$0" inside
-fi
-"""
-
-
-def _controller_line(settings: Settings) -> str:
-    """Return what has the controller's address answer in the host, where something forwards it; a loopback's does."""
-    address = settings.controller_address
-    if ipaddress.ip_address(address).is_loopback:
-        return ""
-    return f'ip -netns "$network" address replace {address}/32 dev lo\n'
+    controller = settings.controller_address
+    return scripts.render(
+        "prepare-host",
+        key=host.key,
+        hosts=hosts.DIRECTORY,
+        network=names.host_namespace(host.key),
+        mounts=hosts.mount_namespace(host.key),
+        run=hosts.run_directory(host.key),
+        state=hosts.state_directory(host.key),
+        own=tuple(dict.fromkeys((*hosts.OWN, data_root))),
+        shared_run=SHARED_RUN,
+        shared_sys=SHARED_SYS,
+        central=CENTRAL,
+        marker=SET_UP,
+        controller="" if ipaddress.ip_address(controller).is_loopback else controller,
+        storage=storage,
+    )
 
 
 def prepare_cables(settings: Settings, host: ExtraHost) -> str:
     """Return the script that joins a host's switch to the machine's: a cable for tunnels and one for the outside."""
-    networks = settings.networks
-    network = names.host_namespace(host.key)
     (tunnel, tunnel_end, _), (external, external_end, _) = hosts.cables(host.key)
-    lines = [
-        f"{scripts.HEAD}# Join the switch of {host.key} to the machine's; run again, it changes nothing.",
-        "set -eu",
-        f"network={network}",
-        "quiet() {",
-        "    # The switch reads these devices beside the kernel, which must not answer on them, too.",
-        '    sysctl -qw "net.ipv4.conf.$1.arp_ignore=8"',
-        '    test ! -e /proc/sys/net/ipv6 || sysctl -qw "net.ipv6.conf.$1.disable_ipv6=1"',
-        "}",
-        'if [ "${1:-}" = quiet ]; then quiet "$2"; exit; fi',
-        "cable() {",
-        '    ip link show "$1" >/dev/null 2>&1 || ip link add "$1" type veth peer name "$2" netns "$network"',
-        '    quiet "$1"',
-        '    nsenter --net="/run/netns/$network" "$0" quiet "$2"',
-        '    ip link set "$1" up',
-        '    ip -netns "$network" link set "$2" up',
-        "}",
-        f"cable {tunnel} {tunnel_end}",
-        f"cable {external} {external_end}",
-        "change=$(cat /proc/sys/kernel/random/uuid)",
-        f"ovs-vsctl --timeout=60 --may-exist add-br {hosts.BRIDGE} \\",
-        f"    -- set Bridge {hosts.BRIDGE} datapath_type={settings.datapath} \\",
-        '    external-ids:dockstack-prepared="$change" \\',
-        f"    -- --may-exist add-port {hosts.BRIDGE} {tunnel} \\",
-        f"    -- --may-exist add-port {networks.external_bridge} {external}",
-        f"ip address replace {host.gateway} dev {hosts.BRIDGE}",
-        f"ip link set {hosts.BRIDGE} up",
-    ]
-    if settings.datapath == "netdev":
-        # What this machine sends into the external network may be for a server behind a tunnel.
-        lines.append(f"ethtool -K {networks.external_bridge} tx off > /dev/null")
-    for rule in (f"-i {hosts.BRIDGE} -j DROP", f"-o {hosts.BRIDGE} -j DROP"):
-        marked = f"FORWARD {rule} -m comment --comment dockstack"
-        lines.append(f"iptables -w -C {marked} 2>/dev/null || iptables -w -I {marked}")
-    return "\n".join(lines) + "\n"
+    return scripts.render(
+        "prepare-cables",
+        network=names.host_namespace(host.key),
+        tunnel=tunnel,
+        tunnel_end=tunnel_end,
+        external=external,
+        external_end=external_end,
+        bridge=hosts.BRIDGE,
+        external_bridge=settings.networks.external_bridge,
+        datapath=settings.datapath,
+        gateway=host.gateway,
+    )
 
 
 def bridges(settings: Settings, host: ExtraHost) -> str:
     """Return the script that makes a host's bridges, run in the host."""
-    bridge = settings.networks.external_bridge
     (_, tunnel, _), (_, external, _) = hosts.cables(host.key)
-    kind = f"datapath_type={settings.datapath}"
-    return "\n".join(
-        (
-            f"{scripts.HEAD}# Bring up the bridges of {host.key}; run again, it changes nothing.",
-            "set -eu",
-            "change=$(cat /proc/sys/kernel/random/uuid)",
-            f"ovs-vsctl --timeout=60 --may-exist add-br {hosts.BRIDGE} \\",
-            f'    -- set Bridge {hosts.BRIDGE} {kind} external-ids:dockstack-prepared="$change" \\',
-            f"    -- --may-exist add-port {hosts.BRIDGE} {tunnel} \\",
-            f"    -- --may-exist add-br {bridge} -- set Bridge {bridge} {kind} \\",
-            f"    -- --may-exist add-port {bridge} {external}",
-            f"ip address replace {host.address} dev {hosts.BRIDGE}",
-            f"ip link set {hosts.BRIDGE} up",
-            f"ip link set {bridge} up",
-            "",
-        )
+    return scripts.render(
+        "prepare-host-bridges",
+        bridge=hosts.BRIDGE,
+        tunnel=tunnel,
+        external_bridge=settings.networks.external_bridge,
+        external=external,
+        datapath=settings.datapath,
+        address=host.address,
     )

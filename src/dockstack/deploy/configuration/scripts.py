@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small shell scripts that run before a service starts, also after a reboot."""
+"""Small shell scripts that run before a service starts, also after a reboot.
+
+They stand in ``shell/`` as whole files, so that shellcheck reads them as they run; only the block of parameters at the
+top is filled in here, each value quoted.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import re
+import shlex
+from importlib import resources
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.configuration.openvswitch import chassis_options, open_vswitch_settings
@@ -17,7 +24,10 @@ OPEN_VSWITCH_SETTINGS = f"{DIRECTORY}/prepare-ovs-vswitchd"
 OVN_DATABASE = f"{DIRECTORY}/prepare-ovn-database"
 EXTERNAL_BRIDGE = f"{DIRECTORY}/prepare-external-bridge"
 
-HEAD = "#!/bin/sh\n# SPDX-License-Identifier: Apache-2.0\n"
+# The engine's own bridge, and those of its users' networks.
+ENGINE_BRIDGES = ("docker+", "br-+")
+
+_PARAMETERS = re.compile(r"^# Parameters: .*\n((?:\w+=''\n)*)# End of parameters\.\n", re.MULTILINE)
 
 
 def python_script(name: str) -> str:
@@ -35,103 +45,61 @@ def all_scripts(settings: Settings) -> dict[str, str]:
     }
 
 
+def render(name: str, **values: str | tuple[str, ...]) -> str:
+    """Return a script of ``shell/`` with its parameters set; a tuple becomes words that the script may loop over.
+
+    Raises:
+        ValueError: the script has other parameters, or a word has a space.
+    """
+    text = (resources.files("dockstack.deploy.configuration") / "shell" / f"{name}.sh").read_text()
+    block = _PARAMETERS.search(text)
+    expected = [line.partition("=")[0] for line in block[1].splitlines()] if block else []
+    if set(expected) != set(values):
+        raise ValueError(f"{name}.sh has the parameters {expected}, not {list(values)}")
+    if block is None:
+        return text
+    lines = "".join(f"{parameter}={shlex.quote(_text(values[parameter]))}\n" for parameter in expected)
+    return f"{text[: block.start(1)]}{lines}{text[block.end(1) :]}"
+
+
+def _text(value: str | tuple[str, ...]) -> str:
+    if isinstance(value, str):
+        return value
+    if any(len(word.split()) != 1 for word in value):
+        raise ValueError(f"a word of {value} is empty or has a space")
+    return " ".join(value)
+
+
 def open_vswitch_database() -> str:
     """Return the script that makes or converts Open vSwitch's configuration database."""
-    return (
-        f"{HEAD}# Make the configuration database, or bring it to the installed version's schema.\n"
-        "set -eu\n"
-        "schema=/usr/share/openvswitch/vswitch.ovsschema\n"
-        "database=/etc/openvswitch/conf.db\n"
-        "install -d -m 755 /run/openvswitch /etc/openvswitch /var/log/openvswitch\n"
-        'if [ ! -s "$database" ]; then\n'
-        '    rm -f "$database"\n'
-        '    ovsdb-tool create "$database.new" "$schema" && mv "$database.new" "$database"\n'
-        'elif [ "$(ovsdb-tool needs-conversion "$database" "$schema")" = yes ]; then\n'
-        '    ovsdb-tool convert "$database" "$schema"\n'
-        "fi\n"
-    )
+    return render("prepare-ovsdb")
 
 
 def ovn_database() -> str:
     """Return the script that makes or converts one of OVN's two databases: nb or sb."""
-    return (
-        f"{HEAD}# Make OVN's database $1 (nb or sb), or bring it to the installed version's schema.\n"
-        "set -eu\n"
-        'schema="/usr/share/ovn/ovn-$1.ovsschema"\n'
-        'database="/var/lib/ovn/ovn$1_db.db"\n'
-        "install -d -m 755 /run/ovn /var/lib/ovn /var/log/ovn\n"
-        'if [ ! -s "$database" ]; then\n'
-        '    rm -f "$database" "$database.new"\n'
-        '    ovsdb-tool create "$database.new" "$schema" && mv "$database.new" "$database"\n'
-        'elif [ "$(ovsdb-tool needs-conversion "$database" "$schema")" = yes ]; then\n'
-        '    ovsdb-tool convert "$database" "$schema"\n'
-        "fi\n"
-    )
+    return render("prepare-ovn-database")
 
 
 def open_vswitch_configuration(settings: Settings) -> str:
     """Return the script that sets what must be set before ovs-vswitchd starts."""
-    values = " \\\n    ".join(open_vswitch_settings(settings))
-    options = chassis_options(settings, bandwidth=False)
-    # What ports may be guaranteed is added when Placement knows the host, and kept from then on.
-    offer = (
-        'if [ -z "$(ovs-vsctl --no-wait --if-exists get Open_vSwitch . external-ids:ovn-cms-options)" ]; then\n'
-        f"    ovs-vsctl --timeout=60 --no-wait set Open_vSwitch . external-ids:ovn-cms-options={options}\n"
-        "fi\n"
-    )
-    load = "modprobe openvswitch\n" if settings.datapath == "system" else ""
-    return (
-        f"{HEAD}# Tell Open vSwitch about this chassis.\n"
-        "set -eu\n"
-        f"{load}"
-        "version=$(ovs-vswitchd --version | sed -n '1s/.* //p')\n"
-        'ovs-vsctl --timeout=60 --no-wait -- init -- set Open_vSwitch . ovs-version="$version" \\\n'
-        f"    {values}\n"
-        f"{offer if options else ''}"
+    return render(
+        "prepare-ovs-vswitchd",
+        datapath=settings.datapath,
+        settings=open_vswitch_settings(settings),
+        chassis_options=chassis_options(settings, bandwidth=False),
     )
 
 
 def external_bridge(settings: Settings) -> str:
     """Return the script that makes the external bridge reachable from this machine, and NAT behind it if wanted."""
     networks = settings.networks
-    bridge = networks.external_bridge
     prefix = ipaddress.ip_network(networks.external_cidr).prefixlen
-    lines = [
-        f"{HEAD}# Bring up the external bridge; run again, it changes nothing.",
-        "set -eu",
-        "# After a boot the database has the bridge and the kernel does not yet: only a change is waited for.",
-        "change=$(cat /proc/sys/kernel/random/uuid)",
-        f"ovs-vsctl --timeout=60 --may-exist add-br {bridge} \\",
-        f'    -- set Bridge {bridge} datapath_type={settings.datapath} external-ids:dockstack-prepared="$change"',
-        f"ip address replace {networks.external_gateway}/{prefix} dev {bridge}",
-        f"ip link set {bridge} up",
-    ]
-    if networks.masquerade:
-        lines += _masquerade(networks.external_cidr, bridge)
-    return "\n".join(lines) + "\n"
-
-
-# The engine's own bridge, and those of its users' networks.
-_ENGINE_BRIDGES = ("docker+", "br-+")
-
-
-def _masquerade(cidr: str, bridge: str) -> list[str]:
-    """Rules carry a comment, so that `clean` finds them; they stand first, for an engine's FORWARD policy is DROP.
-
-    Each is inserted above the one before. Servers reach of the machine's own containers what those have published, and
-    no more, as if they were anywhere else on the network.
-    """
-    unpublished = "-m conntrack ! --ctstate DNAT,ESTABLISHED,RELATED -j DROP"
-    rules = (
-        ("nat", "POSTROUTING", f"-s {cidr} ! -d {cidr} -j MASQUERADE"),
-        ("filter", "FORWARD", f"-i {bridge} -j ACCEPT"),
-        *(("filter", "FORWARD", f"-i {bridge} -o {name} {unpublished}") for name in _ENGINE_BRIDGES),
-        ("filter", "FORWARD", f"-o {bridge} -j ACCEPT"),
+    return render(
+        "prepare-external-bridge",
+        bridge=networks.external_bridge,
+        datapath=settings.datapath,
+        gateway=f"{networks.external_gateway}/{prefix}",
+        cidr=networks.external_cidr,
+        masquerade="yes" if networks.masquerade else "no",
+        engine_bridges=ENGINE_BRIDGES,
     )
-    lines = ["sysctl -q -w net.ipv4.ip_forward=1"]
-    for table, chain, rule in rules:
-        marked = f"{rule} -m comment --comment dockstack"
-        lines.append(
-            f"iptables -w -t {table} -C {chain} {marked} 2>/dev/null || iptables -w -t {table} -I {chain} {marked}"
-        )
-    return lines

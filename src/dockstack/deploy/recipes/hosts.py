@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shlex
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -84,8 +83,8 @@ def configure(machine: Machine, key: str) -> None:
     machine.directory(extra_hosts.script_directory(key))
     volume = storage.wanted(machine.attributes, key)
     data_root = machine.attributes.text("docker.data_root")
-    mounts = shlex.join(volume.mount_command) if volume else ""
-    for path, content in extra_hosts.all_scripts(settings, host, data_root, mounts).items():
+    mount_point = volume.mount_point if volume else ""
+    for path, content in extra_hosts.all_scripts(settings, host, data_root, mount_point).items():
         machine.file(path, content, mode=0o755)
     machine.file(extra_hosts.uplink_file(key), extra_hosts.uplink_cfg(settings, key))
 

@@ -1,11 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-import shutil
-import subprocess
 from dataclasses import replace
 
-import pytest
-
-from dockstack.deploy.configuration import scripts
 from dockstack.deploy.configuration.openvswitch import chassis_options, open_vswitch_settings
 
 TSO = "other_config:userspace-tso-enable=true"
@@ -31,36 +26,3 @@ def test_a_host_offers_its_bandwidth_to_ports_when_placement_knows_it(settings):
 def test_a_host_without_bandwidth_to_guarantee_offers_none(settings):
     none = replace(settings, networks=replace(settings.networks, external_bandwidth=0))
     assert chassis_options(none, bandwidth=True) == "enable-chassis-as-gw"
-
-
-def test_the_bridge_has_the_gateways_address(settings):
-    script = scripts.external_bridge(settings)
-    assert "ip address replace 198.51.100.1/24 dev br-ex" in script
-    assert "datapath_type=netdev" in script
-
-
-def test_nat_follows_the_attribute_and_every_rule_is_marked(settings):
-    script = scripts.external_bridge(settings)
-    rules = [line for line in script.splitlines() if line.startswith("iptables")]
-    assert len(rules) == 5
-    assert all(line.count("--comment dockstack") == 2 for line in rules)
-    without = replace(settings, networks=replace(settings.networks, masquerade=False))
-    assert "iptables" not in scripts.external_bridge(without)
-    assert "ip_forward" not in scripts.external_bridge(without)
-
-
-def test_of_other_containers_servers_reach_what_those_have_published_only(settings):
-    inserted = [line.partition(" -I ")[2] for line in scripts.external_bridge(settings).splitlines() if " -I " in line]
-    last_inserted_first = [line for line in reversed(inserted) if line.startswith("FORWARD")]
-    verdicts = [(line.split()[1:5], line.partition(" -j ")[2].split()[0]) for line in last_inserted_first]
-    assert verdicts[0] == (["-o", "br-ex", "-j", "ACCEPT"], "ACCEPT")
-    assert verdicts[1] == (["-i", "br-ex", "-o", "br-+"], "DROP")
-    assert verdicts[2] == (["-i", "br-ex", "-o", "docker+"], "DROP")
-    assert verdicts[3] == (["-i", "br-ex", "-j", "ACCEPT"], "ACCEPT")
-
-
-@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
-def test_scripts_are_valid_shell(settings):
-    for name, text in scripts.all_scripts(settings).items():
-        done = subprocess.run(["sh", "-n"], input=text, text=True, capture_output=True, check=False)
-        assert done.returncode == 0, (name, done.stderr)

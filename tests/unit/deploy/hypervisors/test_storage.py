@@ -146,10 +146,9 @@ def test_without_an_answer_of_the_engine_it_stays(machine):
 def test_a_further_host_has_its_own(machine):
     settings = Settings(secrets=dict.fromkeys(SECRET_NAMES, "x"), hostname="node", datapath="netdev", hosts=2)
     host = ExtraHost("host2", "node-2", "198.19.77.2/24", "198.19.77.1/24")
-    line = "sh -c 'mountpoint -q /x || mount /x'"
-    script = extra_hosts.prepare_host(settings, host, "/var/lib/docker", line)
-    assert script.replace(f"    {line}\n", "") == extra_hosts.prepare_host(settings, host, "/var/lib/docker")
-    assert script.index(line) < script.index("    unshare --mount")
+    script = extra_hosts.prepare_host(settings, host, "/var/lib/docker", "/x")
+    assert "\nstorage=/x\n" in script
+    assert script.index('mount "$storage"') < script.index("    unshare --mount")
     one = machine({"cat /etc/fstab": ABSENT})
     one.manifest.made(storage.MADE, "/var/lib/dockstack/hosts/host2/var/lib/docker")
     one.manifest.made(storage.MADE, "/var/lib/docker")
