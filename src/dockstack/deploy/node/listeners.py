@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who listens on which TCP port of this machine, read from /proc, and whether that process is ours."""
+"""Which process listens on which TCP port of this machine, and whether it is one of our services."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from dockstack.deploy.node import processes
 
@@ -33,13 +35,15 @@ class Listener:
 
 def listening() -> tuple[Listener, ...]:
     """Return all listening TCP sockets with their processes; only root sees those of others."""
-    sockets = _tables("self")
-    owners = _owners(set(sockets))
-    return tuple(_listener(address, port, owners.get(inode)) for inode, (address, port) in sockets.items())
+    found = (one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN)
+    return tuple(_listener(one.laddr.ip, one.laddr.port, one.pid) for one in found)
 
 
 def holds(pids: Iterable[int], port: int) -> bool:
-    """Tell whether one of these processes listens on a TCP port, each asked about in its own network namespace."""
+    """Tell whether one of these processes listens on a TCP port, each asked about in its own network namespace.
+
+    /proc is read for that, as psutil knows the sockets of the caller's network namespace only.
+    """
     bound: dict[str, set[str]] = {}
     for pid in pids:
         namespace = _network_of(pid)
@@ -57,7 +61,7 @@ def parse_address(text: str, family: socket.AddressFamily) -> tuple[str, int]:
     return socket.inet_ntop(family, raw), int(port, 16)
 
 
-def _tables(pid: int | str) -> dict[str, tuple[str, int]]:
+def _tables(pid: int) -> dict[str, tuple[str, int]]:
     """Return what is listened on where a process is, by the inodes of the sockets."""
     tables = processes.PROC / str(pid) / "net"
     return {**_sockets(tables / "tcp", socket.AF_INET), **_sockets(tables / "tcp6", socket.AF_INET6)}
@@ -77,16 +81,6 @@ def _sockets(path: Path, family: socket.AddressFamily) -> dict[str, tuple[str, i
         return {}
     rows = (line.split() for line in lines)
     return {row[9]: parse_address(row[1], family) for row in rows if row[3] == LISTEN}
-
-
-def _owners(inodes: set[str]) -> dict[str, int]:
-    owners: dict[str, int] = {}
-    for pid in processes.snapshot():
-        for link in _open_files(pid):
-            inode = link.removeprefix("socket:[").removesuffix("]")
-            if inode in inodes:
-                owners.setdefault(inode, pid)
-    return owners
 
 
 def _open_files(pid: int) -> list[str]:
@@ -115,9 +109,9 @@ def _listener(address: str, port: int, pid: int | None) -> Listener:
 def _is_ours(pid: int) -> bool:
     """Whether a service of ours runs as this process; a person's process may carry the mark, too, to look like one."""
     try:
-        if _is_person((processes.PROC / str(pid)).stat().st_uid):
+        if _is_person(psutil.Process(pid).uids().real):
             return False
-    except FileNotFoundError:
+    except psutil.Error:
         return False
     if processes.mark(pid, processes.SERVICE_MARK) is not None:
         return True

@@ -1,61 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs on this machine, read from /proc: trees, memory, and processes that carry one of our marks."""
+"""What runs on this machine: process trees, memory, and processes that carry one of our marks."""
 
 from __future__ import annotations
 
-import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-PROC = Path("/proc")
+PROC = Path("/proc")  # for namespaces, which psutil does not know
 SERVICE_MARK = (
     "DOCKSTACK_SERVICE"  # in the environment of every process that supervisor starts for us, and its children
 )
 RUN_MARK = "DOCKSTACK_UP"  # in the environment of `up` and of every command that it runs
 POLL = 0.05
 KILL_GRACE = 5.0
-_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+ENDED = frozenset({psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process as /proc shows it."""
+    """A process at one moment."""
 
     pid: int
     parent: int
-    started: float  # seconds since boot: together with the pid, it names a process for good
-    state: str
+    started: float  # seconds since the epoch
     name: str
 
 
 def snapshot() -> dict[int, Process]:
     """Return all processes by pid; those that end meanwhile are left out."""
-    found = {}
-    for entry in PROC.iterdir():
-        if entry.name.isdigit():
-            process = look(int(entry.name))
-            if process is not None:
-                found[process.pid] = process
-    return found
+    return {pid: process for pid in psutil.pids() if (process := look(pid)) is not None}
 
 
 def look(pid: int) -> Process | None:
     """Return one process, or None if it is gone or a zombie."""
     try:
-        text = (PROC / str(pid) / "stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+        process = psutil.Process(pid)
+        with process.oneshot():
+            if process.status() in ENDED:
+                return None
+            return Process(pid, process.ppid(), process.create_time(), process.name())
+    except psutil.Error:
         return None
-    name, _, rest = text.partition("(")[2].rpartition(")")
-    fields = rest.split()
-    if fields[0] in {"Z", "X"}:
-        return None
-    return Process(pid, int(fields[1]), int(fields[19]) / _CLOCK_TICKS, fields[0], name)
 
 
 def tree(pid: int, all_processes: dict[int, Process]) -> set[int]:
@@ -75,15 +69,11 @@ def tree(pid: int, all_processes: dict[int, Process]) -> set[int]:
 
 def mark(pid: int, name: str) -> str | None:
     """Return the value of an environment variable with which a process was started."""
-    prefix = f"{name}=".encode()
     try:
-        environment = (PROC / str(pid) / "environ").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        environment: dict[str, str] = psutil.Process(pid).environ()
+    except psutil.Error:
         return None
-    for item in environment.split(b"\0"):
-        if item.startswith(prefix):
-            return item[len(prefix) :].decode(errors="replace")
-    return None
+    return environment.get(name)
 
 
 def marked(name: str, value: str | None = None) -> dict[int, str]:
@@ -110,10 +100,9 @@ def _namespace(pid: str) -> str | None:
 def arguments(pid: int) -> list[str]:
     """Return a process's argument list, empty if it is gone or a kernel thread."""
     try:
-        data = (PROC / str(pid) / "cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
+        return [part for part in psutil.Process(pid).cmdline() if part]
+    except psutil.Error:
         return []
-    return [part.decode(errors="replace") for part in data.split(b"\0") if part]
 
 
 def with_arguments(*last: str) -> list[int]:
@@ -128,20 +117,16 @@ def pss(pids: Iterable[int]) -> int:
     total = 0
     for pid in pids:
         try:
-            rollup = (PROC / str(pid) / "smaps_rollup").read_text()
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            total += psutil.Process(pid).memory_full_info().pss
+        except psutil.Error:
             continue
-        total += next((int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:")), 0)
     return total
 
 
 def started_at(pid: int) -> float | None:
     """Return when a process started, seconds since the epoch."""
     process = look(pid)
-    if process is None:
-        return None
-    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    return boot + process.started
+    return None if process is None else process.started
 
 
 def end(
@@ -152,26 +137,32 @@ def end(
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """End processes: the ``first`` signal, and SIGKILL for those that are left after ``timeout`` seconds."""
-    waiting = {pid: process for pid in pids if (process := look(pid)) is not None}
+    waiting = [process for pid in pids if (process := _running(pid)) is not None]
     for number, limit in ((first, timeout), (signal.SIGKILL, KILL_GRACE)):
-        for pid, process in waiting.items():
-            say(f"Ending {process.name} ({pid})")
-            _signal(pid, number)
+        for process in waiting:
+            with suppress(psutil.NoSuchProcess):
+                say(f"Ending {process.name()} ({process.pid})")
+                process.send_signal(number)
         deadline = time.monotonic() + limit
+        # Not psutil.wait_procs: it reaps those that are our own children, whose status somebody here still asks for.
         while waiting and time.monotonic() < deadline:
             time.sleep(POLL)
-            waiting = {pid: process for pid, process in waiting.items() if _same(process)}
+            waiting = [process for process in waiting if _runs(process)]
         if not waiting:
             return
 
 
-def _same(process: Process) -> bool:
-    seen = look(process.pid)
-    return seen is not None and seen.started == process.started
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
+def _running(pid: int) -> Any:
+    """Return psutil's view of a process, which knows it from a later one with the same number; None if it has ended."""
     try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
+        process = psutil.Process(pid)
+    except psutil.Error:
+        return None
+    return process if _runs(process) else None
+
+
+def _runs(process: Any) -> bool:
+    try:
+        return bool(process.is_running()) and process.status() not in ENDED
+    except psutil.NoSuchProcess:
+        return False
