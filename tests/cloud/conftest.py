@@ -58,7 +58,7 @@ def pin(ctx, monkeypatch):
 
     def on(name, **more):
         monkeypatch.setattr(
-            compute, "create_server", lambda **wishes: ask(**wishes, availability_zone=f"nova:{name}", **more)
+            compute, "create_server", lambda **wanted: ask(**wanted, availability_zone=f"nova:{name}", **more)
         )
 
     return on

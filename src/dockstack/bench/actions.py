@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from openstack import exceptions as sdk_errors
 from rich.table import Table
 
-from dockstack.bench.fixture import standing
+from dockstack.bench.fixture import set_up
 from dockstack.bench.machine import describe_machine
 from dockstack.bench.model import PREFIX, summarise
 from dockstack.bench.servers import LIMIT_SECONDS, POLL_SECONDS, delete, post, snapshot, wait_active
@@ -22,7 +22,7 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dockstack.bench.fixture import Ground, Wishes
+    from dockstack.bench.fixture import Fixture, Request
     from dockstack.bench.servers import Recipe
 
 NAME = "actions"  # of the server
@@ -116,7 +116,7 @@ ACTIONS = (
 )
 
 
-def measure(connection: Any, wishes: Wishes, larger_flavor: str, count: int, say: Callable[[str], None]) -> Latencies:
+def measure(connection: Any, request: Request, larger_flavor: str, count: int, say: Callable[[str], None]) -> Latencies:
     """Do every action to a server of each kind, one after the other, ``count`` times; leave nothing behind.
 
     An action that is refused, or that ends in another state than it should, is written down with its reason; its server
@@ -128,9 +128,9 @@ def measure(connection: Any, wishes: Wishes, larger_flavor: str, count: int, say
     machine = describe_machine()
     flavor = connection.compute.find_flavor(larger_flavor, ignore_missing=False).id
     found = Latencies({action.name: {SERVER: [], FLOOR: []} for action in ACTIONS}, defaultdict(dict), machine)
-    with forgetting_the_shelf(connection), standing(connection, wishes, say) as ground:
+    with forgetting_the_shelf(connection), set_up(connection, request, say) as fixture:
         for number in range(count):
-            for kind, recipe in _kinds(ground).items():
+            for kind, recipe in _kinds(fixture).items():
                 say(f"round {number + 1} of {count}: {kind}")
                 _do_all(partial(_boot, connection, recipe, flavor), kind, found)
     return found
@@ -146,8 +146,8 @@ def forgetting_the_shelf(connection: Any) -> Iterator[None]:
             connection.image.delete_image(image, ignore_missing=True)
 
 
-def _kinds(ground: Ground) -> dict[str, Recipe]:
-    return {SERVER: ground.server, **({FLOOR: ground.floor} if ground.floor else {})}
+def _kinds(fixture: Fixture) -> dict[str, Recipe]:
+    return {SERVER: fixture.server, **({FLOOR: fixture.baseline} if fixture.baseline else {})}
 
 
 def _do_all(boot: Callable[[], Subject], kind: str, found: Latencies) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``bench boot``: servers beside their floors, interleaved, so that a noisy moment hits all of them alike."""
+"""``bench boot``: servers beside both baselines, interleaved, so that a noisy moment hits all of them alike."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from dockstack.bench.fixture import Wishes, standing
+from dockstack.bench.fixture import Request, set_up
 from dockstack.bench.machine import describe_machine
-from dockstack.bench.model import Boot, Measurements, RawRun
+from dockstack.bench.model import Boot, EngineRun, Measurements
 from dockstack.bench.servers import time_burst, time_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dockstack.bench.fixture import Ground
+    from dockstack.bench.fixture import Fixture
 
 
 P = ParamSpec("P")
@@ -34,7 +34,7 @@ class Plan:
     count: int
     burst: int
     warm_up: int
-    wishes: Wishes
+    request: Request
 
 
 def measure(connection: Any, plan: Plan, say: Callable[[str], None]) -> Measurements:
@@ -44,27 +44,34 @@ def measure(connection: Any, plan: Plan, say: Callable[[str], None]) -> Measurem
         DockstackError: the cloud does not have what the plan names, or a server failed.
     """
     machine = describe_machine()
-    with standing(connection, plan.wishes, say) as ground:
-        server, floor, raw = interleave(connection, plan, ground, say)
+    with set_up(connection, plan.request, say) as fixture:
+        server, floor, raw = interleave(connection, plan, fixture, say)
         say("burst")
         burst = floor_burst = None
         if plan.burst:
             burst = rested(
-                time_burst, connection, ground.server, "burst", plan.burst, lambda text: say(f"burst: {text}")
+                time_burst, connection, fixture.server, "burst", plan.burst, lambda text: say(f"burst: {text}")
             )
-        if plan.burst and ground.floor:
+        if plan.burst and fixture.baseline:
             floor_burst = rested(
                 time_burst,
                 connection,
-                ground.floor,
+                fixture.baseline,
                 "floor-burst",
                 plan.burst,
                 lambda text: say(f"burst of the floor: {text}"),
             )
-        if ground.engine:
-            machine["engine"] = ground.engine.version
+        if fixture.engine:
+            machine["engine"] = fixture.engine.version
         return Measurements(
-            tuple(server), tuple(raw), tuple(floor), burst, floor_burst, ground.floor_reason, ground.raw_reason, machine
+            tuple(server),
+            tuple(raw),
+            tuple(floor),
+            burst,
+            floor_burst,
+            fixture.baseline_reason,
+            fixture.engine_reason,
+            machine,
         )
 
 
@@ -75,17 +82,17 @@ def rested(take: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
 
 
 def interleave(
-    connection: Any, plan: Plan, ground: Ground, say: Callable[[str], None]
-) -> tuple[list[Boot], list[Boot], list[RawRun]]:
+    connection: Any, plan: Plan, fixture: Fixture, say: Callable[[str], None]
+) -> tuple[list[Boot], list[Boot], list[EngineRun]]:
     """Take one sample of each kind a round, each from rest; the rounds of the warm-up are thrown away."""
     server: list[Boot] = []
     floor: list[Boot] = []
-    raw: list[RawRun] = []
+    raw: list[EngineRun] = []
     for number in range(-plan.warm_up, plan.count):
         say(f"warm-up {number + plan.warm_up + 1}" if number < 0 else f"round {number + 1} of {plan.count}")
-        boot = rested(time_server, connection, ground.server, f"server-{number}")
-        fake = rested(time_server, connection, ground.floor, f"floor-{number}") if ground.floor else None
-        bare = ground.engine.time_run(ground.raw_image) if ground.engine else None
+        boot = rested(time_server, connection, fixture.server, f"server-{number}")
+        fake = rested(time_server, connection, fixture.baseline, f"floor-{number}") if fixture.baseline else None
+        bare = fixture.engine.time_run(fixture.engine_image) if fixture.engine else None
         if number >= 0:
             server.append(boot)
             floor += [fake] if fake else []

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control plane's floor: a second nova-compute with Nova's fake driver, for as long as the benchmark runs.
+"""The control-plane baseline: a second nova-compute with Nova's fake driver, for as long as the benchmark runs.
 
 It reads the same configuration files as the node's own nova-compute, with one file of ours after them. Ports are bound
 by OVN to a chassis, so the fake host gets a chassis row of its own in OVN's southbound database; nothing stands
 behind it. The fake driver plugs nothing, so no `network-vif-plugged` can come: the fake service does not wait for it
-(vif_plugging_timeout=0). The floor is what scheduling, allocation, binding and the API cost, and nothing else.
+(vif_plugging_timeout=0). It measures what scheduling, allocation,
+binding and the API cost, and nothing else.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-HOST = f"{PREFIX}floor"
-ZONE = f"{PREFIX}floor"
-DIRECTORY = Path("/var/lib/dockstack/bench-floor")
+HOST = f"{PREFIX}baseline"
+ZONE = f"{PREFIX}baseline"
+DIRECTORY = Path("/var/lib/dockstack/bench-baseline")
 DATABASE_FILE = Path("/etc/nova/nova-db.conf")
 UP_SECONDS = 90
 STOP_SECONDS = 60
@@ -62,7 +63,7 @@ class RunningCompute:
 
 
 @contextmanager
-def running_floor(connection: Any, memory_mb: int, servers: int, say: Callable[[str], None]) -> Iterator[str]:
+def running_baseline(connection: Any, memory_mb: int, servers: int, say: Callable[[str], None]) -> Iterator[str]:
     """Run the fake compute service and yield its availability zone; all of it is removed afterwards.
 
     Args:
@@ -80,14 +81,14 @@ def running_floor(connection: Any, memory_mb: int, servers: int, say: Callable[[
         remove_service(connection)
         write_directory(compute, memory_mb * (servers + 2))
         stack.callback(shutil.rmtree, DIRECTORY, ignore_errors=True)
-        say("adding a chassis for the floor")
+        say("adding a chassis for the baseline")
         remove_chassis()
         add_chassis()
         stack.callback(remove_chassis)
         stack.callback(remove_service, connection)
         process = start(compute)
         stack.callback(stop, process)
-        say("waiting for the floor's nova-compute")
+        say("waiting for the baseline's nova-compute")
         wait_for_service(connection, process)
         discover(compute)
         add_zone(connection)
@@ -102,7 +103,9 @@ def find_running_compute() -> RunningCompute:
         DockstackError: none runs here, or we are not root.
     """
     if os.geteuid() != 0:
-        raise DockstackError("The floor needs root: it starts a service as Nova's user.", "Run as root.")
+        raise DockstackError(
+            "The control-plane baseline needs root: it starts a service as Nova's user.", "Run as root."
+        )
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError, KeyError):
             arguments = tuple(path.read_text().rstrip("\0").split("\0"))
@@ -118,7 +121,7 @@ def runs_beside_us(process: Path) -> bool:
 
 
 def override_of(memory_mb: int) -> str:
-    """Return the configuration that makes a nova-compute the floor."""
+    """Return the configuration that makes a nova-compute the baseline."""
     return f"""\
 [DEFAULT]
 compute_driver = fake.SmallFakeDriver
@@ -138,11 +141,11 @@ lock_path = {DIRECTORY}/lock
 
 
 def write_directory(compute: RunningCompute, memory_mb: int) -> None:
-    """Give the floor its own state directory, owned by Nova's user."""
+    """Give the baseline its own state directory, owned by Nova's user."""
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     DIRECTORY.mkdir(mode=0o750, parents=True)
-    (DIRECTORY / "floor.conf").write_text(override_of(memory_mb))
-    for path in (DIRECTORY, DIRECTORY / "floor.conf"):
+    (DIRECTORY / "baseline.conf").write_text(override_of(memory_mb))
+    for path in (DIRECTORY, DIRECTORY / "baseline.conf"):
         shutil.chown(path, compute.user)
 
 
@@ -152,7 +155,7 @@ def start(compute: RunningCompute) -> subprocess.Popen[bytes]:
     command = [
         "setpriv", "--pdeathsig", "TERM", "--reuid", compute.user, "--regid", str(account.pw_gid), "--init-groups",
         str(compute.directory / "nova-compute"),
-        *[f"--config-file={path}" for path in (*compute.config_files, str(DIRECTORY / "floor.conf"))],
+        *[f"--config-file={path}" for path in (*compute.config_files, str(DIRECTORY / "baseline.conf"))],
     ]  # fmt: skip
     environment = {"PATH": f"{compute.directory}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": account.pw_dir}
     with (DIRECTORY / "output.log").open("wb") as output:
@@ -179,7 +182,7 @@ def wait_for_service(connection: Any, process: subprocess.Popen[bytes]) -> None:
     while not any(service.state == "up" for service in services_of(connection)):
         if process.poll() is not None or time.monotonic() > deadline:
             raise DockstackError(
-                "The floor's nova-compute did not come up.",
+                "The baseline's nova-compute did not come up.",
                 f"Its log is below; {DIRECTORY} is removed when the benchmark ends.",
                 log_tail(),
             )
@@ -194,7 +197,7 @@ def log_tail(lines: int = 20) -> str:
 
 
 def services_of(connection: Any) -> list[Any]:
-    """Return the floor's service records."""
+    """Return the baseline's service records."""
     return [each for each in connection.compute.services(binary="nova-compute") if each.host == HOST]
 
 
@@ -211,7 +214,7 @@ def discover(compute: RunningCompute) -> None:
 
 
 def add_zone(connection: Any) -> None:
-    """Put the host into an aggregate of its own, whose zone the floor's servers ask for."""
+    """Put the host into an aggregate of its own, whose zone the baseline's servers ask for."""
     aggregate = connection.compute.create_aggregate(name=ZONE, availability_zone=ZONE)
     connection.compute.add_host_to_aggregate(aggregate.id, HOST)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from dockstack.bench.control_plane_baseline import find_running_compute, runs_beside_us
-from dockstack.bench.fixture import standing, zone_of_real_hosts
+from dockstack.bench.fixture import set_up, zone_of_real_hosts
 from dockstack.bench.machine import describe_machine, value_of
 from dockstack.bench.model import PREFIX, verdict
 from dockstack.bench.servers import delete_all, post_many, time_server, wait_settled
@@ -23,8 +23,8 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from dockstack.bench.engine_baseline import Engine
-    from dockstack.bench.fixture import Ground, Wishes
+    from dockstack.bench.engine_baseline import EngineBaseline
+    from dockstack.bench.fixture import Fixture, Request
 
 NETWORK = f"{PREFIX}density"
 CIDR = "10.78.0.0/20"  # room for four thousand ports; it is routed nowhere
@@ -80,13 +80,13 @@ class Densities:
 
 
 def measure(
-    connection: Any, wishes: Wishes, steps: Sequence[int], idle_seconds: float, say: Callable[[str], None]
+    connection: Any, request: Request, steps: Sequence[int], idle_seconds: float, say: Callable[[str], None]
 ) -> Densities:
     """Climb to each number of servers and weigh it there; first with plain containers, then with servers.
 
     Args:
         connection: an administrator's.
-        wishes: what to boot; the network is one of the benchmark's own.
+        request: what to boot; the network is one of the benchmark's own.
         steps: the numbers of servers, rising.
         idle_seconds: how long to look at the processor time of idle servers.
         say: told what goes on.
@@ -98,18 +98,18 @@ def measure(
     with ExitStack() as stack:
         network = stack.enter_context(_roomy_network(connection))
         stack.enter_context(_roomy_hosts(connection))
-        ground = stack.enter_context(standing(connection, replace(wishes, network=network, floor=False), say))
-        if ground.engine is None:
-            raise DockstackError("The engine of the cloud is not on this machine.", ground.raw_reason)
-        raw = _weigh_containers(ground.engine, ground.raw_image, steps, idle_seconds, say)
+        fixture = stack.enter_context(set_up(connection, replace(request, network=network, baseline=False), say))
+        if fixture.engine is None:
+            raise DockstackError("The engine of the cloud is not on this machine.", fixture.engine_reason)
+        raw = _weigh_containers(fixture.engine, fixture.engine_image, steps, idle_seconds, say)
         levels: list[Level] = []
         before = Weights(used_memory_mib(), services_memory_mib())
         for count in steps:
-            if ended := _climb(connection, ground, count, say):
+            if ended := _climb(connection, fixture, count, say):
                 return Densities(tuple(levels), ended, machine)
             say(f"{count} servers: watching them idle")
             levels.append(
-                _weigh_servers(connection, ground, ground.engine, replace(before, container=raw[count]), idle_seconds)
+                _weigh_servers(connection, fixture, fixture.engine, replace(before, container=raw[count]), idle_seconds)
             )
         return Densities(tuple(levels), "", machine)
 
@@ -152,7 +152,7 @@ def find_processes(name: str) -> list[int]:
 
 
 def _weigh_containers(
-    engine: Engine, image: str, steps: Sequence[int], idle_seconds: float, say: Callable[[str], None]
+    engine: EngineBaseline, image: str, steps: Sequence[int], idle_seconds: float, say: Callable[[str], None]
 ) -> dict[int, float]:
     """Run as many containers of the same image without OpenStack, and return the memory of each by their number."""
     weights = {}
@@ -176,12 +176,12 @@ def _let_settle(idle_seconds: float) -> None:
     time.sleep(min(idle_seconds, 10))
 
 
-def _climb(connection: Any, ground: Ground, count: int, say: Callable[[str], None]) -> str:
+def _climb(connection: Any, fixture: Fixture, count: int, say: Callable[[str], None]) -> str:
     """Boot servers until there are ``count``; return why that many do not fit, or nothing."""
     present = len(wait_settled(connection, "idle", 0, say))
     while present < count:
         more = min(BATCH, count - present)
-        post_many(connection, ground.server, f"idle-{present}", more)
+        post_many(connection, fixture.server, f"idle-{present}", more)
         present += more
         settled = wait_settled(connection, "idle", present, lambda text: say(f"servers: {text}"))
         failed = [server for server in settled if server.status != "ACTIVE"]
@@ -191,14 +191,16 @@ def _climb(connection: Any, ground: Ground, count: int, say: Callable[[str], Non
     return ""
 
 
-def _weigh_servers(connection: Any, ground: Ground, engine: Engine, before: Weights, idle_seconds: float) -> Level:
+def _weigh_servers(
+    connection: Any, fixture: Fixture, engine: EngineBaseline, before: Weights, idle_seconds: float
+) -> Level:
     """Weigh the servers that run; ``before``: what there was without one."""
     count = len(wait_settled(connection, "idle", 0, lambda _text: None))
     _let_settle(idle_seconds)
     memory = (used_memory_mib() - before.machine) / count
     services = (services_memory_mib() - before.services) / count
     compute, dockerd = watch([[_compute_pid()], find_processes("dockerd")], idle_seconds)
-    boots = [time_server(connection, ground.server, f"more-{number}").active for number in range(LATENCY_SAMPLES)]
+    boots = [time_server(connection, fixture.server, f"more-{number}").active for number in range(LATENCY_SAMPLES)]
     listing = statistics.median(engine.time_listing() for _ in range(LISTINGS))
     return Level(count, memory, services, before.container, statistics.median(boots), compute, dockerd, listing)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time the engine alone: what `docker run` costs for the same image, without network and without OpenStack."""
+"""The engine baseline: what `docker run` costs for the same image, without network and without OpenStack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import docker
 from docker import errors as engine_errors
-from dockstack.bench.model import RawRun
+from dockstack.bench.model import EngineRun
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ ENGINE_SECONDS = 120
 CHUNK = 1 << 20
 
 
-class Engine:
-    """The machine's engine, through the low-level SDK (about 1 ms a call; no client process is started)."""
+class EngineBaseline:
+    """Times the machine's engine through the low-level SDK (about 1 ms a call; no client process is started)."""
 
     def __init__(self) -> None:
         """Connect to the local engine.
@@ -60,7 +60,7 @@ class Engine:
         limits = self._api.create_host_config(network_mode="none")
         return dict(self._api.create_container(image, labels={LABEL: "raw"}, host_config=limits))
 
-    def time_run(self, image: str) -> RawRun:
+    def time_run(self, image: str) -> EngineRun:
         """Create, start and remove one container of an image."""
         started = time.monotonic()
         container = self._create(image)
@@ -70,7 +70,7 @@ class Engine:
         finally:
             removing = time.monotonic()
             self._api.remove_container(container["Id"], force=True)
-        return RawRun(running - started, time.monotonic() - removing)
+        return EngineRun(running - started, time.monotonic() - removing)
 
     def time_snapshot(self, image: str, size: int, archive: Path) -> tuple[str, float]:
         """Make an image of a container that has written random bytes, and save it.

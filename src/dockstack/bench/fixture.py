@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every benchmark of servers stands on: nobody beside it, room for its servers, and the floors."""
+"""The fixture of every benchmark of servers: a lock, a lifted quota, warm caches, and the two baselines.
+
+The control-plane baseline is a second nova-compute with Nova's fake driver, the engine baseline a plain container. In
+results files and tables they are called "floor" and "raw".
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dockstack.bench.control_plane_baseline import running_floor
-from dockstack.bench.engine_baseline import Engine
+from dockstack.bench.control_plane_baseline import running_baseline
+from dockstack.bench.engine_baseline import EngineBaseline
 from dockstack.bench.model import PREFIX
 from dockstack.bench.servers import Recipe, delete_all, post, wait_active
 from dockstack.errors import DockstackError
@@ -18,52 +22,61 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-FLOOR_IMAGE = f"{PREFIX}floor"
+BASELINE_IMAGE = f"{PREFIX}baseline"
 UNLIMITED = -1
 LOCK = Path("/run/lock/dockstack-bench.lock")
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Request:
     """What a benchmark boots.
 
     Attributes:
-        floor: whether to run the fake driver beside it.
+        baseline: whether to run the control-plane baseline beside it.
         at_once: how many servers the fake driver's host has to hold at a time.
     """
 
     image: str
     flavor: str
     network: str
-    floor: bool = True
+    baseline: bool = True
     at_once: int = 1
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What all samples share."""
+class Fixture:
+    """What all samples share.
+
+    Attributes:
+        server: what to boot on the real driver.
+        baseline: what to boot on the control-plane baseline; None if it is not there.
+        baseline_reason: why it is not.
+        engine: the engine baseline; None if it is not there.
+        engine_image: what its containers are made from.
+        engine_reason: why it is not.
+    """
 
     server: Recipe
-    floor: Recipe | None
-    floor_reason: str
-    engine: Engine | None
-    raw_image: str
-    raw_reason: str
+    baseline: Recipe | None
+    baseline_reason: str
+    engine: EngineBaseline | None
+    engine_image: str
+    engine_reason: str
 
 
 @contextmanager
-def standing(connection: Any, wishes: Wishes, say: Callable[[str], None]) -> Iterator[Ground]:
-    """Have the machine to oneself, room for servers, and the floors; leave nothing behind.
+def set_up(connection: Any, request: Request, say: Callable[[str], None]) -> Iterator[Fixture]:
+    """Set the fixture up for as long as a benchmark runs; leave nothing behind.
 
     Raises:
-        DockstackError: another benchmark runs, or the cloud does not have what is wished for.
+        DockstackError: another benchmark runs, or the cloud lacks what the request names.
     """
     with ExitStack() as stack:
         stack.enter_context(alone())
         delete_all(connection)
         stack.enter_context(roomy_quota(connection))
         stack.callback(delete_all, connection)  # before the quota goes back, which may not be below what is used
-        yield prepare(connection, wishes, stack, say)
+        yield prepare(connection, request, stack, say)
 
 
 @contextmanager
@@ -90,26 +103,26 @@ def roomy_quota(connection: Any) -> Iterator[None]:
         connection.compute.update_quota_set(project, **{name: getattr(before, name) for name in names})
 
 
-def prepare(connection: Any, wishes: Wishes, stack: ExitStack, say: Callable[[str], None]) -> Ground:
-    """Find what to boot, warm the caches, and bring up the floors."""
-    image = wanted(connection.image.find_image(wishes.image), "image", wishes.image)
-    flavor = wanted(connection.compute.find_flavor(wishes.flavor), "flavor", wishes.flavor)
-    network = wanted(connection.network.find_network(wishes.network), "network", wishes.network)
+def prepare(connection: Any, request: Request, stack: ExitStack, say: Callable[[str], None]) -> Fixture:
+    """Find what to boot, warm the caches, and bring up the baselines."""
+    image = wanted(connection.image.find_image(request.image), "image", request.image)
+    flavor = wanted(connection.compute.find_flavor(request.flavor), "flavor", request.flavor)
+    network = wanted(connection.network.find_network(request.network), "network", request.network)
     server = Recipe(image.id, flavor.id, network.id, zone_of_real_hosts(connection))
     say("warming up")
-    keeper = post(connection, server, "keeper")  # it keeps the image in the engine for the raw runs
+    keeper = post(connection, server, "keeper")  # it keeps the image in the engine for the engine baseline
     wait_active(connection, keeper.id)
-    engine, raw_image, raw_reason = find_engine(keeper.id)
-    floor, floor_reason = None, "not asked for"
-    if wishes.floor:
+    engine, engine_image, engine_reason = find_engine(keeper.id)
+    baseline, baseline_reason = None, "not asked for"
+    if request.baseline:
         try:
-            zone = stack.enter_context(running_floor(connection, flavor.ram, wishes.at_once, say))
+            zone = stack.enter_context(running_baseline(connection, flavor.ram, request.at_once, say))
             stack.callback(delete_all, connection)
-            floor_image = make_floor_image(connection, stack)
-            floor, floor_reason = Recipe(floor_image, flavor.id, network.id, zone), ""
+            baseline_image = make_baseline_image(connection, stack)
+            baseline, baseline_reason = Recipe(baseline_image, flavor.id, network.id, zone), ""
         except DockstackError as error:
-            floor_reason = f"{error}\n{error.details}".strip()
-    return Ground(server, floor, floor_reason, engine, raw_image, raw_reason)
+            baseline_reason = f"{error}\n{error.details}".strip()
+    return Fixture(server, baseline, baseline_reason, engine, engine_image, engine_reason)
 
 
 def wanted(found: Any, kind: str, name: str) -> Any:
@@ -132,22 +145,22 @@ def zone_of_real_hosts(connection: Any) -> str:
     return str(zones[0])
 
 
-def find_engine(server_id: str) -> tuple[Engine | None, str, str]:
-    """Return the engine and the image that a server's container runs, or why the raw runs cannot be done."""
+def find_engine(server_id: str) -> tuple[EngineBaseline | None, str, str]:
+    """Return the engine and the image that a server's container runs, or why there is no engine baseline."""
     try:
-        engine = Engine()
+        engine = EngineBaseline()
         engine.clean()
         return engine, engine.image_of(server_id), ""
     except DockstackError as error:
         return None, "", str(error)
 
 
-def make_floor_image(connection: Any, stack: ExitStack) -> str:
+def make_baseline_image(connection: Any, stack: ExitStack) -> str:
     """Make an image without properties: the fake driver never reads it, and no filter may turn its host away."""
-    for old in connection.image.images(name=FLOOR_IMAGE):
+    for old in connection.image.images(name=BASELINE_IMAGE):
         connection.image.delete_image(old.id)
     image = connection.image.create_image(
-        name=FLOOR_IMAGE, data=b"\0" * 512, disk_format="raw", container_format="bare", allow_duplicates=True
+        name=BASELINE_IMAGE, data=b"\0" * 512, disk_format="raw", container_format="bare", allow_duplicates=True
     )
     stack.callback(connection.image.delete_image, image.id)
     return str(image.id)

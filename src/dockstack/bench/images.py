@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from dockstack.bench.fixture import standing
+from dockstack.bench.fixture import set_up
 from dockstack.bench.machine import describe_machine
 from dockstack.bench.model import PREFIX
 from dockstack.bench.servers import delete, post, snapshot, time_server, wait_active
@@ -22,8 +22,8 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dockstack.bench.engine_baseline import Engine
-    from dockstack.bench.fixture import Ground, Wishes
+    from dockstack.bench.engine_baseline import EngineBaseline
+    from dockstack.bench.fixture import Fixture, Request
 
 NAME = f"{PREFIX}images"
 WORK = "/var/tmp"  # on the disk, as the data of the engine and of Glance
@@ -107,13 +107,13 @@ def _median(samples: Sequence[Sample]) -> Sample:
 
 
 def measure(
-    connection: Any, wishes: Wishes, sizes: Sequence[int], count: int, say: Callable[[str], None]
+    connection: Any, request: Request, sizes: Sequence[int], count: int, say: Callable[[str], None]
 ) -> Throughputs:
     """Send images of each size to the engine and back, ``count`` times, each beside the engine alone; leave nothing.
 
     Args:
         connection: an administrator's.
-        wishes: what to boot; images are made from this one.
+        request: what to boot; images are made from this one.
         sizes: MiB of random bytes, which nothing can compress.
         count: rounds.
         say: told what goes on.
@@ -123,21 +123,24 @@ def measure(
     """
     machine = describe_machine()
     samples = []
-    with standing(connection, replace(wishes, floor=False), say) as ground, tempfile.TemporaryDirectory(dir=WORK) as at:
-        if ground.engine is None:
-            raise DockstackError("The engine of the cloud is not on this machine.", ground.raw_reason)
+    with (
+        set_up(connection, replace(request, baseline=False), say) as fixture,
+        tempfile.TemporaryDirectory(dir=WORK) as at,
+    ):
+        if fixture.engine is None:
+            raise DockstackError("The engine of the cloud is not on this machine.", fixture.engine_reason)
         for number in range(count):
             for size in sizes:
                 say(f"round {number + 1} of {count}: {size} MiB")
-                samples.append(_sample(connection, ground, ground.engine, size, Path(at)))
+                samples.append(_sample(connection, fixture, fixture.engine, size, Path(at)))
     return Throughputs(tuple(samples), machine)
 
 
-def _sample(connection: Any, ground: Ground, engine: Engine, size: int, work: Path) -> Sample:
+def _sample(connection: Any, fixture: Fixture, engine: EngineBaseline, size: int, work: Path) -> Sample:
     archive = work / "image.tar"
     with ExitStack() as stack:
         stack.callback(engine.clean)  # what servers boot from has the label, too
-        image, raw_snapshot = engine.time_snapshot(ground.raw_image, size, archive)
+        image, raw_snapshot = engine.time_snapshot(fixture.engine_image, size, archive)
         engine.forget(image)
         raw_load = engine.time_load(archive)
         engine.forget(image)  # what the engine has, nobody would have to load
@@ -145,7 +148,7 @@ def _sample(connection: Any, ground: Ground, engine: Engine, size: int, work: Pa
             NAME, filename=str(archive), disk_format="raw", container_format="docker", wait=True, allow_duplicates=True
         )
         stack.callback(connection.image.delete_image, found.id, ignore_missing=True)
-        recipe = replace(ground.server, image_id=found.id)
+        recipe = replace(fixture.server, image_id=found.id)
         started = time.monotonic()
         server = post(connection, recipe, "images-cold").id
         stack.callback(delete, connection, server)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples, and what may honestly be said about them."""
+"""Samples, and what follows from them. Fields are called as in results files: floor and raw for the two baselines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Boot:
 
 
 @dataclass(frozen=True)
-class RawRun:
+class EngineRun:
     """One container's life without OpenStack, in seconds."""
 
     started: float  # create and start
@@ -60,12 +60,13 @@ class Measurements:
     """All that one run of ``bench boot`` measured.
 
     Attributes:
-        floor: servers of Nova's fake driver, interleaved with the others; empty if it could not be run.
-        floor_reason: why there is no floor.
+        floor: servers of the control-plane baseline, interleaved with the others; empty if it could not be run.
+        floor_reason: why there are none.
+        raw: containers of the engine baseline.
     """
 
     server: tuple[Boot, ...]
-    raw: tuple[RawRun, ...] = ()
+    raw: tuple[EngineRun, ...] = ()
     floor: tuple[Boot, ...] = ()
     burst: Burst | None = None
     floor_burst: Burst | None = None

@@ -51,7 +51,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Life:
+class Measured:
     """All that one run of ``bench up`` measured; memory is PSS in MiB, by service."""
 
     runs: tuple[Run, ...]
@@ -65,37 +65,37 @@ class Life:
 
 
 @dataclass(frozen=True)
-class Chapters:
-    """Which parts of a life to go through."""
+class Phases:
+    """Which commands to time."""
 
     fresh: bool  # remove everything first
     warm: bool  # stop and start
     idle_seconds: float
 
 
-def live(command: Sequence[str], chapters: Chapters, machine: dict[str, Any], say: Callable[[str], None]) -> Life:
-    """Go through the chapters; ``command`` is how `dockstack` is called.
+def measure(command: Sequence[str], phases: Phases, machine: dict[str, Any], say: Callable[[str], None]) -> Measured:
+    """Time the commands one after another; ``command`` is how `dockstack` is called.
 
     Raises:
         DockstackError: one of the commands failed; the details hold its last lines.
     """
     runs: list[Run] = []
-    if chapters.fresh:
+    if phases.fresh:
         say("removing the cloud")
         runs.append(timed(command, "clean", ["clean", "--yes"]))
         say("bringing it up from nothing")
         runs.append(timed(command, "fresh up", ["up", "--json"]))
     say("up, with nothing to do")
     runs.append(timed(command, "second up", ["up", "--json"]))
-    if chapters.warm:
+    if phases.warm:
         say("stopping")
         runs.append(timed(command, "down", ["down"]))
         say("starting again")
         runs.append(timed(command, "warm up", ["up", "--json"]))
-    say(f"letting it idle for {chapters.idle_seconds:g} s")
-    time.sleep(chapters.idle_seconds)
+    say(f"letting it idle for {phases.idle_seconds:g} s")
+    time.sleep(phases.idle_seconds)
     memory = memory_of(json.loads(output_of([*command, "status", "--json"])))
-    return Life(tuple(runs), memory, machine)
+    return Measured(tuple(runs), memory, machine)
 
 
 def timed(command: Sequence[str], name: str, arguments: Sequence[str]) -> Run:
@@ -145,13 +145,13 @@ def memory_of(status: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def runs_table(life: Life) -> Table:
+def runs_table(measured: Measured) -> Table:
     """Build the table of commands."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("command")
     for title in ("seconds", "budget", "changes"):
         table.add_column(title, justify="right")
-    for run in life.runs:
+    for run in measured.runs:
         budget = BUDGETS.get(run.name)
         colour = "red" if run.within_budget is False else "green"
         seconds = f"{run.seconds:.1f}" if budget is None else f"[{colour}]{run.seconds:.1f}[/]"
@@ -169,23 +169,23 @@ def steps_table(run: Run, longest: int = 12) -> Table:
     return table
 
 
-def memory_table(life: Life) -> Table:
+def memory_table(measured: Measured) -> Table:
     """Build the table of memory, the largest first."""
     table = Table(title="idle memory, PSS", box=None, pad_edge=False, header_style="bold")
     table.add_column("service")
     table.add_column("MiB", justify="right")
-    for name, mib in sorted(life.memory.items(), key=lambda each: -each[1]):
+    for name, mib in sorted(measured.memory.items(), key=lambda each: -each[1]):
         table.add_row(name, f"{mib:.0f}")
-    table.add_row("all", f"{life.memory_total:.0f} of {IDLE_BUDGET_MIB}")
+    table.add_row("all", f"{measured.memory_total:.0f} of {IDLE_BUDGET_MIB}")
     return table
 
 
-def document_of(life: Life) -> dict[str, Any]:
+def document_of(measured: Measured) -> dict[str, Any]:
     """Build the document for machines."""
     return {
-        "machine": life.machine,
-        "runs": [asdict(run) | {"within_budget": run.within_budget} for run in life.runs],
-        "idle_memory_mib": life.memory,
-        "idle_memory_total_mib": round(life.memory_total, 1),
+        "machine": measured.machine,
+        "runs": [asdict(run) | {"within_budget": run.within_budget} for run in measured.runs],
+        "idle_memory_mib": measured.memory,
+        "idle_memory_total_mib": round(measured.memory_total, 1),
         "budgets": {"seconds": BUDGETS, "idle_memory_mib": IDLE_BUDGET_MIB},
     }

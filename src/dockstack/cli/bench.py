@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dockstack bench``: measure the cloud beside its floors."""
+"""``dockstack bench``: measure the cloud beside its baselines."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ def boot(
     """
     from dockstack.bench import report  # noqa: PLC0415 - only this command needs it
     from dockstack.bench.boot import Plan, measure  # noqa: PLC0415 - as above
-    from dockstack.bench.fixture import Wishes  # noqa: PLC0415 - as above
+    from dockstack.bench.fixture import Request  # noqa: PLC0415 - as above
 
-    plan = Plan(count, burst, warm_up, Wishes(image, flavor, network, not no_floor, max(burst, 1)))
+    plan = Plan(count, burst, warm_up, Request(image, flavor, network, not no_floor, max(burst, 1)))
     present(report, "boot", partial(measure, plan=plan), os_cloud, output, as_json=as_json)
 
 
@@ -115,10 +115,10 @@ def actions(
     Run it on the cloud's machine, as root, while nothing else runs there.
     """
     from dockstack.bench import actions as room  # noqa: PLC0415 - only this command needs it
-    from dockstack.bench.fixture import Wishes  # noqa: PLC0415 - as above
+    from dockstack.bench.fixture import Request  # noqa: PLC0415 - as above
 
-    wishes = Wishes(image, flavor, network, not no_floor)
-    run = partial(room.measure, wishes=wishes, larger_flavor=larger_flavor, count=count)
+    request = Request(image, flavor, network, not no_floor)
+    run = partial(room.measure, request=request, larger_flavor=larger_flavor, count=count)
     present(room, "actions", run, os_cloud, output, as_json=as_json)
 
 
@@ -143,10 +143,10 @@ def density(
     Run it on the cloud's machine, as root, while nothing else runs there.
     """
     from dockstack.bench import density as room  # noqa: PLC0415 - only this command needs it
-    from dockstack.bench.fixture import Wishes  # noqa: PLC0415 - as above
+    from dockstack.bench.fixture import Request  # noqa: PLC0415 - as above
 
-    wishes = Wishes(image, flavor, room.NETWORK, floor=False)
-    run = partial(room.measure, wishes=wishes, steps=numbers(steps, "--servers"), idle_seconds=idle_seconds)
+    request = Request(image, flavor, room.NETWORK, baseline=False)
+    run = partial(room.measure, request=request, steps=numbers(steps, "--servers"), idle_seconds=idle_seconds)
     present(room, "density", run, os_cloud, output, as_json=as_json)
 
 
@@ -173,9 +173,9 @@ def images(
     Run it on the cloud's machine, as root, while nothing else runs there.
     """
     from dockstack.bench import images as room  # noqa: PLC0415 - only this command needs it
-    from dockstack.bench.fixture import Wishes  # noqa: PLC0415 - as above
+    from dockstack.bench.fixture import Request  # noqa: PLC0415 - as above
 
-    run = partial(room.measure, wishes=Wishes(image, flavor, network), sizes=numbers(sizes, "--sizes"), count=count)
+    run = partial(room.measure, request=Request(image, flavor, network), sizes=numbers(sizes, "--sizes"), count=count)
     present(room, "images", run, os_cloud, output, as_json=as_json)
 
 
@@ -258,10 +258,10 @@ def up(*, fresh: bool, yes: bool, no_warm: bool, idle_seconds: float, output: Pa
     if fresh and not yes:
         click.confirm("This removes the cloud with all its servers and data. Go on?", abort=True, err=as_json)
     console = Console(stderr=as_json)
-    chapters = up_bench.Chapters(fresh, not no_warm, idle_seconds)
+    phases = up_bench.Phases(fresh, not no_warm, idle_seconds)
     with console.status("starting") as status:
-        lived = up_bench.live([sys.executable, "-m", "dockstack.cli"], chapters, describe_machine(), status.update)
-    document = json.dumps(up_bench.document_of(lived), indent=2)
+        measured = up_bench.measure([sys.executable, "-m", "dockstack.cli"], phases, describe_machine(), status.update)
+    document = json.dumps(up_bench.document_of(measured), indent=2)
     if output:
         output.mkdir(parents=True, exist_ok=True)
         (output / "up.json").write_text(document + "\n")
@@ -269,8 +269,8 @@ def up(*, fresh: bool, yes: bool, no_warm: bool, idle_seconds: float, output: Pa
     if as_json:
         click.echo(document)
         return
-    console.print(up_bench.runs_table(lived))
-    for run in lived.runs:
+    console.print(up_bench.runs_table(measured))
+    for run in measured.runs:
         if run.steps and run.name in {"fresh up", "warm up"}:
             console.print(up_bench.steps_table(run))
-    console.print(up_bench.memory_table(lived))
+    console.print(up_bench.memory_table(measured))

@@ -160,14 +160,14 @@ def run(
 
 def describe(facts: Facts, cloud: str, choice: Choice, concurrency: int, *, started: datetime) -> dict[str, str]:
     """Tell what was tested and how, for the reports."""
-    wishes = [
+    chosen = [
         *choice.patterns,
         *(["smoke"] if choice.smoke else []),
         *(["interop"] if choice.names is not None else []),
     ]
     return {
         "cloud": cloud,
-        "tests": ", ".join(wishes) or "all",
+        "tests": ", ".join(chosen) or "all",
         "concurrency": str(concurrency),
         "compute nodes": str(len(facts.hosts)),
         "compute API": " to ".join(facts.compute_versions),

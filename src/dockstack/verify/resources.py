@@ -84,7 +84,7 @@ def allow(tenant: Tenant, group_id: str, rule: dict[str, Any]) -> Any:
     return tenant.connection.network.create_security_group_rule(security_group_id=group_id, direction="ingress", **full)
 
 
-class Wishes(TypedDict, total=False):
+class ServerRequest(TypedDict, total=False):
     """What an exercise may want of a server; what is left out is as the cloud's facts say."""
 
     what: str  # "server" if left out; begins its name
@@ -97,33 +97,33 @@ class Wishes(TypedDict, total=False):
     metadata: dict[str, str]
 
 
-def boot(ctx: Context, **wishes: Unpack[Wishes]) -> Any:
+def boot(ctx: Context, **wanted: Unpack[ServerRequest]) -> Any:
     """Boot a server and wait until it is ACTIVE.
 
     Raises:
         CheckFailed: it went to ERROR (the details hold its fault) or was not ACTIVE in time.
     """
-    server = request_server(ctx, **wishes)
+    server = request_server(ctx, **wanted)
     ctx.say(f"waiting for {server.name} to be ACTIVE")
-    tenant = wishes.get("tenant") or ctx.tenant
+    tenant = wanted.get("tenant") or ctx.tenant
     return wait_for_status(tenant.connection, server.id, "ACTIVE", ctx.timeouts.active)
 
 
-def request_server(ctx: Context, **wishes: Unpack[Wishes]) -> Any:
+def request_server(ctx: Context, **wanted: Unpack[ServerRequest]) -> Any:
     """Ask for a server and do not wait for it."""
-    tenant = wishes.get("tenant") or ctx.tenant
+    tenant = wanted.get("tenant") or ctx.tenant
     request: dict[str, Any] = {
-        "name": ctx.name(wishes.get("what", "server")),
-        "image_id": wishes.get("image_id") or ctx.facts.image_id,
+        "name": ctx.name(wanted.get("what", "server")),
+        "image_id": wanted.get("image_id") or ctx.facts.image_id,
         "flavor_id": ctx.facts.flavor_id,
         "networks": [{"uuid": tenant.network_id}],
-        "metadata": wishes.get("metadata", {}),
+        "metadata": wanted.get("metadata", {}),
     }
-    if group := wishes.get("group"):
+    if group := wanted.get("group"):
         request["security_groups"] = [{"name": group.id}]
-    if user_data := wishes.get("user_data"):
+    if user_data := wanted.get("user_data"):
         request["user_data"] = base64.b64encode(user_data.encode()).decode()
-    request |= {key: wishes[key] for key in ("key_name", "config_drive") if wishes.get(key)}
+    request |= {key: wanted[key] for key in ("key_name", "config_drive") if wanted.get(key)}
     with postponed():
         server = tenant.connection.compute.create_server(**request)
         ctx.stack.callback(delete_server, tenant.connection, server.id, ctx.timeouts.terminate)
@@ -230,13 +230,15 @@ def make_floating_ip(ctx: Context, server: Any, tenant: Tenant | None = None) ->
     return floating
 
 
-def make_guest(ctx: Context, *, rules: Sequence[dict[str, Any]] = (PING, SSH), **wishes: Unpack[Wishes]) -> Guest:
+def make_guest(
+    ctx: Context, *, rules: Sequence[dict[str, Any]] = (PING, SSH), **wanted: Unpack[ServerRequest]
+) -> Guest:
     """Boot a server with a key pair, a floating IP and a login; ``rules`` are what its group lets in."""
-    tenant, what = wishes.get("tenant"), wishes.get("what", "server")
+    tenant, what = wanted.get("tenant"), wanted.get("what", "server")
     group = make_group(ctx, rules, tenant, f"{what}-group")
     key_name, key = make_key(ctx, tenant, f"{what}-key")
-    wishes |= {"group": group, "key_name": key_name}
-    server = boot(ctx, **wishes)
+    wanted |= {"group": group, "key_name": key_name}
+    server = boot(ctx, **wanted)
     floating = make_floating_ip(ctx, server, tenant)
     ctx.say(f"logging in to {floating.floating_ip_address}")
     shell = open_shell(ctx, floating.floating_ip_address, key)

@@ -9,7 +9,7 @@ import pytest
 
 from dockstack.bench.control_plane_baseline import RunningCompute, chassis_rows, override_of
 from dockstack.bench.machine import describe_machine
-from dockstack.bench.model import Boot, Burst, Goal, Measurements, RawRun, goal_of, summarise
+from dockstack.bench.model import Boot, Burst, EngineRun, Goal, Measurements, goal_of, summarise
 from dockstack.bench.plots import draw
 from dockstack.bench.report import document_of, notes_of, table_of
 from dockstack.cli.bench import write
@@ -21,7 +21,7 @@ def measured(boot=3.2, floor=2.8):
     return Measurements(
         server=tuple(Boot(0.3, boot + step / 100, 0.9) for step in range(5)),
         floor=tuple(Boot(0.3, floor, 0.8) for _ in range(5)),
-        raw=tuple(RawRun(0.4, 0.12) for _ in range(5)),
+        raw=tuple(EngineRun(0.4, 0.12) for _ in range(5)),
         burst=Burst(20, 19, ("ERROR: No valid host",), 40.0, 9.0),
         machine={"cores": 2, "measured_at": "2026-01-01T00:00:00+00:00"},
     )
@@ -53,7 +53,7 @@ def test_the_budget_is_a_quarter_more_than_floor_and_engine_together():
 
 
 def test_without_a_floor_there_is_no_goal():
-    assert goal_of(Measurements((Boot(1, 2, 3),), (RawRun(1, 1),))) is None
+    assert goal_of(Measurements((Boot(1, 2, 3),), (EngineRun(1, 1),))) is None
 
 
 def test_the_report_names_errors_and_what_is_missing(tmp_path):
@@ -79,7 +79,7 @@ def test_the_floor_overrides_what_would_touch_the_real_service():
     assert "compute_driver = fake.SmallFakeDriver" in text
     assert "reserved_host_memory_mb = 6912" in text
     assert "vif_plugging_timeout = 0" in text
-    assert "state_path = /var/lib/dockstack/bench-floor" in text
+    assert "state_path = /var/lib/dockstack/bench-baseline" in text
 
 
 def test_the_running_service_tells_its_files():
@@ -98,7 +98,7 @@ def test_the_running_service_tells_its_files():
 def test_the_chassis_is_one_transaction():
     rows = chassis_rows(1234)
     assert rows.count("create") == 3
-    assert "hostname=dockstack-bench-floor" in rows
+    assert "hostname=dockstack-bench-baseline" in rows
     assert "nb_cfg_timestamp=1234" in rows
 
 

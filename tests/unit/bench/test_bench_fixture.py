@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from dockstack.bench import fixture
-from dockstack.bench.fixture import Wishes, standing
+from dockstack.bench.fixture import Request, set_up
 
 pytestmark = pytest.mark.unit
 
@@ -20,8 +20,8 @@ def test_servers_go_before_the_quota_that_they_need(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(fixture, "LOCK", tmp_path / "lock")
     monkeypatch.setattr(fixture, "delete_all", lambda _connection: done.append("delete"))
-    monkeypatch.setattr(fixture, "prepare", lambda *_arguments: "ground")
+    monkeypatch.setattr(fixture, "prepare", lambda *_arguments: "fixture")
     connection = SimpleNamespace(compute=compute, current_project_id="p")
-    with standing(connection, Wishes("image", "flavor", "network", floor=False), print):
+    with set_up(connection, Request("image", "flavor", "network", baseline=False), print):
         done.append("measure")
     assert done == ["delete", fixture.UNLIMITED, "measure", "delete", 10]

@@ -23,9 +23,9 @@ class Compute:
     def __init__(self, becomes=("ACTIVE",)):
         self.becomes, self.items, self.looks, self.numbers = itertools.cycle(becomes), {}, {}, itertools.count(1)
 
-    def create_server(self, **wishes):
+    def create_server(self, **request):
         server = SimpleNamespace(
-            id=str(next(self.numbers)), status="BUILD", fault={"message": "No valid host"}, **wishes
+            id=str(next(self.numbers)), status="BUILD", fault={"message": "No valid host"}, **request
         )
         self.items[server.id] = server
         return server

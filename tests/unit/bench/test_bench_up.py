@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from dockstack.bench.up_bench import Chapters, Life, Run, document_of, live, memory_of, memory_table, runs_table
+from dockstack.bench import up_bench
+from dockstack.bench.up_bench import Measured, Phases, Run, document_of, memory_of, memory_table, runs_table
 from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
@@ -22,31 +23,33 @@ elif sys.argv[1] == "up":
 """
 
 
-def test_a_life_is_measured_through_the_commands():
-    life = live([sys.executable, "-c", CLOUD], Chapters(fresh=True, warm=True, idle_seconds=0), {}, lambda text: None)
-    assert [run.name for run in life.runs] == ["clean", "fresh up", "second up", "down", "warm up"]
-    assert life.runs[1].changes == 3
-    assert life.runs[1].steps[0].seconds == 2.5
-    assert life.memory == {"mariadb": 200.0, "nova-api": 0.0}
-    assert document_of(life)["runs"][1]["within_budget"] is True
-    assert runs_table(life).row_count == 5
-    assert memory_table(life).row_count == 3
+def test_the_cloud_is_measured_through_its_commands():
+    measured = up_bench.measure(
+        [sys.executable, "-c", CLOUD], Phases(fresh=True, warm=True, idle_seconds=0), {}, lambda text: None
+    )
+    assert [run.name for run in measured.runs] == ["clean", "fresh up", "second up", "down", "warm up"]
+    assert measured.runs[1].changes == 3
+    assert measured.runs[1].steps[0].seconds == 2.5
+    assert measured.memory == {"mariadb": 200.0, "nova-api": 0.0}
+    assert document_of(measured)["runs"][1]["within_budget"] is True
+    assert runs_table(measured).row_count == 5
+    assert memory_table(measured).row_count == 3
 
 
 def test_without_fresh_and_warm_nothing_is_stopped():
-    chapters = Chapters(fresh=False, warm=False, idle_seconds=0)
-    life = live([sys.executable, "-c", CLOUD], chapters, {}, lambda text: None)
-    assert [run.name for run in life.runs] == ["second up"]
+    phases = Phases(fresh=False, warm=False, idle_seconds=0)
+    measured = up_bench.measure([sys.executable, "-c", CLOUD], phases, {}, lambda text: None)
+    assert [run.name for run in measured.runs] == ["second up"]
 
 
 def test_a_failing_command_is_shown():
-    chapters = Chapters(fresh=False, warm=False, idle_seconds=0)
+    phases = Phases(fresh=False, warm=False, idle_seconds=0)
     with pytest.raises(DockstackError) as caught:
-        live([sys.executable, "-c", "import sys; sys.exit('no root')"], chapters, {}, lambda text: None)
+        up_bench.measure([sys.executable, "-c", "import sys; sys.exit('no root')"], phases, {}, lambda text: None)
     assert "no root" in caught.value.details
 
 
 def test_budgets():
     assert Run("second up", 11).within_budget is False
     assert Run("down", 99).within_budget is None
-    assert Life((), memory_of({})).memory_total == 0
+    assert Measured((), memory_of({})).memory_total == 0

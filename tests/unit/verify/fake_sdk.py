@@ -81,5 +81,5 @@ class FakeCloud:
         )  # fmt: skip
         self.image = SimpleNamespace(images=self.images.list, delete_image=self.images.delete)
 
-    def create_server(self, **wishes):
-        return self.servers.create(status=self.status, fault=self.fault, **wishes)
+    def create_server(self, **wanted):
+        return self.servers.create(status=self.status, fault=self.fault, **wanted)
