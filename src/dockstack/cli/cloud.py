@@ -71,7 +71,7 @@ def load(environment: str | None, assignments: tuple[str, ...]) -> inventory.Inv
         environment or paths.ENVIRONMENT_FILE,
         assignments,
         required=environment is not None,
-        asked_file=paths.ASKED_FILE,
+        saved_options=paths.SAVED_OPTIONS,
     )
 
 
@@ -100,13 +100,15 @@ def up(
     require_root("up")
     with exclusive("up"):
         preflight.check(settings.local)
-        inventory.remember(paths.ASKED_FILE, storage.to_remember(settings.local.attributes))
+        inventory.remember(paths.SAVED_OPTIONS, storage.to_remember(settings.local.attributes))
         if hosts is not None:
             # More are remembered at once, so that a killed run goes on; fewer when they are gone: it may be refused.
-            inventory.remember(paths.ASKED_FILE, {"hosts": max(hosts, load(None, ()).local.attributes.number("hosts"))})
+            inventory.remember(
+                paths.SAVED_OPTIONS, {"hosts": max(hosts, load(None, ()).local.attributes.number("hosts"))}
+            )
         status_code = apply(environment, assignments, json_lines=json_lines)
         if hosts is not None and not status_code:
-            inventory.remember(paths.ASKED_FILE, {"hosts": hosts})
+            inventory.remember(paths.SAVED_OPTIONS, {"hosts": hosts})
     if status_code == INTERRUPTED:
         click.echo("Interrupted. Run `dockstack up` again: it goes on from here.", err=True)
     if status_code:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 ETC = "/etc/dockstack"
 ENVIRONMENT_FILE = f"{ETC}/dockstack.yaml"
-ASKED_FILE = f"{ETC}/asked.yaml"  # what `up` was asked for on its command line, and remembers
+SAVED_OPTIONS = f"{ETC}/saved-options.yaml"  # those of `up` that a later run need not repeat
 SECRETS_FILE = f"{ETC}/secrets.yaml"
 OPENRC = f"{ETC}/openrc"
 CLOUDS_YAML = "/etc/openstack/clouds.yaml"

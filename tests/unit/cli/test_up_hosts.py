@@ -17,8 +17,8 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture
 def up(monkeypatch, tmp_path):
-    asked = tmp_path / "asked.yaml"
-    monkeypatch.setattr(cloud.paths, "ASKED_FILE", str(asked))
+    saved = tmp_path / "saved-options.yaml"
+    monkeypatch.setattr(cloud.paths, "SAVED_OPTIONS", str(saved))
     monkeypatch.setattr(cloud.paths, "ENVIRONMENT_FILE", str(tmp_path / "none.yaml"))
     monkeypatch.setattr(cloud, "require_root", lambda _: None)
     monkeypatch.setattr(cloud, "exclusive", lambda _: nullcontext())
@@ -26,11 +26,11 @@ def up(monkeypatch, tmp_path):
 
     def run(*options, status=0, before=None):
         if before:
-            inventory.remember(asked, {"hosts": before})
+            inventory.remember(saved, {"hosts": before})
         seen = []
         monkeypatch.setattr(cloud, "apply", lambda *call, **_: seen.append(call[1]) or status)
         CliRunner().invoke(cloud.up, [*options, "--skip-verify"])
-        return seen, yaml.safe_load(asked.read_text())["hosts"] if asked.exists() else None
+        return seen, yaml.safe_load(saved.read_text())["hosts"] if saved.exists() else None
 
     return run
 

@@ -247,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options: Any = arguments().parse_args(argv)
     began = time.monotonic()
     end_leftovers()
-    inventory = inventories.load(options.environment, options.assignments, asked_file=paths.ASKED_FILE)
+    inventory = inventories.load(options.environment, options.assignments, saved_options=paths.SAVED_OPTIONS)
     work = tasks(inventory)
     parallel = inventory.local.attributes.number("deploy.parallel")
     runner = Runner({task.key: task for task in work}, parallel, _print)

@@ -113,7 +113,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Layer:
+class SourceValues:
     """Values of one source, by dotted name."""
 
     source: str
@@ -166,8 +166,8 @@ class Attributes:
         return tuple(self._settings.values())
 
 
-def resolve(catalogue: Iterable[Attribute], layers: Iterable[Layer]) -> Attributes:
-    """Lay the layers over the defaults, the later over the earlier.
+def resolve(catalogue: Iterable[Attribute], sources: Iterable[SourceValues]) -> Attributes:
+    """Lay the values of all sources over the defaults, the later over the earlier.
 
     Raises:
         AttributeRefusedError: a name or value cannot be used.
@@ -176,12 +176,12 @@ def resolve(catalogue: Iterable[Attribute], layers: Iterable[Layer]) -> Attribut
         attribute.name: Setting(attribute, attribute.parse(attribute.default, "default"), "default")
         for attribute in catalogue
     }
-    for layer in layers:
-        for name, value in layer.values.items():
+    for each in sources:
+        for name, value in each.values.items():
             if name not in settings:
-                raise unknown_name(name, layer.source, settings)
+                raise unknown_name(name, each.source, settings)
             before = settings[name]
-            settings[name] = _overlay(before, value, layer.source)
+            settings[name] = _overlay(before, value, each.source)
     return Attributes(settings)
 
 
@@ -220,7 +220,7 @@ def flatten(tree: Mapping[str, Any], source: str, prefix: str = "") -> dict[str,
     return flat
 
 
-def command_line_layer(assignments: Iterable[str]) -> Layer:
+def command_line_values(assignments: Iterable[str]) -> SourceValues:
     """Parse ``--set name=value``; the value is YAML, so that lists and booleans can be written.
 
     Raises:
@@ -239,7 +239,7 @@ def command_line_layer(assignments: Iterable[str]) -> Layer:
             raise AttributeRefusedError(
                 f"The value of --set {assignment!r} is no YAML.", "Quote it, or write a list as [a, b]."
             ) from error
-    return Layer("command line", values)
+    return SourceValues("command line", values)
 
 
 def _boolean(value: Any) -> bool:

@@ -13,7 +13,7 @@ import yaml
 
 from dockstack.deploy.atomic_write import write_atomically
 from dockstack.deploy.wanted import document
-from dockstack.deploy.wanted.attributes import MAX_PORT, Attributes, Layer, command_line_layer, flatten, resolve
+from dockstack.deploy.wanted.attributes import MAX_PORT, Attributes, SourceValues, command_line_values, flatten, resolve
 from dockstack.deploy.wanted.catalogue import CATALOGUE
 from dockstack.errors import DockstackError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ("attributes", "roles", "nodes")
 CONNECTORS = ("@local", "@ssh")
+EARLIER_NAME = "asked.yaml"  # of the file of saved options
 NODE_KEYS = ("connector", "address", "user", "port", "key", "roles", "attributes")
 
 
@@ -85,7 +86,7 @@ def load(
     assignments: Iterable[str] = (),
     *,
     required: bool = False,
-    asked_file: str | Path | None = None,
+    saved_options: str | Path | None = None,
 ) -> Inventory:
     """Read the environment file and resolve every node's attributes.
 
@@ -93,7 +94,7 @@ def load(
         environment_file: YAML with ``attributes:``, ``roles:`` and ``nodes:``; absent is an empty one.
         assignments: ``name=value`` of the command line; they win over all.
         required: whether the file must be there (a person named it).
-        asked_file: where ``remember`` keeps what was asked for earlier; the environment file wins over it.
+        saved_options: where ``remember`` keeps options of earlier runs; the environment file wins over it.
 
     Raises:
         DockstackError: the file cannot be read, or holds something that is not known.
@@ -101,40 +102,50 @@ def load(
     tree = _read(Path(environment_file), required=required) if environment_file else {}
     source = str(environment_file)
     _refuse_unknown(tree, SECTIONS, source)
-    last = command_line_layer(assignments)
-    asked = Layer(f"an earlier run ({asked_file})", _read(Path(asked_file), required=False) if asked_file else {})
+    last = command_line_values(assignments)
+    saved = SourceValues(f"an earlier run ({saved_options})", _saved(Path(saved_options)) if saved_options else {})
     nodes = tree.get("nodes") or {"local": {}}
     if not isinstance(nodes, dict):
         raise DockstackError(f"nodes: in {source} is no mapping.", "Write nodes as names with their keys below.")
-    return Inventory(tuple(_node(str(name), raw or {}, tree, source, (asked, last)) for name, raw in nodes.items()))
+    return Inventory(tuple(_node(str(name), raw or {}, tree, source, (saved, last)) for name, raw in nodes.items()))
 
 
-def remember(asked_file: str | Path, asked: Mapping[str, Any]) -> None:
-    """Keep what a command line asked for, so that a later one need not repeat it; what it says wins."""
-    before = _read(Path(asked_file), required=False)
-    if before != {**before, **asked}:
-        Path(asked_file).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(Path(asked_file), yaml.safe_dump({**before, **asked}))
-        Path(asked_file).chmod(0o644)
+def remember(saved_options: str | Path, options: Mapping[str, Any]) -> None:
+    """Save options of a command line, so that a later one need not repeat them; what that one says wins."""
+    path = Path(saved_options)
+    before = _saved(path)
+    after = {**before, **options}
+    if after and (after != before or not path.exists()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, yaml.safe_dump(after))
+        path.chmod(0o644)
+    path.with_name(EARLIER_NAME).unlink(missing_ok=True)
 
 
-def _node(name: str, raw: Mapping[str, Any], tree: Mapping[str, Any], source: str, outer: tuple[Layer, Layer]) -> Node:
-    asked, last = outer
+def _saved(path: Path) -> dict[str, Any]:
+    """Return what was saved; a cloud of an earlier version has it under another name until its next ``up``."""
+    return _read(path if path.exists() else path.with_name(EARLIER_NAME), required=False)
+
+
+def _node(
+    name: str, raw: Mapping[str, Any], tree: Mapping[str, Any], source: str, outer: tuple[SourceValues, SourceValues]
+) -> Node:
+    saved, last = outer
     _refuse_unknown(raw, NODE_KEYS, f"{source}, node {name}")
     roles = _roles(raw.get("roles"), source, name)
     connector = _connector(raw.get("connector", "@local"), name, source)
-    layers = [asked] if connector == "@local" else []
-    layers += [
-        Layer(f"role {role} in {source}", flatten(values or {}, source))
+    sources = [saved] if connector == "@local" else []
+    sources += [
+        SourceValues(f"role {role} in {source}", flatten(values or {}, source))
         for role, values in (tree.get("roles") or {}).items()
         if _role(role, source) in roles
     ]
-    layers.append(Layer(source, flatten(tree.get("attributes") or {}, source)))
-    layers.append(Layer(f"node {name} in {source}", flatten(raw.get("attributes") or {}, source)))
-    layers.append(last)
+    sources.append(SourceValues(source, flatten(tree.get("attributes") or {}, source)))
+    sources.append(SourceValues(f"node {name} in {source}", flatten(raw.get("attributes") or {}, source)))
+    sources.append(last)
     return Node(
         name=name,
-        attributes=resolve(CATALOGUE, layers),
+        attributes=resolve(CATALOGUE, sources),
         connector=connector,
         address=str(raw.get("address", "")),
         user=str(raw.get("user", "root")),

@@ -4,7 +4,7 @@ import pytest
 from dockstack.deploy.configuration.settings import SECRET_NAMES, ImageQuotas
 from dockstack.deploy.hypervisors import Contribution
 from dockstack.deploy.recipes.facts import settings_from, usable_resolvers
-from dockstack.deploy.wanted.attributes import command_line_layer, resolve
+from dockstack.deploy.wanted.attributes import command_line_values, resolve
 from dockstack.deploy.wanted.catalogue import CATALOGUE
 from dockstack.errors import DockstackError
 
@@ -12,7 +12,7 @@ DOCKER = Contribution("docker.DockerDriver", container_formats=("docker",), nova
 
 
 def settings(*assignments, contribution=DOCKER, resolvers=()):
-    attributes = resolve(CATALOGUE, [command_line_layer(assignments)])
+    attributes = resolve(CATALOGUE, [command_line_values(assignments)])
     secrets = dict.fromkeys(SECRET_NAMES, "x")
     return settings_from(attributes, contribution, secrets, hostname="node1", datapath="system", resolvers=resolvers)
 

@@ -7,8 +7,8 @@ from dockstack.deploy.wanted.attributes import (
     Attribute,
     AttributeRefusedError,
     Kind,
-    Layer,
-    command_line_layer,
+    SourceValues,
+    command_line_values,
     resolve,
 )
 from dockstack.deploy.wanted.catalogue import CATALOGUE, GLANCE_CONTAINER_FORMATS
@@ -28,7 +28,7 @@ SAMPLE = (
 
 
 def one(**values):
-    return resolve(SAMPLE, [Layer("test", values)])
+    return resolve(SAMPLE, [SourceValues("test", values)])
 
 
 def test_each_default_of_the_catalogue_is_of_its_own_kind():
@@ -42,21 +42,25 @@ def test_every_attribute_says_something_about_itself():
 
 
 def test_later_layers_win_and_provenance_is_kept():
-    layers = [Layer("role", {"ports.nova": 1}), Layer("file", {"ports.nova": 2}), Layer("node", {"ports.nova": 3})]
-    assert resolve(SAMPLE, layers[:1]).setting("ports.nova").source == "role"
-    last = resolve(SAMPLE, [*layers, command_line_layer(["ports.nova=4"])]).setting("ports.nova")
+    sources = [
+        SourceValues("role", {"ports.nova": 1}),
+        SourceValues("file", {"ports.nova": 2}),
+        SourceValues("node", {"ports.nova": 3}),
+    ]
+    assert resolve(SAMPLE, sources[:1]).setting("ports.nova").source == "role"
+    last = resolve(SAMPLE, [*sources, command_line_values(["ports.nova=4"])]).setting("ports.nova")
     assert (last.value, last.source) == (4, "command line")
 
 
 def test_appended_lists_grow_and_never_shrink():
-    layers = [Layer("file", {"formats": ["qcow2", "bare"]}), Layer("node", {"formats": "x, y"})]
-    setting = resolve(SAMPLE, layers).setting("formats")
+    sources = [SourceValues("file", {"formats": ["qcow2", "bare"]}), SourceValues("node", {"formats": "x, y"})]
+    setting = resolve(SAMPLE, sources).setting("formats")
     assert setting.value == ("bare", "docker", "qcow2", "x", "y")
     assert setting.source == "default + file + node"
 
 
 def test_glance_keeps_its_own_formats():
-    attributes = resolve(CATALOGUE, [Layer("file", {"image.container_formats": ["docker"]})])
+    attributes = resolve(CATALOGUE, [SourceValues("file", {"image.container_formats": ["docker"]})])
     assert attributes.items("image.container_formats")[: len(GLANCE_CONTAINER_FORMATS)] == tuple(
         GLANCE_CONTAINER_FORMATS
     )
@@ -96,25 +100,25 @@ def test_a_choice_names_the_nearest():
 
 @pytest.mark.parametrize("text", ["660", "0660", "0o660", "'660'"])
 def test_a_mode_is_octal_however_it_is_written(text):
-    mode = resolve(SAMPLE, [command_line_layer([f"docker.socket_mode={text}"])])["docker.socket_mode"]
+    mode = resolve(SAMPLE, [command_line_values([f"docker.socket_mode={text}"])])["docker.socket_mode"]
     assert mode == 0o660
 
 
 def test_a_world_writable_socket_is_refused_with_the_reason():
     with pytest.raises(AttributeRefusedError, match="root on this machine"):
-        resolve(CATALOGUE, [Layer("file", {"docker.socket_mode": 666})])
+        resolve(CATALOGUE, [SourceValues("file", {"docker.socket_mode": 666})])
 
 
 def test_a_quota_that_leaves_nothing_is_refused_with_the_reason():
     with pytest.raises(AttributeRefusedError, match="no image at all"):
-        resolve(CATALOGUE, [Layer("file", {"image.quota_gb": 0})])
-    assert resolve(CATALOGUE, [Layer("file", {"image.quota_gb": -1})]).number("image.quota_gb") == -1
+        resolve(CATALOGUE, [SourceValues("file", {"image.quota_gb": 0})])
+    assert resolve(CATALOGUE, [SourceValues("file", {"image.quota_gb": -1})]).number("image.quota_gb") == -1
 
 
 @pytest.mark.parametrize("text", ["workers", "=3", "workers=[1"])
 def test_a_broken_assignment_is_refused(text):
     with pytest.raises(AttributeRefusedError):
-        command_line_layer([text])
+        command_line_values([text])
 
 
 def test_values_are_shown_as_a_person_writes_them():

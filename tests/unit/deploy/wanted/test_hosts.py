@@ -56,18 +56,34 @@ def test_the_number_of_hosts_has_bounds(count):
 
 
 def test_what_was_asked_for_is_remembered_until_something_else_is_asked_for(tmp_path):
-    asked = tmp_path / "asked.yaml"
-    inventory.remember(asked, {"hosts": 2})
-    setting = inventory.load(None, asked_file=asked).local.attributes.setting("hosts")
-    assert (setting.value, setting.source) == (2, f"an earlier run ({asked})")
-    assert inventory.load(None, ["hosts=1"], asked_file=asked).local.attributes["hosts"] == 1
-    assert asked.stat().st_mode & 0o777 == 0o644
+    saved = tmp_path / "saved-options.yaml"
+    inventory.remember(saved, {"hosts": 2})
+    setting = inventory.load(None, saved_options=saved).local.attributes.setting("hosts")
+    assert (setting.value, setting.source) == (2, f"an earlier run ({saved})")
+    assert inventory.load(None, ["hosts=1"], saved_options=saved).local.attributes["hosts"] == 1
+    assert saved.stat().st_mode & 0o777 == 0o644
+
+
+def test_options_that_an_earlier_version_saved_are_kept_and_moved(tmp_path):
+    saved, earlier = tmp_path / "saved-options.yaml", tmp_path / "asked.yaml"
+    earlier.write_text("hosts: 2\n")
+    assert inventory.load(None, saved_options=saved).local.attributes["hosts"] == 2
+    inventory.remember(saved, {})
+    assert not earlier.exists()
+    assert inventory.load(None, saved_options=saved).local.attributes["hosts"] == 2
+    earlier.write_text("hosts: 5\n")  # one that came back is not listened to
+    assert inventory.load(None, saved_options=saved).local.attributes["hosts"] == 2
+
+
+def test_nothing_is_saved_where_nothing_was_asked_for(tmp_path):
+    inventory.remember(tmp_path / "saved-options.yaml", {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_environment_file_wins_over_what_was_asked_for_earlier(tmp_path):
-    inventory.remember(tmp_path / "asked.yaml", {"hosts": 2})
+    inventory.remember(tmp_path / "saved-options.yaml", {"hosts": 2})
     (tmp_path / "environment.yaml").write_text("attributes: {hosts: 3}")
-    found = inventory.load(tmp_path / "environment.yaml", asked_file=tmp_path / "asked.yaml")
+    found = inventory.load(tmp_path / "environment.yaml", saved_options=tmp_path / "saved-options.yaml")
     assert found.local.attributes["hosts"] == 3
 
 
