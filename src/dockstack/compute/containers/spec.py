@@ -375,7 +375,7 @@ def _tmpfs(process: tuple[str, ...]) -> dict[str, str]:
 
 
 def _console(settings: _Settings) -> str:
-    """Say what answers on the serial console; empty: what consoles/line.py finds in the image."""
+    """Say what answers on the serial console; empty: what consoles/backend.py finds in the image."""
     command = settings.json("docker_console_command", list, "a JSON array of strings")
     if command is None:
         return ""
