@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images for the cloud: the base image, made of the distribution's packages, and the way into Glance."""
+"""The base image: built from the distribution's packages, and uploaded to Glance."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The base image: busybox, a small ssh server, an init of our own and what Tempest calls inside a guest.
 
-No registry is asked. The same packages give the same bytes, so that an import knows what it has already.
+It is built from the distribution's packages, so no registry is needed. The same packages give the same bytes, so that
+an upload can be skipped when Glance has the image already.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images into Glance: once for the same content, and never a moment without one that works.
+"""Upload images to Glance, once for the same content.
 
-A new image is uploaded under an interim name and takes its own name only when it is whole; the one that it replaces is
-renamed and hidden, because servers were booted from it. Whoever is killed on the way is completed by the next run.
+A new image is uploaded under an interim name and gets its own name when it is complete, so that there is a working
+image at every moment. The image that it replaces is renamed and hidden, not deleted, because servers were booted from
+it. A killed upload is completed by the next run.
 """
 
 from __future__ import annotations

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every service's files say: pure builders from a Settings to text."""
+"""Pure builders: from a cloud's Settings to the text of configuration files."""

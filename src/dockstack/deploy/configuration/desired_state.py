@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a new cloud holds, as the data that provision.py takes."""
+"""The desired state of a new cloud (accounts, endpoints, flavors, networks), as the data that provision.py takes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A further host on the same machine: its settings, its scripts, and the ordinary services entered there."""
+"""A further host on the same machine: its settings, its scripts, and the ordinary services run in its namespaces."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _entered_check(check: Check | None, key: str) -> Check | None:
 
 
 def _file(key: str, path: str) -> str:
-    """Return where the machine keeps a host's own edition of a file."""
+    """Return the path, on the machine, of a host's own copy of a file."""
     if path.startswith(f"{scripts.DIRECTORY}/"):
         return f"{script_directory(key)}{path.removeprefix(scripts.DIRECTORY)}"
     return hosts.outside(key, path) if path.startswith("/etc/") else path
@@ -131,7 +131,7 @@ def uplink(settings: Settings, key: str) -> Service:
 
 
 def uplink_file(key: str) -> str:
-    """Return where the forwarder's configuration stands."""
+    """Return the path of the forwarder's configuration."""
     return f"{ETC}/{key}-uplink.cfg"
 
 
@@ -169,7 +169,7 @@ def uplink_cfg(settings: Settings, key: str) -> str:
 
 
 def script_directory(key: str) -> str:
-    """Return where a host's own editions of the scripts stand."""
+    """Return the directory of a host's own scripts."""
     return f"{scripts.DIRECTORY}/{key}"
 
 

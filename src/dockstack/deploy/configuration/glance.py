@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Glance: images in files, formats appended to and never replaced."""
+"""Glance: images are kept in files; container formats are added to the default ones."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MariaDB: an instance of our own, reached through its socket, small."""
+"""MariaDB: a small instance of our own, reached through its socket."""
 
 from __future__ import annotations
 

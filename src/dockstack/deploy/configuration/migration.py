@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How servers travel between the hosts of one machine: an SSH server on each, for nova-compute's user alone; pure.
+"""An SSH server on each host of one machine, over which nova-compute migrates servers; pure.
 
-It listens on the hosts' own network only, lets in one key, and runs the receiver whatever it is asked for.
+It listens on the hosts' own network only, accepts one key of nova-compute's user, and always runs the receiver,
+whatever command the client asks for.
 """
 
 from __future__ import annotations

@@ -34,12 +34,12 @@ def open_vswitch_settings(settings: Settings) -> tuple[str, ...]:
 
 
 def chassis_options(settings: Settings, *, bandwidth: bool) -> str:
-    """Return what this chassis offers, as OVN hands it on to Neutron (external-ids:ovn-cms-options); may be empty.
+    """Return external-ids:ovn-cms-options of this chassis, which OVN passes on to Neutron; may be empty.
 
     Args:
         settings: of the host.
-        bandwidth: also what ports may be guaranteed. Neutron tells Placement when it sees this change, and at its own
-            start, and only if Placement knows the host by then.
+        bandwidth: also offer bandwidth that ports may be guaranteed. Neutron reports it to Placement when this value
+            changes and at its own start, and in both cases only if Placement has the host's provider by then.
     """
     networks = settings.networks
     options = ["enable-chassis-as-gw"] if settings.gateway_chassis else []

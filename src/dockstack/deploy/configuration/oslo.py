@@ -69,7 +69,7 @@ def cache_section(settings: Settings) -> dict[str, str]:
 
 
 def messaging_sections() -> Ini:
-    """Return the sections of oslo.messaging: no notifications, for nobody listens to them."""
+    """Return the sections of oslo.messaging: notifications are off, as nothing consumes them."""
     return {
         "oslo_messaging_notifications": {"driver": "noop"},
         "oslo_messaging_rabbit": {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a service that is not root does the few things that only root may: privsep through a narrow sudo rule."""
+"""How a service without root does the few things that only root may: privsep helpers, started by a narrow sudo rule."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every process of the cloud as a Service: who runs it, with what, after whom, and when it is ready."""
+"""Every process of the cloud as a Service: its command, user, dependencies and readiness check."""
 
 from __future__ import annotations
 
@@ -340,7 +340,7 @@ def _ovn_database(side: str) -> Service:
 
 
 def uwsgi_file(name: str) -> str:
-    """Return where an API's uWSGI configuration stands."""
+    """Return the path of an API's uWSGI configuration."""
     return f"{ETC}/uwsgi/{name}.ini"
 
 

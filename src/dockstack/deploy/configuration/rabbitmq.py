@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RabbitMQ: a node of our own on the loopback interface, small."""
+"""RabbitMQ: a small broker of our own on the loopback interface."""
 
 from __future__ import annotations
 

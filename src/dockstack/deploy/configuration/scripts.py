@@ -31,7 +31,7 @@ _PARAMETERS = re.compile(r"^# Parameters: .*\n((?:\w+=''\n)*)# End of parameters
 
 
 def python_script(name: str) -> str:
-    """Return where a Python script of ours stands on a node."""
+    """Return the path of a Python script of ours on a node."""
     return f"{DIRECTORY}/{name}.py"
 
 

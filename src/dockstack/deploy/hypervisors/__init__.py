@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hypervisor plugins: what servers are. A plugin is a class with five verbs (model.py) and a line in ``chosen``."""
+"""Hypervisor plugins. A plugin is a class with five verbs (model.py) and a line in ``chosen``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Docker as the hypervisor: the distribution's engine, or the one that is there already.
+"""Docker as the hypervisor: the distribution's engine, or an engine that is installed already.
 
-Nothing here touches a container, an image or a key of daemon.json that is not ours.
+That engine may serve others too, so no container, image or key of daemon.json is changed that is not ours.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Docker(Hypervisor):
         )
 
     def install(self, machine: Machine) -> None:
-        """Have an engine, its group and its storage; one that somebody else installed is used as it is."""
+        """Have an engine, its group and its storage; an engine that is installed already is used as it is."""
         for volume in storage.all_wanted(machine.attributes):  # here, as stages of several hosts run at once
             storage.provide(machine, volume)
         if self._program(machine) is None:
@@ -118,7 +118,7 @@ class Docker(Hypervisor):
             lxcfs.start(machine)
 
     def stop(self, machine: Machine) -> None:
-        """End the engine if it is ours; with live-restore its containers go on, with the host's view of the machine."""
+        """Stop the engine if it is ours. Its containers go on (live-restore), without LXCFS: they see the whole machine."""
         if self._lxcfs and self._answers(machine):
             lxcfs.withdraw(machine, self._socket)
         for service in self._recorded(machine):
@@ -205,7 +205,7 @@ class Docker(Hypervisor):
         return not ours and self._answers(machine)
 
     def _recorded(self, machine: Machine) -> list[Service]:
-        """Return the engine as a service that we started; none if we use somebody else's."""
+        """Return the engine's service if we started it; nothing if the engine was there before."""
         return [service for service in machine.records.services() if service.name == self.name]
 
     def _info(self, machine: Machine) -> dict[str, Any]:
@@ -291,7 +291,8 @@ class Docker(Hypervisor):
 def our_containers(lines: Iterable[str]) -> list[str]:
     """Choose the ids of servers from lines of CONTAINER_LINE.
 
-    The label alone proves nothing: an image made from a server carries it, and so does what somebody runs from that.
+    The label alone is not enough: an image made from a server carries it, and so do containers that others run from
+    that image.
     """
     found = [line.split() for line in lines]
     return [words[0] for words in found if len(words) == 3 and words[1].startswith(f"nova-{words[2]}")]  # noqa: PLR2004

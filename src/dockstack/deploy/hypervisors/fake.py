@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nova's own fake driver: servers that only exist in the database; the floor that benchmarks compare with."""
+"""Nova's own fake driver: servers that exist in the database only."""
 
 from __future__ import annotations
 

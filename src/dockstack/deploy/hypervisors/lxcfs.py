@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LXCFS: shows each server its own processors, memory, load and uptime. An instance of our own, beside anybody's."""
+"""LXCFS: shows each server its own processors, memory, load and uptime. It is an instance of our own."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a hypervisor plugin is: five verbs, called at fixed places of the cloud's life, and a contribution as data."""
+"""The interface of a hypervisor plugin: five verbs, called by the recipes, and what it adds to Nova's configuration."""
 
 from __future__ import annotations
 

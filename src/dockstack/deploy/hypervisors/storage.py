@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's data root on a file system of its own, in a file, that can hold each server to its flavor's disk.
+"""The engine's data root on a file system in a file, of a kind that can limit each server to its flavor's disk.
 
-The file is written out in full: were it sparse, whoever fills the machine's disk would break all servers at once. It
-stands in /etc/fstab, so that it is mounted before the engine starts after a reboot, by systemd or by ``up``.
+The file is allocated in full: if it were sparse, a full disk of the machine would break all servers at once. It is
+mounted through /etc/fstab, so that after a reboot it is there before the engine starts, under systemd or by ``up``.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Volume:
         kind: one of FILE_SYSTEMS.
         size_gb: of the file.
         mount_point: the data root of the engine that uses it.
-        unit: the systemd unit that must not start without it; "" if something else sees to that.
+        unit: the systemd unit that must not start without it; "" if it is mounted by other means.
     """
 
     kind: str

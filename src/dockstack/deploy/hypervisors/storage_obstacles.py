@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in the way of the storage that the attributes ask for, seen before anything is changed.
+"""What prevents the storage that the attributes ask for, found before anything is changed.
 
-``gather`` looks at the machine; ``obstacles`` decides, and is pure. No engine is given another storage while it holds
-anything: what it holds would be hidden.
+``gather`` looks at the machine; ``obstacles`` decides, and is pure. An engine that holds anything is not given another
+storage, because the new mount would hide what it holds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HOLDINGS = ("containers/*/", "image/*/imagedb/content/sha256/*", "volumes/*/_dat
 
 
 class Obstacle(NamedTuple):
-    """Something that stands in the way, and its cure."""
+    """Something that prevents it, and its cure."""
 
     brief: str
     cure: str
@@ -73,7 +73,7 @@ class StorageFacts:
 
 
 def obstacles(attributes: Attributes, facts: StorageFacts) -> Iterator[Obstacle]:
-    """Yield what stands in the way, each with its cure."""
+    """Yield all that prevents it, each with its cure."""
     volumes = storage.all_wanted(attributes)
     root = attributes.text("docker.data_root")
     made = facts.places.get(root, Place()).made
@@ -213,7 +213,7 @@ def _has_file_system(kind: str) -> bool:
 
 
 def _has_xfs_quotas() -> bool:
-    """Read the kernel's configuration; one that nobody left here may have them, and the mount will tell."""
+    """Read the kernel's configuration; true if there is none to read, as the mount itself will tell then."""
     for path in (Path("/proc/config.gz"), Path(f"/boot/config-{os.uname().release}")):
         try:
             data = path.read_bytes()
@@ -225,7 +225,7 @@ def _has_xfs_quotas() -> bool:
 
 
 def _answers(path: str) -> bool:
-    """Tell whether somebody listens on a socket."""
+    """Return whether a process listens on a unix socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(2)
         try:

@@ -169,7 +169,7 @@ class ConnectedNode:
     def once(
         self, name: str, key: str, action: Callable[[], object], *, unless: str | Sequence[str] | None = None
     ) -> bool:
-        """Do something that is too slow to ask about, once for each ``key`` (a hash of all that it depends on).
+        """Do something whose result is too slow to check, once for each ``key`` (a hash of all that it depends on).
 
         The record is written after success only, so a killed run does it again: the action must be idempotent. If
         ``unless`` is given, the record counts only as long as that cheap question on the machine succeeds too (a
@@ -219,10 +219,10 @@ class ConnectedNode:
     ) -> bool:
         """Write a file whole and atomically, or correct its owner and mode; its directory must exist.
 
-        With ``claim`` unset, the file stays its owner's: it is not noted as ours, ``clean`` leaves it alone.
+        With ``claim`` unset, the file is not noted as ours, and ``clean`` leaves it alone.
 
-        The content is never shown or compared in a log, so it may hold secrets. A file of somebody else that stands
-        there is kept aside, and ``clean`` puts it back.
+        The content never appears in a log, so it may hold secrets. A file in its place that is not ours is moved to the
+        backup, and ``clean`` puts it back.
         """
         data = content.encode() if isinstance(content, str) else content
         wanted = f"{owner}:{group or owner} {mode:o} {hashlib.sha256(data).hexdigest()}"
@@ -241,7 +241,7 @@ class ConnectedNode:
         return self._apply(_place, data, path, finish)
 
     def link(self, path: str, target: str) -> bool:
-        """Make a symbolic link, replacing one that points elsewhere; anything else that stands there is kept aside."""
+        """Make a symbolic link, replacing one that points elsewhere; a file in its place is moved to the backup."""
         seen = self.run(["readlink", path], check=False)
         if seen.ok and seen.stdout.strip() == target:
             return False

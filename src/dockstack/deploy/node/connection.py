@@ -59,7 +59,7 @@ def connect(node: Node, **host_data: Any) -> Connection:
 
 
 def quiet() -> None:
-    """Keep pyinfra's own reports off the terminal: our events tell the story, and outputs may hold secrets."""
+    """Silence pyinfra's own reports: progress comes from our events, and command outputs may hold secrets."""
     logger = logging.getLogger("pyinfra")
     logger.handlers = [logging.NullHandler()]
     logger.propagate = False

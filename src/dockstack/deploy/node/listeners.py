@@ -123,7 +123,7 @@ def _is_ours(pid: int) -> bool:
 
 
 def _is_person(uid: int) -> bool:
-    """Whether somebody can log in under this number; those of services are lower, or have no shell."""
+    """Whether a person can log in with this user id; services' ids are lower, or have no shell."""
     try:
         shell = pwd.getpwuid(uid).pw_shell
     except KeyError:

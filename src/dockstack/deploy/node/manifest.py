@@ -58,7 +58,7 @@ class Manifest:
         return entries
 
     def backup_path(self, path: str) -> str:
-        """Return where a foreign file is kept while ours stands in its place."""
+        """Return the backup path of a file that ours replaces."""
         return str(self._directory / "backup") + path
 
     def done(self, name: str) -> str | None:

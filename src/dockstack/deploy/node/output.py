@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What commands say on a node, and the error when one fails."""
+"""A command's output on a node, and the error when it fails."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keystone's API for uWSGI, in Keystone's own environment: its policy is complete before the first request.
 
-Keystone makes its policy enforcer at the first request that needs it and fills it afterwards
-(keystone/common/rbac_enforcer/enforcer.py:RBACEnforcer._enforcer). A second thread that comes in between finds no rule
-and refuses: a token that is good counts as forbidden, and the service that asked answers 503.
+Keystone creates its policy enforcer at the first request that needs it, and loads the rules after that
+(keystone/common/rbac_enforcer/enforcer.py:RBACEnforcer._enforcer). A second thread that uses it in between finds no
+rule, so a valid token is refused and the service that sent it answers 503.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The image from which a new cloud's first server boots."""
+"""The base image, in a new cloud's Glance."""
 
 from __future__ import annotations
 

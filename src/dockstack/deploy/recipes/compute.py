@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nova-compute, and the moment from which servers can be made."""
+"""Start nova-compute, and wait until Nova can place servers on its host."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two Python environments: the services' and the command line's, and what of them stands on PATH."""
+"""The two Python environments, the services' and the command line's, and the links to their programs on PATH."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a node's attributes and what the node itself says to the Settings that all builders take."""
+"""Make the Settings that all builders take, from a node's attributes and from facts read on the node."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands before everything else: dockstack's own directories."""
+"""dockstack's own directories, before everything else."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Glance, and what each project may keep in it."""
+"""Glance, and the projects' quotas in it."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def remove_host(machine: Machine, key: str) -> None:
 
 
 def forget(machine: Machine, service: Service) -> None:
-    """Stop a service and remove all that tells of it."""
+    """Stop a service, and remove its definition, records and log."""
     machine.backend.remove(service)
     machine.records.forget(service.name)
     machine.absent(service.log_path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a node's hypervisor is called: installing Nova, after nova.conf exists, and just before nova-compute."""
+"""Call the node's hypervisor plugin: when Nova is installed, after nova.conf exists, before nova-compute starts."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MariaDB, RabbitMQ and memcached: instances of our own beside whatever else runs on the machine."""
+"""MariaDB, RabbitMQ and memcached: instances of our own, separate from any that the machine has."""
 
 from __future__ import annotations
 

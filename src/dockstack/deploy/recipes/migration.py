@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way by which servers move between the hosts of this machine."""
+"""SSH servers, over which servers migrate between the hosts of this machine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
 
 
 def start(machine: Machine) -> None:
-    """Have an SSH server on each host, with keys that the hosts share and nobody else has."""
+    """Have an SSH server on each host, with a key pair that only the hosts have."""
     settings = settings_of(machine)
     own = migration.server(settings)
     others = hosts.extra_hosts(machine.attributes, settings.hostname)

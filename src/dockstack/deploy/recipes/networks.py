@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of a new cloud, and the files with which people reach it."""
+"""The networks of a new cloud, and the credentials files (openrc, clouds.yaml)."""
 
 from __future__ import annotations
 

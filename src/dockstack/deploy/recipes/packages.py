@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the distribution provides."""
+"""The distribution's packages."""
 
 from __future__ import annotations
 

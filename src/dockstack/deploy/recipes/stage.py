@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stages: named steps of a node with dependencies; independent ones run side by side (see apply.py)."""
+"""A stage: a named step of a node with dependencies. Independent stages run side by side (run/apply.py)."""
 
 from __future__ import annotations
 

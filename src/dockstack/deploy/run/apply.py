@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m dockstack.deploy.run.apply``: run all tasks of an inventory, and tell about it in JSON lines.
+"""``python -m dockstack.deploy.run.apply``: run all tasks of an inventory, and report in JSON lines.
 
-pyinfra runs one host's operations one after another; here, independent stages of a node run side by side, each in a
-child process that is forked after everything is imported. Killed at any moment, the next run completes the work.
+pyinfra runs the operations of one host in sequence. Here independent stages of a node run side by side, each in a child
+process that is forked after all imports. A run may be killed at any moment: the next one completes the work.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run tells: one JSON object a line, the same for the progress display and for machines (``--json``)."""
+"""Events of a run: one JSON object a line, the same for the progress display and for ``--json``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One command at a time changes the cloud; the kernel drops the lock with its holder, however that ends."""
+"""One command at a time changes the cloud. The kernel releases the lock when its holder ends, in whatever way."""
 
 from __future__ import annotations
 

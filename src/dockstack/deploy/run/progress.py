@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress as a person likes it: live on a terminal, elsewhere plain lines; for machines the events themselves."""
+"""Progress displays: live on a terminal, plain lines elsewhere, the events themselves with ``--json``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Units that come with the distribution's packages and would start beside ours at the next boot."""
+"""Mask units of the distribution's packages, which would start beside our services at the next boot."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ UNITS = "/etc/systemd/system"
 
 
 def hold(machine: Machine, units: Sequence[str]) -> None:
-    """Mask units before their packages are installed: power may fail between that and the moment ours replace them.
+    """Mask units before their packages are installed, as power may fail after the installation and before we mask them.
 
-    A unit that is there already is somebody's; it is left as it is.
+    A unit that is there already belongs to the machine's owner and is left as it is.
     """
     if machine.backend.name != "systemd":
         return
@@ -32,7 +32,7 @@ def hold(machine: Machine, units: Sequence[str]) -> None:
 
 
 def release(machine: Machine, entry: Made) -> None:
-    """Give a unit back, disabled: its package stays installed, and what nobody asked for does not start."""
+    """Unmask a unit and disable it: its package may stay installed, and it was not running before ``up``."""
     mask = f"{UNITS}/{entry.name}"
     machine.run(
         f'test "$(readlink {shlex.quote(mask)})" = /dev/null && systemctl unmask --quiet {shlex.quote(entry.name)}'

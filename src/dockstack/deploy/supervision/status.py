@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the services are now: what ``status`` shows."""
+"""The condition of each service, as ``status`` shows it."""
 
 from __future__ import annotations
 

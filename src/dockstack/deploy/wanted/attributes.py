@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Typed, documented attributes: defaults < role < environment file < node < command line.
 
-The catalogue of all attributes stands in ``catalogue.py``. An unknown name or a value of the wrong kind is refused
+All attributes are listed in ``catalogue.py``. An unknown name or a value of the wrong kind is refused
 with the nearest right name; nothing is silently ignored.
 """
 

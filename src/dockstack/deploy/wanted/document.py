@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YAML as a person means it: ``0660`` is not the decimal number 432."""
+"""Read YAML so that a file mode such as ``0660`` stays what was written; YAML 1.1 would make it the number 432."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 """Further compute hosts on one machine: names, addresses and places; pure.
 
 Such a host is a network namespace and a mount namespace in which the standard places (/run, /var/lib/nova,
-/var/lib/docker, /etc/nova, ...) are its own. Its services are the ordinary ones, entered there: neither they nor the
-driver know that they share a machine.
+/var/lib/docker, /etc/nova, ...) are its own. Its services are the ordinary ones, run inside these namespaces, so that
+neither they nor the driver need to know that they share a machine.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def cables(key: str) -> tuple[tuple[str, str, str], ...]:
 
 
 def keys_of(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the hosts that services' names speak of, in their order."""
+    """Return the keys of the hosts that own these services, in order of their numbers."""
     found = {name.partition("-")[0] for name in names if name.startswith(PREFIX)}
     return tuple(sorted((key for key in found if key.removeprefix(PREFIX).isdigit()), key=number_of))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who supervises the services: systemd, or supervisor where PID 1 is not systemd."""
+"""Backends that supervise services: systemd, or supervisor where PID 1 is not systemd."""
 
 from __future__ import annotations
 

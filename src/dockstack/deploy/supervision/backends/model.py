@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every supervising backend can do."""
+"""The interface of a supervising backend."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Backend(Protocol):
         ...
 
     def stop_all(self, services: Sequence[Service], ended: Callable[[Service], object]) -> None:
-        """Stop services side by side, each after those that require it; tell of each."""
+        """Stop services side by side, each after those that require it; call ``ended`` after each."""
         ...
 
     def sweep(self, service: Service) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Services under a supervisord of our own, for machines whose PID 1 is not systemd; rendering is pure.
 
-Supervisor loses sight of a service's workers when their parent is killed, and of everything when it is killed itself.
-Every process that it starts therefore carries a mark in its environment; what carries the mark of a service without
-descending from its main process is ended before that service starts again.
+Supervisor does not know a service's workers any more when their parent is killed, nor any process when it is killed
+itself. Therefore each process that it starts has a mark in its environment. Processes with a service's mark that do not
+descend from its main process are ended before that service starts again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""supervisord, but for one fault: run as a program by the supervisor environment's Python.
+"""supervisord with one fault mended; run as a program by the supervisor environment's Python.
 
-A descriptor that supervisord closes and is given again within one round stays registered as what it was. If it is now
-the standard input of a program that has closed its own end (uWSGI and MariaDB do), poll(2) returns at once for ever
-(POLLERR, of which supervisord takes no notice), and supervisord takes a whole processor.
+When supervisord closes a descriptor and gets the same number again within one round of its loop, the number stays
+registered with poll(2) for its old use. If it is now the standard input of a program that has closed its own end (uWSGI
+and MariaDB do), poll returns POLLERR at once, supervisord ignores that, and its loop takes a whole processor.
 """
 
 from __future__ import annotations

@@ -114,10 +114,11 @@ def _identity(service: Service) -> list[str]:
 
 
 def _await_ready(service: Service) -> list[str]:
-    """Return what lets systemd count the service as started only when it is ready: those that require it wait.
+    """Return the command by which systemd waits until the service is ready before it starts those that require it.
 
-    Without that, at boot, all start at once and meet a message bus that does not answer. An API is not waited for:
-    its clients try again by themselves. A service that is late holds nobody up for ever.
+    Without it, all services start at once at boot and fail at a message bus that does not answer yet. APIs are not
+    waited for, as their clients retry. The wait is limited, so that a service that is late does not block the others
+    for ever.
     """
     check = service.check
     if check is None or check.kind is CheckKind.HTTP:
@@ -207,7 +208,7 @@ class Systemd:
             ended(service)
 
     def sweep(self, service: Service) -> None:
-        """There is nothing to do: a unit's control group loses nobody."""
+        """There is nothing to do: systemd ends all processes of a unit's control group."""
 
     def remove(self, service: Service) -> None:
         """Stop and forget; a unit of the distribution loses only our drop-in."""
@@ -237,7 +238,7 @@ class Systemd:
             self._shell.run(["systemctl", "disable", "--now", "--quiet", foreign])
 
     def _alias(self, service: Service, unit: str) -> None:
-        """Let other units order themselves after ``dockstack-<name>``, whoever's unit it is."""
+        """Let other units order themselves after ``dockstack-<name>``, also where the distribution's unit is used."""
         alias = f"{UNITS}/dockstack-{service.name}.service"
         if not self._shell.run(["test", "-L", alias], check=False).ok:
             fragment = self._shell.run(["systemctl", "show", "--property=FragmentPath", "--value", unit]).stdout.strip()
