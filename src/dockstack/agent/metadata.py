@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metadata extension of Neutron's OVN agent, which does nothing twice ([agent] extensions = dockstack_metadata).
+"""The metadata extension of Neutron's OVN agent, set up once per network ([agent] extensions = dockstack_metadata).
 
-Neutron's own sets up a network's namespace, link, addresses, firewall rules and proxy at each port that comes, though
-all of them stand since the first one, and takes them down with the last port that goes. A container starts in a tenth
-of a second; that work cost several times as much at each boot, and more with each server of the host at a restart.
+For each new port, Neutron's own extension sets up the network's namespace, link, addresses, firewall rules and proxy
+again, although they exist since the first port, and it removes them with the last one. That work takes several times as
+long as the start of a container, and a restart of the agent repeats it for every server of the host.
 
 Source: neutron/agent/ovn/metadata/agent.py:MetadataAgent and neutron/agent/ovn/extensions/metadata.py.
 """
@@ -28,7 +28,7 @@ LINGER = 30.0  # seconds
 
 
 class KeptMetadata(MetadataExtension):
-    """Serves metadata as Neutron's extension does, and keeps what stands."""
+    """Serves metadata as Neutron's extension does, and keeps what is set up."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which networks have their metadata served on this host, and how; knows nothing of Neutron."""
+"""Remember which networks have their metadata served on this host, and with which settings; without Neutron's code."""
 
 from __future__ import annotations
 

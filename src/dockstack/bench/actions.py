@@ -34,7 +34,7 @@ class Action:
     """Something that is done to a server.
 
     Attributes:
-        begin: asks for it.
+        begin: sends the request.
         becomes: the status that the server has when it is done.
         after: the action that it takes back, without which it makes no sense.
         no_floor: why the fake driver cannot be asked for it.

@@ -2,10 +2,9 @@
 """The control-plane baseline: a second nova-compute with Nova's fake driver, for as long as the benchmark runs.
 
 It reads the same configuration files as the node's own nova-compute, with one file of ours after them. Ports are bound
-by OVN to a chassis, so the fake host gets a chassis row of its own in OVN's southbound database; nothing stands
-behind it. The fake driver plugs nothing, so no `network-vif-plugged` can come: the fake service does not wait for it
-(vif_plugging_timeout=0). It measures what scheduling, allocation,
-binding and the API cost, and nothing else.
+by OVN to a chassis, so the fake host gets a chassis row in OVN's southbound database, without an ovn-controller. The
+fake driver plugs nothing, so Neutron never sends `network-vif-plugged`, and the fake service does not wait for it
+(vif_plugging_timeout=0). What is left is the cost of scheduling, allocation, binding and the API.
 """
 
 from __future__ import annotations
@@ -116,7 +115,7 @@ def find_running_compute() -> RunningCompute:
 
 
 def runs_beside_us(process: Path) -> bool:
-    """Whether a process lives in our own pid namespace: a container's nova-compute is another machine's."""
+    """Whether a process is in our own pid namespace; a nova-compute in a container belongs to another cloud."""
     return (process / "ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
 
 
@@ -237,7 +236,7 @@ def remove_service(connection: Any) -> None:
 
 
 def southbound() -> tuple[str, ...]:
-    """Return the command that speaks to the southbound database, where ovn-controller finds it as well."""
+    """Return the client command for the southbound database, at the address that ovn-controller uses."""
     remote = run(["ovs-vsctl", "get", "Open_vSwitch", ".", "external_ids:ovn-remote"]).strip().strip('"')
     return ("ovn-sbctl", f"--db={remote}")
 

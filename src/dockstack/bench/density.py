@@ -43,10 +43,10 @@ class Level:
 
     Attributes:
         memory_mib: of the whole machine, a server.
-        services_mib: of that, what the cloud's processes on the machine have grown by since before the first server.
+        services_mib: of that, the growth of the cloud's own processes since before the first server.
         raw_memory_mib: of the whole machine, a container without OpenStack.
         boot_seconds: POST to ACTIVE of one more server.
-        compute_cpu: share of one core that nova-compute takes while nobody asks for anything.
+        compute_cpu: share of one core that nova-compute takes while no request comes.
         engine_cpu: the same of the engine.
         listing_seconds: one listing of all containers, which is what each periodic audit costs.
     """

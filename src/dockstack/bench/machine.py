@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a figure is worth depends on where it was measured."""
+"""Describe the machine on which a figure was measured; without that it cannot be compared."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ GOAL_BURST = 0.95  # of the fake driver's rate
 
 @dataclass(frozen=True)
 class Boot:
-    """One server's life, in seconds."""
+    """The times of one server, in seconds."""
 
     answered: float  # POST to its answer
     active: float  # POST to ACTIVE
@@ -23,7 +23,7 @@ class Boot:
 
 @dataclass(frozen=True)
 class EngineRun:
-    """One container's life without OpenStack, in seconds."""
+    """The times of one container without OpenStack, in seconds."""
 
     started: float  # create and start
     removed: float  # rm -f
@@ -31,7 +31,7 @@ class EngineRun:
 
 @dataclass(frozen=True)
 class Burst:
-    """Many servers asked for at once."""
+    """Many servers requested at once."""
 
     asked: int
     active: int
@@ -123,7 +123,7 @@ class Goal:
 
 
 def verdict(*, met: bool) -> str:
-    """Return a limit's verdict; one that is not met shall be seen."""
+    """Return a limit's verdict; upper case draws the eye to one that is missed."""
     return "met" if met else "MISSED"
 
 

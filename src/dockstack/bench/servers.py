@@ -141,7 +141,7 @@ def snapshot(connection: Any, server_id: str, name: str) -> Iterator[Any]:
 
 
 def named(connection: Any, name: str = "") -> list[Any]:
-    """List the benchmark's servers, whoever's they are."""
+    """List the benchmark's servers in all projects."""
     return list(connection.compute.servers(name=f"^{PREFIX}{name}", all_projects=True))
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``bench up``: how long the cloud takes to come up, and what it weighs when it idles.
 
-Everything is measured through the same commands that a person types, each in a process of its own.
+The commands of the command line are timed, each in a process of its own.
 """
 
 from __future__ import annotations

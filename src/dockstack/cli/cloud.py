@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dockstack up | status | logs | down | clean``: the life of a cloud."""
+"""``dockstack up | status | logs | down | clean``."""
 
 from __future__ import annotations
 

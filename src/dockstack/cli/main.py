@@ -35,7 +35,7 @@ class LazyGroup(click.Group):
     """A group that imports a subcommand only when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List in the order of a cloud's life, not of the alphabet."""
+        """List commands in the order in which they are used, not of the alphabet."""
         del ctx
         return list(COMMANDS)
 

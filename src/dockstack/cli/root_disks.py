@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the servers of this machine are held to their flavors' disks: what ``status`` says below its table."""
+"""Whether root disks are limited to their flavors' sizes; ``status`` shows it below its table."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RootDisks:
 
 
 def look(services: Sequence[Service], socket: str, shell: LocalShell) -> list[RootDisks]:
-    """Ask each engine that nova-compute uses; one that does not answer is left out, as the table tells of it."""
+    """Ask each engine that nova-compute uses; one that does not answer is left out, as the table shows it."""
     keys = [service.inside for service in services if service.name.endswith(COMPUTE)]
     return [found for key in keys if (found := _ask(key, socket, shell))]
 

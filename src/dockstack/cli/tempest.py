@@ -131,7 +131,7 @@ def uv_program() -> str:
 
 
 def refuse_few(nodes: int, wanted: int | None) -> None:
-    """Say before anything runs that the cloud is smaller than asked for."""
+    """Refuse, before anything runs, a cloud with fewer hosts than requested."""
     if wanted is not None and nodes < wanted:
         raise DockstackError(
             f"The cloud has {nodes} compute node(s) up, not {wanted}.", f"Run `dockstack up --hosts {wanted}`."

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dockstack verify``: prove the cloud, one promise after another."""
+"""``dockstack verify``: run the exercises that prove the cloud."""
 
 from __future__ import annotations
 

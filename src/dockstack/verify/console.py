@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server's consoles from the outside: Nova's address of one, and a websocket to Nova's proxy (RFC 6455)."""
+"""A client for servers' consoles: asks Nova for the address and opens a websocket to Nova's proxy (RFC 6455)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def open_console(address: str, seconds: float = SECONDS) -> closing[Console]:
     """Connect to a console, for a ``with``.
 
     Raises:
-        NoConsole: the proxy does not answer or does not speak the protocol.
+        NoConsole: the proxy does not answer, or not with this protocol.
     """
     try:
         # Nova's proxy lets pages of its own origin in, and programs, which have none.
@@ -88,7 +88,7 @@ class Console:
             raise NoConsole(f"The console was lost: {error}.") from error
 
     def report_size(self, rows: int, columns: int) -> None:
-        """Tell the window's size, as a terminal does that is asked for it."""
+        """Send the window's size, as a terminal answers the request for it."""
         self.write(f"\x1b[8;{rows};{columns}t".encode())
 
     def read(self, seconds: float) -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""After a failure, before anything is cleaned up: what the cloud knows about the servers."""
+"""Collect evidence after a failure, before the clean-up: what the cloud knows about the servers."""
 
 from __future__ import annotations
 

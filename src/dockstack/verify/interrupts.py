@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C between a "do" and its "undo" would leave behind what was just made: it waits until both are done."""
+"""Postpone Ctrl-C while a "do" and the registration of its "undo" run; in between it would leave something behind."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A VNC console from the outside: as much of RFB 3.8 (RFC 6143) as it takes to see that something is drawn."""
+"""A small VNC client: as much of RFB 3.8 (RFC 6143) as it takes to see that something is drawn."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Picture:
     """
 
     def __init__(self, console: Console) -> None:
-        """Greet, and ask for all of it.
+        """Do the handshake, and request the whole picture.
 
         Raises:
-            NoConsole: whoever answers does not speak RFB.
+            NoConsole: the answer is not RFB.
         """
         self._console, self._seen = console, b""
         self._answer(_VERSION, _VERSION)

@@ -253,7 +253,7 @@ def pinging_shell(ctx: Context, guest: Guest) -> Shell:
 
 
 def open_shell(ctx: Context, address: str, key: KeyPair, user: str | None = None) -> Shell:
-    """Log in, as the image's user if nobody else is named; the stack ends the connection."""
+    """Log in, by default as the image's user; the context's stack closes the connection."""
     shell = log_in(address, user or ctx.facts.login_user, key, ctx.timeouts.answer, ctx.timeouts.command)
     ctx.stack.callback(shell.close)
     return shell

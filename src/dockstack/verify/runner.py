@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run exercises one after another; whatever happens, each takes back what it made."""
+"""Run exercises one after another; each removes what it made, also after a failure."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Done:
 
 
 class AcceptNewHost(paramiko.MissingHostKeyPolicy):
-    """A server that was made seconds ago has a host key that nobody can know yet."""
+    """Accepts any host key: that of a server made seconds ago cannot be known."""
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
         """Accept; nothing secret is sent to a server of the exercises."""

@@ -38,7 +38,7 @@ def only_run(cloud: str) -> Iterator[None]:
 
 
 def _own_directory() -> Path:
-    """Return a directory in which nobody else can place a file or a link."""
+    """Return a directory in which no other user can create a file or a link."""
     directory = Path(os.environ.get("XDG_RUNTIME_DIR") or Path.home() / ".cache") / "dockstack"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return directory

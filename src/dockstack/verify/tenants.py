@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Projects of our own, each with a user, a network and a router: for what has to do with strangers."""
+"""Further tenants for exercises on isolation: projects, each with a user, a network and a router."""
 
 from __future__ import annotations
 

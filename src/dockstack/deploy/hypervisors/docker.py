@@ -118,7 +118,7 @@ class Docker(Hypervisor):
             lxcfs.start(machine)
 
     def stop(self, machine: Machine) -> None:
-        """Stop the engine if it is ours. Its containers go on (live-restore), without LXCFS: they see the whole machine."""
+        """Stop the engine if it is ours. Its containers go on (live-restore) and see the machine without LXCFS."""
         if self._lxcfs and self._answers(machine):
             lxcfs.withdraw(machine, self._socket)
         for service in self._recorded(machine):
@@ -178,8 +178,8 @@ class Docker(Hypervisor):
     def _hand_over(self, machine: Machine) -> None:
         """Let the distribution's engine go on if containers of others run on it.
 
-        Without our live-restore, the engine would end them as soon as it is started again. Under a supervisor of ours
-        it cannot go on: its parent ends.
+        A restart would end them, because our live-restore is taken out of its configuration. Under our own supervisor
+        the engine cannot go on, as its parent process ends.
         """
         others = machine.run(self._client("ps", "-q")).stdout.split()
         if not others or machine.backend.name != "systemd":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a tenant reaches what is inside: SSH, the metadata service, user data, the console log."""
+"""Access to a server: SSH, the metadata service, user data, the console log."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read_metadata(ctx: Context) -> None:
 
 
 def fetch(shell: Shell, url: str) -> str:
-    """Fetch a URL inside the server with whatever it has; wget is bounded from outside, as busybox's -T may crash."""
+    """Fetch a URL inside the server. timeout(1) bounds wget, because its -T crashes in some versions of busybox."""
     return shell.run(
         f"if command -v curl >/dev/null; then curl -fsS -m 10 {url}; else timeout 10 wget -q -O - {url}; fi"
     )

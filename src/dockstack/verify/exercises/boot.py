@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Docker exercise (nova-docker's own for DevStack), and what a delete has to leave behind: nothing."""
+"""The Docker exercise (after nova-docker's for DevStack), and that a delete leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The consoles: a prompt that answers, for whoever has an address, and for nobody else."""
+"""The consoles answer with a prompt, and only to clients that have the address with its token."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def use_serial_console(ctx: Context) -> None:
 
 
 def refuse_guessed_token(address: str) -> None:
-    """Nova's proxy hangs up without a word."""
+    """Nova's proxy closes the connection of a client with a guessed token, without sending anything."""
     guessed = address.partition("?token=")[0] + "?token=00000000-0000-4000-8000-000000000000"
     try:
         with open_console(guessed) as stranger:

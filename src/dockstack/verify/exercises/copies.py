@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server becomes an image, goes away and comes back, is made anew: what it wrote stays, or is gone, as promised."""
+"""Snapshot, shelve and rebuild: what the server wrote is kept or gone, as each of them promises."""
 
 from __future__ import annotations
 

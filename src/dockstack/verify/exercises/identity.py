@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a server is given: a config drive, a new password for its administrator."""
+"""A config drive, and a new password for the administrator."""
 
 from __future__ import annotations
 

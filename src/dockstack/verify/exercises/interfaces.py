@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A second network interface comes to a running server, stays through a reboot, and goes."""
+"""A second network interface is attached to a running server, survives a reboot, and is detached."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tenants do not see, command or reach each other."""
+"""Tenants cannot see, control or reach each other's servers."""
 
 from __future__ import annotations
 

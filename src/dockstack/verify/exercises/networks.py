@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Neutron promises a server: rules, floating IPs, neighbours, names, the way out, IPv6."""
+"""Networking: security groups, floating IPs, neighbours, DNS, the way out, IPv6."""
 
 from __future__ import annotations
 

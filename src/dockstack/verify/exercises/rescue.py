@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server that cannot help itself: another one in its place repairs its files."""
+"""Rescue: another image runs in the server's place and repairs its files."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another flavor: more memory for the same server, taken back or kept, and no smaller disk."""
+"""Resize to more memory, reverted and confirmed; a smaller disk is refused."""
 
 from __future__ import annotations
 

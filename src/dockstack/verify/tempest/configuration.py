@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tempest.conf, from what the cloud says and what the driver supports; nothing is tuned by hand."""
+"""Build tempest.conf from what the cloud reports and what the driver supports."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def build(facts: Facts, flags: Mapping[str, bool], directory: Path) -> Settings:
 
 
 def render(settings: Settings) -> str:
-    """Write settings as oslo.config reads them; "$" stands for a reference there."""
+    """Write settings as oslo.config reads them; "$" would begin a reference."""
     lines = ["# Made by `dockstack tempest`; changes are overwritten."]
     for section, options in settings.items():
         lines += ["", f"[{section}]"]

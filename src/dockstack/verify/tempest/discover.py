@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask the cloud what Tempest must know, and make what it has not: an alternative image and two flavors."""
+"""Find out what Tempest needs to know of the cloud, and make what is missing: an alternative image and two flavors."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_credentials(connection: Any) -> Credentials:
     """Read who we are from clouds.yaml or the environment.
 
     Raises:
-        DockstackError: we are not somebody with a password, which is what Tempest takes.
+        DockstackError: the credentials have no password, which Tempest needs.
     """
     auth = connection.config.config["auth"]
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Tempest is told of a cloud, and what its tests came to."""
+"""The facts of a cloud that Tempest is configured with, and the outcomes of its tests."""
 
 from __future__ import annotations
 

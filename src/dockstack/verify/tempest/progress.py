@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Show how a run goes: a moving line on a terminal, a line now and then elsewhere."""
+"""Progress of a run: one live line on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run came to: a table for people, JUnit for CI, a page for browsers."""
+"""Reports of a run: a table, JUnit XML, JSON and an HTML page."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def junit(outcomes: Iterable[Outcome], seconds: float) -> str:
 
 
 def document(outcomes: Iterable[Outcome], facts: Mapping[str, str], seconds: float) -> str:
-    """Build the same for programs of one's own."""
+    """Build the JSON document."""
     found = list(outcomes)
     counts = count(found)
     tests = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run chosen tests and tell of each one as it begins and ends."""
+"""Run chosen tests and report each one when it begins and ends."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _outcome(event: Mapping[str, Any], name: str, seconds: float) -> Outcome:
 
 @contextmanager
 def _process(workspace: Workspace, command: list[str], said: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the runner in a session of its own; whoever leaves early ends it with all its processes."""
+    """Run the runner in a session of its own, so that all its processes are ended if the caller leaves early."""
     process = subprocess.Popen(
         command,
         cwd=workspace.directory,

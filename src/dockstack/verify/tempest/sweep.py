@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Remove what an interrupted run, or a failed test, left behind.
 
-All of it is named as ours or belongs to projects that Tempest made. Those, with users and domains, it always names
-"tempest-...", as another one's Tempest would: so what of that name is there before a run is written down, and left
-alone.
+All of it has our prefix, or belongs to projects that Tempest made. Tempest names its projects, users and domains
+"tempest-...". Another Tempest run against this cloud does so too, therefore those that exist before a run are noted and
+left alone.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def sweep(connection: Any, foreign: Collection[str], say: Callable[[str], None])
 
     Args:
         connection: an administrator's.
-        foreign: ids of projects, users and domains that are somebody else's.
-        say: is told of each thing.
+        foreign: ids of projects, users and domains that are not ours.
+        say: called for each thing.
     """
     compute, network, identity = connection.compute, connection.network, connection.identity
     count = 0

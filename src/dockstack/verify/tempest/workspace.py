@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tempest's own environment and directory on this machine; what is there is not made again."""
+"""Tempest's environment and directory on this machine, made once."""
 
 from __future__ import annotations
 
