@@ -12,7 +12,7 @@ from nova_case import ServersCase
 from test_translation import TranslationCase
 
 from dockstack.compute.extra_specs import OURS
-from dockstack.compute.model import Bandwidth, DiskRates, Node
+from dockstack.compute.model import Bandwidth, DiskRates, NumaNode
 from dockstack.compute.nova_api import limits, processors, servers, validators
 
 pytestmark = pytest.mark.functional
@@ -92,7 +92,7 @@ class TestProcessors(TranslationCase):
             processors.read_sets(frozenset(range(3)))
 
     def test_nova_reads_the_topology_back(self):
-        node = Node(1, frozenset({0, 1, 2, 3}), 1024, 0, (frozenset({0, 2}), frozenset({1, 3})))
+        node = NumaNode(1, frozenset({0, 1, 2, 3}), 1024, 0, (frozenset({0, 2}), frozenset({1, 3})))
         text = processors.build_topology((node,), {0, 1}, {2, 3})
         (cell,) = objects.NUMATopology.obj_from_db_obj(text).cells
         assert (cell.id, cell.cpuset, cell.pcpuset, cell.memory, cell.socket) == (1, {0, 1}, {2, 3}, 1024, 0)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dockstack.bench.fixture import Fixture, Request
-    from dockstack.bench.servers import Recipe
+    from dockstack.bench.servers import ServerTemplate
 
 NAME = "actions"  # of the server
 SERVER, FLOOR = "docker server", "fake driver (floor)"
@@ -53,7 +53,7 @@ class Subject:
 
     connection: Any
     server_id: str
-    recipe: Recipe
+    template: ServerTemplate
     larger_flavor: str
 
 
@@ -77,7 +77,7 @@ def _snapshot(subject: Subject) -> object:
 
 
 def _attach(subject: Subject) -> object:
-    return subject.connection.compute.create_server_interface(subject.server_id, net_id=subject.recipe.network_id)
+    return subject.connection.compute.create_server_interface(subject.server_id, net_id=subject.template.network_id)
 
 
 def _detach(subject: Subject) -> object:
@@ -109,7 +109,7 @@ ACTIONS = (
     Action("revert resize", _compute("revert_server_resize"), after="resize"),
     Action(
         "rebuild",
-        lambda subject: subject.connection.compute.rebuild_server(subject.server_id, image=subject.recipe.image_id),
+        lambda subject: subject.connection.compute.rebuild_server(subject.server_id, image=subject.template.image_id),
     ),
     Action("shelve", _compute("shelve_server"), ("SHELVED", "SHELVED_OFFLOADED")),
     Action("unshelve", _compute("unshelve_server"), after="shelve"),
@@ -130,9 +130,9 @@ def measure(connection: Any, request: Request, larger_flavor: str, count: int, s
     found = Latencies({action.name: {SERVER: [], FLOOR: []} for action in ACTIONS}, defaultdict(dict), machine)
     with forgetting_the_shelf(connection), set_up(connection, request, say) as fixture:
         for number in range(count):
-            for kind, recipe in _kinds(fixture).items():
+            for kind, template in _kinds(fixture).items():
                 say(f"round {number + 1} of {count}: {kind}")
-                _do_all(partial(_boot, connection, recipe, flavor), kind, found)
+                _do_all(partial(_boot, connection, template, flavor), kind, found)
     return found
 
 
@@ -146,7 +146,7 @@ def forgetting_the_shelf(connection: Any) -> Iterator[None]:
             connection.image.delete_image(image, ignore_missing=True)
 
 
-def _kinds(fixture: Fixture) -> dict[str, Recipe]:
+def _kinds(fixture: Fixture) -> dict[str, ServerTemplate]:
     return {SERVER: fixture.server, **({FLOOR: fixture.baseline} if fixture.baseline else {})}
 
 
@@ -177,10 +177,10 @@ def _is_well(subject: Subject) -> bool:
     return bool(server.status == "ACTIVE" and not server.task_state)
 
 
-def _boot(connection: Any, recipe: Recipe, flavor: str) -> Subject:
-    server = post(connection, recipe, NAME)
+def _boot(connection: Any, template: ServerTemplate, flavor: str) -> Subject:
+    server = post(connection, template, NAME)
     wait_active(connection, server.id)
-    return Subject(connection, server.id, recipe, flavor)
+    return Subject(connection, server.id, template, flavor)
 
 
 def time_action(subject: Subject, action: Action) -> float:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack.bench.control_plane_baseline import running_baseline
 from dockstack.bench.engine_baseline import EngineBaseline
 from dockstack.bench.model import PREFIX
-from dockstack.bench.servers import Recipe, delete_all, post, wait_active
+from dockstack.bench.servers import ServerTemplate, delete_all, post, wait_active
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ class Fixture:
         engine_reason: why it is not.
     """
 
-    server: Recipe
-    baseline: Recipe | None
+    server: ServerTemplate
+    baseline: ServerTemplate | None
     baseline_reason: str
     engine: EngineBaseline | None
     engine_image: str
@@ -108,7 +108,7 @@ def prepare(connection: Any, request: Request, stack: ExitStack, say: Callable[[
     image = wanted(connection.image.find_image(request.image), "image", request.image)
     flavor = wanted(connection.compute.find_flavor(request.flavor), "flavor", request.flavor)
     network = wanted(connection.network.find_network(request.network), "network", request.network)
-    server = Recipe(image.id, flavor.id, network.id, zone_of_real_hosts(connection))
+    server = ServerTemplate(image.id, flavor.id, network.id, zone_of_real_hosts(connection))
     say("warming up")
     keeper = post(connection, server, "keeper")  # it keeps the image in the engine for the engine baseline
     wait_active(connection, keeper.id)
@@ -119,7 +119,7 @@ def prepare(connection: Any, request: Request, stack: ExitStack, say: Callable[[
             zone = stack.enter_context(running_baseline(connection, flavor.ram, request.at_once, say))
             stack.callback(delete_all, connection)
             baseline_image = make_baseline_image(connection, stack)
-            baseline, baseline_reason = Recipe(baseline_image, flavor.id, network.id, zone), ""
+            baseline, baseline_reason = ServerTemplate(baseline_image, flavor.id, network.id, zone), ""
         except DockstackError as error:
             baseline_reason = f"{error}\n{error.details}".strip()
     return Fixture(server, baseline, baseline_reason, engine, engine_image, engine_reason)

@@ -148,13 +148,13 @@ def _sample(connection: Any, fixture: Fixture, engine: EngineBaseline, size: int
             NAME, filename=str(archive), disk_format="raw", container_format="docker", wait=True, allow_duplicates=True
         )
         stack.callback(connection.image.delete_image, found.id, ignore_missing=True)
-        recipe = replace(fixture.server, image_id=found.id)
+        template = replace(fixture.server, image_id=found.id)
         started = time.monotonic()
-        server = post(connection, recipe, "images-cold").id
+        server = post(connection, template, "images-cold").id
         stack.callback(delete, connection, server)
         wait_active(connection, server)
         cold = time.monotonic() - started
-        load = cold - time_server(connection, recipe, "images-warm").active
+        load = cold - time_server(connection, template, "images-warm").active
         engine.write(server, size)
         started = time.monotonic()
         with snapshot(connection, server, "images") as kept:

@@ -25,7 +25,7 @@ POSTING_THREADS = 8
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ServerTemplate:
     """What to boot, and where."""
 
     image_id: str
@@ -34,25 +34,25 @@ class Recipe:
     zone: str
 
 
-def post(connection: Any, recipe: Recipe, name: str) -> Any:
+def post(connection: Any, template: ServerTemplate, name: str) -> Any:
     """Ask for a server."""
     return connection.compute.create_server(
         name=PREFIX + name,
-        image_id=recipe.image_id,
-        flavor_id=recipe.flavor_id,
-        networks=[{"uuid": recipe.network_id}],
-        availability_zone=recipe.zone,
+        image_id=template.image_id,
+        flavor_id=template.flavor_id,
+        networks=[{"uuid": template.network_id}],
+        availability_zone=template.zone,
     )
 
 
-def time_server(connection: Any, recipe: Recipe, name: str) -> Boot:
+def time_server(connection: Any, template: ServerTemplate, name: str) -> Boot:
     """Boot and delete one server.
 
     Raises:
         DockstackError: it did not become ACTIVE or did not go away; it is deleted all the same.
     """
     started = time.monotonic()
-    server = post(connection, recipe, name)
+    server = post(connection, template, name)
     answered = time.monotonic() - started
     try:
         wait_active(connection, server.id)
@@ -94,10 +94,10 @@ def delete(connection: Any, server_id: str) -> float:
         time.sleep(POLL_SECONDS)
 
 
-def time_burst(connection: Any, recipe: Recipe, name: str, count: int, say: Callable[[str], None]) -> Burst:
+def time_burst(connection: Any, template: ServerTemplate, name: str, count: int, say: Callable[[str], None]) -> Burst:
     """Ask for many servers at once, wait until each is ACTIVE or in ERROR, then delete them all at once."""
     started = time.monotonic()
-    post_many(connection, recipe, name, count)
+    post_many(connection, template, name, count)
     settled = wait_settled(connection, name, count, say)
     seconds = time.monotonic() - started
     errors = tuple(fault_of(connection, server) for server in settled if server.status != "ACTIVE")
@@ -106,10 +106,10 @@ def time_burst(connection: Any, recipe: Recipe, name: str, count: int, say: Call
     return Burst(count, count - len(errors), errors, seconds, time.monotonic() - deleted)
 
 
-def post_many(connection: Any, recipe: Recipe, name: str, count: int) -> None:
+def post_many(connection: Any, template: ServerTemplate, name: str, count: int) -> None:
     """Ask for many servers from several threads."""
     with ThreadPoolExecutor(POSTING_THREADS) as pool:
-        list(pool.map(lambda number: post(connection, recipe, f"{name}-{number}"), range(count)))
+        list(pool.map(lambda number: post(connection, template, f"{name}-{number}"), range(count)))
 
 
 def wait_settled(connection: Any, name: str, count: int, say: Callable[[str], None]) -> list[Any]:

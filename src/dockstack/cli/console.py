@@ -17,7 +17,7 @@ from openstack import exceptions
 
 from dockstack.errors import DockstackError
 from dockstack.verify.cloud import DEFAULT_CLOUD, connect
-from dockstack.verify.console import Console, NoConsole, create_address, open_console, page_of
+from dockstack.verify.console import ConsoleClient, NoConsole, create_address, open_console, page_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ def raw_terminal() -> Iterator[None]:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-def converse(line: Console) -> str:
+def converse(line: ConsoleClient) -> str:
     """Carry bytes both ways until one end leaves; return why."""
     stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
     resized = [True]

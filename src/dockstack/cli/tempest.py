@@ -32,7 +32,7 @@ from dockstack.verify.tempest.workspace import Workspace
 if TYPE_CHECKING:
     from types import FrameType
 
-    from dockstack.verify.tempest.model import Facts, Outcome
+    from dockstack.verify.tempest.model import Outcome, TempestFacts
 
 INTERRUPTED = 130
 _SHOWN_NAMES = 3
@@ -158,7 +158,7 @@ def run(
     return runner.complete(selection.tests, told, selection.excluded, interrupted=not finished), finished
 
 
-def describe(facts: Facts, cloud: str, choice: Choice, concurrency: int, *, started: datetime) -> dict[str, str]:
+def describe(facts: TempestFacts, cloud: str, choice: Choice, concurrency: int, *, started: datetime) -> dict[str, str]:
     """Tell what was tested and how, for the reports."""
     chosen = [
         *choice.patterns,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from dockstack.verify.context import Exercise
-    from dockstack.verify.model import Facts, Result
+    from dockstack.verify.model import CloudFacts, Result
 
 
 @click.command()
@@ -85,7 +85,7 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def run_with_progress(
-    console: Console, exercises: tuple[Exercise, ...], connection: object, facts: Facts, timeouts: Timeouts
+    console: Console, exercises: tuple[Exercise, ...], connection: object, facts: CloudFacts, timeouts: Timeouts
 ) -> list[Result]:
     """Run, showing what goes on now and a line for each result."""
     results: list[Result] = []

@@ -58,7 +58,7 @@ class Port:
 
 
 @dataclass(frozen=True)
-class Node:
+class NumaNode:
     """A NUMA node; a machine without any is one."""
 
     id: int

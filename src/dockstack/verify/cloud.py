@@ -15,7 +15,7 @@ from openstack import exceptions as sdk_errors
 
 from dockstack.errors import DockstackError
 from dockstack.verify import host
-from dockstack.verify.model import Capability, Facts
+from dockstack.verify.model import Capability, CloudFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,7 +60,7 @@ def connect(cloud: str) -> Any:
     return connection
 
 
-def find_facts(connection: Any, choices: Choices) -> Facts:
+def find_facts(connection: Any, choices: Choices) -> CloudFacts:
     """Find image, flavor, networks and capabilities.
 
     Raises:
@@ -77,7 +77,7 @@ def find_facts(connection: Any, choices: Choices) -> Facts:
         missing[Capability.IPV6] = f"network {network.name} has no IPv6 subnet"
     if image.container_format != "docker":
         missing.setdefault(Capability.LOGIN, f"image {image.name} is no container image of dockstack")
-    return Facts(
+    return CloudFacts(
         hypervisors=tuple(sorted(hypervisors)),
         image_id=image.id,
         image_name=image.name,

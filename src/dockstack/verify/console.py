@@ -45,7 +45,7 @@ def line_of(page: str) -> str:
     return f"ws{parts.scheme.removeprefix('http')}://{parts.netloc}/{path.removeprefix('/')}"
 
 
-def open_console(address: str, seconds: float = SECONDS) -> closing[Console]:
+def open_console(address: str, seconds: float = SECONDS) -> closing[ConsoleClient]:
     """Connect to a console, for a ``with``.
 
     Raises:
@@ -57,10 +57,10 @@ def open_console(address: str, seconds: float = SECONDS) -> closing[Console]:
     except (OSError, websocket.WebSocketException) as error:
         proxy = urllib.parse.urlsplit(address).netloc
         raise NoConsole(f"Nova's console proxy at {proxy} does not answer: {error}.", "Is it up?") from error
-    return closing(Console(line))
+    return closing(ConsoleClient(line))
 
 
-class Console:
+class ConsoleClient:
     """A connection to a console: bytes both ways."""
 
     def __init__(self, line: Any) -> None:

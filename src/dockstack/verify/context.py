@@ -13,7 +13,7 @@ from dockstack.verify.model import PREFIX, Timeouts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dockstack.verify.model import Capability, Facts
+    from dockstack.verify.model import Capability, CloudFacts
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Context:
     """
 
     connection: Any
-    facts: Facts
+    facts: CloudFacts
     exercise: str
     say: Callable[[str], None]
     timeouts: Timeouts = field(default_factory=Timeouts)

@@ -98,7 +98,7 @@ def positive_seconds(name: str, text: str) -> float:
 
 
 @dataclass(frozen=True)
-class Facts:
+class CloudFacts:
     """What the cloud offers, found once before the exercises.
 
     Attributes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dockstack.verify.console import SECONDS, NoConsole
 
 if TYPE_CHECKING:
-    from dockstack.verify.console import Console
+    from dockstack.verify.console import ConsoleClient
 
 RETURN = 0xFF0D
 _VERSION = b"RFB 003.008\n"
@@ -26,7 +26,7 @@ class Picture:
         name: what the console is called.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: ConsoleClient) -> None:
         """Do the handshake, and request the whole picture.
 
         Raises:

@@ -15,7 +15,7 @@ from dockstack.verify.model import Verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dockstack.verify.model import Facts, Result
+    from dockstack.verify.model import CloudFacts, Result
 
 COLOURS = {Verdict.PASSED: "green", Verdict.FAILED: "bold red", Verdict.SKIPPED: "yellow"}
 
@@ -56,7 +56,7 @@ def evidence_of(result: Result) -> str:
     return "\n".join(lines)
 
 
-def json_of(cloud: str, facts: Facts, results: Sequence[Result]) -> str:
+def json_of(cloud: str, facts: CloudFacts, results: Sequence[Result]) -> str:
     """Build the document that ``--json`` prints."""
     document: dict[str, Any] = {
         "cloud": cloud,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from dockstack.verify.context import Exercise
-    from dockstack.verify.model import Facts
+    from dockstack.verify.model import CloudFacts
 
 # What a cloud that breaks a promise may raise; anything else is a fault of ours and ends the run with a traceback.
 CLOUD_ERRORS = (DockstackError, sdk_errors.SDKException, auth_errors.ClientException, OSError)
@@ -29,7 +29,7 @@ CLOUD_ERRORS = (DockstackError, sdk_errors.SDKException, auth_errors.ClientExcep
 def run_all(
     exercises: Iterable[Exercise],
     connection: Any,
-    facts: Facts,
+    facts: CloudFacts,
     timeouts: Timeouts,
     say: Callable[[str, str], None],
 ) -> Iterator[Result]:
@@ -39,7 +39,7 @@ def run_all(
 
 
 def run_one(
-    exercise: Exercise, connection: Any, facts: Facts, timeouts: Timeouts, say: Callable[[str], None]
+    exercise: Exercise, connection: Any, facts: CloudFacts, timeouts: Timeouts, say: Callable[[str], None]
 ) -> Result:
     """Run one exercise, diagnose a failure while its servers are still there, and clean up."""
     if reason := facts.why_not(exercise.needs):

@@ -9,7 +9,7 @@ from openstack import exceptions as sdk_errors
 
 from dockstack.bench import actions, plots, servers
 from dockstack.bench.actions import ACTIONS, FLOOR, SERVER, Latencies, Subject
-from dockstack.bench.servers import Recipe
+from dockstack.bench.servers import ServerTemplate
 
 pytestmark = pytest.mark.unit
 BECOMES = {
@@ -65,7 +65,7 @@ def do_all(compute, kind=SERVER):
             image=SimpleNamespace(delete_image=lambda *_a, **_k: compute.asked.append("delete_image")),
             wait_for_image=lambda image, timeout: image,
         )
-        return Subject(connection, "server", Recipe("image", "flavor", "network", "zone"), "larger")
+        return Subject(connection, "server", ServerTemplate("image", "flavor", "network", "zone"), "larger")
 
     actions._do_all(boot, kind, found)
     return found

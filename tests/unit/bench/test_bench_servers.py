@@ -9,12 +9,12 @@ from openstack import exceptions as sdk_errors
 
 from dockstack.bench import servers
 from dockstack.bench.fixture import roomy_quota
-from dockstack.bench.servers import Recipe, delete_all, time_burst, time_server
+from dockstack.bench.servers import ServerTemplate, delete_all, time_burst, time_server
 from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
 
-RECIPE = Recipe("image", "flavor", "network", "zone")
+RECIPE = ServerTemplate("image", "flavor", "network", "zone")
 
 
 class Compute:

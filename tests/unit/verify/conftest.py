@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import pytest
 
-from dockstack.verify.model import Capability, Facts, Timeouts
+from dockstack.verify.model import Capability, CloudFacts, Timeouts
 
 
 @pytest.fixture
 def facts():
-    return Facts(
+    return CloudFacts(
         hypervisors=("docker",), image_id="image", image_name="dockstack-base", flavor_id="flavor",
         flavor_name="m1.nano", flavor_memory_mb=64, flavor_vcpus=1,
         network_id="net", network_name="private", external_network_id="ext",

@@ -12,14 +12,14 @@ import pytest
 from dockstack.deploy.configuration.nova import FILTERS
 from dockstack.errors import DockstackError
 from dockstack.verify.tempest.configuration import build, render
-from dockstack.verify.tempest.model import Credentials, Facts
+from dockstack.verify.tempest.model import Credentials, TempestFacts
 from dockstack.verify.tempest.selection import APART, Choice, class_of, load_impossible, load_interop, name_of, select
 from dockstack.verify.tempest.workspace import Workspace
 
 pytestmark = pytest.mark.unit
 
 ADMIN = Credentials("http://cloud:5000/v3", "admin", "pa$$word", "admin", "Default", "Default", "RegionOne")
-FACTS = Facts(
+FACTS = TempestFacts(
     admin=ADMIN,
     services=frozenset({"compute", "image", "network", "identity"}),
     compute_versions=("2.1", "2.104"),

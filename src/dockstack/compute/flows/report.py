@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from oslo_config import cfg
 
     from dockstack.compute.host.host import Host
-    from dockstack.compute.model import Node, Server
+    from dockstack.compute.model import NumaNode, Server
 
 LOG = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def read_traits(host: Host) -> dict[str, bool]:
 def describe_host(
     host: Host,
     name_architecture: Callable[[str], str],
-    build_topology: Callable[[tuple[Node, ...], Collection[int], Collection[int]], str],
+    build_topology: Callable[[tuple[NumaNode, ...], Collection[int], Collection[int]], str],
 ) -> dict[str, Any]:
     """Describe the host as Nova's resource tracker wants it, with one call to the engine.
 

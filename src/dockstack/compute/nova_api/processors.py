@@ -12,7 +12,7 @@ from nova.virt import hardware
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from dockstack.compute.model import Node
+    from dockstack.compute.model import NumaNode
 
 _SMALL_PAGE_KB = 4
 
@@ -40,7 +40,7 @@ def read_sets(online: frozenset[int]) -> tuple[frozenset[int], frozenset[int]]:
     return shared, dedicated
 
 
-def build_topology(nodes: Iterable[Node], shared: Collection[int], dedicated: Collection[int]) -> str:
+def build_topology(nodes: Iterable[NumaNode], shared: Collection[int], dedicated: Collection[int]) -> str:
     """Describe the host for Nova's fitting of servers with processors of their own; Nova counts what is used.
 
     A host without dedicated ones may still have servers on chosen nodes (hw:numa_nodes).
@@ -97,7 +97,7 @@ def known_cpu_traits() -> set[str]:
     return set(os_traits.get_traits(prefix="HW_CPU_X86_"))
 
 
-def _siblings(node: Node, available: frozenset[int]) -> list[set[int]]:
+def _siblings(node: NumaNode, available: frozenset[int]) -> list[set[int]]:
     return [set(threads & available) for threads in node.siblings if threads & available]
 
 

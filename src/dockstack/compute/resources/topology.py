@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 
 from dockstack.compute.cpulist import parse
-from dockstack.compute.model import Node
+from dockstack.compute.model import NumaNode
 from dockstack.compute.resources import usage
 
 
-def read_nodes(cpus: frozenset[int], system: Path = Path("/sys/devices/system")) -> tuple[Node, ...]:
+def read_nodes(cpus: frozenset[int], system: Path = Path("/sys/devices/system")) -> tuple[NumaNode, ...]:
     """Read the NUMA nodes that have processors among those given (kernel: Documentation/ABI/stable/sysfs-devices-node).
 
     Args:
@@ -28,11 +28,11 @@ def read_nodes(cpus: frozenset[int], system: Path = Path("/sys/devices/system"))
     return tuple(nodes) or (_node(0, cpus, usage.read_memory().total_mb, system),)
 
 
-def _node(number: int, cpus: frozenset[int], memory_mb: int, system: Path) -> Node:
+def _node(number: int, cpus: frozenset[int], memory_mb: int, system: Path) -> NumaNode:
     sockets = {_read(system / f"cpu/cpu{cpu}/topology/physical_package_id") for cpu in cpus}
     threads = {cpu: _read_list(system / f"cpu/cpu{cpu}/topology/thread_siblings_list") & cpus for cpu in cpus}
     text = sockets.pop() if len(sockets) == 1 else ""
-    return Node(
+    return NumaNode(
         id=number,
         cpus=cpus,
         memory_mb=memory_mb,

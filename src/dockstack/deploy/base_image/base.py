@@ -63,7 +63,7 @@ _PROCESS = {
 
 
 @dataclass(frozen=True)
-class Node:
+class Entry:
     """One entry of the image's only layer."""
 
     mode: int
@@ -126,7 +126,7 @@ def write(image: BaseImage, path: Path) -> int:
     return size
 
 
-def layer_tar(tree: dict[str, Node]) -> bytes:
+def layer_tar(tree: dict[str, Entry]) -> bytes:
     """Write a tree as a tar: sorted, the epoch as its time, numeric owners; the same tree gives the same bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -142,26 +142,26 @@ def layer_tar(tree: dict[str, Node]) -> bytes:
     return buffer.getvalue()
 
 
-def directories() -> dict[str, Node]:
+def directories() -> dict[str, Entry]:
     """List the image's directories, the mount points of a container among them."""
     ordinary = (
         "bin dev etc etc/dropbear etc/pam.d etc/ssl etc/ssl/certs etc/udhcpc home lib lib/security media mnt opt proc"
         " run sbin sys usr usr/bin usr/lib usr/libexec usr/libexec/sudo"
         " usr/lib/dockstack usr/local usr/local/bin usr/local/sbin usr/sbin var var/lib var/lib/dockstack var/log"
     )
-    return {path: Node(0o755) for path in ordinary.split()} | {
-        "root": Node(0o700),
-        f"home/{USER}": Node(0o755, owner=_UID),
-        "tmp": Node(0o1777),
-        "var/tmp": Node(0o1777),
-        "var/run": Node(0o777, target="/run"),
+    return {path: Entry(0o755) for path in ordinary.split()} | {
+        "root": Entry(0o700),
+        f"home/{USER}": Entry(0o755, owner=_UID),
+        "tmp": Entry(0o1777),
+        "var/tmp": Entry(0o1777),
+        "var/run": Entry(0o777, target="/run"),
     }
 
 
-def our_files() -> dict[str, Node]:
+def our_files() -> dict[str, Entry]:
     """Read the files that are part of this package: the init, the metadata client, the accounts."""
     files = {str(path.relative_to(_ROOTFS)): path for path in _ROOTFS.rglob("*") if path.is_file()}
-    return {name: Node(_mode(name), path.read_bytes()) for name, path in files.items()}
+    return {name: Entry(_mode(name), path.read_bytes()) for name, path in files.items()}
 
 
 def _mode(name: str) -> int:
@@ -170,15 +170,15 @@ def _mode(name: str) -> int:
     return 0o600 if name in _PRIVATE else 0o644
 
 
-def _applets(root: Path) -> dict[str, Node]:
+def _applets(root: Path) -> dict[str, Entry]:
     """Link every applet of busybox that makes sense in a container."""
     busybox = _unpacked(root, "bin/busybox")
     names = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True, timeout=60).stdout.split()
-    links = {f"bin/{name}": Node(0o777, target="busybox") for name in names if name not in _SKIPPED_APPLETS}
-    return {"bin/busybox": Node(0o755, busybox.read_bytes())} | links
+    links = {f"bin/{name}": Entry(0o777, target="busybox") for name in names if name not in _SKIPPED_APPLETS}
+    return {"bin/busybox": Entry(0o755, busybox.read_bytes())} | links
 
 
-def _programs(root: Path) -> dict[str, Node]:
+def _programs(root: Path) -> dict[str, Entry]:
     """Take programs and plug-ins, with the libraries that they load."""
     files = {place: _unpacked(root, place) for place in _PROGRAMS}
     files |= {f"lib/security/{name}": _pam_module(root, name) for name in _PAM_MODULES}
@@ -186,18 +186,18 @@ def _programs(root: Path) -> dict[str, Node]:
         files[name.lstrip("/") if name.startswith("/") else f"lib/{name}"] = path
     parents = {str(parent) for place in files for parent in Path(place).parents if parent.name}
     return (
-        {parent: Node(0o755) for parent in parents}
-        | {place: Node(0o4755 if place in _SETUID else 0o755, path.read_bytes()) for place, path in files.items()}
-        | {name: Node(0o777, target=target) for name, target in _LINKS.items()}
+        {parent: Entry(0o755) for parent in parents}
+        | {place: Entry(0o4755 if place in _SETUID else 0o755, path.read_bytes()) for place, path in files.items()}
+        | {name: Entry(0o777, target=target) for name, target in _LINKS.items()}
     )
 
 
-def _data(root: Path) -> dict[str, Node]:
+def _data(root: Path) -> dict[str, Entry]:
     """Take what programs read: mke2fs's defaults, and the certificate authorities in the one file that curl opens."""
     authorities = sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt"))
     return {
-        "etc/mke2fs.conf": Node(0o644, _unpacked(root, "etc/mke2fs.conf").read_bytes()),
-        "etc/ssl/certs/ca-certificates.crt": Node(0o644, b"".join(path.read_bytes() for path in authorities)),
+        "etc/mke2fs.conf": Entry(0o644, _unpacked(root, "etc/mke2fs.conf").read_bytes()),
+        "etc/ssl/certs/ca-certificates.crt": Entry(0o644, b"".join(path.read_bytes() for path in authorities)),
     }
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make what a cloud holds: accounts, endpoints, limits, flavors, networks; for the controller and the services' Python.
 
-One process, a few requests, no client library that takes seconds to load. The wish comes as JSON on standard input,
-for it holds passwords; what was made is printed line by line. Everything is looked for before it is made, so it can
-run at any time.
+One process, a few requests, no client library that takes seconds to load. The desired state comes as JSON on standard
+input, because it holds passwords; what was made is printed line by line. Each thing is looked for before it is made, so
+the program can run at any time.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ def made(kind: str, name: str) -> None:
     print(f"made {kind} {name}".rstrip(), flush=True)
 
 
-def connect(wish: Json) -> Session:
+def connect(desired: Json) -> Session:
     """Return a session of the administrator."""
     auth = v3.Password(
-        auth_url=wish["auth_url"],
+        auth_url=desired["auth_url"],
         username="admin",
-        password=wish["admin_password"],
+        password=desired["admin_password"],
         project_name="admin",
         user_domain_id="default",
         project_domain_id="default",
@@ -84,17 +84,17 @@ def connect(wish: Json) -> Session:
 # -- identity ---------------------------------------------------------------------------------------------------------
 
 
-def provide_identity(wish: Json) -> None:
+def provide_identity(desired: Json) -> None:
     """Make the services' accounts and the catalogue, and the tenant that a new cloud has."""
-    keystone = Api(connect(wish), "identity")
+    keystone = Api(connect(desired), "identity")
     roles = {role["name"]: role["id"] for role in keystone.call("GET", "/roles")["roles"]}
     service_project = keystone.ensure("project", {"name": "service", "domain_id": "default"}, name="service")
-    for name, password in wish["accounts"].items():
+    for name, password in desired["accounts"].items():
         user = _user(keystone, name, password)
         _grant(keystone, service_project["id"], user["id"], [roles["service"], roles["admin"]])
-    for service in wish["services"]:
-        _endpoints(keystone, service, wish["region"])
-    tenant = wish["tenant"]
+    for service in desired["services"]:
+        _endpoints(keystone, service, desired["region"])
+    tenant = desired["tenant"]
     project = keystone.ensure("project", {"name": tenant["project"], "domain_id": "default"}, name=tenant["project"])
     user = _user(keystone, tenant["user"], tenant["password"])
     _grant(keystone, project["id"], user["id"], [roles["member"], roles["reader"]])
@@ -104,8 +104,8 @@ def _user(keystone: Api, name: str, password: str) -> Json:
     present = keystone.one("users", name=name, domain_id="default")
     if present is None:
         made("user", name)
-        wish = {"name": name, "password": password, "domain_id": "default"}
-        return dict(keystone.call("POST", "/users", {"user": wish})["user"])
+        desired = {"name": name, "password": password, "domain_id": "default"}
+        return dict(keystone.call("POST", "/users", {"user": desired})["user"])
     keystone.call("PATCH", f"/users/{present['id']}", {"user": {"password": password}})
     return present
 
@@ -115,32 +115,32 @@ def _grant(keystone: Api, project: str, user: str, roles: list[str]) -> None:
         keystone.call("PUT", f"/projects/{project}/users/{user}/roles/{role}")
 
 
-def _endpoints(keystone: Api, wish: Json, region: str) -> None:
-    values = {"name": wish["name"], "type": wish["type"]}
-    service = keystone.ensure("service", values, name=wish["name"], type=wish["type"])
+def _endpoints(keystone: Api, desired: Json, region: str) -> None:
+    values = {"name": desired["name"], "type": desired["type"]}
+    service = keystone.ensure("service", values, name=desired["name"], type=desired["type"])
     present = keystone.call("GET", f"/endpoints?service_id={service['id']}&region_id={region}")["endpoints"]
     by_interface = {endpoint["interface"]: endpoint for endpoint in present}
     for interface in ("public", "internal", "admin"):
         endpoint = by_interface.get(interface)
         if endpoint is None:
-            made("endpoint", f"{wish['name']} {interface}")
-            values = {"service_id": service["id"], "interface": interface, "url": wish["url"], "region_id": region}
+            made("endpoint", f"{desired['name']} {interface}")
+            values = {"service_id": service["id"], "interface": interface, "url": desired["url"], "region_id": region}
             keystone.call("POST", "/endpoints", {"endpoint": values})
-        elif endpoint["url"] != wish["url"]:
-            keystone.call("PATCH", f"/endpoints/{endpoint['id']}", {"endpoint": {"url": wish["url"]}})
+        elif endpoint["url"] != desired["url"]:
+            keystone.call("PATCH", f"/endpoints/{endpoint['id']}", {"endpoint": {"url": desired["url"]}})
 
 
 # -- limits -----------------------------------------------------------------------------------------------------------
 
 
-def provide_limits(wish: Json) -> None:
-    """Register the services' limits, or bring them to what is wished; what one project has of its own stays."""
-    keystone = Api(connect(wish), "identity")
-    for name, values in wish["limits"].items():
+def provide_limits(desired: Json) -> None:
+    """Register the services' limits, or bring them to the desired state; what one project has of its own stays."""
+    keystone = Api(connect(desired), "identity")
+    for name, values in desired["limits"].items():
         service = keystone.one("services", name=name)
         if service is None:
             raise SystemExit(f"Service {name} is missing: make the identity first.")
-        _register_limits(keystone, {"service_id": service["id"], "region_id": wish["region"]}, values)
+        _register_limits(keystone, {"service_id": service["id"], "region_id": desired["region"]}, values)
 
 
 def _register_limits(keystone: Api, place: dict[str, str], values: dict[str, int]) -> None:
@@ -160,11 +160,11 @@ def _register_limits(keystone: Api, place: dict[str, str], values: dict[str, int
 # -- flavors ----------------------------------------------------------------------------------------------------------
 
 
-def provide_flavors(wish: Json) -> None:
+def provide_flavors(desired: Json) -> None:
     """Make the flavors that are missing; one that is there keeps its sizes, for servers may use it."""
-    nova = Api(connect(wish), "compute")
+    nova = Api(connect(desired), "compute")
     present = {flavor["name"] for flavor in nova.call("GET", "/flavors?is_public=None")["flavors"]}
-    for flavor in wish["flavors"]:
+    for flavor in desired["flavors"]:
         if flavor["name"] not in present:
             made("flavor", flavor["name"])
             nova.call("POST", "/flavors", {"flavor": flavor})
@@ -173,24 +173,24 @@ def provide_flavors(wish: Json) -> None:
 # -- networks ---------------------------------------------------------------------------------------------------------
 
 
-def provide_networks(wish: Json) -> None:
+def provide_networks(desired: Json) -> None:
     """Make the external network, the tenant's network, the router between them, and open ping and SSH for it."""
-    session = connect(wish)
+    session = connect(desired)
     keystone, neutron = Api(session, "identity"), Api(session, "network", "/v2.0")
-    tenant = keystone.one("projects", name=wish["tenant"]["project"], domain_id="default")
+    tenant = keystone.one("projects", name=desired["tenant"]["project"], domain_id="default")
     admin = keystone.one("projects", name="admin", domain_id="default")
     if tenant is None or admin is None:
         raise SystemExit("The projects are missing: make the identity first.")
-    external = _external_network(neutron, wish, admin["id"])
-    subnets = _tenant_network(neutron, wish, tenant["id"])
-    _router(neutron, wish, tenant["id"], external, subnets)
-    _automatic(neutron, wish, admin["id"], external)
+    external = _external_network(neutron, desired, admin["id"])
+    subnets = _tenant_network(neutron, desired, tenant["id"])
+    _router(neutron, desired, tenant["id"], external, subnets)
+    _automatic(neutron, desired, admin["id"], external)
     for project in (tenant["id"], admin["id"]):
         _open_ping_and_ssh(neutron, project)
 
 
-def _external_network(neutron: Api, wish: Json, project: str) -> str:
-    names = wish["networks"]
+def _external_network(neutron: Api, desired: Json, project: str) -> str:
+    names = desired["networks"]
     network = neutron.ensure(
         "network",
         {
@@ -218,7 +218,7 @@ def _external_network(neutron: Api, wish: Json, project: str) -> str:
     return str(network["id"])
 
 
-def _automatic(neutron: Api, wish: Json, project: str, external: str) -> None:
+def _automatic(neutron: Api, desired: Json, project: str, external: str) -> None:
     """Let Neutron make a project's network when its first server asks for one (`--nic auto`); other defaults stay."""
     networks = neutron.call("GET", "/networks?router:external=true")["networks"]  # it does not filter by is_default
     if not any(network["is_default"] for network in networks):
@@ -228,14 +228,14 @@ def _automatic(neutron: Api, wish: Json, project: str, external: str) -> None:
         "project_id": project,
         "shared": True,
         "is_default": True,
-        "prefixes": [wish["networks"]["automatic_cidr"]],
+        "prefixes": [desired["networks"]["automatic_cidr"]],
         "default_prefixlen": AUTOMATIC_PREFIX,
     }
     neutron.ensure("subnetpool", pool, ip_version="4", is_default="true")
 
 
-def _tenant_network(neutron: Api, wish: Json, project: str) -> list[str]:
-    names = wish["networks"]
+def _tenant_network(neutron: Api, desired: Json, project: str) -> list[str]:
+    names = desired["networks"]
     network = neutron.ensure(
         "network", {"name": names["tenant_name"], "project_id": project}, name=names["tenant_name"], project_id=project
     )
@@ -277,8 +277,8 @@ def _subnet(neutron: Api, values: Json) -> str:
     return str(subnet["id"])
 
 
-def _router(neutron: Api, wish: Json, project: str, external: str, subnets: list[str]) -> None:
-    name = wish["networks"]["router_name"]
+def _router(neutron: Api, desired: Json, project: str, external: str, subnets: list[str]) -> None:
+    name = desired["networks"]["router_name"]
     values = {"name": name, "project_id": project, "external_gateway_info": {"network_id": external}}
     router = neutron.ensure("router", values, name=name, project_id=project)
     if not router.get("external_gateway_info"):
@@ -325,12 +325,12 @@ def _open_ping_and_ssh(neutron: Api, project: str) -> None:
 # -- readiness --------------------------------------------------------------------------------------------------------
 
 
-def await_compute(wish: Json) -> None:
+def await_compute(desired: Json) -> None:
     """Wait until nova-compute has reported since its start on every host, and every host is mapped to a cell."""
-    nova = Api(connect(wish), "compute")
-    deadline = time.monotonic() + float(wish["timeout"])
+    nova = Api(connect(desired), "compute")
+    deadline = time.monotonic() + float(desired["timeout"])
     now = datetime.now(UTC).replace(tzinfo=None)
-    started = {host: now - timedelta(seconds=age + 1) for host, age in wish["hosts"].items()}
+    started = {host: now - timedelta(seconds=age + 1) for host, age in desired["hosts"].items()}
     while True:
         missing = _missing(nova, started)
         if not missing:
@@ -356,10 +356,10 @@ def _missing(nova: Api, started: dict[str, datetime]) -> list[str]:
 # -- hosts ------------------------------------------------------------------------------------------------------------
 
 
-def refuse_inhabited(wish: Json) -> None:
+def refuse_inhabited(desired: Json) -> None:
     """Refuse to remove hosts on which Nova has servers."""
-    nova = Api(connect(wish), "compute")
-    for host in wish["hosts"]:
+    nova = Api(connect(desired), "compute")
+    for host in desired["hosts"]:
         servers = nova.call("GET", f"/servers?all_tenants=1&host={host}")["servers"]
         if servers:
             names = ", ".join(server["name"] for server in servers[:NAMED_SERVERS])
@@ -369,11 +369,11 @@ def refuse_inhabited(wish: Json) -> None:
             )
 
 
-def forget_hosts(wish: Json) -> None:
+def forget_hosts(desired: Json) -> None:
     """Let Nova and Neutron forget hosts that are gone: their services, resource providers and agents."""
-    session = connect(wish)
+    session = connect(desired)
     nova, neutron = Api(session, "compute"), Api(session, "network", "/v2.0")
-    for host in wish["hosts"]:
+    for host in desired["hosts"]:
         for service in nova.call("GET", f"/os-services?host={host}", None, **MICROVERSION)["services"]:
             nova.call("DELETE", f"/os-services/{service['id']}", None, **MICROVERSION)
         for agent in neutron.call("GET", f"/agents?host={host}")["agents"]:
@@ -392,11 +392,11 @@ ACTIONS = {
 
 
 def main() -> None:
-    """Do the actions that the command line names with the wish on standard input."""
-    wish = json.load(sys.stdin)
+    """Do the actions that the command line names, with the desired state on standard input."""
+    desired = json.load(sys.stdin)
     for action in sys.argv[1:]:
         try:
-            ACTIONS[action](wish)
+            ACTIONS[action](desired)
         except exceptions.ClientException as error:
             raise SystemExit(f"{action}: {error}") from error
 

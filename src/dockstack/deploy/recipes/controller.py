@@ -77,19 +77,19 @@ def install_script(machine: Machine, name: str) -> str:
     return path
 
 
-def provision(machine: Machine, action: str, wish: Mapping[str, Any]) -> None:
-    """Run one action of provision.py on the node; the wish travels on standard input, for it holds passwords."""
+def provision(machine: Machine, action: str, desired: Mapping[str, Any]) -> None:
+    """Run one action of provision.py on the node; the desired state holds passwords, so it goes to standard input."""
     script = install_script(machine, "provision")
-    machine.command([PYTHON, script, action], stdin=json.dumps(wish), environment=MIGRATION_ENVIRONMENT)
+    machine.command([PYTHON, script, action], stdin=json.dumps(desired), environment=MIGRATION_ENVIRONMENT)
 
 
-def ask(machine: Machine, action: str, wish: Mapping[str, Any]) -> None:
+def ask(machine: Machine, action: str, desired: Mapping[str, Any]) -> None:
     """Run one action of provision.py that only looks or waits: it is no change."""
     script = install_script(machine, "provision")
-    machine.run([PYTHON, script, action], stdin=json.dumps(wish), environment=MIGRATION_ENVIRONMENT)
+    machine.run([PYTHON, script, action], stdin=json.dumps(desired), environment=MIGRATION_ENVIRONMENT)
 
 
-def provision_once(machine: Machine, action: str, wish: Mapping[str, Any]) -> None:
-    """Run an action unless exactly this wish was fulfilled before, in a database that is still there."""
-    text = json.dumps(wish, sort_keys=True)
-    once_in_database(machine, f"provision-{action}", text, lambda: provision(machine, action, wish))
+def provision_once(machine: Machine, action: str, desired: Mapping[str, Any]) -> None:
+    """Run an action unless exactly this desired state was reached before, in a database that still exists."""
+    text = json.dumps(desired, sort_keys=True)
+    once_in_database(machine, f"provision-{action}", text, lambda: provision(machine, action, desired))

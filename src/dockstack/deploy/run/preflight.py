@@ -60,7 +60,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Facts:
+class MachineFacts:
     """What the machine is like."""
 
     root: bool = True
@@ -103,7 +103,7 @@ def check(node: Node) -> None:
     )
 
 
-def problems(node: Node, facts: Facts) -> list[Problem]:
+def problems(node: Node, facts: MachineFacts) -> list[Problem]:
     """Return all that stands in the way."""
     found = [*_system(facts), *_resources(facts), *_foreign(facts)]
     if node.has(Role.CONTROLLER):
@@ -115,7 +115,7 @@ def problems(node: Node, facts: Facts) -> list[Problem]:
     return found
 
 
-def _system(facts: Facts) -> Iterable[Problem]:
+def _system(facts: MachineFacts) -> Iterable[Problem]:
     if not facts.root:
         yield Problem("dockstack needs root to install services.", "Run it as root, as in: sudo ./dockstack up")
     if not facts.apt:
@@ -136,7 +136,7 @@ def _system(facts: Facts) -> Iterable[Problem]:
         )
 
 
-def _resources(facts: Facts) -> Iterable[Problem]:
+def _resources(facts: MachineFacts) -> Iterable[Problem]:
     if facts.memory_mb < LEAST_MEMORY_MB:
         yield Problem(
             f"{facts.memory_mb} MiB of memory are too little; an idle cloud takes about 2.5 GiB.",
@@ -152,7 +152,7 @@ def _resources(facts: Facts) -> Iterable[Problem]:
             )
 
 
-def _foreign(facts: Facts) -> Iterable[Problem]:
+def _foreign(facts: MachineFacts) -> Iterable[Problem]:
     if facts.foreign_openstack:
         yield Problem(
             f"There is an OpenStack here that dockstack did not make: {', '.join(facts.foreign_openstack)}.",
@@ -200,11 +200,11 @@ def _networks(node: Node, neighbours: Mapping[str, str]) -> Iterable[Problem]:
 # -- looking ----------------------------------------------------------------------------------------------------------
 
 
-def gather(node: Node) -> Facts:
+def gather(node: Node) -> MachineFacts:
     """Look at this machine; nothing is changed, and nothing takes longer than a moment."""
     release = _os_release()
     manifest = Manifest(paths.STATE_DIRECTORY)
-    return Facts(
+    return MachineFacts(
         root=os.geteuid() == 0,
         system=release.get("ID", "unknown"),
         like=release.get("ID_LIKE", ""),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from dockstack.verify.tempest.model import Credentials, Facts
+    from dockstack.verify.tempest.model import Credentials, TempestFacts
 
 Settings = dict[str, dict[str, str]]
 
@@ -38,7 +38,7 @@ IMAGE_FEATURES = {"image_format_enforcement": "false"}
 SCOPED = ("glance", "keystone", "neutron", "nova", "placement")
 
 
-def build(facts: Facts, flags: Mapping[str, bool], directory: Path) -> Settings:
+def build(facts: TempestFacts, flags: Mapping[str, bool], directory: Path) -> Settings:
     """Build Tempest's settings: section -> option -> value.
 
     Args:
@@ -108,7 +108,7 @@ def _identity(admin: Credentials) -> dict[str, str]:
     return options | ({"ca_certificates_file": admin.ca_file} if admin.ca_file else {})
 
 
-def _compute(facts: Facts) -> dict[str, str]:
+def _compute(facts: TempestFacts) -> dict[str, str]:
     return _versions(facts.compute_versions) | {
         "image_ref": facts.image,
         "image_ref_alt": facts.image_alternative,
@@ -133,13 +133,13 @@ def _versions(versions: tuple[str, str]) -> dict[str, str]:
     return {"min_microversion": versions[0], "max_microversion": versions[1]}
 
 
-def _network(facts: Facts) -> dict[str, str]:
+def _network(facts: TempestFacts) -> dict[str, str]:
     if facts.external_network is None:
         return {}
     return {"public_network_id": facts.external_network[0], "floating_network_name": facts.external_network[1]}
 
 
-def _network_features(facts: Facts) -> dict[str, str]:
+def _network_features(facts: TempestFacts) -> dict[str, str]:
     return {
         "api_extensions": ",".join(facts.extensions),
         "ipv6_subnet_attributes": "true",

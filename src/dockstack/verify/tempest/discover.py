@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dockstack.errors import DockstackError
 from dockstack.verify.cloud import choose_image
-from dockstack.verify.tempest.model import Credentials, Facts
+from dockstack.verify.tempest.model import Credentials, TempestFacts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ SMALL = Flavor("tempest-small", 1, 96, 1)
 LARGE = Flavor("tempest-large", 1, 160, 2)
 
 
-def discover(connection: Any, directory: Path) -> Facts:
+def discover(connection: Any, directory: Path) -> TempestFacts:
     """Ask, and make what is missing; a second call makes nothing.
 
     Args:
@@ -48,7 +48,7 @@ def discover(connection: Any, directory: Path) -> Facts:
     image = choose_image(connection, None)
     file = fetch(connection, image, directory)
     external = find_external(connection)
-    return Facts(
+    return TempestFacts(
         admin=read_credentials(connection),
         services=read_services(connection),
         compute_versions=read_versions(connection, "compute"),

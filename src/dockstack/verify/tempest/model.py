@@ -38,7 +38,7 @@ class Credentials:
 
 
 @dataclass(frozen=True)
-class Facts:
+class TempestFacts:
     """What Tempest must know of a cloud.
 
     Attributes:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from dockstack.compute.model import Node
+from dockstack.compute.model import NumaNode
 from dockstack.compute.resources.storage import Storage, read_storage
 from dockstack.compute.resources.topology import read_nodes
 
@@ -55,13 +55,13 @@ def write(path, text) -> None:
 def test_nodes_of_two_sockets_with_hyperthreads(tmp_path) -> None:
     for node, cpus in ((0, (0, 1)), (1, (2, 3))):
         write(tmp_path / f"node/node{node}/cpulist", f"{cpus[0]}-{cpus[1]}\n")
-        write(tmp_path / f"node/node{node}/meminfo", f"Node {node} MemTotal:       2097152 kB\n")
+        write(tmp_path / f"node/node{node}/meminfo", f"NumaNode {node} MemTotal:       2097152 kB\n")
         for cpu in cpus:
             write(tmp_path / f"cpu/cpu{cpu}/topology/physical_package_id", f"{node}\n")
             write(tmp_path / f"cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpus[0]}-{cpus[1]}\n")
     assert read_nodes(frozenset({0, 1, 2}), tmp_path) == (
-        Node(0, frozenset({0, 1}), 2048, 0, (frozenset({0, 1}),)),
-        Node(1, frozenset({2}), 2048, 1, (frozenset({2}),)),
+        NumaNode(0, frozenset({0, 1}), 2048, 0, (frozenset({0, 1}),)),
+        NumaNode(1, frozenset({2}), 2048, 1, (frozenset({2}),)),
     )
 
 

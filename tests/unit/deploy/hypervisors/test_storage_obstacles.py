@@ -8,7 +8,7 @@ import pytest
 from dockstack.deploy.hypervisors import storage_obstacles
 from dockstack.deploy.hypervisors.storage_obstacles import Place, StorageFacts, look, obstacles
 from dockstack.deploy.node.manifest import Manifest
-from dockstack.deploy.run.preflight import Facts, problems
+from dockstack.deploy.run.preflight import MachineFacts, problems
 
 pytestmark = pytest.mark.unit
 
@@ -18,8 +18,8 @@ SECOND = "/var/lib/dockstack/hosts/host2/var/lib/docker"
 
 
 def briefs(node, kind="btrfs", *assignments, **changes):
-    wish = node(f"docker.storage={kind}", "docker.storage_gb=8", *assignments)
-    return [obstacle.brief for obstacle in obstacles(wish.attributes, replace(GOOD, **changes))]
+    wanted = node(f"docker.storage={kind}", "docker.storage_gb=8", *assignments)
+    return [obstacle.brief for obstacle in obstacles(wanted.attributes, replace(GOOD, **changes))]
 
 
 @pytest.mark.parametrize("kind", ["directory", "btrfs", "xfs"])
@@ -72,10 +72,12 @@ def test_each_host_takes_its_room(node):
 
 
 def test_preflight_says_it_with_everything_else(node):
-    wish = node("docker.storage=btrfs")
-    (problem,) = problems(wish, Facts(storage=replace(GOOD, loop=False)))
+    wanted = node("docker.storage=btrfs")
+    (problem,) = problems(wanted, MachineFacts(storage=replace(GOOD, loop=False)))
     assert "modprobe loop" in problem.cure
-    assert problems(node("docker.storage=btrfs", "hypervisor=fake"), Facts(storage=replace(GOOD, loop=False))) == []
+    assert (
+        problems(node("docker.storage=btrfs", "hypervisor=fake"), MachineFacts(storage=replace(GOOD, loop=False))) == []
+    )
 
 
 def test_a_place_is_looked_at(tmp_path):
@@ -92,8 +94,8 @@ def test_a_place_is_looked_at(tmp_path):
 
 
 def test_gathering_changes_nothing_and_works_here(node, tmp_path):
-    wish = node("docker.storage=btrfs", f"docker.data_root={tmp_path}/x/docker")
-    facts = storage_obstacles.gather(wish.attributes, Manifest(tmp_path / "state"), ())
+    wanted = node("docker.storage=btrfs", f"docker.data_root={tmp_path}/x/docker")
+    facts = storage_obstacles.gather(wanted.attributes, Manifest(tmp_path / "state"), ())
     assert facts.free_gb > 0
     assert facts.places == {f"{tmp_path}/x/docker": Place()}
     assert list(tmp_path.iterdir()) == []

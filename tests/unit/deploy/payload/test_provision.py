@@ -90,7 +90,7 @@ class Keystone:
     ],
     ids=["none", "all", "another-value", "one-is-missing", "somebody-elses"],
 )
-def test_limits_are_registered_or_brought_to_the_wish(monkeypatch, limits, changes):
+def test_limits_are_registered_or_brought_to_the_desired_state(monkeypatch, limits, changes):
     keystone = Keystone(**limits)
     monkeypatch.setattr(provision, "Api", lambda *_: keystone)
     monkeypatch.setattr(provision, "connect", lambda _: None)

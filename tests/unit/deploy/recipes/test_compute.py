@@ -20,7 +20,7 @@ def asked(monkeypatch):
     monkeypatch.setattr(compute, "settings_of", lambda _: SimpleNamespace(hostname="here"))
     monkeypatch.setattr(compute, "compute_service", lambda _: Service(name="nova-compute", command=()))
     monkeypatch.setattr(compute.desired_state, "await_compute", lambda _, ages: ages)
-    monkeypatch.setattr(compute, "ask", lambda _, action, wish: questions.append((action, wish)))
+    monkeypatch.setattr(compute, "ask", lambda _, action, desired: questions.append((action, desired)))
     return questions
 
 

@@ -17,7 +17,7 @@ def removed(monkeypatch):
     monkeypatch.setattr(host_removal, "remove_host", lambda _, key: done.append(key))
     monkeypatch.setattr(host_removal, "remove_network", lambda _: done.append("network"))
     monkeypatch.setattr(recipe, "ask", lambda *_: done.append("asked"))
-    monkeypatch.setattr(recipe, "provision", lambda _, action, wish: done.append((action, wish["hosts"])))
+    monkeypatch.setattr(recipe, "provision", lambda _, action, desired: done.append((action, desired["hosts"])))
     return done
 
 
@@ -35,7 +35,7 @@ def test_hosts_that_are_wanted_stay(machine, removed):
     assert removed == []
 
 
-def test_those_beyond_the_wish_go_and_nova_forgets_them(machine, removed):
+def test_those_beyond_what_is_wanted_go_and_nova_forgets_them(machine, removed):
     recipe.remove_unwanted(with_hosts(machine(ANSWERS, "hosts=2"), "host2", "host3"))
     assert removed == ["asked", "host3", ("forget-hosts", ["node-3"])]
 

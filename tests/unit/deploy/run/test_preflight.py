@@ -7,13 +7,13 @@ import pytest
 
 from dockstack.deploy.node.listeners import Listener
 from dockstack.deploy.run import preflight
-from dockstack.deploy.run.preflight import Facts, problems
+from dockstack.deploy.run.preflight import MachineFacts, problems
 from dockstack.deploy.wanted.inventory import Role
 from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
 
-GOOD = Facts(disk_mb={"/opt": 20000})
+GOOD = MachineFacts(disk_mb={"/opt": 20000})
 
 
 def briefs(node, **changes):

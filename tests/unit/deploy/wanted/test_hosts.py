@@ -44,7 +44,7 @@ def test_hosts_have_names_and_addresses_of_their_own():
 @pytest.mark.parametrize(
     "wrong", [["network.hosts_cidr=198.19.77.0/30"], ["network.encap_ip=192.0.2.7"], ["network.hosts_cidr=fd00::/64"]]
 )
-def test_an_impossible_wish_is_refused(wrong):
+def test_an_impossible_number_is_refused(wrong):
     with pytest.raises(DockstackError):
         hosts.extra_hosts(attributes("hosts=3", *wrong), "node")
 
@@ -200,11 +200,11 @@ def test_a_further_host_is_no_gateway_and_has_a_name_and_tunnel_of_its_own(setti
 
 
 @pytest.mark.parametrize(
-    ("wish", "datapath", "expected"),
+    ("assignment", "datapath", "expected"),
     [("hosts=2", "netdev", "false"), ("hosts=2", "system", None), ("hosts=1", "netdev", None)],
 )
-def test_checksums_are_finished_where_the_switch_would_drop_them_at_a_tunnel(wish, datapath, expected):
-    node = inventory.load(None, [wish]).local
+def test_checksums_are_finished_where_the_switch_would_drop_them_at_a_tunnel(assignment, datapath, expected):
+    node = inventory.load(None, [assignment]).local
     contribution = chosen(node).contribution()
     found = settings_from(node.attributes, contribution, {}, hostname="a", datapath=datapath)
     assert dict(dict(found.hypervisor_options)["docker"]).get("checksum_offload") == expected
