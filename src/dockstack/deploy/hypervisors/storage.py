@@ -164,7 +164,7 @@ def _grow(machine: Machine, volume: Volume) -> None:
     """Have file and file system as large as they should be; a size that they have already is fine."""
     image, point = shlex.quote(volume.image), shlex.quote(volume.mount_point)
     machine.command(
-        f"fallocate -l {volume.size_gb}G {image} && losetup -c $(findmnt -n -o SOURCE --mountpoint {point})"
+        f'fallocate -l {volume.size_gb}G {image} && losetup -c "$(findmnt -n -o SOURCE --mountpoint {point})"'
         f" && {shlex.join(volume.file_system.grow)} {point} > /dev/null"
     )
 

@@ -141,7 +141,7 @@ def _metadata_namespaces(machine: Machine, entry: Made) -> None:
     del entry
     machine.run(
         "for space in $(ip netns list | sed -n 's/^\\(ovnmeta-[^ ]*\\).*/\\1/p'); do"
-        " ip netns pids $space | xargs -r kill; ip netns delete $space; done",
+        ' ip netns pids "$space" | xargs -r kill; ip netns delete "$space"; done',
         check=False,
     )
 

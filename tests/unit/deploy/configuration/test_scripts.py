@@ -7,12 +7,17 @@ import os
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dockstack.deploy.configuration import extra_hosts, scripts
+from dockstack.deploy.hypervisors import storage
+from dockstack.deploy.node.output import StepFailedError
+from dockstack.deploy.recipes import host_removal
+from dockstack.deploy.run import teardown
 from dockstack.deploy.wanted.hosts import ExtraHost
 
 pytestmark = pytest.mark.unit
@@ -56,6 +61,44 @@ def test_nor_about_one_that_is_filled_in(settings, tmp_path):
         files.append(tmp_path / path.strip("/").replace("/", "-"))
         files[-1].write_text(text)
     line = [SHELLCHECK, "--exclude=SC2043,SC2050", *files]  # a loop over one word, a comparison of two constants
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def changes(one):
+    """What a run does to a node with more than one plain command, with names that need quotes."""
+    yield lambda: one.directory("/srv/it's", owner="nova")
+    yield lambda: one.file("/etc/it's", "text")
+    yield lambda: one.link("/usr/local/bin/x", "/opt/it's")
+    yield lambda: one.absent("/srv/it's")
+    yield lambda: one.user("nova", home="/var/lib/nova", groups=("docker",))
+    yield lambda: one.packages("curl")
+    yield one._restore_policy
+    volume = replace(storage.wanted(one.attributes), mount_point="/srv/it's")
+    yield lambda: storage.provide(one, volume)
+    yield lambda: storage._make(one, volume)
+    yield lambda: storage.remove(one, volume.mount_point)
+    yield lambda: host_removal.remove_namespaces(one, "host2")
+    yield lambda: host_removal.remove_network(one)
+    for verbs in (teardown._WHILE_RUNNING, teardown._AFTERWARDS):
+        yield lambda verbs=verbs: teardown._remove(one, one.manifest.entries(), verbs)
+
+
+@pytest.mark.parametrize("answers", [{}, {"": {"success": False}}], ids=["all succeeds", "all fails"])
+def test_nor_about_the_commands_that_python_puts_together(machine, tmp_path, answers):
+    one = machine(answers, "docker.storage=btrfs", "docker.storage_gb=8")
+    one.manifest.made("file", "/etc/it's", backup="/var/it's")
+    for kind in ("directory", "metadata-namespaces", "user", "masquerade", "bridge", "held-unit", "host"):
+        one.manifest.made(kind, "host2")
+    for change in changes(one):
+        with suppress(StepFailedError):
+            change()
+    files = []
+    for number, command in enumerate(sorted(set(one.commands))):
+        files.append(tmp_path / f"{number}.sh")
+        files[-1].write_text(f"#!/bin/sh\n{command}\n")
+    assert len(files) > 15
+    line = [SHELLCHECK, "--severity=info", *files]  # one of pyinfra's is not in the best style
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
