@@ -38,7 +38,7 @@ def uwsgi_files(settings: Settings) -> dict[str, Ini]:
 
 
 def forget_last_start() -> dict[str, str]:
-    """Return the options by which each start of Neutron's API is a new one to its OVN driver.
+    """Return the options that make Neutron's OVN driver see each start of the API as a new one.
 
     It keeps its start time in a temporary file named after its parent process, which under a supervisor is the same at
     each start. With an old time it leaves its last run's node in the hash ring, and for a minute that dead node gets

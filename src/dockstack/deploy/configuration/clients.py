@@ -17,7 +17,7 @@ TENANT_CLOUD = "dockstack-demo"
 
 
 def openrc(settings: Settings) -> str:
-    """Return the shell file that makes a shell the administrator's."""
+    """Return openrc: sourced in a shell, it sets the administrator's credentials."""
     values = {
         "OS_AUTH_URL": settings.identity_url,
         "OS_USERNAME": "admin",

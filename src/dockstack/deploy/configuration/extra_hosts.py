@@ -68,7 +68,7 @@ def network_services(key: str) -> tuple[Service, ...]:
 
 
 def _joined(controller: Service, key: str) -> Service:
-    """Lay the cables to the machine's switch between the host's own switch and OVN."""
+    """Have the cables to the machine's switch laid before OVN starts on the host, and after its switch."""
     cables = f"{script_directory(key)}/prepare-cables"
     first, *others = controller.prepare
     return replace(
@@ -113,7 +113,7 @@ def _file(key: str, path: str) -> str:
 
 
 def uplink(settings: Settings, key: str) -> Service:
-    """Return what answers in a host's namespace for the controller, which listens on this machine only."""
+    """Return the forwarder in a host's namespace to the controller, which listens on the machine's loopback only."""
     path = uplink_file(key)
     question = f"exec 3<>/dev/tcp/{settings.controller_address}/{settings.ports.rabbitmq}"
     net_only = (names.NSENTER, f"--net=/run/netns/{names.host_namespace(key)}", "--")

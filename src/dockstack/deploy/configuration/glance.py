@@ -25,7 +25,7 @@ def container_formats(added: Iterable[str]) -> tuple[str, ...]:
 
 
 def limit_section(settings: Settings) -> dict[str, str]:
-    """Return [oslo_limit]: as whom Glance reads limits, and by which endpoint Keystone knows that they are Glance's.
+    """Return [oslo_limit]: the account with which Glance reads limits, and the endpoint to which they are registered.
 
     Keystone lists services, endpoints and any project's limits to an administrator; the services' accounts are that in
     their own project, so none needs a role on the system.

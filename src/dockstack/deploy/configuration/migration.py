@@ -46,7 +46,7 @@ def server(settings: Settings) -> Service:
 
 
 def driver_options() -> tuple[tuple[str, str], ...]:
-    """Return what the section [docker] of nova.conf says about it."""
+    """Return the options of [docker] in nova.conf for migrations."""
     return (("migration_transport", "ssh"), ("migration_ssh_command", f"ssh -F {CLIENT}"))
 
 

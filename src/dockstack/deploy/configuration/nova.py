@@ -107,7 +107,7 @@ def nova_conf(settings: Settings) -> Ini:
 
 
 def nova_db_conf(settings: Settings) -> Ini:
-    """Return nova-db.conf; nova-compute refuses to start where it sees a database."""
+    """Return nova-db.conf, apart from nova.conf, because nova-compute refuses to start with a database configured."""
     return {
         "api_database": oslo.database_section(settings, "nova", "nova_api"),
         "database": oslo.database_section(settings, "nova", "nova"),
@@ -133,8 +133,3 @@ def _console_proxy_conf(page: str) -> Ini:
             "nova.console.websocketproxy=WARN",
         }
     }
-
-
-def cell0_database_url(settings: Settings) -> str:
-    """Return the address of the database for servers that found no host."""
-    return settings.database_url("nova", "nova_cell0")

@@ -48,7 +48,7 @@ ROOTWRAP_FILTERS = "/etc/neutron/rootwrap.d"
 
 
 def root_helper(settings: Settings) -> str:
-    """Return how the agent starts the metadata proxies in their namespaces: the one thing it does without privsep."""
+    """Return the agent's root helper, which starts metadata proxies in their namespaces; all else goes by privsep."""
     return f"sudo -n {settings.virtualenv}/bin/neutron-rootwrap {ROOTWRAP_CONF}"
 
 

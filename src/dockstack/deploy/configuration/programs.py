@@ -224,9 +224,9 @@ def neutron(settings: Settings) -> tuple[Service, ...]:
 
 
 def _console_proxy(settings: Settings, name: str, files: tuple[str, ...], port: int) -> Service:
-    """A proxy of consoles, which keeps what a slow browser has not read yet: hence the limit.
+    """Return a proxy of consoles, with a memory limit: it buffers without bound what a slow browser has not read.
 
-    It forks for each viewer; one that grows beyond any use ends, and no other with it.
+    It forks for each viewer, so the limit ends one viewer's process and no other.
     """
     host = "127.0.0.1" if settings.bind_address == "0.0.0.0" else settings.bind_address
     service = _daemon(settings, name, "nova", (*files, f"/etc/nova/{name}.conf"))
@@ -390,7 +390,7 @@ def _daemon(
     watch: tuple[str, ...] = (),
     requires: tuple[str, ...] = ("mariadb", "rabbitmq"),
 ) -> Service:
-    """A daemon of the services' environment that reads the given files."""
+    """Return a daemon of the services' environment that reads the given files."""
     options = tuple(part for file in files for part in ("--config-file", file))
     return Service(
         name=name,

@@ -46,7 +46,8 @@ def definitions_json(settings: Settings) -> str:
 def password_hash(password: str) -> str:
     """Return RabbitMQ's salted hash (rabbitmq.com/passwords.html); the salt follows from the password.
 
-    A random salt would change the file at every run. The password is long and random, so nothing is lost.
+    A random salt would change the file at every run. A fixed one is as safe here, because the password is long and
+    random.
     """
     salt = hashlib.sha256(b"dockstack " + password.encode()).digest()[:4]
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()

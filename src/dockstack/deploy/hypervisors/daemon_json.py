@@ -61,7 +61,7 @@ def before(text: str | None, wanted: Wanted, path: str) -> str:
 
 
 def restore(text: str | None, kept_text: str, wanted: Wanted, path: str) -> str | None:
-    """Return the file with our keys as they were before; None: the file was ours alone and goes."""
+    """Return the file with our keys as they were before; None if the file was ours alone and is to be removed."""
     document, kept = _parse(text, path), json.loads(kept_text)
     runtimes = dict(document.pop("runtimes", {}))
     _put_back(runtimes, wanted.runtime, kept["runtime"])

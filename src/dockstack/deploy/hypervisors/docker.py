@@ -97,13 +97,13 @@ class Docker(Hypervisor):
         machine.user(NOVA_USER, home=NOVA_HOME, groups=(self._group,))
 
     def configure(self, machine: Machine) -> None:
-        """Have the driver beside Nova, the runtime that joins prepared networks, and both known to the engine."""
+        """Install the driver beside Nova and the runtime wrapper, and register that in daemon.json."""
         environments.ensure_wheel(machine, paths.OPENSTACK_VENV, extras_installed=paths.DRIVER_MARKER)
         self._install_runtime(machine)
         self._merge_daemon_json(machine)
 
     def start(self, machine: Machine) -> None:
-        """Have the engine running with our runtime known: reloaded, not restarted, for its containers' sake."""
+        """Have the engine running with our runtime registered; reloaded, since a restart could end others' containers."""
         if self._foreign(machine):
             machine.say("Using the engine that runs here already")
         else:
@@ -200,7 +200,7 @@ class Docker(Hypervisor):
         return machine.run(self._client("version", "--format", "{{.Server.Version}}"), check=False).ok
 
     def _foreign(self, machine: Machine) -> bool:
-        """Tell whether an engine answers on the socket that we did not start."""
+        """Return whether an engine answers on the socket, and it is not one that we started."""
         ours = any(machine.backend.look(service).running for service in self._recorded(machine))
         return not ours and self._answers(machine)
 
@@ -255,7 +255,7 @@ class Docker(Hypervisor):
         )
 
     def _hang_up(self, machine: Machine) -> None:
-        """Have the engine on our socket read its daemon.json again; other engines of this machine are not meant."""
+        """Have the engine on our socket, and no other of this machine, read its daemon.json again."""
         pids = [seen.pid for service in self._recorded(machine) if (seen := machine.backend.look(service)).pid]
         line = f"kill -HUP {pids[0]}" if pids else f"{{ {HANG_UP_BY_PIDFILE}; }} || {HANG_UP_BY_SYSTEMD}"
         if not machine.run(line, check=False).ok:
@@ -272,7 +272,7 @@ class Docker(Hypervisor):
             machine.command(f"chown root:{self._group} {socket} && chmod {self._mode:o} {socket}")
 
     def _others(self, machine: Machine) -> list[str]:
-        """Name what is in the engine when our servers are gone."""
+        """Return what else is in the engine besides our servers."""
         questions = (("ps", "-aq"), ("images", "-q"), ("volume", "ls", "-q"))
         return [line for question in questions for line in machine.run(self._client(*question)).lines]
 

@@ -21,7 +21,7 @@ _SCRIPT = 'umount --lazy "$1" 2>/dev/null; exec /usr/bin/lxcfs "$@"'
 
 
 def service() -> Service:
-    """Return LXCFS as a service; the processor count follows a server's quota and its set of processors."""
+    """Return LXCFS as a service; it counts processors by a server's quota and its set of processors."""
     directory = paths.LXCFS_DIRECTORY
     options = ("--enable-loadavg", "--enable-cfs", "--foreground", f"--pidfile={paths.RUN}/lxcfs.pid")
     return Service(
@@ -39,7 +39,7 @@ def service() -> Service:
 
 
 def start(machine: Machine) -> None:
-    """Have LXCFS running; a node without FUSE does without."""
+    """Have LXCFS running, except on a node without FUSE."""
     if machine.run(["test", "-c", "/dev/fuse"], check=False).ok:
         ensure_running(machine, service())
     else:
@@ -47,7 +47,7 @@ def start(machine: Machine) -> None:
 
 
 def withdraw(machine: Machine, socket: str) -> None:
-    """Take a stopped LXCFS's files out of the servers that go on without it."""
+    """Unmount LXCFS's files in running servers before it stops: reading them would fail afterwards."""
     machine.run([VIEWS, "--engine", f"unix://{socket}", "--lxcfs", paths.LXCFS_DIRECTORY], check=False)
 
 

@@ -120,7 +120,7 @@ def all_wanted(attributes: Attributes) -> tuple[Volume, ...]:
 
 
 def to_remember(attributes: Attributes) -> dict[str, Any]:
-    """Return what a later ``up`` must know although its command line does not repeat it."""
+    """Return the options that a later ``up`` needs even if its command line does not repeat them."""
     if attributes.text("docker.storage") == DIRECTORY:
         return {}
     return {name: attributes[name] for name in ("docker.storage", "docker.storage_gb")}
@@ -132,7 +132,7 @@ def image_of(mount_point: str) -> str:
 
 
 def provide(machine: Machine, volume: Volume) -> None:
-    """Have the volume mounted, now and after a reboot, in its size. Preflight has made sure that it hides nothing."""
+    """Have the volume made, mounted now and after a reboot, and grown. Preflight has checked the mount point."""
     machine.packages(volume.file_system.package)
     if not machine.exists(volume.image):
         _make(machine, volume)
@@ -149,7 +149,7 @@ def provide(machine: Machine, volume: Volume) -> None:
 
 
 def _make(machine: Machine, volume: Volume) -> None:
-    """Make the file; it has its name only when a whole file system is in it."""
+    """Make the file under another name and rename it when the file system is complete: a run may be killed."""
     machine.say(f"Making {volume.image}, {volume.size_gb} GB with {volume.kind}")
     machine.manifest.made(MADE, volume.mount_point)
     new = shlex.quote(f"{volume.image}.new")
@@ -161,7 +161,7 @@ def _make(machine: Machine, volume: Volume) -> None:
 
 
 def _grow(machine: Machine, volume: Volume) -> None:
-    """Have file and file system as large as they should be; a size that they have already is fine."""
+    """Grow file and file system to their size; nothing happens if they have it already."""
     image, point = shlex.quote(volume.image), shlex.quote(volume.mount_point)
     machine.command(
         f'fallocate -l {volume.size_gb}G {image} && losetup -c "$(findmnt -n -o SOURCE --mountpoint {point})"'
@@ -170,7 +170,7 @@ def _grow(machine: Machine, volume: Volume) -> None:
 
 
 def require_driver(volume: Volume | None, driver: str) -> None:
-    """Refuse an engine that stores otherwise than its data root was made for.
+    """Refuse an engine whose storage driver is not the one that its data root was made for.
 
     Raises:
         StepFailedError: naming both drivers.

@@ -352,7 +352,7 @@ class ConnectedNode:
             self.manifest.made("file", path, backup=kept)
 
     def _deny_service_starts(self) -> None:
-        """Let no package start its services: ours start later, under our supervision, with our configuration."""
+        """Keep packages from starting their services: ours start later, with our configuration."""
         present = self.read(POLICY)
         if present is not None and POLICY_MARK not in present:
             self.run(["cp", "-a", POLICY, f"{POLICY}.dockstack-saved"])
@@ -364,7 +364,7 @@ class ConnectedNode:
         )
 
     def _restore_policy(self) -> None:
-        """Put back what stood there, also what a killed run left."""
+        """Restore the machine's own policy, also after a killed run."""
         saved = f"{POLICY}.dockstack-saved"
         self.run(
             f"if grep -qsF {shlex.quote(POLICY_MARK)} {POLICY}; then"
@@ -373,7 +373,7 @@ class ConnectedNode:
 
 
 def _describe(engine_operation: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:
-    """Name a step without a file's content, which may be secret."""
+    """Describe a step for an error message, without a file's content, which may be secret."""
     if engine_operation is _place:
         return f"writing {arguments[1]}"
     text = " ".join(str(part) for part in keywords.get("packages") or arguments or keywords.values())

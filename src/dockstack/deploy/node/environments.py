@@ -46,7 +46,7 @@ def uv_program(machine: ConnectedNode) -> str:
 
 
 def index_environment() -> dict[str, str]:
-    """Return what makes uv use the package index that pip is told to use; never one with a password in it."""
+    """Return the variable that gives uv pip's package index, but no index with a password: environments can be read."""
     index = os.environ.get("PIP_INDEX_URL", "")
     if not index or "UV_DEFAULT_INDEX" in os.environ or "@" in index:
         return {}

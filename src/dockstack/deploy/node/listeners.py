@@ -62,7 +62,7 @@ def parse_address(text: str, family: socket.AddressFamily) -> tuple[str, int]:
 
 
 def _tables(pid: int) -> dict[str, tuple[str, int]]:
-    """Return what is listened on where a process is, by the inodes of the sockets."""
+    """Return the listening sockets of a process's network namespace, by inode."""
     tables = processes.PROC / str(pid) / "net"
     return {**_sockets(tables / "tcp", socket.AF_INET), **_sockets(tables / "tcp6", socket.AF_INET6)}
 
@@ -107,7 +107,7 @@ def _listener(address: str, port: int, pid: int | None) -> Listener:
 
 
 def _is_ours(pid: int) -> bool:
-    """Whether a service of ours runs as this process; a person's process may carry the mark, too, to look like one."""
+    """Whether this process is a service of ours: a person's process is not, even if it carries our mark."""
     try:
         if _is_person(psutil.Process(pid).uids().real):
             return False

@@ -79,7 +79,7 @@ def mark(pid: int, name: str) -> str | None:
 def marked(name: str, value: str | None = None) -> dict[int, str]:
     """Return pid -> value of all processes that carry a mark.
 
-    Those in other pid namespaces are not meant: a container may hold a dockstack of its own.
+    Those in other pid namespaces are left out: a container may hold a dockstack of its own.
     """
     found = {}
     own = _namespace("self")
@@ -153,7 +153,7 @@ def end(
 
 
 def _running(pid: int) -> Any:
-    """Return psutil's view of a process, which knows it from a later one with the same number; None if it has ended."""
+    """Return a process as psutil has it, safe against reuse of the pid; None if it has ended."""
     try:
         process = psutil.Process(pid)
     except psutil.Error:

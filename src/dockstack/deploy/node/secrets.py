@@ -28,7 +28,7 @@ class Secrets:
     """Named secrets; asking for a new name makes one and keeps it."""
 
     def __init__(self, path: str | Path) -> None:
-        """Use the file at ``path``; it comes to be with the first secret."""
+        """Use the file at ``path``; it is made with the first secret."""
         self._path = Path(path)
         self._values: dict[str, str] = {}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Machine(ConnectedNode):
-    """What recipes, hypervisors and teardown are given: a node's commands and files, and who supervises its services.
+    """A node's commands and files, and the supervision of its services; recipes, hypervisors and teardown work on it.
 
     Attributes:
         records: which services the node has, and what each was started with.

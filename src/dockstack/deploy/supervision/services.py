@@ -115,7 +115,7 @@ class Service:
 
 
 def entered_command(service: Service) -> tuple[str, ...]:
-    """Return the command that root runs so that it becomes the service: inside its host, then as its user."""
+    """Return the command that root runs: it enters the service's host, changes to its user and becomes the service."""
     identity: tuple[str, ...] = ()
     if service.user != "root" or service.group or service.groups:
         groups = f"--groups={','.join(service.groups)}" if service.groups else "--init-groups"
@@ -127,7 +127,7 @@ def entered_command(service: Service) -> tuple[str, ...]:
 
 
 def definition_hash(service: Service, unit: str, watched: Mapping[str, str], versions: Mapping[str, str]) -> str:
-    """Return what decides on a restart: the unit, the content of watched files, versions of installed code.
+    """Return the hash that decides on a restart: of the unit, the watched files' content and the packages' versions.
 
     Args:
         service: the service.
@@ -146,7 +146,7 @@ def definition_hash(service: Service, unit: str, watched: Mapping[str, str], ver
 
 
 def to_json(service: Service) -> dict[str, object]:
-    """Return the service as plain data, for the catalogue that status, logs, down and clean read."""
+    """Return the service as plain data, for the records that status, logs, down and clean read."""
     plain = asdict(service)
     plain["environment"] = dict(service.environment)
     return plain

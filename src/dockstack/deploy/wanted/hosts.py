@@ -92,7 +92,7 @@ def machine_tunnel_address(attributes: Attributes) -> str:
 
 
 def mount_namespace(key: str) -> str:
-    """Return the file on which a host's mount namespace is bound, so that it outlives its processes."""
+    """Return the file that a host's mount namespace is bound to, so that the namespace outlives its processes."""
     return f"{DIRECTORY}/{key}.mnt"
 
 

@@ -39,7 +39,7 @@ ALL_ROLES = frozenset(Role)
 
 @dataclass(frozen=True)
 class Node:
-    """One machine of the cloud.
+    """One machine of the cloud, as the environment file describes it.
 
     Attributes:
         name: as in the environment file; this machine is "local".

@@ -104,7 +104,7 @@ def render(service: Service) -> str:
 
 
 def wrapped_command(service: Service) -> tuple[str, ...]:
-    """Return the command with what supervisor cannot do itself: groups, limits and the order of sacrifice."""
+    """Wrap the command with what supervisor cannot set: groups, limits and the OOM score."""
     plain = _plain_environment(service)
     awkward = [f"{name}={value}" for name, value in sorted(service.environment.items()) if name not in plain]
     wrapper: list[str] = ["/usr/bin/env", *awkward] if awkward else []
@@ -129,7 +129,7 @@ def quote(word: str) -> str:
 
 
 def _plain_environment(service: Service) -> dict[str, str]:
-    """Return the variables that supervisor's own parser understands: it has no way to write a quote."""
+    """Return the variables that can be written in supervisor's syntax, which has no escape for a quote."""
     return {name: value for name, value in service.environment.items() if not set(value) & set("'\"\\\n")}
 
 
@@ -147,7 +147,7 @@ class Supervisor:
         return render(service)
 
     def prepare(self) -> None:
-        """Have supervisord running, detached from the command line; end first what a killed one left.
+        """Have supervisord running, detached from the command line; before that, end what a killed one left.
 
         Raises:
             DockstackError: it does not come up.

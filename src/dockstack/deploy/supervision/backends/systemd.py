@@ -102,7 +102,7 @@ def render_drop_in(service: Service) -> str:
 
 
 def _identity(service: Service) -> list[str]:
-    """Return who runs it; only root may enter a host, so there the command itself becomes the user."""
+    """Return User= and Group=. In a further host the command itself becomes the user, as only root may enter it."""
     if service.inside:
         return ["User=root"]
     lines = [f"User={service.user}"]
@@ -140,7 +140,7 @@ class Systemd:
     name = "systemd"
 
     def __init__(self, shell: Shell) -> None:
-        """Work through this shell: the layer's machine, or a plain local one."""
+        """Work through this shell: a machine, or a plain local one."""
         self._shell = shell
 
     def render(self, service: Service) -> str:
@@ -160,7 +160,7 @@ class Systemd:
         """There is nothing to do: systemd runs; the target would start all services."""
 
     def define(self, service: Service) -> bool:
-        """Write the unit, have the target want it, and let systemd read it."""
+        """Write the unit, add it to the target, and have systemd read it."""
         unit = unit_name(service)
         for foreign in service.replaces:
             self._retire(foreign)
@@ -197,9 +197,9 @@ class Systemd:
         self._shell.run(["systemctl", "stop", unit_name(service)], check=False)
 
     def stop_all(self, services: Sequence[Service], ended: Callable[[Service], object]) -> None:
-        """Leave order and simultaneity to systemd, which stops against the order of the start.
+        """Stop all in one call; systemd orders the jobs in reverse to the start.
 
-        Those that others require are named last: each name is a job of its own, which waits for those before it only.
+        Services that others require are named last, because the job of a name waits for the names before it only.
         """
         units = [unit_name(service) for service in reversed(in_start_order(services))]
         if units:
@@ -226,14 +226,14 @@ class Systemd:
         self._shell.run(["systemctl", "stop", TARGET], check=False)
 
     def leave(self) -> None:
-        """Remove the target with all that wants it and that it wants."""
+        """Remove the target and its links."""
         self._shell.run(["systemctl", "disable", "--quiet", TARGET], check=False)
         self._shell.absent(f"{UNITS}/{TARGET}.wants")
         self._shell.absent(f"{UNITS}/{TARGET}")
         self._shell.run(["systemctl", "daemon-reload"], check=False)
 
     def _retire(self, foreign: str) -> None:
-        """Disable a unit whose place ours takes, once: it must not fight for the same port at the next boot."""
+        """Disable a unit that ours replaces, once: both would want the same port at the next boot."""
         if self._shell.run(["systemctl", "is-enabled", "--quiet", foreign], check=False).ok:
             self._shell.run(["systemctl", "disable", "--now", "--quiet", foreign])
 
