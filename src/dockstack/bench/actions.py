@@ -49,7 +49,7 @@ class Action:
 
 @dataclass(frozen=True)
 class Subject:
-    """The server that things are done to, and what with."""
+    """The server that actions are done to, and the means."""
 
     connection: Any
     server_id: str
@@ -138,7 +138,7 @@ def measure(connection: Any, request: Request, larger_flavor: str, count: int, s
 
 @contextmanager
 def forgetting_the_shelf(connection: Any) -> Iterator[None]:
-    """Delete the image that a server lies on the shelf as: Nova does so only when it is unshelved."""
+    """Delete the images of shelved servers afterwards: Nova does that only when a server is unshelved."""
     try:
         yield
     finally:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from openstack import exceptions as sdk_errors
 
 from dockstack.bench.model import PREFIX
@@ -43,10 +44,11 @@ NB_CFG = 2**40
 
 @dataclass(frozen=True)
 class RunningCompute:
-    """The node's own nova-compute, as the kernel shows it."""
+    """The node's own nova-compute process."""
 
     arguments: tuple[str, ...]
     user: str
+    pid: int = 0
 
     @property
     def directory(self) -> Path:
@@ -96,7 +98,7 @@ def running_baseline(connection: Any, memory_mb: int, servers: int, say: Callabl
 
 
 def find_running_compute() -> RunningCompute:
-    """Find the node's nova-compute in /proc.
+    """Find the node's nova-compute.
 
     Raises:
         DockstackError: none runs here, or we are not root.
@@ -105,18 +107,21 @@ def find_running_compute() -> RunningCompute:
         raise DockstackError(
             "The control-plane baseline needs root: it starts a service as Nova's user.", "Run as root."
         )
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError, KeyError):
-            arguments = tuple(path.read_text().rstrip("\0").split("\0"))
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            arguments = tuple(process.cmdline())
             named = any(Path(each).name == "nova-compute" for each in arguments[:2])
-            if named and HOST not in " ".join(arguments) and runs_beside_us(path.parent):
-                return RunningCompute(arguments, pwd.getpwuid(path.stat().st_uid).pw_name)
+            if named and HOST not in " ".join(arguments) and runs_beside_us(process.pid):
+                return RunningCompute(arguments, process.username(), process.pid)
     raise DockstackError("No nova-compute runs on this machine.", "Run on the cloud's machine, after `dockstack up`.")
 
 
-def runs_beside_us(process: Path) -> bool:
+def runs_beside_us(pid: int) -> bool:
     """Whether a process is in our own pid namespace; a nova-compute in a container belongs to another cloud."""
-    return (process / "ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
+    try:
+        return Path(f"/proc/{pid}/ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
+    except OSError:  # it ended meanwhile
+        return False
 
 
 def override_of(memory_mb: int) -> str:

@@ -6,16 +6,17 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from rich.table import Table
 
 from dockstack.bench.control_plane_baseline import find_running_compute, runs_beside_us
 from dockstack.bench.fixture import set_up, zone_of_real_hosts
-from dockstack.bench.machine import describe_machine, value_of
+from dockstack.bench.machine import describe_machine
 from dockstack.bench.model import PREFIX, verdict
 from dockstack.bench.servers import delete_all, post_many, time_server, wait_settled
 from dockstack.errors import DockstackError
@@ -32,9 +33,10 @@ ROOMY_RATIO = 1000.0
 BATCH = 20
 LATENCY_SAMPLES = 3
 LISTINGS = 5
-ENGINE = {"dockerd", "containerd", "containerd-shim"}  # cut as the kernel does; plain containers need them, too
+ENGINE = ("dockerd", "containerd")  # and its shims; plain containers need them, too
 GOAL_MEMORY = 1.10  # of raw Docker's
 GOAL_CPU = 0.02  # of a core
+MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -115,39 +117,35 @@ def measure(
 
 
 def used_memory_mib() -> float:
-    """Return the memory of this machine that is not available to anybody else."""
-    found = {key: int(value_of(Path("/proc/meminfo"), key).split()[0]) for key in ("MemTotal", "MemAvailable")}
-    return (found["MemTotal"] - found["MemAvailable"]) / 1024
+    """Return the memory of this machine that is not available."""
+    memory = psutil.virtual_memory()
+    return float(memory.total - memory.available) / MIB
 
 
 def services_memory_mib() -> float:
-    """Return the proportional set size of the machine's processes: not ours, the engine's or those in containers."""
+    """Return the proportional set size of this machine's processes, without this one, the engine's and containers'."""
     found = 0
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            apart = int(path.name) == os.getpid() or (path / "comm").read_text().strip() in ENGINE
-            if not apart and runs_beside_us(path):
-                found += int(value_of(path / "smaps_rollup", "Pss").split()[0])
-        except OSError:  # it ended meanwhile, or is the kernel's own
-            continue
-    return found / 1024
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it ended meanwhile
+            apart = process.pid == os.getpid() or process.name().startswith(ENGINE)
+            if not apart and runs_beside_us(process.pid):
+                found += process.memory_full_info().pss
+    return found / MIB
 
 
 def processor_seconds(pid: int) -> float:
-    """Return the processor time that a process has taken, in user and system mode, of all its threads (proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Return the processor time that a process has taken, in user and system mode, of all its threads."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def find_processes(name: str) -> list[int]:
     """Return the processes on this machine whose command has this name."""
     found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if name in {Path(each).name for each in (path / "cmdline").read_text().split("\0")[:2] if each}:
-                found += [int(path.name)] if runs_beside_us(path) else []
-        except OSError:  # it ended meanwhile
-            continue
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it ended meanwhile
+            if name in {Path(each).name for each in process.cmdline()[:2] if each} and runs_beside_us(process.pid):
+                found.append(process.pid)
     return found
 
 
@@ -194,12 +192,12 @@ def _climb(connection: Any, fixture: Fixture, count: int, say: Callable[[str], N
 def _weigh_servers(
     connection: Any, fixture: Fixture, engine: EngineBaseline, before: Weights, idle_seconds: float
 ) -> Level:
-    """Weigh the servers that run; ``before``: what there was without one."""
+    """Measure the memory of the servers that run; ``before``: the same without servers."""
     count = len(wait_settled(connection, "idle", 0, lambda _text: None))
     _let_settle(idle_seconds)
     memory = (used_memory_mib() - before.machine) / count
     services = (services_memory_mib() - before.services) / count
-    compute, dockerd = watch([[_compute_pid()], find_processes("dockerd")], idle_seconds)
+    compute, dockerd = watch([[find_running_compute().pid], find_processes("dockerd")], idle_seconds)
     boots = [time_server(connection, fixture.server, f"more-{number}").active for number in range(LATENCY_SAMPLES)]
     listing = statistics.median(engine.time_listing() for _ in range(LISTINGS))
     return Level(count, memory, services, before.container, statistics.median(boots), compute, dockerd, listing)
@@ -212,15 +210,6 @@ def watch(groups: Sequence[Sequence[int]], seconds: float) -> list[float]:
     time.sleep(seconds)
     lasted = time.monotonic() - started
     return [(sum(map(processor_seconds, pids)) - first) / lasted for pids, first in zip(groups, began, strict=True)]
-
-
-def _compute_pid() -> int:
-    arguments = find_running_compute().arguments
-    return next(
-        pid
-        for pid in find_processes("nova-compute")
-        if tuple(Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")) == arguments
-    )
 
 
 @contextmanager
@@ -244,7 +233,7 @@ def _roomy_network(connection: Any) -> Iterator[str]:
 
 @contextmanager
 def _roomy_hosts(connection: Any) -> Iterator[None]:
-    """Let the hosts sell more cores and disk than they should, as long as the body runs: idle servers need neither."""
+    """Raise the hosts' overcommit of cores and disk for the time of the block: idle servers need neither."""
     zone = zone_of_real_hosts(connection)
     hosts = {
         service.host

@@ -81,7 +81,7 @@ def set_up(connection: Any, request: Request, say: Callable[[str], None]) -> Ite
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Refuse to measure beside another benchmark; the kernel frees the lock when that one dies."""
+    """Hold the lock of benchmarks, or refuse; the kernel releases it when its holder ends."""
     with LOCK.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

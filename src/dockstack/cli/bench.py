@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def bench() -> None:
-    """Measure the cloud beside its floors: the fake driver's and the bare engine's, in the same run."""
+    """Measure the cloud beside two baselines in the same run: Nova's fake driver, and the bare engine."""
     signal.signal(signal.SIGTERM, interrupt)
 
 

@@ -179,7 +179,7 @@ def _applets(root: Path) -> dict[str, Entry]:
 
 
 def _programs(root: Path) -> dict[str, Entry]:
-    """Take programs and plug-ins, with the libraries that they load."""
+    """Copy programs and plug-ins, with the libraries that they load."""
     files = {place: _unpacked(root, place) for place in _PROGRAMS}
     files |= {f"lib/security/{name}": _pam_module(root, name) for name in _PAM_MODULES}
     for name, path in needed_libraries(root, tuple(files.values())).items():
@@ -193,7 +193,7 @@ def _programs(root: Path) -> dict[str, Entry]:
 
 
 def _data(root: Path) -> dict[str, Entry]:
-    """Take what programs read: mke2fs's defaults, and the certificate authorities in the one file that curl opens."""
+    """Copy data files: mke2fs's defaults, and the certificate authorities in the one file that curl opens."""
     authorities = sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt"))
     return {
         "etc/mke2fs.conf": Entry(0o644, _unpacked(root, "etc/mke2fs.conf").read_bytes()),
@@ -208,7 +208,7 @@ def _pam_module(root: Path, name: str) -> Path:
 
 
 def _unpacked(root: Path, place: str) -> Path:
-    """Find a program where its package put it: releases differ in whether /bin is /usr/bin."""
+    """Find a program below /usr/bin or /bin, which differs between releases."""
     for path in (root / place, root / "usr" / place, root / place.removeprefix("usr/")):
         if path.is_file():
             return path

@@ -142,7 +142,7 @@ def import_image(connection: Any, upload: Upload, progress: Progress | None = No
 
 
 def _incoming(glance: _Glance, upload: Upload, progress: Progress | None) -> tuple[str, bool]:
-    """Return a whole image under the interim name: a killed run's if it got that far, otherwise a new one."""
+    """Return a complete image under the interim name, one that a killed run uploaded or a new one."""
     interim = upload.name + INTERIM
     left = glance.images(interim)
     whole = _same_content(left, upload)
@@ -184,7 +184,7 @@ def _former_name(image: dict[str, Any]) -> str:
 
 
 class _Body:
-    """The data as a request's body: with its length, because a server may limit the pieces of a body without."""
+    """The data as a request's body with a length, because servers may limit chunked bodies."""
 
     def __init__(self, upload: Upload, progress: Progress | None) -> None:
         """Read nothing yet."""

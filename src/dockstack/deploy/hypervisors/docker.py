@@ -103,7 +103,7 @@ class Docker(Hypervisor):
         self._merge_daemon_json(machine)
 
     def start(self, machine: Machine) -> None:
-        """Have the engine running with our runtime registered; reloaded, since a restart could end others' containers."""
+        """Have the engine running with our runtime registered; it is reloaded, as a restart could end containers."""
         if self._foreign(machine):
             machine.say("Using the engine that runs here already")
         else:

@@ -23,7 +23,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
 
 
 def make(machine: Machine) -> None:
-    """Make a user for each service; nothing but its own state belongs to it, configuration is root's."""
+    """Make a user for each service. It owns its state only; configuration belongs to root."""
     for group in (OVS_GROUP, CACHE_GROUP):
         machine.group(group)
     for user in SERVICE_USERS:

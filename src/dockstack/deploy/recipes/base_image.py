@@ -27,7 +27,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
 
 
 def base_image(machine: Machine) -> None:
-    """Build it from the distribution's packages and import it, once for each version of its recipe and its Glance."""
+    """Build the image and import it into Glance, once for each version of its sources and each new Glance."""
 
     def make() -> None:
         machine.command(
@@ -41,7 +41,7 @@ def base_image(machine: Machine) -> None:
 
 
 def sources() -> str:
-    """Return a hash of all that the image is made by: its recipe and the files that we put into it."""
+    """Return a hash of the code that builds the image and of the files that it puts in."""
     total = hashlib.sha256()
     for name, content in sorted(_files(resources.files("dockstack.deploy.base_image"), "")):
         total.update(f"{name}\0{len(content)}\0".encode() + content)

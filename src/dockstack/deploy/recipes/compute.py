@@ -65,7 +65,7 @@ def offer_bandwidth(machine: Machine) -> None:
 def await_service(machine: Machine, service: Service, host: str) -> None:
     """Wait until the nova-compute of a host has reported since its start.
 
-    Waiting is no change, such as after a reboot, from which systemd brought everything back.
+    Waiting does not count as a change: after a reboot, systemd has started everything already.
     """
     pid = machine.backend.look(service).pid
     seen = machine.run(["ps", "-o", "etimes=,lstart=", "-p", str(pid or 0)], check=False).stdout.split()

@@ -27,7 +27,7 @@ MIGRATION_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PYTHONWARNINGS": "ignore"}
 
 
 def write_configuration(machine: Machine, user: str, files: Mapping[str, Ini]) -> None:
-    """Write a service's files: root's, readable by the service alone, for they hold passwords."""
+    """Write a service's files. They belong to root and only the service can read them, because they hold passwords."""
     for path, ini in files.items():
         machine.file(path, render_ini(ini), group=user, mode=0o640)
 
@@ -39,7 +39,7 @@ def write_api_file(machine: Machine, settings: Settings, name: str) -> None:
 
 
 def copy_paste_file(machine: Machine, source: str, path: str, user: str) -> None:
-    """Copy a file that describes an API's pipeline out of the environment: its release decides on the content."""
+    """Copy the file of an API's WSGI pipeline from the environment, which has that of the installed release."""
     content = machine.read(f"{paths.OPENSTACK_VENV}/etc/{source}")
     if content is not None:
         machine.file(path, content, group=user, mode=0o640)
@@ -84,7 +84,7 @@ def provision(machine: Machine, action: str, desired: Mapping[str, Any]) -> None
 
 
 def ask(machine: Machine, action: str, desired: Mapping[str, Any]) -> None:
-    """Run one action of provision.py that only looks or waits: it is no change."""
+    """Run one action of provision.py that only looks or waits, which does not count as a change."""
     script = install_script(machine, "provision")
     machine.run([PYTHON, script, action], stdin=json.dumps(desired), environment=MIGRATION_ENVIRONMENT)
 

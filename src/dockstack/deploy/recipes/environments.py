@@ -41,7 +41,7 @@ def command_line(machine: Machine) -> None:
 
 
 def openstack(machine: Machine) -> None:
-    """Have the services' code, without our driver: that is the hypervisor's."""
+    """Have the services' code, without our driver, which the hypervisor plugin installs."""
     ensure_environment(
         machine, paths.OPENSTACK_VENV, lock_text("openstack"), title="Installing OpenStack's packages (about 30 s)"
     )

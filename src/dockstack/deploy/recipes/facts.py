@@ -92,9 +92,9 @@ def settings_from(
 def _for_several(
     sections: tuple[tuple[str, tuple[tuple[str, str], ...]], ...], datapath: str
 ) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    """Let servers move between the hosts of one machine, and reach each other.
+    """Add what several hosts on one machine need: migration between them, and checksums that survive the tunnel.
 
-    Servers finish their checksums: Open vSwitch 3.1's userspace datapath drops the others at a tunnel.
+    Servers compute checksums in software, as Open vSwitch 3.1's userspace datapath drops unfinished ones at a tunnel.
     """
     tunnels = (("checksum_offload", "false"),) if datapath == "netdev" else ()
     added = (*tunnels, *migration.driver_options())

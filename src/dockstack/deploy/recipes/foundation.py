@@ -20,7 +20,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
 
 
 def lay(machine: Machine) -> None:
-    """Make the directories that later stages expect."""
+    """Make the directories that later stages use."""
     machine.directory(paths.ETC)
     machine.directory(paths.OPT)
     machine.directory(paths.VAR)

@@ -65,7 +65,7 @@ def configure(machine: Machine) -> None:
 
 
 def migrate_database(machine: Machine) -> None:
-    """Bring the database to the installed version, and into it what image and flavor properties mean."""
+    """Migrate the database to the installed version, and load the metadata definitions of properties into it."""
     migrate(
         machine, settings_of(machine), "glance", "glance", (*MANAGE, "db_sync"), title="Migrating Glance's database"
     )

@@ -23,7 +23,7 @@ GRACE = 5.0
 
 
 def remove_host(machine: Machine, key: str) -> None:
-    """Remove a host with all that is on it; each step is fine with finding nothing."""
+    """Remove a host with all that is on it; what is gone already is skipped."""
     own = [service for service in machine.records.services() if service.name.startswith(f"{key}-")]
     engines = [service for service in own if service.kill_mode == "process"]
     machine.backend.stop_all([service for service in own if service not in engines], lambda _: None)
@@ -47,7 +47,7 @@ def forget(machine: Machine, service: Service) -> None:
 
 
 def remove_namespaces(machine: Machine, key: str) -> None:
-    """End what still runs in a host, such as servers that outlived their engine, and remove namespaces and cables."""
+    """End all processes in a host (servers outlive their engine), and remove its namespaces and cables."""
     processes.end(inhabitants(hosts.mount_namespace(key)), GRACE)
     devices = [device for device, _, _ in hosts.cables(key)]
     ports = " ".join(f"-- --if-exists del-port {device}" for device in devices)

@@ -62,7 +62,7 @@ def _stages_of(key: str) -> tuple[Stage, ...]:
 
 
 def configure(machine: Machine, key: str) -> None:
-    """Write a host's own editions of files and scripts, and make its directories."""
+    """Write a host's own configuration and scripts, and make its directories."""
     settings, host = settings_of(machine), _host(machine, key)
     inside, state = extra_hosts.settings_on(settings, host), hosts.state_directory(key)
     machine.manifest.made("host", key)
@@ -90,7 +90,7 @@ def configure(machine: Machine, key: str) -> None:
 
 
 def start_switch(machine: Machine, key: str) -> None:
-    """Have a host's switch running and joined to the machine's, and the controller within its reach."""
+    """Have a host's switch running and joined to the machine's, and the forwarder to the controller."""
     settings = settings_of(machine)
     if settings.datapath == "netdev":
         machine.packages("ethtool")

@@ -55,7 +55,7 @@ def database(machine: Machine) -> None:
 
 
 def _make_data_directory(machine: Machine, settings: Settings) -> None:
-    """Make an empty instance beside its final place and move it there whole: a killed run leaves nothing half made."""
+    """Make an empty instance in a temporary place and move it when it is complete, as the run may be killed."""
     final = mariadb.data_directory(settings)
     new = shlex.quote(f"{final}.new")
     options = "--user=mysql --skip-test-db --auth-root-authentication-method=socket"

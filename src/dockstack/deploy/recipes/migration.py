@@ -26,7 +26,7 @@ _KEY, _HOST_KEY = f"{KEYS}/id_ed25519", f"{KEYS}/host_key"
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
-    """Return the stage that lets the hosts of one machine log in to each other, or takes it away from a lonely one."""
+    """Return the stage that lets the hosts of one machine log in to each other; on a single host it removes that."""
     if not isinstance(chosen(node), Docker) or not node.has(Role.CONTROLLER):
         return ()
     keys = [f"{hosts.PREFIX}{number}" for number in range(hosts.FIRST, node.attributes.number("hosts") + 1)]
@@ -59,7 +59,7 @@ def _give_shell(machine: Machine, shell: str) -> None:
 
 
 def make_keys(machine: Machine) -> None:
-    """Make the hosts' key to log in and their key to be known by, once for this machine."""
+    """Make the hosts' client key and their host key, once for this machine."""
     machine.directory(KEYS, mode=0o700)
     for path, line in (
         (_KEY, ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "nova", "-f", _KEY]),

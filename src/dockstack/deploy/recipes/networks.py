@@ -33,7 +33,7 @@ def networks(machine: Machine) -> None:
 
 
 def client_files(machine: Machine) -> None:
-    """Write how to reach the cloud; root's alone, for they hold passwords."""
+    """Write openrc and clouds.yaml, readable by root only, because they hold passwords."""
     settings = settings_of(machine)
     machine.file(paths.OPENRC, clients.openrc(settings), mode=0o600)
     machine.directory(paths.CLOUDS_YAML.rpartition("/")[0])

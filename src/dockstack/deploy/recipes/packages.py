@@ -32,7 +32,7 @@ UNITS = (
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
-    """Return the stage that installs packages, beside the one that installs the services' code."""
+    """Return the stage that installs packages; the services' code is installed at the same time."""
     del node
     return (Stage("packages", "Installing the distribution's packages", install, ("foundation",), phase="install"),)
 

@@ -68,7 +68,7 @@ class Runner:
     interrupted: bool = False
 
     def run(self) -> bool:
-        """Run all tasks; after a failure, those that run are let finish and nothing new begins."""
+        """Run all tasks; after a failure, nothing new begins, and tasks that run may finish."""
         with selectors.DefaultSelector() as selector:
             while not self.interrupted:
                 if not self.failed:
@@ -159,7 +159,7 @@ def _fork(task: Task) -> Child:
 
 
 def _work(task: Task, pipe: int) -> int:
-    """Do one task in its own process and tell how it ended; this is the top of that process."""
+    """Do one task in its own process and report its end; this is the main function of that process."""
 
     def tell(event: Event) -> None:
         os.write(pipe, event.line().encode() + b"\n")
@@ -234,7 +234,7 @@ def _print(event: Event) -> None:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """Return the parser; the command line gives what it was given itself."""
+    """Return the parser of the options that the command line passes on."""
     parser = argparse.ArgumentParser(prog="python -m dockstack.deploy.run.apply")
     parser.add_argument("--environment", default=paths.ENVIRONMENT_FILE)
     parser.add_argument("--set", action="append", default=[], dest="assignments")

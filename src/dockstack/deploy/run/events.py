@@ -61,7 +61,7 @@ class Event:
 
 
 def parse(line: str) -> Event | None:
-    """Return the event of a line, or None if the line is none (a warning that some library printed)."""
+    """Return the event of a line, or None if it is not an event (a library may print warnings)."""
     try:
         plain: Any = json.loads(line)
         if not isinstance(plain, dict):

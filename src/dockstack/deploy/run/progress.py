@@ -41,7 +41,7 @@ class Display(Protocol):
 
 @dataclass
 class Story:
-    """What the events have told so far; shared by the displays."""
+    """The state of a run as its events have reported it; shared by the displays."""
 
     total: int = 0
     finished: int = 0
@@ -85,7 +85,7 @@ def end_lines(event: Event, story: Story) -> list[str]:
 
 
 def failure_lines(event: Event) -> list[str]:
-    """Return what is said about a failed stage: what, the evidence, and how to go on."""
+    """Return the lines about a failed stage: the failure, its evidence, and how to go on."""
     lines = [f"failed: {event.title}", f"  {event.text}"]
     lines += [f"  | {line}" for line in event.details.splitlines()]
     return [*lines, f"what to do: {event.cure}"]
