@@ -35,7 +35,7 @@ NOT_ANSWERING = (
 
 @dataclass(frozen=True)
 class Choices:
-    """What a person may choose instead of what we find."""
+    """Options that replace what would be found: image, flavor, network."""
 
     image: str | None = None
     flavor: str | None = None

@@ -68,7 +68,7 @@ class ConsoleClient:
         self._line = line
 
     def fileno(self) -> int:
-        """Return what a selector watches; no frame is read ahead, so that it tells the truth."""
+        """Return the descriptor for a selector. No frame is read ahead, so it is readable whenever there is more."""
         return int(self._line.fileno())
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class ConsoleClient:
         self.write(f"\x1b[8;{rows};{columns}t".encode())
 
     def read(self, seconds: float) -> bytes:
-        """Return what was said; empty if nothing was in that time.
+        """Return what was received; empty if nothing came in that time.
 
         Raises:
             NoConsole: it has ended.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tenant:
-    """In whose name, and on which network, servers are made."""
+    """The project's connection and networks with which servers are made."""
 
     connection: Any
     network_id: str

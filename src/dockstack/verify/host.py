@@ -24,7 +24,7 @@ class Traces:
     devices: tuple[str, ...]
 
     def describe(self) -> str:
-        """Say what is there, in words; empty if nothing is."""
+        """Return the traces as text; empty if there are none."""
         parts = {
             "containers": self.containers,
             "network namespaces": self.namespaces,

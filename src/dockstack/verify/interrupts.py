@@ -17,7 +17,7 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Have interrupts of the main thread wait for the end of the block; others get none."""
+    """Postpone Ctrl-C to the end of the block; does nothing in other threads, which get no signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

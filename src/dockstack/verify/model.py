@@ -119,5 +119,5 @@ class CloudFacts:
     missing: Mapping[Capability, str] = field(default_factory=dict)
 
     def why_not(self, needs: frozenset[Capability]) -> str:
-        """Say why these needs are not met; empty if they are."""
+        """Return why these needs are not met; empty if they are."""
         return "; ".join(self.missing[need] for need in sorted(needs) if need in self.missing)

@@ -44,7 +44,7 @@ def wait_until(
 
 
 def stays_silent(probe: Callable[[], bool], seconds: float) -> bool:
-    """Whether a probe answers nothing for that long; it ends at the first answer."""
+    """Whether a probe stays false for that long; the first true answer ends it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if probe():

@@ -79,7 +79,7 @@ def delete_group(network: Any, group_id: str, seconds: float) -> None:
 
 
 def allow(tenant: Tenant, group_id: str, rule: dict[str, Any]) -> Any:
-    """Let something in; the rule goes with its group."""
+    """Add an ingress rule to a group; it is deleted with the group."""
     full = {"ether_type": "IPv4", **rule}
     return tenant.connection.network.create_security_group_rule(security_group_id=group_id, direction="ingress", **full)
 
@@ -216,7 +216,7 @@ def fixed_address(connection: Any, server_id: str, version: int = 4) -> str:
 
 
 def make_floating_ip(ctx: Context, server: Any, tenant: Tenant | None = None) -> Any:
-    """Take a floating IP and lead it to the server's first port."""
+    """Make a floating IP for the server's first port."""
     tenant = tenant or ctx.tenant
     network = tenant.connection.network
     ports = ports_of(tenant.connection, server.id)

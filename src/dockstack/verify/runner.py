@@ -33,7 +33,7 @@ def run_all(
     timeouts: Timeouts,
     say: Callable[[str, str], None],
 ) -> Iterator[Result]:
-    """Yield each exercise's result as soon as it is there; ``say`` takes (exercise, what goes on)."""
+    """Yield each exercise's result when it has ended; ``say`` is called with (exercise, progress)."""
     for exercise in exercises:
         yield run_one(exercise, connection, facts, timeouts, partial(say, exercise.name))
 

@@ -106,7 +106,7 @@ class Shell:
 
 
 def log_in(address: str, user: str, key: KeyPair, seconds: float, command_timeout: float = 30) -> Shell:
-    """Log in as soon as the server lets us; a login counts when a command has run, not before.
+    """Log in as soon as possible. Only a command that has run proves it: a half-booted server may hang up.
 
     Raises:
         CheckFailed: not within that time; the details say what the last try met.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def only_run(cloud: str) -> Iterator[None]:
-    """Let one run at a time work on a cloud: a second one would sweep the first one's resources away.
+    """Allow one run at a time on a cloud, because a second one would sweep the first one's resources.
 
     Raises:
         DockstackError: another run holds the lock; the kernel frees it when that run dies.
@@ -90,17 +90,17 @@ def sweep_projects(connection: Any, remove: Callable[[str, Iterable[Any], Callab
 
 
 def ours(found: Iterable[Any]) -> list[Any]:
-    """Keep what is named as ours; a list, because removing changes what the pages hold."""
+    """Return those with our prefix, as a list: a deletion would shift the pages of a running listing."""
     return [each for each in found if (each.name or "").startswith(PREFIX)]
 
 
 def described(found: Iterable[Any]) -> list[Any]:
-    """Keep floating IPs that are described as ours: they have no name."""
+    """Return floating IPs with our prefix in the description, as they have no name."""
     return [each for each in found if (each.description or "").startswith(PREFIX)]
 
 
 def delete_router(connection: Any, router: Any) -> None:
-    """Take a router's interfaces away, then the router."""
+    """Delete a router's interfaces, then the router."""
     for port in connection.network.ports(device_id=router.id):
         if port.device_owner.startswith("network:router_interface"):
             connection.network.remove_interface_from_router(router.id, port_id=port.id)

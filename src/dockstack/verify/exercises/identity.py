@@ -17,7 +17,7 @@ DRIVE = "/config-drive"
 
 
 def read_config_drive(ctx: Context) -> None:
-    """The drive has the server's own data and its user data, for root alone, read-only, also after a reboot."""
+    """The drive holds the server's metadata and user data, readable by root only, read-only, also after a reboot."""
     token = secrets.token_hex(8)
     guest = make_guest(ctx, user_data=f"#!/bin/sh\n# {token}\n", config_drive=True)
     shell = guest.shell
@@ -37,7 +37,7 @@ def read_config_drive(ctx: Context) -> None:
 
 
 def change_password(ctx: Context) -> None:
-    """A password set through the API is the image's administrator's from then on: su takes it and no other."""
+    """The API sets the password of the image's administrator: afterwards su accepts it and no other."""
     guest = make_guest(ctx)
     password = secrets.token_urlsafe(12)
     try:

@@ -23,7 +23,7 @@ CIDR_A, CIDR_B = "198.18.1.0/24", "198.18.2.0/24"
 
 
 def keep_apart(ctx: Context) -> None:
-    """Two projects, both with open security groups: neither the API nor packets lead from one to the other."""
+    """Two projects with open security groups reach each other neither through the API nor by packets."""
     ctx.say("making two projects with networks of their own")
     victim_tenant = make_tenant(ctx, "a", CIDR_A)
     stranger_tenant = make_tenant(ctx, "b", CIDR_B)

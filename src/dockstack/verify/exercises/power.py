@@ -25,7 +25,7 @@ START_OF_INIT = "cut -d ' ' -f 22 /proc/1/stat"  # clock ticks since the machine
 
 @dataclass(frozen=True)
 class Interface:
-    """What must survive: the first network interface."""
+    """The first network interface, which must not change."""
 
     mac: str
     addresses: tuple[str, ...]
@@ -88,7 +88,7 @@ def suspend_and_resume(ctx: Context) -> None:
 
 
 def halt(ctx: Context, guest: Guest, action: Callable[[str], object], status: str, power_state: int) -> None:
-    """Do what makes a server fall silent, and see that it did."""
+    """Do an action after which a server must not answer, and check that."""
     ctx.say(f"waiting for the server to be {status}")
     action(guest.server.id)
     server = wait_for_status(ctx.connection, guest.server.id, status, ctx.timeouts.active)
@@ -98,7 +98,7 @@ def halt(ctx: Context, guest: Guest, action: Callable[[str], object], status: st
 
 
 def go_on(ctx: Context, guest: Guest, action: Callable[[str], object], interface: Interface) -> Shell:
-    """Do what brings a server back, and log in as before."""
+    """Do an action after which a server must answer again, and log in as before."""
     ctx.say("waiting for the server to be ACTIVE again")
     action(guest.server.id)
     server = wait_for_status(ctx.connection, guest.server.id, "ACTIVE", ctx.timeouts.active)

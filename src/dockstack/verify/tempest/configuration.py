@@ -122,7 +122,7 @@ def _compute(facts: TempestFacts) -> dict[str, str]:
 
 
 def _migration(hosts: tuple[str, ...]) -> dict[str, str]:
-    """From where to where an administrator moves servers by name."""
+    """Return the source and destination host of tests that migrate by name."""
     if len(hosts) == 1:
         return {}
     source, destination, *_ = hosts

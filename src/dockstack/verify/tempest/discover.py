@@ -33,7 +33,7 @@ LARGE = Flavor("tempest-large", 1, 160, 2)
 
 
 def discover(connection: Any, directory: Path) -> TempestFacts:
-    """Ask, and make what is missing; a second call makes nothing.
+    """Collect the facts and make what is missing; idempotent.
 
     Args:
         connection: an administrator's.
@@ -67,7 +67,7 @@ def discover(connection: Any, directory: Path) -> TempestFacts:
 
 
 def read_credentials(connection: Any) -> Credentials:
-    """Read who we are from clouds.yaml or the environment.
+    """Read the credentials from clouds.yaml or the environment.
 
     Raises:
         DockstackError: the credentials have no password, which Tempest needs.
@@ -138,7 +138,7 @@ def fetch(connection: Any, image: Any, directory: Path) -> Path:
 
 
 def ensure_alternative(connection: Any, image: Any, file: Path) -> str:
-    """Have a second image, which boots like the first; made anew when that one changed."""
+    """Have a second image with the first one's content; it is replaced when that changes."""
     name = "tempest-alternative"
     wanted = hashlib.sha512(file.read_bytes()).hexdigest()
     for former in connection.image.images(name=name):

@@ -76,7 +76,7 @@ class TempestFacts:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one test, or the set-up of a class of tests, came to.
+    """The result of one test, or of the set-up of a class of tests.
 
     Attributes:
         name: its id, without tags.
@@ -93,6 +93,6 @@ class Outcome:
 
     @property
     def reason(self) -> str:
-        """The last line that says something: of a traceback, the exception."""
+        """The last line with content; of a traceback, the exception."""
         lines = [line.strip() for line in self.text.splitlines() if line.strip()]
         return lines[-1] if lines else ""

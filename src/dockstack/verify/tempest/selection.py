@@ -38,7 +38,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Selection:
-    """What is run, and what was chosen but is not, with the reason.
+    """The tests to run, and those that were chosen but are left out, with the reason.
 
     Attributes:
         tests: ids with their tags, as the runner takes them.
