@@ -99,9 +99,9 @@ class EngineBaseline:
         """Load an archive, and return the seconds that it takes."""
         started = time.monotonic()
         with archive.open("rb") as file:
-            for said in self._api.load_image(file):  # type: ignore[no-untyped-call]
-                if "error" in said:
-                    raise DockstackError("The engine does not load its own archive.", details=str(said["error"]))
+            for message in self._api.load_image(file):  # type: ignore[no-untyped-call]
+                if "error" in message:
+                    raise DockstackError("The engine does not load its own archive.", details=str(message["error"]))
         return time.monotonic() - started
 
     def forget(self, image: str) -> None:

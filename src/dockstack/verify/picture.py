@@ -69,9 +69,9 @@ class Picture:
         self._console.write(struct.pack(">BBHHHH", 3, incremental, 0, 0, *self._size))
 
     def _answer(self, wanted: bytes, answer: bytes) -> None:
-        said = self._take(len(wanted))
-        if said != wanted:
-            raise NoConsole(f"The VNC console said {said!r}, not {wanted!r}.")
+        received = self._take(len(wanted))
+        if received != wanted:
+            raise NoConsole(f"The VNC console said {received!r}, not {wanted!r}.")
         self._console.write(answer)
 
     def _take(self, size: int, seconds: float = SECONDS) -> bytes:

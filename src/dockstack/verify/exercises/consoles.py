@@ -46,10 +46,10 @@ def refuse_guessed_token(address: str) -> None:
     guessed = address.partition("?token=")[0] + "?token=00000000-0000-4000-8000-000000000000"
     try:
         with open_console(guessed) as stranger:
-            said = stranger.read(PROMPT_SECONDS)
+            received = stranger.read(PROMPT_SECONDS)
     except NoConsole:
         return
-    raise CheckFailed("A guessed token opened a console.", details=repr(said[-200:]))
+    raise CheckFailed("A guessed token opened a console.", details=repr(received[-200:]))
 
 
 SERIAL_CONSOLE = Exercise(

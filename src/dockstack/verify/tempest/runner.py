@@ -98,20 +98,20 @@ def complete(
 
     Args:
         tests: the ids of what was run.
-        outcomes: what was told; of classes, too.
+        outcomes: of tests, and of the set-up of classes.
         excluded: name -> why it was not run at all.
         interrupted: what has no outcome was not reached, which is no failure of its own.
     """
     names = [name_of(test) for test in tests]
-    told = {outcome.name: outcome for outcome in outcomes}
-    classes = {class_of(name): told[name] for name in told if name not in set(names)}
-    extra = [outcome for name, outcome in told.items() if name.startswith("tearDownClass")]
+    by_name = {outcome.name: outcome for outcome in outcomes}
+    classes = {class_of(name): by_name[name] for name in by_name if name not in set(names)}
+    extra = [outcome for name, outcome in by_name.items() if name.startswith("tearDownClass")]
     unknown = Verdict.SKIPPED if interrupted else Verdict.FAILED
     words = "The run was interrupted." if interrupted else "The runner ended without a word about this test."
     found = []
     for name in names:
-        if name in told:
-            found.append(told[name])
+        if name in by_name:
+            found.append(by_name[name])
         elif class_of(name) in classes:
             of_class = classes[class_of(name)]
             found.append(Outcome(name, of_class.verdict, 0.0, of_class.text, of_class.worker))

@@ -174,8 +174,8 @@ class Supervisor:
         deadline = time.monotonic() + START_LIMIT
         while not self._answers():
             if time.monotonic() > deadline:
-                said = Path(OUTPUT).read_text()
-                raise DockstackError("supervisord does not come up.", f"Its log is {LOG}.", said)
+                output = Path(OUTPUT).read_text()
+                raise DockstackError("supervisord does not come up.", f"Its log is {LOG}.", output)
             time.sleep(POLL)
 
     def wake(self) -> None:
