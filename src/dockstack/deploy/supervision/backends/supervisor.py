@@ -174,8 +174,8 @@ class Supervisor:
         deadline = time.monotonic() + START_LIMIT
         while not self._answers():
             if time.monotonic() > deadline:
-                output = Path(OUTPUT).read_text()
-                raise DockstackError("supervisord does not come up.", f"Its log is {LOG}.", output)
+                tail = Path(OUTPUT).read_text()
+                raise DockstackError("supervisord does not come up.", f"Its log is {LOG}.", tail)
             time.sleep(POLL)
 
     def wake(self) -> None:
