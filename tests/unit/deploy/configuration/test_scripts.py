@@ -205,3 +205,19 @@ def test_a_hosts_switch_is_joined_and_shut_off_from_forwarding(settings, run):
     assert [line.split()[4:6] for line in drops] == [["-i", "br-hosts"], ["-o", "br-hosts"]]
     called = run(extra_hosts.bridges(settings, SECOND))
     assert "ip address replace 198.19.77.2/24 dev br-hosts" in called
+
+
+@pytest.mark.parametrize(
+    ("script", "directory", "database"),
+    [("prepare-ovsdb", "/etc/openvswitch", "conf.db"), ("prepare-ovn-database", "/var/lib/ovn", "ovnnb_db.db")],
+)
+def test_what_a_killed_making_of_a_database_left_is_no_obstacle(tmp_path, script, directory, database):
+    for name, body in (("install", ":"), ("ovsdb-tool", 'test ! -e "$2" && echo new > "$2"')):  # it overwrites nothing
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / f"{database}.new").write_text("torn")
+    text = scripts.render(script).replace(directory, str(tmp_path))
+    environment = {"PATH": f"{tmp_path}:{os.defpath}"}
+    subprocess.run(["sh", "-s", "nb"], input=text, text=True, env=environment, check=True, capture_output=True)
+    assert (tmp_path / database).read_text() == "new\n"
+    assert not (tmp_path / f"{database}.new").exists()
