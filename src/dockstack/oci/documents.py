@@ -320,6 +320,20 @@ def hybrid_archive(configuration: Configuration, layers: Sequence[Layer]) -> Gen
     Raises:
         ImageRejected: a layer's stream is not as long as it was said to be.
     """
+    for part in hybrid_parts(configuration, layers):
+        if isinstance(part, bytes):
+            yield part
+            continue
+        written = 0
+        for chunk in part.open():
+            written += len(chunk)
+            yield chunk
+        if written != part.size:
+            raise ImageRejected(f"Layer {part.diff_id} changed while it was read.", "Try again.")
+
+
+def hybrid_parts(configuration: Configuration, layers: Sequence[Layer]) -> Iterator[bytes | Layer]:
+    """Describe that archive: what is written between the layers, and each layer where its bytes go."""
     descriptors = tuple(Descriptor(LAYER_TYPE, layer.diff_id, layer.size) for layer in layers)
     config = Descriptor(CONFIG_TYPE, configuration.digest, len(configuration.raw))
     manifest = Manifest(config, descriptors).encode()
@@ -332,13 +346,8 @@ def hybrid_archive(configuration: Configuration, layers: Sequence[Layer]) -> Gen
     yield from tar_file(pointer.digest.path, manifest)
     for layer in {layer.diff_id: layer for layer in layers}.values():
         yield tar_header(layer.diff_id.path, layer.size)
-        written = 0
-        for chunk in layer.open():
-            written += len(chunk)
-            yield chunk
-        if written != layer.size:
-            raise ImageRejected(f"Layer {layer.diff_id} changed while it was read.", "Try again.")
-        yield bytes(-written % tarfile.BLOCKSIZE)
+        yield layer
+        yield bytes(-layer.size % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 

@@ -6,49 +6,72 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from dockstack.oci import tar
 from dockstack.oci.documents import Digest, ImageRejected, shown
-from dockstack.oci.streams import ImageLimits, TarStream, require_inside, tar_members
+from dockstack.oci.streams import ImageLimits, require_inside
 
 if TYPE_CHECKING:
-    import tarfile
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from dockstack.oci.streams import Chunk
 
 
 class Budget:
-    """What the layers of one image may hold together."""
+    """What the layers of one image may hold together.
+
+    Attributes:
+        entries: files and directories so far.
+        stream_bytes: bytes of the layers' tars.
+        file_bytes: bytes of their files when they are unpacked.
+    """
 
     def __init__(self, limits: ImageLimits) -> None:
         """Start with nothing used."""
         self._limits = limits
-        self._entries = 0
-        self._stream_bytes = 0
-        self._file_bytes = 0
+        self.entries = 0
+        self.stream_bytes = 0
+        self.file_bytes = 0
 
     def entry(self, size: int) -> None:
         """Count a file of ``size`` bytes; a sparse one counts in full, because the engine writes it out."""
-        self._entries += 1
-        self._file_bytes += max(size, 0)
-        if self._entries > self._limits.max_entries:
-            raise ImageRejected(
-                f"The image has more than {self._limits.max_entries} files.", "Remove what it does not need."
-            )
-        self._check(self._file_bytes)
+        self.entries += 1
+        self.file_bytes += size
+        self._check()
 
     def stream(self, size: int) -> None:
         """Count bytes of a layer's tar."""
-        self._stream_bytes += size
-        self._check(self._stream_bytes)
+        self.stream_bytes += size
+        self._check()
 
-    def _check(self, used: int) -> None:
-        if used > self._limits.max_unpacked_bytes:
+    def add(self, other: Budget) -> None:
+        """Count what was counted elsewhere."""
+        self.entries += other.entries
+        self.stream_bytes += other.stream_bytes
+        self.file_bytes += other.file_bytes
+        self._check()
+
+    def _check(self) -> None:
+        if self.entries > self._limits.max_entries:
+            raise ImageRejected(
+                f"The image has more than {self._limits.max_entries} files.", "Remove what it does not need."
+            )
+        if max(self.stream_bytes, self.file_bytes) > self._limits.max_unpacked_bytes:
             raise ImageRejected(
                 f"The image unpacks to more than {self._limits.max_unpacked_bytes >> 20} MiB, more than it may.",
                 "Choose a flavor with a larger disk, or a smaller image.",
             )
 
 
-def check_layer(chunks: Iterable[bytes], budget: Budget, *, complete: bool = False) -> tuple[Digest, int]:
+def check_layer(
+    chunks: Iterable[Chunk], budget: Budget, *, complete: bool = False, keep: Callable[[Chunk], object] = len
+) -> tuple[Digest, int]:
     """Read an uncompressed layer to its end and return its digest and size.
+
+    Args:
+        chunks: the layer.
+        budget: what is left for it; counted down also if the layer is refused.
+        complete: insist on its end mark.
+        keep: given every byte once it was counted.
 
     Raises:
         ImageRejected: no sound tar, over the budget, or an entry that no image needs: one outside the root, a device.
@@ -56,30 +79,34 @@ def check_layer(chunks: Iterable[bytes], budget: Budget, *, complete: bool = Fal
     sha256 = hashlib.sha256()
     size = 0
 
-    def observe(chunk: bytes) -> None:
+    def observe(chunk: Chunk) -> None:
         nonlocal size
         size += len(chunk)
         budget.stream(len(chunk))
         sha256.update(chunk)
+        keep(chunk)
 
-    for member in tar_members(TarStream(chunks, observe), complete=complete):
-        budget.entry(member.size)
-        _check_entry(member)
+    for entry in tar.tar_entries(tar.TarStream(chunks, observe), complete=complete):
+        budget.entry(entry.size)
+        check_entry(entry)
     return Digest("sha256", sha256.hexdigest()), size
 
 
-def _check_entry(member: tarfile.TarInfo) -> None:
-    """Check one entry.
+def check_entry(entry: tar.Entry) -> None:
+    """Check one entry of a layer.
 
     A symbolic link may say what it likes: ".." at a root stays there, an absolute one would lead as far, and the engine
     unpacks with the layer as its root. Servers make such links, and must be able to come back from a snapshot.
+
+    Raises:
+        ImageRejected: it is none that an image needs.
     """
-    parts = require_inside(member.name)
-    if member.islnk():
-        require_inside(member.linkname)
-    elif member.isblk() or (member.ischr() and parts[:1] != ("dev",)):
+    parts = require_inside(entry.name)
+    if entry.kind == tar.HARD_LINK:
+        require_inside(entry.link)
+    elif entry.kind == tar.BLOCK_DEVICE or (entry.kind == tar.CHARACTER_DEVICE and parts[:1] != ("dev",)):
         # A character device below dev/ is what debootstrap leaves; the container's own /dev covers it.
         raise ImageRejected(
-            f"The image holds a device node: {shown(member.name)}.",
+            f"The image holds a device node: {shown(entry.name)}.",
             "Build it without; a server gets its devices from its flavor, never from its image.",
         )

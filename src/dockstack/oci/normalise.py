@@ -3,16 +3,17 @@
 
 Whatever comes in (docker-save, OCI layout, both, a root file system; plain or compressed), what goes out holds one
 image, for this host, without a name, every byte of it checked before the engine sees the first.
+
+Services call this through ``dockstack.oci.sandbox``, in a process of its own: what is read here is a stranger's.
 """
 
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
-from dockstack.oci.archive import Archive, Blob, WorkspaceFull, spool, wrong_digest
+from dockstack.oci.archive import ARCHIVE, UNPACKED, Archive, Blob, CheckedLayer, wrong_digest
 from dockstack.oci.documents import (
     Configuration,
     Digest,
@@ -20,27 +21,47 @@ from dockstack.oci.documents import (
     Layer,
     Platform,
     go_architecture,
-    hybrid_archive,
+    hybrid_parts,
 )
-from dockstack.oci.layers import Budget, check_layer
-from dockstack.oci.process import image_config
+from dockstack.oci.layers import Budget
+from dockstack.oci.process import ImageConfig, image_config
 from dockstack.oci.select import StoredLayer, select_image
+from dockstack.oci.spool import Extent, Spool, WorkspaceFull, open_spools, read_slice
 from dockstack.oci.streams import ImageLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["ImageLimits", "ImageRejected", "NormalisedImage", "WorkspaceFull", "normalise"]
+    from dockstack.oci.streams import Chunk
 
-_ROOT_NAMES = frozenset({"bin", "sbin", "usr", "etc", "lib", "init"})
+__all__ = ["ImageLimits", "ImageRejected", "NormalisedImage", "Verdict", "WorkspaceFull", "check", "normalise"]
+
 _INIT_ORDER = ("sbin/init", "usr/sbin/init", "init", "bin/init")
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+class Verdict:
+    """What the check of a sound image found.
+
+    Attributes:
+        engine_id: the id that the engine will give it ("sha256:...", the digest of its configuration).
+        config: what it says about its process.
+        size: bytes of its layers, uncompressed.
+        extents: the slices of the spools that are the archive for the engine, in their order.
+    """
+
+    def __init__(self, engine_id: str, config: ImageConfig, size: int, extents: Sequence[Extent]) -> None:
+        """Keep what was found."""
+        self.engine_id = engine_id
+        self.config = config
+        self.size = size
+        self.extents = extents
+
+
 class NormalisedImage:
-    """A checked image; it holds an unnamed file in the workspace until it is closed.
+    """A checked image; it holds unnamed files in the workspace until it is closed.
 
     Attributes:
         engine_id: the id that the engine will give it ("sha256:...", the digest of its configuration).
@@ -48,18 +69,19 @@ class NormalisedImage:
         size: bytes of its layers, uncompressed.
     """
 
-    def __init__(self, configuration: Configuration, layers: tuple[Layer, ...], resources: ExitStack) -> None:
-        """Take over ``resources``, which keep the layers readable."""
-        self.engine_id = str(configuration.digest)
-        self.config = image_config(configuration.process)
-        self.size = sum(layer.size for layer in layers)
-        self._configuration = configuration
-        self._layers = layers
+    def __init__(self, verdict: Verdict, spools: Sequence[int], resources: ExitStack) -> None:
+        """Take over ``resources``, which keep the spools open."""
+        self.engine_id = verdict.engine_id
+        self.config = verdict.config
+        self.size = verdict.size
+        self._extents = verdict.extents
+        self._spools = spools
         self._resources = resources
 
     def stream(self) -> Iterator[bytes]:
         """Write the archive for the engine; the same image always gives the same bytes."""
-        return hybrid_archive(self._configuration, self._layers)
+        for extent in self._extents:
+            yield from read_slice(self._spools[extent.spool], extent.offset, extent.size)
 
     def close(self) -> None:
         """Give the workspace back."""
@@ -74,42 +96,73 @@ class NormalisedImage:
         self.close()
 
 
-def normalise(chunks: Iterable[bytes], *, architecture: str, limits: ImageLimits, workspace: Path) -> NormalisedImage:
-    """Read an image archive whole and check it; nothing of it stays in the workspace after ``close`` or an error.
+def normalise(chunks: Iterable[Chunk], *, architecture: str, limits: ImageLimits, workspace: Path) -> NormalisedImage:
+    """Read an image archive whole and check it, in this process.
+
+    Nothing of it stays in the workspace after ``close`` or an error.
 
     Args:
         chunks: the archive, as Glance stores it; read to its end.
         architecture: the host's ("x86_64", "aarch64"; the specification's names are understood too).
         limits: how much is read before the image is refused.
-        workspace: a directory of the host with room for the archive without its outer compression.
+        workspace: a directory of the host with room for the archive without its compression.
 
     Raises:
         ImageRejected: the image is broken, hostile, too large, or not for this host.
         WorkspaceFull: the workspace has no room.
     """
     with ExitStack() as stack:
-        file = cast("BinaryIO", stack.enter_context(tempfile.TemporaryFile(dir=workspace, prefix="spool-")))
-        archive = Archive(file, spool(chunks, file, limits), limits)
-        if archive.is_image:
-            image = select_image(archive, architecture)
-            configuration = image.configuration
-            layers = _check_layers(archive, configuration, image.layers, Budget(limits))
+        spools = open_spools(stack, workspace, 2)
+        verdict = check(chunks, architecture, limits, (Spool(spools[ARCHIVE]), Spool(spools[UNPACKED])))
+        return NormalisedImage(verdict, spools, stack.pop_all())
+
+
+def check(chunks: Iterable[Chunk], architecture: str, limits: ImageLimits, spools: tuple[Spool, Spool]) -> Verdict:
+    """Read an image archive into two empty spools and check it.
+
+    Raises:
+        ImageRejected: the image is broken, hostile, too large, or not for this host.
+        WorkspaceFull: the spools' file system has no room.
+    """
+    archive = Archive(chunks, spools, limits)
+    if archive.is_image:
+        image = select_image(archive, architecture)
+        configuration = image.configuration
+        layers = _check_layers(archive, configuration, image.layers, Budget(limits))
+    else:
+        configuration, layers = _root_file_system(archive, architecture)
+    extents = _lay_out(configuration, layers, spools[UNPACKED])
+    size = sum(layer.size for layer in layers)
+    return Verdict(str(configuration.digest), image_config(configuration.process), size, extents)
+
+
+def _lay_out(configuration: Configuration, layers: Sequence[CheckedLayer], spool: Spool) -> list[Extent]:
+    """Say where the archive for the engine lies: the layers where they are, what belongs between them at a spool's end."""
+    places = {layer.diff_id: layer.place for layer in layers}
+    extents = []
+    for part in hybrid_parts(configuration, [Layer(layer.diff_id, layer.size, tuple) for layer in layers]):
+        if isinstance(part, Layer):
+            extents.append(places[part.diff_id])
+        elif extents and extents[-1].spool == UNPACKED and sum(extents[-1][1:]) == spool.size:
+            extents[-1] = extents[-1]._replace(size=extents[-1].size + len(part))
+            spool.write(part)
         else:
-            configuration, layers = _root_file_system(archive, architecture, Budget(limits))
-        return NormalisedImage(configuration, layers, stack.pop_all())
+            extents.append(Extent(UNPACKED, spool.size, len(part)))
+            spool.write(part)
+    return extents
 
 
 def _check_layers(
     archive: Archive, configuration: Configuration, stored: tuple[StoredLayer, ...], budget: Budget
-) -> tuple[Layer, ...]:
+) -> tuple[CheckedLayer, ...]:
     layers = []
     for diff_id, layer in zip(configuration.diff_ids, stored, strict=True):
-        digest, size = check_layer(archive.unpacked(layer.blob), budget)
-        if digest != diff_id:
+        checked = archive.layer(layer.blob, budget)
+        if checked.diff_id != diff_id:
             raise wrong_digest("layer", diff_id)
-        if layer.digest is not None and layer.digest != digest:
+        if layer.digest not in (None, checked.stored, checked.diff_id):
             _verify_blob(archive, layer.blob, layer.digest)
-        layers.append(_layer(archive, layer.blob, digest, size))
+        layers.append(checked)
     return tuple(layers)
 
 
@@ -122,20 +175,18 @@ def _verify_blob(archive: Archive, blob: Blob, digest: Digest) -> None:
         raise wrong_digest("layer", digest)
 
 
-def _layer(archive: Archive, blob: Blob, diff_id: Digest, size: int) -> Layer:
-    return Layer(diff_id, size, lambda: archive.unpacked(blob))
-
-
-def _root_file_system(archive: Archive, architecture: str, budget: Budget) -> tuple[Configuration, tuple[Layer, ...]]:
-    if not archive.roots & _ROOT_NAMES:
+def _root_file_system(archive: Archive, architecture: str) -> tuple[Configuration, tuple[CheckedLayer, ...]]:
+    if not archive.is_root:
         raise ImageRejected(
             "The archive holds neither a container image nor a root file system.",
             "Give what `docker save` or `docker export` writes, or a tar with bin, etc, usr, ... at its top.",
         )
-    digest, size = check_layer(archive.chunks(archive.whole), budget, complete=True)
+    layer = archive.whole()
     platform = Platform("linux", *go_architecture(architecture))
-    configuration = Configuration.build(platform, [digest], _first_process(archive), "a root file system, imported")
-    return configuration, (_layer(archive, archive.whole, digest, size),)
+    configuration = Configuration.build(
+        platform, [layer.diff_id], _first_process(archive), "a root file system, imported"
+    )
+    return configuration, (layer,)
 
 
 def _first_process(archive: Archive) -> dict[str, Any]:

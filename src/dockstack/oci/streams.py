@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Strangers' bytes, read with bounds: decompression that stops at a bomb, tar entries that stop at a lie."""
+"""Strangers' bytes, read with bounds: decompression that stops at a bomb, paths that stay inside their root."""
 
 from __future__ import annotations
 
 import bz2
-import io
 import lzma
-import tarfile
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 import zstandard
 
@@ -18,11 +16,15 @@ from dockstack.oci.documents import ImageRejected, shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+Chunk = bytes | memoryview
+
 CHUNK = 1 << 20
-MEMORY_LIMIT = 192 << 20  # for one decoder's window; `xz -9` and `zstd --long=27` fit
+MEMORY_LIMIT = 144 << 20  # for one decoder's window; `xz -9` and `zstd --long=27` fit
 RATIO_FLOOR = 64 << 20  # a bomb is not told from a file of zeros before it is worth telling
-HEADER_LIMIT = 1 << 20  # tarfile reads a pax or long-name header whole; Go's reader has the same limit
 MAGIC = 6  # bytes that tell every compression that we know
+MIN_MEMBER = 512  # bytes that a member holds on average: one block of a tar
+MEMBERS = 1000  # that hold next to nothing; an image whose files are compressed one by one (eStargz) has few such
+_SLICE = 64 << 10  # of compressed data at a time: a decoder copies what it has not used yet, once for each member
 
 _CORRUPT = "It was damaged or cut off on its way: write it again and compare checksums."
 
@@ -48,7 +50,7 @@ class _Decompressor(Protocol):
     @property
     def unused_data(self) -> bytes: ...
 
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+    def decompress(self, data: Chunk, max_length: int, /) -> bytes: ...
 
 
 class _Zlib:
@@ -68,9 +70,10 @@ class _Zlib:
         """What follows the member."""
         return self._object.unused_data
 
-    def decompress(self, data: bytes, max_length: int) -> bytes:
+    def decompress(self, data: Chunk, max_length: int) -> bytes:
         """Decode at most ``max_length`` bytes."""
-        return self._object.decompress(self._object.unconsumed_tail + data, max_length)
+        waiting = self._object.unconsumed_tail
+        return self._object.decompress(waiting + data if waiting else data, max_length)
 
 
 _DECOMPRESSORS: dict[bytes, tuple[str, Callable[[], _Decompressor]]] = {
@@ -88,99 +91,142 @@ def compression(head: bytes) -> str | None:
     return next((name for magic, (name, _) in _DECOMPRESSORS.items() if head.startswith(magic)), None)
 
 
-def decoded(chunks: Iterable[bytes], max_ratio: int) -> Iterator[bytes]:
+def decoded(chunks: Iterable[Chunk], max_ratio: int) -> Iterator[Chunk]:
     """Decompress a stream, or pass it on if it is not compressed.
 
     Yields:
         chunks of at most ``CHUNK`` bytes (as they came, if not compressed).
 
     Raises:
-        ImageRejected: the stream is corrupt, cut off, or unpacks to more than ``max_ratio`` times its size.
+        ImageRejected: the stream is corrupt, cut off, unpacks to more than ``max_ratio`` times its size, or to next to
+            nothing of it.
     """
     source = iter(chunks)
-    head = b""
+    head: Chunk = b""
     while len(head) < MAGIC and (chunk := next(source, None)) is not None:
-        head += chunk
-    name = compression(head)
+        head = bytes(head) + bytes(chunk) if len(head) else chunk
+    name = compression(bytes(head[:MAGIC]))
     rest = _Counted(head, source)
     if name is None:
         yield from rest
         return
     written = 0
-    try:
-        for data in _unzstd(rest) if name == "zstd" else _members(head, rest):
-            written += len(data)
-            if written > RATIO_FLOOR and written > max_ratio * rest.count:
-                raise ImageRejected(
-                    f"The image unpacks to more than {max_ratio} times its size ({name}): it looks like a bomb.",
-                    "If it is meant to hold that many zeros, give it uncompressed.",
-                )
+    for data in _unzstd(rest) if name == "zstd" else _members(name, rest):
+        written += len(data)
+        if written > RATIO_FLOOR and written > max_ratio * rest.count:
+            raise ImageRejected(
+                f"The image unpacks to more than {max_ratio} times its size ({name}): it looks like a bomb.",
+                "If it is meant to hold that many zeros, give it uncompressed.",
+            )
+        rest.unpacked = written
+        if data:
             yield data
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
-        raise ImageRejected(f"The image's {name} data is corrupt.", _CORRUPT, str(error)) from error
 
 
 class _Counted:
-    """Iterate over chunks and count what was consumed."""
+    """Iterate over chunks of compressed data in small slices, and refuse those that unpack to next to nothing.
 
-    def __init__(self, head: bytes, rest: Iterator[bytes]) -> None:
+    Empty members, frames that are to be skipped and empty blocks cost a decoder much time a byte and never touch a
+    limit of what an image unpacks to.
+    """
+
+    def __init__(self, head: Chunk, rest: Iterator[Chunk]) -> None:
         """Start with ``head``."""
-        self._head: bytes | None = head
+        self._head: Chunk | None = head
         self._rest = rest
-        self.count = 0
+        self.count = 0  # bytes taken
+        self.unpacked = 0  # bytes that came of them, as whoever decodes says
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Chunk]:
         return self
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> Chunk:
         """Return the next chunk."""
         head, self._head = self._head, None
         chunk = next(self._rest) if head is None else head
         self.count += len(chunk)
         return chunk
 
+    def slices(self) -> Iterator[memoryview]:
+        """Iterate over small slices.
 
-def _members(head: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        Raises:
+            ImageRejected: much was taken and next to nothing came of it.
+        """
+        for chunk in self:
+            for start in range(0, len(chunk), _SLICE):
+                yield memoryview(chunk)[start : start + _SLICE]
+            if self.count > 2 * self.unpacked + (2 << 20):
+                raise _empty("data")
+
+
+def _empty(what: str) -> ImageRejected:
+    return ImageRejected(f"The image is full of compressed {what} without content.", "Compress it again.")
+
+
+def _members(name: str, source: _Counted) -> Iterator[bytes]:
     """Decode the members of a gzip, bzip2 or xz stream one after another; zeros may pad the end."""
-    make = next(make for magic, (_, make) in _DECOMPRESSORS.items() if head.startswith(magic))
+    make = next(make for known, make in _DECOMPRESSORS.values() if known == name)
     decompressor: _Decompressor | None = None
-    padding = False
-    for chunk in chunks:
-        data = chunk
+    members = written = 0
+    for piece in source.slices():
+        data: Chunk = piece
         while data or decompressor is not None:
             if decompressor is None:
-                data = data.lstrip(b"\0") if padding else data
+                data = bytes(data).lstrip(b"\0") if members else data
                 if not data:
+                    source.count -= len(piece)  # padding is no data
                     break
-                decompressor = make()
-            piece = decompressor.decompress(data, CHUNK)
+                decompressor, members = make(), members + 1
+                if members > MEMBERS + written // MIN_MEMBER:
+                    raise _empty(f"{name} members")
+            output = _step(name, decompressor, data)
             data = b""
-            if piece:
-                yield piece
+            written += len(output)
+            yield output
             if decompressor.eof:
-                data, decompressor, padding = decompressor.unused_data, None, True
-            elif len(piece) < CHUNK:
+                data, decompressor = decompressor.unused_data, None
+            elif len(output) < CHUNK:
                 break
     if decompressor is not None:
-        raise EOFError("the stream ends within a member")
+        raise _corrupt(name, "the stream ends within a member")
 
 
-def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _step(name: str, decompressor: _Decompressor, data: Chunk) -> bytes:
+    try:
+        return decompressor.decompress(data, CHUNK)
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+        raise _corrupt(name, str(error)) from error
+
+
+def _corrupt(name: str, details: str) -> ImageRejected:
+    return ImageRejected(f"The image's {name} data is corrupt.", _CORRUPT, details)
+
+
+def _unzstd(source: _Counted) -> Iterator[bytes]:
     """Decode zstd frames, pulling so that each piece is bounded."""
-    source = cast("BinaryIO", _Pull(chunks))
+    pull = _Pull(source.slices())
     decompressor = zstandard.ZstdDecompressor(max_window_size=MEMORY_LIMIT)
-    with decompressor.stream_reader(source, read_size=CHUNK, read_across_frames=True, closefd=False) as reader:
-        while piece := reader.read(CHUNK):
+    with decompressor.stream_reader(
+        cast("BinaryIO", pull), read_size=_SLICE, read_across_frames=True, closefd=False
+    ) as reader:
+        while True:
+            try:
+                piece = reader.read(CHUNK)
+            except zstandard.ZstdError as error:
+                raise _corrupt("zstd", str(error)) from error
+            if not piece:
+                return
             yield piece
 
 
 class _Pull:
     """The ``read`` that zstandard asks for, over chunks of any size."""
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    def __init__(self, chunks: Iterator[memoryview]) -> None:
         """Read nothing yet."""
         self._chunks = chunks
-        self._left = b""
+        self._left = memoryview(b"")
 
     def read(self, size: int) -> bytes:
         """Return 1 to ``size`` bytes; none at the end."""
@@ -190,103 +236,7 @@ class _Pull:
                 return b""
             self._left = chunk
         data, self._left = self._left[:size], self._left[size:]
-        return data
-
-
-class TarStream(io.RawIOBase):
-    """Chunks as the forward-only file that tarfile reads; refuses headers that would fill the memory."""
-
-    def __init__(self, chunks: Iterable[bytes], observe: Callable[[bytes], object] = len) -> None:
-        """Call ``observe`` with every byte that passes, also with those skipped."""
-        self._chunks = iter(chunks)
-        self._observe = observe
-        self._left = memoryview(b"")
-        self._position = 0
-        self.last = b""
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Skip forward; stops at the end as files do not, so that the next read sees it."""
-        if whence != io.SEEK_SET or offset < self._position:
-            raise io.UnsupportedOperation("this stream only goes forward")
-        while self._position < offset and self._pass(min(CHUNK, offset - self._position)):
-            pass
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        """Read exactly ``size`` bytes, less at the end.
-
-        Raises:
-            ImageRejected: more than ``HEADER_LIMIT`` are asked for at once, which only a hostile header causes.
-        """
-        if not 0 <= size <= HEADER_LIMIT + 2 * tarfile.BLOCKSIZE:
-            raise ImageRejected(
-                "The image has a tar header of more than 1 MiB.", "Write it again with an ordinary tar."
-            )
-        pieces = []
-        while size and (piece := self._pass(size)):
-            pieces.append(piece)
-            size -= len(piece)
-        self.last = b"".join(pieces)
-        return self.last
-
-    def drain(self) -> None:
-        """Read to the end, so that whoever observes sees every byte."""
-        while self._pass(CHUNK):
-            pass
-
-    def _pass(self, size: int) -> memoryview | bytes:
-        while not self._left:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return b""
-            self._observe(chunk)
-            self._left = memoryview(chunk)
-        piece, self._left = self._left[:size], self._left[size:]
-        self._position += len(piece)
-        return piece
-
-
-def tar_members(stream: TarStream, *, complete: bool) -> Iterator[tarfile.TarInfo]:
-    """Iterate over a tar's entries without extracting; at the end the whole stream has been read.
-
-    Args:
-        stream: the archive.
-        complete: insist on the end mark; a layer may lack it, because its digest already proves it whole.
-
-    Raises:
-        ImageRejected: it is no tar, it is damaged, or it ends before its end mark.
-    """
-    try:
-        with tarfile.TarFile(fileobj=cast("BinaryIO", stream)) as archive:
-            while (member := archive.next()) is not None:
-                yield member
-                cast("Any", archive).members.clear()  # it would keep a million of them
-    except (tarfile.TarError, ValueError, OverflowError, io.UnsupportedOperation) as error:
-        raise ImageRejected("The image is no tar archive, or a damaged one.", _CORRUPT, str(error)) from error
-    marked = len(stream.last) == tarfile.BLOCKSIZE and not stream.last.strip(b"\0")
-    if not marked and (complete or stream.last):
-        raise ImageRejected("The image's tar archive is damaged or ends too early.", _CORRUPT)
-    stream.drain()
-
-
-def file_chunks(file: BinaryIO, offset: int, size: int) -> Iterator[bytes]:
-    """Read a slice of a file; other readers of the same file do not disturb it."""
-    end = offset + size
-    while offset < end:
-        file.seek(offset)
-        data = file.read(min(CHUNK, end - offset))
-        if not data:
-            raise ImageRejected(f"The image ends {end - offset} bytes too early.", _CORRUPT)
-        offset += len(data)
-        yield data
+        return bytes(data)
 
 
 def inside(name: str) -> tuple[str, ...] | None:
