@@ -479,7 +479,7 @@ class FakeEngine:
             found = (image for image in list(self.world.images.values()) if reference in (image.id, *image.tags))
             return next(found, None)
 
-    def load_image(self, chunks: Iterable[bytes]) -> tuple[str, ...]:
+    def load_image(self, chunks: Iterable[bytes], deadline: float | None = None) -> tuple[str, ...]:
         with self._call("load_image"), self.lock:
             archive = tarfile.open(fileobj=io.BytesIO(b"".join(chunks)))  # noqa: SIM115 - in memory
             manifest = json.load(archive.extractfile("manifest.json"))

@@ -26,13 +26,15 @@ from dockstack.compute.images.fetch import list_cached
 from dockstack.deploy.base_image import base, glance
 from dockstack.deploy.base_image.packages import architecture
 from dockstack.errors import DockstackError
-from dockstack.oci.normalise import ImageLimits, normalise
+from dockstack.oci.sandbox import normalise
+from dockstack.oci.streams import ImageLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CHUNK = 1 << 20
 _ENGINE_SECONDS = 10
+_CHECK_SECONDS = 1800  # what a host gives an image by default
 _FORMATS = ("docker", "dockerref")
 _cloud = click.option(
     "--os-cloud",
@@ -168,7 +170,8 @@ def _check(path: Path, machine: str) -> int:
     """Read the archive as a host will; return the GiB of disk that a flavor must have."""
     with path.open("rb") as file, tempfile.TemporaryDirectory(prefix="dockstack-import-") as workspace:
         chunks = iter(lambda: file.read(_CHUNK), b"")
-        with normalise(chunks, architecture=machine, limits=ImageLimits(), workspace=Path(workspace)) as checked:
+        limits, place = ImageLimits(), Path(workspace)
+        with normalise(chunks, architecture=machine, limits=limits, workspace=place, timeout=_CHECK_SECONDS) as checked:
             return checked.size >> 30
 
 

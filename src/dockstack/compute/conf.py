@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
+from dockstack.oci.streams import ImageLimits
+
 GROUP = cfg.OptGroup("docker", title="Docker driver", help="Nova servers as containers of a Docker engine.")
 
 _ENGINE = [
@@ -150,7 +152,15 @@ _IMAGES = [
         "image_timeout",
         default=1800,
         min=1,
-        help="Seconds that fetching and loading one image may take in all. Raise it for large images on slow networks.",
+        help="Seconds that fetching, checking and loading one image may take in all. Raise it for large images on slow "
+        "networks.",
+    ),
+    cfg.IntOpt(
+        "image_parallel",
+        default=2,
+        min=1,
+        help="How many different images are fetched side by side. Each takes up to 256 MiB of memory and a processor "
+        "while it is checked. Raise it on large hosts, where one tenant's slow images would keep others waiting.",
     ),
 ]
 
@@ -228,3 +238,11 @@ def register(conf: cfg.ConfigOpts) -> None:
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
     """Answer oslo.config's sample generator (entry point oslo.config.opts)."""
     return [(GROUP, OPTIONS)]
+
+
+def image_limits(options: cfg.GroupAttr) -> ImageLimits:
+    """Return what no image may exceed on this host, whatever its flavor's disk."""
+    unpacked = options.image_max_unpacked_mb << 20
+    return ImageLimits(
+        max_unpacked_bytes=unpacked, max_spooled_bytes=2 * unpacked, max_entries=options.image_max_entries
+    )

@@ -301,7 +301,11 @@ class Archive:
     def _speculate(self, entry: tar.Entry, stream: tar.TarStream) -> None:
         """Check a file as a layer while it passes, if it looks like one; whether it is needed shows later."""
         blob = Blob(entry.offset, entry.stored)
-        if blob.size < tar.BLOCK or self._speculated > self._limits.max_unpacked_bytes or len(self._checked) > _MAX_DOCUMENTS:
+        if (
+            blob.size < tar.BLOCK
+            or self._speculated > self._limits.max_unpacked_bytes
+            or len(self._checked) > _MAX_DOCUMENTS
+        ):
             return
         head = stream.peek(tar.BLOCK)
         if compression(head[:MAGIC]) is None and not _is_header(head):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from dockstack.oci.archive import ARCHIVE, UNPACKED, Archive, Blob, CheckedLayer, wrong_digest
 from dockstack.oci.documents import (
@@ -24,76 +24,22 @@ from dockstack.oci.documents import (
     hybrid_parts,
 )
 from dockstack.oci.layers import Budget
-from dockstack.oci.process import ImageConfig, image_config
+from dockstack.oci.normalised import NormalisedImage, Verdict
+from dockstack.oci.process import image_config
 from dockstack.oci.select import StoredLayer, select_image
-from dockstack.oci.spool import Extent, Spool, WorkspaceFull, open_spools, read_slice
+from dockstack.oci.spool import Extent, Spool, WorkspaceFull, open_spools
 from dockstack.oci.streams import ImageLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from dockstack.oci.streams import Chunk
 
-__all__ = ["ImageLimits", "ImageRejected", "NormalisedImage", "Verdict", "WorkspaceFull", "check", "normalise"]
+__all__ = ["ImageLimits", "ImageRejected", "WorkspaceFull", "check", "normalise"]
 
 _INIT_ORDER = ("sbin/init", "usr/sbin/init", "init", "bin/init")
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-class Verdict:
-    """What the check of a sound image found.
-
-    Attributes:
-        engine_id: the id that the engine will give it ("sha256:...", the digest of its configuration).
-        config: what it says about its process.
-        size: bytes of its layers, uncompressed.
-        extents: the slices of the spools that are the archive for the engine, in their order.
-    """
-
-    def __init__(self, engine_id: str, config: ImageConfig, size: int, extents: Sequence[Extent]) -> None:
-        """Keep what was found."""
-        self.engine_id = engine_id
-        self.config = config
-        self.size = size
-        self.extents = extents
-
-
-class NormalisedImage:
-    """A checked image; it holds unnamed files in the workspace until it is closed.
-
-    Attributes:
-        engine_id: the id that the engine will give it ("sha256:...", the digest of its configuration).
-        config: what it says about its process.
-        size: bytes of its layers, uncompressed.
-    """
-
-    def __init__(self, verdict: Verdict, spools: Sequence[int], resources: ExitStack) -> None:
-        """Take over ``resources``, which keep the spools open."""
-        self.engine_id = verdict.engine_id
-        self.config = verdict.config
-        self.size = verdict.size
-        self._extents = verdict.extents
-        self._spools = spools
-        self._resources = resources
-
-    def stream(self) -> Iterator[bytes]:
-        """Write the archive for the engine; the same image always gives the same bytes."""
-        for extent in self._extents:
-            yield from read_slice(self._spools[extent.spool], extent.offset, extent.size)
-
-    def close(self) -> None:
-        """Give the workspace back."""
-        self._resources.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def normalise(chunks: Iterable[Chunk], *, architecture: str, limits: ImageLimits, workspace: Path) -> NormalisedImage:
@@ -136,10 +82,10 @@ def check(chunks: Iterable[Chunk], architecture: str, limits: ImageLimits, spool
     return Verdict(str(configuration.digest), image_config(configuration.process), size, extents)
 
 
-def _lay_out(configuration: Configuration, layers: Sequence[CheckedLayer], spool: Spool) -> list[Extent]:
+def _lay_out(configuration: Configuration, layers: Sequence[CheckedLayer], spool: Spool) -> tuple[Extent, ...]:
     """Say where the archive for the engine lies: the layers where they are, what belongs between them at a spool's end."""
     places = {layer.diff_id: layer.place for layer in layers}
-    extents = []
+    extents: list[Extent] = []
     for part in hybrid_parts(configuration, [Layer(layer.diff_id, layer.size, tuple) for layer in layers]):
         if isinstance(part, Layer):
             extents.append(places[part.diff_id])
@@ -149,7 +95,7 @@ def _lay_out(configuration: Configuration, layers: Sequence[CheckedLayer], spool
         else:
             extents.append(Extent(UNPACKED, spool.size, len(part)))
             spool.write(part)
-    return extents
+    return tuple(extents)
 
 
 def _check_layers(
@@ -160,7 +106,7 @@ def _check_layers(
         checked = archive.layer(layer.blob, budget)
         if checked.diff_id != diff_id:
             raise wrong_digest("layer", diff_id)
-        if layer.digest not in (None, checked.stored, checked.diff_id):
+        if layer.digest is not None and layer.digest not in (checked.stored, checked.diff_id):
             _verify_blob(archive, layer.blob, layer.digest)
         layers.append(checked)
     return tuple(layers)

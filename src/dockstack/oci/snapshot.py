@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A root file system as an image of one layer: read twice, written nowhere.
+"""A root file system as an image of one layer.
 
-An archive names each layer's size and digest before its bytes. So the first reading measures and checks, and the second
-one is sent; both come from the engine at the speed of its disk, and no copy of the image lies anywhere on the way.
+An archive names each layer's size and digest before its bytes, and both are known only when all was read. So the reading
+that measures and checks also keeps what it reads in the workspace, from where it is sent; where the workspace has no
+room, the engine is asked for it a second time.
 
 One layer, because layers of snapshots of snapshots would pile up to the engine's limit of 125.
 """
@@ -12,15 +13,19 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dockstack.errors import DockstackError
 from dockstack.names import IMAGE_DOMAIN, LABEL_PREFIX
+from dockstack.oci import sandbox
 from dockstack.oci.documents import Configuration, Digest, ImageRejected, Layer, Platform, go_architecture
-from dockstack.oci.layers import Budget, check_layer
+from dockstack.oci.spool import WorkspaceFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import ExitStack
+    from pathlib import Path
 
     from dockstack.oci.streams import ImageLimits
 
@@ -69,25 +74,39 @@ def describe_process(process: Mapping[str, Any]) -> dict[str, str]:
     return described
 
 
-def measure(read: Callable[[], Iterable[bytes]], limits: ImageLimits) -> Layer:
-    """Read a root file system once and return it as a layer that checks itself when it is read again.
+def measure(
+    read: Callable[[], Iterable[bytes]], limits: ImageLimits, workspace: Path, timeout: float, resources: ExitStack
+) -> Layer:
+    """Read a root file system and return it as a layer.
+
+    A server's files are a stranger's, so they are read in a process of their own, as images are.
 
     Args:
         read: starts reading it as a tar archive, the same each time.
         limits: what hosts accept, so that nothing is kept that could not boot.
+        workspace: where it is kept until it is sent, if there is room.
+        timeout: seconds that the reading may take.
+        resources: gives the workspace back when it is closed.
 
     Raises:
         SnapshotError: no server could boot from it.
+        InputTooSlow: the reading did not end in time.
+        CannotCheck: the host's own trouble.
+        Exception: whatever ``read`` raises.
     """
+    take = partial(sandbox.measure, limits=limits, workspace=workspace, timeout=timeout, resources=resources)
     try:
-        digest, size = check_layer(read(), Budget(limits), complete=True)
+        try:
+            return take(read(), keep=True)
+        except WorkspaceFull:
+            layer = take(read(), keep=False)
+            return Layer(layer.diff_id, layer.size, lambda: _unchanged(read(), layer.diff_id))
     except ImageRejected as error:
         raise SnapshotError(
             f"The server's root file system cannot become an image. {error.brief}",
             "Remove what the message names from the server, then try again.",
             error.details,
         ) from error
-    return Layer(digest, size, lambda: _unchanged(read(), digest))
 
 
 def build_configuration(layer: Layer, process: dict[str, Any], architecture: str, comment: str) -> Configuration:

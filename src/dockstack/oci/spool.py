@@ -85,7 +85,9 @@ def open_spools(stack: ExitStack, workspace: Path, count: int) -> tuple[int, ...
     Raises:
         OSError: the workspace is not there, or the process has too many files open.
     """
-    files = (stack.enter_context(tempfile.TemporaryFile(dir=workspace, prefix="spool-", buffering=0)) for _ in range(count))
+    files = (
+        stack.enter_context(tempfile.TemporaryFile(dir=workspace, prefix="spool-", buffering=0)) for _ in range(count)
+    )
     return tuple(file.fileno() for file in files)
 
 

@@ -104,7 +104,7 @@ def decoded(chunks: Iterable[Chunk], max_ratio: int) -> Iterator[Chunk]:
     source = iter(chunks)
     head: Chunk = b""
     while len(head) < MAGIC and (chunk := next(source, None)) is not None:
-        head = bytes(head) + bytes(chunk) if len(head) else chunk
+        head = bytes(head) + bytes(chunk) if head else chunk
     name = compression(bytes(head[:MAGIC]))
     rest = _Counted(head, source)
     if name is None:

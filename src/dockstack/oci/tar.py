@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 BLOCK = 512
-REGULAR, HARD_LINK, SYMBOLIC_LINK, CHARACTER_DEVICE, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
+REGULAR, HARD_LINK, SYMBOLIC_LINK, CHARACTER_DEVICE, BLOCK_DEVICE, DIRECTORY, FIFO = (
+    b"0",
+    b"1",
+    b"2",
+    b"3",
+    b"4",
+    b"5",
+    b"6",
+)
 MAX_NAME = 4096  # PATH_MAX of Linux: nothing with a longer name could be unpacked
 MAX_HEADER = 1 << 20  # one extended header, or one map of a sparse file; Go's reader has the same limit
 MAX_RECORDS = 4096  # of one extended header
@@ -65,7 +73,9 @@ class Entry(NamedTuple):
 class TarStream:
     """Chunks of an archive as a forward-only source of exact reads."""
 
-    def __init__(self, chunks: Iterable[bytes | memoryview], observe: Callable[[bytes | memoryview], object] = len) -> None:
+    def __init__(
+        self, chunks: Iterable[bytes | memoryview], observe: Callable[[bytes | memoryview], object] = len
+    ) -> None:
         """Call ``observe`` with every chunk that passes, also with those that are skipped."""
         self._chunks = iter(chunks)
         self._observe = observe

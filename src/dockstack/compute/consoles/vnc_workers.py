@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import socket
-import subprocess
-import sys
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import dockstack
+from dockstack import confinement
 from dockstack.compute.consoles.vnc import fonts
 from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    import subprocess
 
 LOG = logging.getLogger(__name__)
 
@@ -50,7 +50,8 @@ class Workers:
             ours, theirs = socket.socketpair()
             with theirs:
                 viewer.setblocking(False)
-                process = _start(viewer.fileno(), theirs.fileno())
+                sockets = (viewer.fileno(), theirs.fileno())
+                process = confinement.start(_PROGRAM, [str(number) for number in sockets], sockets)
         except OSError:
             self._free.release()
             raise
@@ -73,18 +74,3 @@ def check() -> None:
         raise CannotDraw("VNC consoles need the Python package pillow.", "Install it beside nova-compute.")
     if not (fonts.DIRECTORY / fonts.REGULAR).exists():
         raise CannotDraw(f"VNC consoles need a font in {fonts.DIRECTORY}.", f"apt-get install {fonts.PACKAGE}")
-
-
-def _start(viewer: int, console: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-s", "-m", _PROGRAM, str(viewer), str(console)],
-        stdin=subprocess.DEVNULL,
-        pass_fds=(viewer, console),
-        cwd="/",
-        env={
-            "PATH": os.defpath,
-            "LC_ALL": "C.UTF-8",
-            "PYTHONPATH": str(Path(dockstack.__file__).parent.parent),
-            "MALLOC_ARENA_MAX": "1",
-        },
-    )

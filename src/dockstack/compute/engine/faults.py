@@ -30,6 +30,10 @@ class EngineUnavailable(EngineError):  # noqa: N818 - said of the engine, as ope
     """Nobody answers, or not in time. Trying again later is right."""
 
 
+class EngineTooSlow(EngineError):  # noqa: N818 - said of the engine
+    """It was not done by the time that its caller had set."""
+
+
 class NotFound(EngineError):  # noqa: N818
     """The engine has no such container or image."""
 

@@ -87,10 +87,13 @@ class Files(Connection):
 
 
 def _first_file(stream: Any, limit: int) -> GuestFile | None:
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
-        member = archive.next()
-        if member is None or not member.isreg() or member.size > limit:
-            return None
-        content = archive.extractfile(member)
-        data = content.read() if content is not None else b""
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            member = archive.next()
+            if member is None or not member.isreg() or member.size > limit:
+                return None
+            content = archive.extractfile(member)
+            data = content.read() if content is not None else b""
+    except (tarfile.TarError, EOFError) as error:  # the answer was cut off, or is none
+        raise faults.unavailable("reading a file", error) from error
     return GuestFile(data, member.mode, member.uid, member.gid)

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import TYPE_CHECKING, Any
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dockstack.compute.engine import faults
 from dockstack.compute.engine.connection import Connection
-from dockstack.compute.engine.faults import NotFound, message_of, translated
+from dockstack.compute.engine.faults import EngineTooSlow, EngineUnavailable, NotFound, message_of, translated
 from dockstack.compute.engine.records import EngineImage
 from dockstack.compute.engine.streams import guarded
 
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 _LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
 _LOAD_SILENCE = 900  # seconds between two signs of life while a large layer unpacks on a slow disk
 _CHUNK = 1 << 20
+
+
+_Item = TypeVar("_Item")
 
 
 class Images(Connection):
@@ -65,26 +71,31 @@ class Images(Connection):
         with translated("listing containers"):
             return frozenset(entry["ImageID"] for entry in self._client().containers(all=True))
 
-    def load_image(self, chunks: Iterable[bytes]) -> tuple[str, ...]:
+    def load_image(self, chunks: Iterable[bytes], deadline: float | None = None) -> tuple[str, ...]:
         """Load a docker-save archive and return the ids of its images.
 
         The engine answers 200 before it has looked at the archive; what went wrong comes in the stream.
 
+        Args:
+            chunks: the archive.
+            deadline: until when the engine must be done, on the monotonic clock; None for as long as it says something.
+
         Raises:
             ImageUnusable: the archive is broken.
             EngineFull: the engine's disk is full.
+            EngineTooSlow: the deadline has passed.
         """
         action = "loading an image"
         loaded: list[str] = []
-        client = self._connect(_LOAD_SILENCE)
         try:
-            with translated(action):
-                for line in client.load_image(iter(chunks)):
+            with closing(self._connect(_silence(deadline))) as client, translated(action):
+                for line in _in_time(client.load_image(_in_time(chunks, deadline)), deadline):
                     if "error" in line:
                         raise faults.of_stream(action, str(line["error"]))
                     loaded += _LOADED.findall(str(line.get("stream", "")))
-        finally:
-            client.close()
+        except EngineUnavailable as error:
+            _silence(deadline)  # was it silent, or had it no time left?
+            raise error from None
         found = [self.image(name) for name in loaded]
         if not found:
             raise faults.of_stream(action, "the archive holds no image")
@@ -184,3 +195,24 @@ class Images(Connection):
                 self._client().remove_image(reference)
         except NotFound:
             return
+
+
+def _in_time(items: Iterable[_Item], deadline: float | None) -> Iterator[_Item]:
+    """Pass on what comes until the deadline."""
+    for item in items:
+        _silence(deadline)
+        yield item
+
+
+def _silence(deadline: float | None) -> int:
+    """Return how many seconds the engine may be silent.
+
+    Raises:
+        EngineTooSlow: none.
+    """
+    if deadline is None:
+        return _LOAD_SILENCE
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise EngineTooSlow("The container engine did not load the image in time.", faults.CHECK_ENGINE)
+    return min(_LOAD_SILENCE, math.ceil(left))

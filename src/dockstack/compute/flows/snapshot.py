@@ -3,8 +3,8 @@
 
 A running server stands still only while the engine copies what the server itself has written since its first boot. It
 must: of a file that shrinks while it is read, the engine drops all that follows without an error, and files that belong
-together would be of different moments. Everything else, reading the whole root file system twice and sending it, works
-on that copy. A server that does not run needs no copy.
+together would be of different moments. Everything else, reading the whole root file system and sending it, works on
+that copy. A server that does not run needs no copy.
 """
 
 from __future__ import annotations
@@ -45,8 +45,12 @@ def take(host: Host, server_uuid: str, image_id: str, upload: Callable[[Snapshot
         SnapshotError: no server could boot from it.
         Exception: whatever ``upload`` raises.
     """
-    with host.busy.hold(image_id), _standing_still(host, server_uuid, image_id) as (container, source):
-        upload(_describe(host, container, source))
+    with (
+        host.busy.hold(image_id),
+        ExitStack() as kept,
+        _standing_still(host, server_uuid, image_id) as (container, source),
+    ):
+        upload(_describe(host, container, source, kept))
 
 
 def sweep(host: Host) -> None:
@@ -102,18 +106,19 @@ def _remove_copy(host: Host, image_id: str) -> None:
         LOG.warning("The copy of snapshot %s stays until the next sweep: %s", image_id, error)
 
 
-def _describe(host: Host, container: Container, source: str) -> Snapshot:
-    """Read a root file system for the first time, and say what it is as an image.
+def _describe(host: Host, container: Container, source: str, kept: ExitStack) -> Snapshot:
+    """Read a root file system, and say what it is as an image.
 
     Args:
         host: where.
         container: the server's own.
         source: what holds its root file system still.
+        kept: gives back what was kept of it until it is sent.
     """
     engine, architecture = host.engine, host.facts().architecture
     made_from = engine.image(container.image_id)
     process = snapshot.build_process(made_from.config if made_from else {}, engine.process(container.id))
-    layer = snapshot.measure(lambda: engine.export(source), host.images.limits)
+    layer = host.images.measure(lambda: engine.export(source), kept)
     comment = f"a snapshot of server {container.server_uuid}"
     configuration = snapshot.build_configuration(layer, process, architecture, comment)
     return Snapshot(

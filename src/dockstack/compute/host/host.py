@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dockstack.compute.conf import image_limits
 from dockstack.compute.containers.lxcfs import Views
 from dockstack.compute.engine import Engine
 from dockstack.compute.host.audit import Audit
@@ -18,7 +19,6 @@ from dockstack.compute.host.processors import Processors
 from dockstack.compute.images.fetch import ImageStore
 from dockstack.compute.resources import usage
 from dockstack.compute.resources.storage import Storage, read_storage
-from dockstack.oci.streams import ImageLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -127,17 +127,18 @@ def build_host(
         cpus: the processors that servers share and those that they may have for themselves; None to share all.
     """
     engine = Engine(options.host_url, options.timeout)
-    unpacked = options.image_max_unpacked_mb << 20
-    limits = ImageLimits(
-        max_unpacked_bytes=unpacked, max_spooled_bytes=2 * unpacked, max_entries=options.image_max_entries
-    )
     facts = cache(engine.info)
     shared, dedicated = cpus or (usage.list_cpus(), ())
     return Host(
         name=name,
         engine=engine,
         images=ImageStore(
-            engine, download, Path(options.state_directory) / WORKSPACE, limits, timeout=options.image_timeout
+            engine,
+            download,
+            Path(options.state_directory) / WORKSPACE,
+            image_limits(options),
+            timeout=options.image_timeout,
+            parallel=options.image_parallel,
         ),
         audit=Audit(engine, name),
         busy=Busy(),

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dockstack.compute.engine import Conflict
+from dockstack.compute.engine import Conflict, EngineTooSlow
 from dockstack.compute.images.cache import (
     CHECKSUM_REPOSITORY,
     GLANCE_REPOSITORY,
@@ -26,16 +26,19 @@ from dockstack.compute.images.cache import (
     is_used,
 )
 from dockstack.errors import DockstackError
+from dockstack.oci import snapshot
 from dockstack.oci.documents import ImageRejected
-from dockstack.oci.normalise import normalise
 from dockstack.oci.process import image_config
+from dockstack.oci.sandbox import InputTooSlow, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
+    from contextlib import ExitStack
     from pathlib import Path
 
     from dockstack.compute.engine import Engine, EngineImage
     from dockstack.compute.model import Image
+    from dockstack.oci.documents import Layer
     from dockstack.oci.process import ImageConfig
     from dockstack.oci.streams import ImageLimits
 
@@ -80,7 +83,6 @@ class ImageStore:
         timeout: float = 1800,
         parallel: int = 2,
         architecture: str = "",
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Join an engine and a way to download.
 
@@ -89,17 +91,15 @@ class ImageStore:
             download: streams an image's data as Glance stores it.
             workspace: a directory of ours alone, for archives while they are checked.
             limits: what no image may exceed, whatever its flavor's disk.
-            timeout: seconds that downloading and loading one image may take, waiting for a slot not counted.
+            timeout: seconds that downloading, checking and loading one image may take, waiting for a slot not counted.
             parallel: how many different images are fetched side by side.
             architecture: the engine's machine, as uname names it; this machine's if empty.
-            clock: where the seconds come from.
         """
         self._engine = engine
         self._download = download
         self._workspace = workspace
         self.limits = limits
         self._timeout = timeout
-        self._clock = clock
         self._architecture = architecture or platform.machine()
         self._slots = threading.BoundedSemaphore(parallel)
         self._lock = threading.Lock()
@@ -239,6 +239,14 @@ class ImageStore:
             LOG.info("Removing %s, left by a process that was killed", path)
             path.unlink(missing_ok=True)
 
+    def measure(self, read: Callable[[], Iterable[bytes]], resources: ExitStack) -> Layer:
+        """Read a server's root file system, and keep it in the workspace until ``resources`` are closed.
+
+        Raises:
+            DockstackError: as ``dockstack.oci.snapshot.measure``.
+        """
+        return snapshot.measure(read, self.limits, self._workspace, self._timeout, resources)
+
     def _join(self, image: Image, max_bytes: int) -> tuple[_Flight, bool]:
         """Find the flight for an image, or open one; True if it is ours to fly."""
         key = (image.id, image.checksum)
@@ -281,11 +289,20 @@ class ImageStore:
 
     def _fetch(self, image: Image, max_bytes: int) -> LoadedImage:
         limits = replace(self.limits, max_unpacked_bytes=max_bytes)
-        deadline = self._clock() + self._timeout
-        chunks = self._in_time(_counted(self._download(image), image), deadline, "downloading")
-        with normalise(chunks, architecture=self._architecture, limits=limits, workspace=self._workspace) as normalised:
-            LOG.info("Loading image %s (%s) as %s", image.id, image.name, normalised.engine_id)
-            ids = self._engine.load_image(self._in_time(normalised.stream(), deadline, "loading"))
+        deadline = time.monotonic() + self._timeout
+        try:
+            checked = normalise(
+                _counted(self._download(image), image),
+                architecture=self._architecture,
+                limits=limits,
+                workspace=self._workspace,
+                timeout=self._timeout,
+            )
+        except InputTooSlow as error:
+            raise self._too_slow("downloading") from error
+        with checked as normalised:
+            LOG.info("Loading image %s (%r) as %s", image.id, image.name, normalised.engine_id)
+            ids = self._load(normalised.stream(), deadline)
             if ids != (normalised.engine_id,):
                 raise ImageRejected(
                     f"The engine took the image for {', '.join(ids)} instead of {normalised.engine_id}.",
@@ -294,15 +311,18 @@ class ImageStore:
             self._tag(image, normalised.engine_id)
             return LoadedImage(normalised.engine_id, normalised.config, normalised.size)
 
-    def _in_time(self, chunks: Iterable[bytes], deadline: float, doing: str) -> Iterator[bytes]:
-        """Pass a stream on until the time is over."""
-        for chunk in chunks:
-            if self._clock() > deadline:
-                raise FetchTimeout(
-                    f"The image was not here within {self._timeout:g} s; the host was still {doing} it.",
-                    "Raise [docker] image_timeout on this host, or look what slows Glance or the disk down.",
-                )
-            yield chunk
+    def _load(self, chunks: Iterable[bytes], deadline: float) -> tuple[str, ...]:
+        """Give an image to the engine, which gets until the deadline, also for what it does after the last byte."""
+        try:
+            return self._engine.load_image(chunks, deadline)
+        except EngineTooSlow as error:
+            raise self._too_slow("loading") from error
+
+    def _too_slow(self, doing: str) -> FetchTimeout:
+        return FetchTimeout(
+            f"The image was not here within {self._timeout:g} s; the host was still {doing} it.",
+            "Raise [docker] image_timeout on this host, or look what slows Glance or the disk down.",
+        )
 
     def _tag(self, image: Image, engine_id: str) -> None:
         """Name the image, so that it is found again and no prune of nameless images takes it."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import tempfile
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import nova.conf
 from nova import exception
@@ -14,7 +14,9 @@ from nova.compute import task_states
 from nova.image import glance
 from nova.objects import fields
 
+from dockstack.compute.conf import image_limits
 from dockstack.compute.model import Image
+from dockstack.oci.documents import ImageRejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -88,10 +90,14 @@ def download_image(image: Image) -> Iterable[bytes]:
     Must be called inside ``reading_as``.
 
     Raises:
+        ImageRejected: it is larger than any that this host unpacks.
         exception.ImageNotFound: the image is gone, or the tenant may not see it.
         exception.ImageUnacceptable: it has no data.
     """
     requester = _requester.get()
+    most = image_limits(CONF.docker).max_spooled_bytes
+    if image.size is not None and image.size > most:
+        raise _too_large(most)
     if requester.trusted_certs or CONF.glance.verify_glance_signatures:
         return _download_verified(image, requester)
     chunks: Iterable[bytes] = glance.API().download(requester.context, image.id)
@@ -162,9 +168,41 @@ class _Upload:
 
 
 def _download_verified(image: Image, requester: Requester) -> Iterator[bytes]:
-    """Go over an unnamed file: Nova's verification reads the whole stream and then returns it spent."""
+    """Go over an unnamed file: Nova's verification reads the whole stream and then returns it spent.
+
+    Any tenant can ask for that, so the file is bounded while it is written.
+    """
+    most = image_limits(CONF.docker).max_spooled_bytes
     with tempfile.TemporaryFile(dir=CONF.docker.state_directory) as data:
-        glance.API().download(requester.context, image.id, data=data, trusted_certs=requester.trusted_certs)
+        bounded = _Bounded(data, most if image.size is None else image.size)
+        glance.API().download(requester.context, image.id, data=bounded, trusted_certs=requester.trusted_certs)
         data.seek(0)
         while chunk := data.read(CHUNK):
             yield chunk
+
+
+class _Bounded:
+    """A file that Nova writes an image's data to, and that takes no more than the image has."""
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self._file = file
+        self._most = most
+        self._left = most
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        self._left -= len(data)
+        if self._left < 0:
+            raise _too_large(self._most)
+        self._file.write(data)
+
+    def truncate(self, size: int) -> None:
+        """Forget all: its signature is wrong."""
+        self._file.truncate(size)
+
+
+def _too_large(most: int) -> ImageRejected:
+    return ImageRejected(
+        f"The image's data are more than the {most} bytes that were expected of it, or that this host unpacks.",
+        "Make it smaller, for one platform alone, or raise the host's limit ([docker] image_max_unpacked_mb).",
+    )

@@ -39,7 +39,7 @@ class FakeEngine:
         self.used: frozenset[str] = frozenset()
         self.now = 0
 
-    def load_image(self, chunks):
+    def load_image(self, chunks, deadline=None):
         self.loads += 1
         with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
             [manifest] = json.load(archive.extractfile("manifest.json"))

@@ -8,9 +8,6 @@ neither nova-compute its time nor another tenant a console.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
-import resource
 import selectors
 import socket
 import sys
@@ -19,6 +16,7 @@ import time
 from dockstack.compute.consoles.vnc.desktop import MOST_TYPED, Desktop
 from dockstack.compute.consoles.vnc.glyphs import NoFont, load_face, rehearse
 from dockstack.compute.consoles.vnc.messages import BrokenProtocol
+from dockstack.confinement import restrain
 
 MEMORY_BYTES = 384 * 1024**2
 NICENESS = 10
@@ -26,7 +24,6 @@ GREETING_SECONDS = 30.0
 FRAME_SECONDS = 0.03
 _CHUNK = 32 * 1024
 _IDLE = 5.0  # seconds
-_NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS, prctl(2)
 
 
 def serve(viewer: socket.socket, console: socket.socket, desktop: Desktop, selector: selectors.BaseSelector) -> None:
@@ -93,19 +90,6 @@ def _take(connection: object, viewer: socket.socket, desktop: Desktop) -> bool:
     return bool(data)
 
 
-def restrain() -> None:
-    """Let whatever a server makes us do cost little and reach nothing.
-
-    No file or socket can be opened any more, no process started, no privilege gained: all that is needed is loaded.
-    """
-    os.nice(NICENESS)
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
-    for kind in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
-        resource.setrlimit(kind, (0, 0))
-    if ctypes.CDLL(None, use_errno=True).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl")
-
-
 def main() -> int:
     """Serve the two sockets that are named."""
     viewer, console = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
@@ -116,7 +100,7 @@ def main() -> int:
         rehearse(face)
         desktop = Desktop(face)
         with selectors.DefaultSelector() as selector:
-            restrain()
+            restrain(MEMORY_BYTES, niceness=NICENESS)
             serve(viewer, console, desktop, selector)
     except (OSError, BrokenProtocol, NoFont) as error:
         print(f"A VNC viewer is hung up on: {error}", file=sys.stderr)
