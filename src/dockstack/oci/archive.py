@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An image archive, read once while it comes in: spooled without its outer compression, indexed, its layers checked.
 
-What the archive means is known at its end only, as its manifest often stands there. Checking the layers as they pass, on
-the guess that they will be needed, makes the check end with the download; a guess that was wrong costs a second reading
-of the spool and changes no verdict.
+What the archive means is known at its end only, as its manifest often stands there. Checking the layers as they pass,
+on the guess that they will be needed, makes the check end with the download; a guess that was wrong costs a second
+reading of the spool and changes no verdict.
 """
 
 from __future__ import annotations
@@ -217,13 +217,7 @@ class Archive:
         """Pass the archive on without its outer compression, and keep it."""
         try:
             for chunk in decoded(chunks, self._limits.max_ratio):
-                if self._spool.size + len(chunk) > self._limits.max_spooled_bytes:
-                    most = self._limits.max_spooled_bytes >> 20
-                    raise ImageRejected(
-                        f"The image archive is larger than the {most} MiB that this host unpacks.",
-                        "Make it smaller, for one platform alone, or raise the host's limit.",
-                    )
-                self._spool.write(chunk)
+                self._keep(chunk)
                 if self._is_root is not False:
                     self._whole.update(chunk)
                     self._as_root(self._whole_budget.stream, len(chunk))
@@ -231,6 +225,15 @@ class Archive:
         except ImageRejected as error:
             self._broken = error
             raise
+
+    def _keep(self, chunk: Chunk) -> None:
+        if self._spool.size + len(chunk) > self._limits.max_spooled_bytes:
+            most = self._limits.max_spooled_bytes >> 20
+            raise ImageRejected(
+                f"The image archive is larger than the {most} MiB that this host unpacks.",
+                "Make it smaller, for one platform alone, or raise the host's limit.",
+            )
+        self._spool.write(chunk)
 
     def _as_root(self, check: Callable[[Any], None], what: object) -> None:
         """Check something as of a root file system, and remember what is wrong: it may be an image archive yet."""

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from dockstack.oci.streams import Chunk
 
 
+# the engine removes what follows ".wh.": these would be the directory that they stand in, and the one above
+_WHITEOUTS_OF_DIRECTORIES = frozenset({".wh.", ".wh..", ".wh..."})
+
+
 class Budget:
     """What the layers of one image may hold together.
 
@@ -102,6 +106,10 @@ def check_entry(entry: tar.Entry) -> None:
         ImageRejected: it is none that an image needs.
     """
     parts = require_inside(entry.name)
+    if parts and parts[-1] in _WHITEOUTS_OF_DIRECTORIES:
+        raise ImageRejected(
+            f"The image removes a directory by a name that no tool writes: {shown(entry.name)}.", "Build it again."
+        )
     if entry.kind == tar.HARD_LINK:
         require_inside(entry.link)
     elif entry.kind == tar.BLOCK_DEVICE or (entry.kind == tar.CHARACTER_DEVICE and parts[:1] != ("dev",)):

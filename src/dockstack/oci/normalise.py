@@ -83,7 +83,7 @@ def check(chunks: Iterable[Chunk], architecture: str, limits: ImageLimits, spool
 
 
 def _lay_out(configuration: Configuration, layers: Sequence[CheckedLayer], spool: Spool) -> tuple[Extent, ...]:
-    """Say where the archive for the engine lies: the layers where they are, what belongs between them at a spool's end."""
+    """Say where the archive for the engine lies: layers where they are, what belongs between them at a spool's end."""
     places = {layer.diff_id: layer.place for layer in layers}
     extents: list[Extent] = []
     for part in hybrid_parts(configuration, [Layer(layer.diff_id, layer.size, tuple) for layer in layers]):

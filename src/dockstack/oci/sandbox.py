@@ -28,7 +28,7 @@ from dockstack.oci.spool import Extent, WorkspaceFull, open_spools, read_slice
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from dockstack.oci.streams import ImageLimits
@@ -178,7 +178,7 @@ class _Check:
 
 
 class _Feeder(threading.Thread):
-    """Passes chunks on to a process, in a thread of its own: where they come from may be silent for longer than we wait.
+    """Passes chunks on to a process, in a thread of its own: where they come from may be silent for long.
 
     Attributes:
         done: whether all were passed on, or nobody wanted more.
@@ -263,7 +263,7 @@ def _ended(status: int) -> ImageRejected:
 
 
 # what the other process may say instead of an image
-_FAULTS = {
+_FAULTS: dict[str, Callable[[Any], DockstackError]] = {
     "rejected": lambda texts: ImageRejected(*(str(text) for text in texts)),
     "full": lambda texts: WorkspaceFull(*(str(text) for text in texts)),
     "trouble": lambda text: _cannot(str(text)),

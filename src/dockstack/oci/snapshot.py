@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A root file system as an image of one layer.
 
-An archive names each layer's size and digest before its bytes, and both are known only when all was read. So the reading
-that measures and checks also keeps what it reads in the workspace, from where it is sent; where the workspace has no
-room, the engine is asked for it a second time.
+An archive names each layer's size and digest before its bytes, and both are known only when all was read. So the
+reading that measures and checks also keeps what it reads in the workspace, from where it is sent; where the workspace
+has no room, the engine is asked for it a second time.
 
 One layer, because layers of snapshots of snapshots would pile up to the engine's limit of 125.
 """

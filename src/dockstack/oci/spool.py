@@ -85,10 +85,11 @@ def open_spools(stack: ExitStack, workspace: Path, count: int) -> tuple[int, ...
     Raises:
         OSError: the workspace is not there, or the process has too many files open.
     """
-    files = (
-        stack.enter_context(tempfile.TemporaryFile(dir=workspace, prefix="spool-", buffering=0)) for _ in range(count)
-    )
-    return tuple(file.fileno() for file in files)
+    descriptors = []
+    for _ in range(count):
+        file = tempfile.TemporaryFile(dir=workspace, prefix="spool-", buffering=0)  # noqa: SIM115 - the stack closes it
+        descriptors.append(stack.enter_context(file).fileno())
+    return tuple(descriptors)
 
 
 def read_slice(descriptor: int, offset: int, size: int) -> Iterator[bytes]:

@@ -241,7 +241,10 @@ class _Pull:
 
 def inside(name: str) -> tuple[str, ...] | None:
     """Split a tar path into its parts as an extraction would resolve it; None if it leaves the root."""
-    parts: list[str] = []
+    parts = name.removeprefix("./").strip("/").split("/")
+    if not ("" in parts or "." in parts or ".." in parts):  # as nearly all
+        return tuple(parts)
+    parts = []
     for part in name.split("/"):
         if part == "..":
             if not parts:

@@ -19,6 +19,8 @@ from dockstack.oci.documents import ImageRejected, shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+Chunk = bytes | memoryview
+
 BLOCK = 512
 REGULAR, HARD_LINK, SYMBOLIC_LINK, CHARACTER_DEVICE, BLOCK_DEVICE, DIRECTORY, FIFO = (
     b"0",

@@ -78,15 +78,29 @@ def test_a_server_may_be_deleted_while_its_image_is_sent(host, world, server):
     assert world.copies() == []
 
 
-def test_a_stopped_server_that_is_deleted_meanwhile_is_not_found(host, server):
+def test_a_stopped_server_that_is_deleted_while_its_image_is_sent_is_in_it_whole(host, world, server):
     lifecycle.stop(host, server, 0)
+    got = []
 
     def delete_and_send(taken):
         lifecycle.destroy(host, server)
-        upload(taken)
+        got.append(upload(taken))
 
+    snapshot.take(host, server.uuid, IMAGE, delete_and_send)
+    assert got[0]["layers"] == [world.root_file_system]
+
+
+def test_a_stopped_server_that_is_deleted_while_it_is_read_is_not_found(host, server, monkeypatch):
+    lifecycle.stop(host, server, 0)
+    export = host.engine.export
+
+    def deleted(name):
+        lifecycle.destroy(host, server)
+        return export(name)
+
+    monkeypatch.setattr(host.engine, "export", deleted)
     with pytest.raises(NotFound):
-        snapshot.take(host, server.uuid, IMAGE, delete_and_send)
+        snapshot.take(host, server.uuid, IMAGE, upload)
 
 
 def test_every_failing_step_leaves_nothing(host, world, server):

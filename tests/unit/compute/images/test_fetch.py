@@ -8,12 +8,13 @@ import io
 import json
 import tarfile
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
 
-from dockstack.compute.engine import Conflict
+from dockstack.compute.engine import Conflict, EngineTooSlow
 from dockstack.compute.engine.records import EngineImage
 from dockstack.compute.images.fetch import CHECKSUM_REPOSITORY, GLANCE_REPOSITORY, FetchTimeout, ImageStore
 from dockstack.compute.model import Image
@@ -318,13 +319,48 @@ def test_a_container_that_came_meanwhile_keeps_its_image(engine, tmp_path):
     assert engine.content
 
 
-@pytest.mark.parametrize(("seconds", "word"), [([0, 11], "downloading"), ([0] * 2 + [11] * 3, "loading")])
-def test_a_fetch_that_takes_too_long_ends(engine, tmp_path, seconds, word):
-    times = iter(seconds)
-    store = ImageStore(
-        engine, Source(), tmp_path / "w", ImageLimits(), timeout=10, architecture="x86_64", clock=lambda: next(times)
-    )
+def test_a_download_that_falls_silent_ends_in_time(engine, tmp_path):
+    gate = threading.Event()
+
+    def silent(image):
+        yield DATA[:1000]
+        assert gate.wait(120)
+
+    store = ImageStore(engine, silent, tmp_path / "w", ImageLimits(), timeout=1, architecture="x86_64")
     store.sweep()
-    with pytest.raises(FetchTimeout, match=f"not here within 10 s; the host was still {word}"):
-        store.ensure(IMAGE, 0)
+    try:
+        with pytest.raises(FetchTimeout, match="not here within 1 s; the host was still downloading"):
+            store.ensure(IMAGE, 0)
+    finally:
+        gate.set()
     assert engine.content == {}
+    assert list((tmp_path / "w").iterdir()) == []
+
+
+def test_an_engine_that_takes_too_long_is_not_waited_for(engine, tmp_path, monkeypatch):
+    def slow(chunks, deadline):
+        assert deadline - time.monotonic() <= 60
+        raise EngineTooSlow("not in time")
+
+    monkeypatch.setattr(engine, "load_image", slow)
+    store = ImageStore(engine, Source(), tmp_path / "w", ImageLimits(), timeout=60, architecture="x86_64")
+    store.sweep()
+    with pytest.raises(FetchTimeout, match="still loading"):
+        store.ensure(IMAGE, 0)
+    assert list((tmp_path / "w").iterdir()) == []
+
+
+def test_as_many_images_are_fetched_side_by_side_as_the_option_says(engine, tmp_path):
+    source = Source()
+    source.gate.clear()
+    store = ImageStore(engine, source, tmp_path / "w", ImageLimits(), parallel=3, architecture="x86_64")
+    store.sweep()
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(store.ensure, Image(id=name, name=name), 0) for name in ("a", "b", "c", "d")]
+        try:
+            while source.count < 3:
+                assert source.waiting.wait(60)
+            assert source.count == 3
+        finally:
+            source.gate.set()
+    assert all(each.result().engine_id == ENGINE_ID for each in asked)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""500 hostile archives, through the driver's image store into a real engine: refused, in little time and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import hostile_archives
+from image_archives import docker_save, sample_layer
+
+SEED = 20261127
+SECONDS = 10
+MEMORY = 256 << 20
+GROWTH = 16 << 20
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """The corpus as files, so that whoever reads it does not have it in memory."""
+    directory = tmp_path_factory.mktemp("corpus")
+    for name, data in hostile_archives.corpus(SEED):
+        (directory / name).write_bytes(data)
+    (directory / "warm-up").write_bytes(docker_save([sample_layer("warm-up")]))
+    return directory
+
+
+def traces(private_engine) -> set[str]:
+    """What the engine keeps of images, beside its list of them: layers, content, half-unpacked archives."""
+    data = private_engine.directory / "data"
+    kept = [*data.glob("image/*/layerdb/sha256/*"), *data.glob("image/*/imagedb/content/sha256/*"), *data.glob("tmp/*")]
+    return {str(path.relative_to(data)) for path in kept}
+
+
+@pytest.mark.timeout(600)
+def test_a_corpus_of_hostile_archives(directory, engine, private_engine, tmp_path):
+    before, workspace = traces(private_engine), tmp_path / "workspace"
+    program = [sys.executable, hostile_archives.__file__, private_engine.url, str(directory), str(workspace)]
+    paths = [path for path in sys.path if path]
+    done = subprocess.run(
+        program, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True, check=True
+    )
+    report = json.loads(done.stdout)
+    verdicts = report["verdicts"]
+    assert len(verdicts) == hostile_archives.SIZE
+
+    faults = {name: found for name, found in verdicts.items() if "fault" in found}
+    told = {name: found for name, found in faults.items() if found["fault"] in ("ImageRejected", "ImageUnusable")}
+    assert set(faults) == set(told), "whatever is wrong with an image, no other host is tried"
+    for name, found in told.items():
+        assert "cannot be read" not in found["text"], f"{name} surprised a parser: {found['details']}"
+        assert found["text"].count(". ") or found["text"].endswith("."), name
+    loaded = {name: found["loaded"] for name, found in verdicts.items() if "loaded" in found}
+    mutated = [name for name in verdicts if "-mutation-" in name]
+    print(Counter(found["fault"] for found in faults.values()), len(loaded), len(mutated))
+    slowest = max(verdicts, key=lambda name: verdicts[name]["seconds"])
+    print(f"slowest: {slowest}, {verdicts[slowest]['seconds']:.1f} s")
+    print(f"checkers' memory: {report['checker'] >> 20} MiB; growth here: {report['growth'] >> 20} MiB")
+    assert verdicts[slowest]["seconds"] < SECONDS
+    assert report["checker"] < MEMORY
+    assert report["growth"] < GROWTH
+    assert list(workspace.iterdir()) == []
+    assert not Path("/etc/cron.d/x").exists()
+
+    for engine_id in {*loaded.values()}:
+        assert engine.image(engine_id).id == engine_id
+    for name in [*verdicts, "warm-up"]:
+        remove(engine, name)
+    assert traces(private_engine) == before
+
+
+def remove(engine, name: str) -> None:
+    """Remove an image by all the names that it was given."""
+    found = engine.image(f"dockstack.local/glance:{name}")
+    for tag in found.tags if found else ():
+        engine.remove_image(tag)
