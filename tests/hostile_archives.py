@@ -298,10 +298,10 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
     """Change a legal archive as a fuzzer does, sometimes with its checksums put right again."""
     raw = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 4, 16))):
-        place = chance.randrange(len(raw))
+        place = chance.randrange(len(raw) + 1)
         what = chance.randrange(8)
         if what == 0:
-            raw[place] ^= 1 << chance.randrange(8)
+            raw[place : place + 1] = bytes([chance.randrange(256)])
         elif what == 1:
             raw[place : place + chance.randrange(1, 40)] = chance.randbytes(chance.randrange(40))
         elif what == 2:
@@ -371,7 +371,7 @@ def main(url: str, directory: Path, workspace: Path) -> dict[str, object]:
 
     def feed(path: Path) -> tuple[str, dict[str, object]]:
         started = time.monotonic()
-        image = Image(id=path.name, name=path.name, checksum=sha256(path.read_bytes()) * 2, size=path.stat().st_size)
+        image = Image(id=path.name, name=path.name, checksum=sha256(path.name.encode()) * 2, size=path.stat().st_size)
         try:
             found: dict[str, object] = {"loaded": store.ensure(image, 0).engine_id}
         except DockstackError as error:
