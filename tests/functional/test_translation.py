@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +21,7 @@ from nova_case import IMAGE, DockerImages, InMemoryHost, PytestFriendly
 from dockstack.compute.driver import DockerDriver
 from dockstack.compute.model import Address, Confinement, Image, Port, Route
 from dockstack.compute.nova_api import glance, placement, security_profile, servers
+from dockstack.oci.documents import ImageRejected
 
 pytestmark = pytest.mark.functional
 
@@ -217,6 +220,33 @@ class TestImages(TranslationCase):
         with glance.reading_as(self.context, certs):
             assert b"".join(glance.download_image(image)) == self.images.data[IMAGE]
         assert asked == [certs]
+
+    def test_an_image_larger_than_any_that_is_unpacked_is_not_downloaded(self):
+        self.flags(image_max_unpacked_mb=1, group="docker")
+        image = dataclasses.replace(glance.read_image(self.context, IMAGE), size=(2 << 20) + 1)
+        self.stub_out("nova.tests.fixtures.glance.GlanceFixture.download", self.fail)
+        for certs in (None, objects.TrustedCerts(ids=["c"])):
+            with glance.reading_as(self.context, certs), pytest.raises(ImageRejected, match="more than"):
+                b"".join(glance.download_image(image))
+
+    def test_signed_data_are_bounded_while_they_are_written(self):
+        written = []
+
+        def endless(_fixture, context, image_id, data=None, dst_path=None, trusted_certs=None):
+            while True:
+                data.write(bytes(1000))
+                written.append(1000)
+
+        self.stub_out("nova.tests.fixtures.glance.GlanceFixture.download", endless)
+        self.images.glance.download = functools.partial(endless, None)
+        self.flags(image_max_unpacked_mb=1, group="docker")
+        known = glance.read_image(self.context, IMAGE)
+        for size, most in ((known.size, known.size), (None, 2 << 20)):
+            written.clear()
+            image = dataclasses.replace(known, size=size)
+            with glance.reading_as(self.context, objects.TrustedCerts(ids=["c"])), pytest.raises(ImageRejected):
+                b"".join(glance.download_image(image))
+            assert sum(written) <= most
 
 
 class TestHost(TranslationCase):
