@@ -259,8 +259,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         [*(entry(f"l{index}", b"2", f"l{index + 1}") for index in range(2000)), ("manifest.json", b'[{"Config":"l0"}]')]
     ),
     "link-circle": lambda: tar([entry("a", b"2", "b"), entry("b", b"2", "a"), ("manifest.json", b'[{"Config":"a"}]')]),
-    "many-hard-links": lambda: layered(many(60_000, b"1", "l{}", "f")),
-    "many-whiteouts": lambda: layered(many(60_000, b"0", ".wh.f{}")),
+    "many-hard-links": lambda: layered(many(20_000, b"1", "l{}", "f")),
+    "many-whiteouts": lambda: layered(many(20_000, b"0", ".wh.f{}")),
     "many-blobs": lambda: COMPRESS["gzip"](many(40_000, b"0", "blobs/sha256/{}") + docker_save([sample_layer()])),
     "many-layers": lambda: docker_save([sample_layer(str(index)) for index in range(200)]),
     "many-large-layers": lambda: docker_save(

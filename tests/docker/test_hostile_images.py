@@ -59,10 +59,10 @@ def test_a_corpus_of_hostile_archives(directory, engine, private_engine, tmp_pat
     loaded = {name: found["loaded"] for name, found in verdicts.items() if "loaded" in found}
     mutated = [name for name in verdicts if "-mutation-" in name]
     print(Counter(found["fault"] for found in faults.values()), len(loaded), len(mutated))
-    slowest = max(verdicts, key=lambda name: verdicts[name]["seconds"])
-    print(f"slowest: {slowest}, {verdicts[slowest]['seconds']:.1f} s")
+    slowest = max(told, key=lambda name: told[name]["seconds"])  # of what is sound, most is the engine's time
+    print(f"slowest: {slowest}, {told[slowest]['seconds']:.1f} s")
     print(f"checkers' memory: {report['checker'] >> 20} MiB; growth here: {report['growth'] >> 20} MiB")
-    assert verdicts[slowest]["seconds"] < SECONDS
+    assert told[slowest]["seconds"] < SECONDS
     assert report["checker"] < MEMORY
     assert report["growth"] < GROWTH
     assert list(workspace.iterdir()) == []
