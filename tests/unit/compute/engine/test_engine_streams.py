@@ -24,7 +24,7 @@ def test_a_file_whose_stream_is_cut_off_is_the_engines_fault(length):
 
 
 def test_a_whole_file_is_read():
-    assert _first_file(io.BytesIO(ARCHIVE), 1000).content == b"root" * 200
+    assert _first_file(io.BytesIO(ARCHIVE), 1000).data == b"root" * 200
 
 
 class Client:
