@@ -44,6 +44,7 @@ _CLONE_NEWNET = 0x40000000
 # No option of a mount may reach the host (shared propagation) or the kernel's other mount parameters.
 _BIND = ("bind", "rbind")
 _FLAGS = ("ro", "rw", "nosuid", "nodev", "noexec", "noatime", "relatime", "private", "rprivate", "slave", "rslave")
+_COVER = "size=4097"  # containers/volumes.py
 _TMPFS_VALUES = ("size=", "mode=", "nr_inodes=", "uid=", "gid=")
 
 # What the engine mounts over a root file system's own, from files of its own that count to nobody's disk.
@@ -266,7 +267,11 @@ def join_namespace(config: dict[str, object], path: str) -> None:
 
 
 def drop_mounts(config: dict[str, object], destinations: object) -> None:
-    """Take bind mounts away from config.json; what the image has there shows instead."""
+    """Take what stands over declared volumes away from config.json; what the image has there shows instead.
+
+    That is a cover, or, in a container of an older driver, a volume of the engine's. A tmpfs of another size is the
+    server's own.
+    """
     if not isinstance(destinations, list):
         raise Refusal("drop_mounts is no list")
     unwanted = {os.path.normpath(str(destination)) for destination in destinations}
@@ -275,8 +280,15 @@ def drop_mounts(config: dict[str, object], destinations: object) -> None:
         config["mounts"] = [
             mount
             for mount in mounts
-            if mount.get("type") != "bind" or os.path.normpath(mount["destination"]) not in unwanted
+            if os.path.normpath(mount["destination"]) not in unwanted
+            or not (mount.get("type") == "bind" or is_cover(mount))
         ]
+
+
+def is_cover(mount: dict[str, object]) -> bool:
+    """Whether a mount keeps the engine from making a volume, and does nothing else."""
+    options = mount.get("options")
+    return mount.get("type") == "tmpfs" and isinstance(options, list) and _COVER in options
 
 
 def give_files(config: dict[str, object], bundle: str, contents: object) -> None:
