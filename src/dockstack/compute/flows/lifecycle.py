@@ -368,7 +368,7 @@ def write_patch(
     if not seen and host.views.directory is not None:
         LOG.warning(
             "Server %s starts without a view of its own: LXCFS does not answer below %s. It sees the host's "
-            "processors, memory and uptime until LXCFS is back.",
+            "processors, memory and uptime until LXCFS answers again.",
             server.uuid,
             host.views.directory,
         )

@@ -28,10 +28,10 @@ def test_where_the_kernel_shows_the_cover_stays() -> None:
     assert uncovered(("/sys/fs/cgroup", "/dev/shm", "/data/")) == ("/data",)
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["", "/", "//", ".", "data", "../etc", "/..", "/proc", "/proc/sys", "/sys/", "/dev", "/x/../proc", "/a\0b", "/\ud800", "/" + "x" * 4096],
-)  # fmt: skip
+NO_PLACES = ["", "/", "//", ".", "data", "../etc", "/..", "/proc", "/proc/sys", "/sys/", "/dev", "/x/../proc"]
+
+
+@pytest.mark.parametrize("path", [*NO_PLACES, "/a\0b", "/\ud800", "/" + "x" * 4096])
 def test_a_volume_where_none_can_be_is_refused(path) -> None:
     with pytest.raises(VolumeError, match="where no server can have one"):
         places((path,))
