@@ -533,7 +533,7 @@ def guard_disk(config: dict[str, object], file_system: object) -> None:
     ]
 
 
-def refuse_call(seccomp: dict[str, list[dict[str, object]]], name: str) -> None:
+def refuse_call(seccomp: dict[str, object], name: str) -> None:
     """Take a system call out of every rule of a profile, so that it is refused.
 
     A rule that says what the profile does by default anyway is an error to the runtime; a name that it does not know is
@@ -542,13 +542,17 @@ def refuse_call(seccomp: dict[str, list[dict[str, object]]], name: str) -> None:
     Args:
         seccomp: the profile, in the runtime's words.
         name: the call.
+
+    Raises:
+        Refusal: the profile has no rules.
     """
-    for rule in seccomp["syscalls"]:
-        names = rule["names"]
-        if isinstance(names, list) and name in names:
-            rule["names"] = [other for other in names if other != name]
+    rules = seccomp["syscalls"]
+    if not isinstance(rules, list):
+        raise Refusal("config.json has a seccomp profile without rules")
+    for rule in rules:
+        rule["names"] = [other for other in rule["names"] if other != name]
     if seccomp.get("defaultAction") in ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG"):
-        seccomp["syscalls"].append({"names": [name], "action": "SCMP_ACT_ERRNO"})
+        rules.append({"names": [name], "action": "SCMP_ACT_ERRNO"})
 
 
 def complement(bits: int, values: tuple[int, ...]) -> list[tuple[int, int]]:

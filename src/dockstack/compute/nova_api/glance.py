@@ -15,6 +15,7 @@ from nova.image import glance
 from nova.objects import fields
 
 from dockstack.compute.model import Image
+from dockstack.display import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -64,7 +65,7 @@ def read_image(context: Any, image_id: str, *, returning: bool = False) -> Image
     size = record.get("size")
     return Image(
         id=str(record["id"]),
-        name=record.get("name") or str(record["id"]),
+        name=printable(record.get("name") or record["id"]),
         checksum=properties.get("os_hash_value") or record.get("checksum"),
         size=int(size) if size is not None else None,
         disk_format=record.get("disk_format"),
