@@ -97,6 +97,7 @@ def up(
     if hosts is not None:
         assignments = (*assignments, f"hosts={hosts}")
     settings = load(environment, assignments)
+    inventory.require_one(settings)
     require_root("up")
     with exclusive("up"):
         preflight.check(settings.local)

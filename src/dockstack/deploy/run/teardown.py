@@ -43,11 +43,13 @@ def clean(machine: Machine, *, packages: bool) -> list[str]:
     """Remove all that we made on a node; return what was left on purpose, for the person to know."""
     entries = machine.manifest.entries()
     _wake(machine)
+    plugin = chosen(machine.node)
+    if plugin is not None:
+        plugin.refuse_hung(machine)
     for key in hosts.keys_of(service.name for service in machine.records.services() if service.inside):
         host_removal.remove_host(machine, key)
     # First those that would answer what is removed by making it anew: OVN its bridge, Nova its servers.
     _stop(machine, [service for service in machine.records.services() if service.name not in NEEDED_TO_CLEAN])
-    plugin = chosen(machine.node)
     if plugin is not None:
         plugin.cleanup(machine)
     _remove(machine, entries, _WHILE_RUNNING)

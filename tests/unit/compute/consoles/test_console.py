@@ -294,7 +294,7 @@ def test_whoever_cannot_be_joined_is_hung_up_on():
     def fail(_uuid, _connection):
         raise ValueError("whatever a console may raise")
 
-    board = Switchboard(PLACE, fail)
+    board = Listener(ENDPOINT, fail)
     connection = call(board.announce(UUID))
     expect(connection, b"200 OK\r\n\r\n")
     assert connection.recv(1) == b""

@@ -5,14 +5,16 @@ import getpass
 import grp
 import hashlib
 import os
+import time
 from dataclasses import replace
 
 import pytest
 
 from dockstack.deploy.node import connection
 from dockstack.deploy.node.manifest import Manifest
-from dockstack.deploy.node.output import StepFailedError, shell_line
+from dockstack.deploy.node.output import StepFailedError, StepHungError, shell_line
 from dockstack.deploy.node.secrets import Secrets
+from dockstack.deploy.node.shell import LocalShell
 from dockstack.deploy.supervision.machine import Machine
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.wanted import inventory
@@ -183,3 +185,30 @@ def test_a_policy_that_a_killed_run_left_is_taken_away(machine):
     one = machine({"dpkg-query": "memcached installed 1.6"})
     one.packages("memcached")
     assert any("grep -qsF" in line and "rm -f /usr/sbin/policy-rc.d" in line for line in one.commands)
+
+
+HANG = "kill -STOP $$"  # as a client does whose server is stopped, it neither ends nor fails
+TREE = "sleep 987 & wait"
+
+
+@pytest.mark.parametrize("line", [HANG, TREE])
+def test_a_command_that_hangs_is_named_and_ended(here, line):
+    began = time.monotonic()
+    for run in (here.run, here.command, LocalShell().run):
+        with pytest.raises(StepHungError, match="did not end within 1 s and was ended") as caught:
+            run(line, limit=1)
+        assert line in caught.value.brief
+        assert "kill -CONT" in caught.value.resolution
+    assert time.monotonic() - began < 60
+    assert not LocalShell().run(["pgrep", "-f", "^sleep 987"], check=False).ok
+
+
+def test_a_question_whose_failure_counts_as_no_is_answered_no(here):
+    assert not here.run(HANG, check=False, limit=1).ok
+    assert not LocalShell().run(HANG, check=False, limit=1).ok
+
+
+def test_a_failure_is_no_hang(here):
+    with pytest.raises(StepFailedError, match="failed") as caught:
+        here.run("exit 124")
+    assert not isinstance(caught.value, StepHungError)
