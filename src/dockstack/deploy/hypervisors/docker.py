@@ -35,7 +35,8 @@ DISPATCHER = f"{paths.RUNTIME_DIRECTORY}/dockstack-runtime"
 RUNTIME_INSTALLER = f"{paths.OPENSTACK_VENV}/bin/dockstack-runtime-install"
 CONTAINER_LINE = f'{{{{.ID}}}} {{{{.Names}}}} {{{{.Label "{UUID_LABEL}"}}}}'
 IMAGE_REFERENCE = f"{IMAGE_DOMAIN}/*"
-SERVER_NAMESPACES = f"{NAMESPACES}/{NAME_PREFIX}*"
+# The pattern of a uuid: another program's namespace may begin with "nova-", too.
+SERVER_NAMESPACES = f"{NAMESPACES}/{NAME_PREFIX}" + "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))
 PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 NOVA_USER, NOVA_HOME = "nova", "/var/lib/nova"
 DRIVER_STATE = f"{NOVA_HOME}/docker"

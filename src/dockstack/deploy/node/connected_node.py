@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import shlex
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyinfra.api.command import FileUploadCommand, StringCommand
 from pyinfra.api.exceptions import NestedOperationError
@@ -60,6 +62,20 @@ def _put_file(content: bytes, path: str, finish: str) -> Iterator[StringCommand 
 
 _execute = operation()(_run_line)
 _place = operation()(_put_file)
+
+
+class Mounted(NamedTuple):
+    """A mount, as the kernel tells of it (proc(5), mountinfo)."""
+
+    point: str
+    kind: str
+
+    @classmethod
+    def of_line(cls, line: str) -> Mounted:
+        """Read one line."""
+        words = line.split(" ")
+        point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), words[4])
+        return cls(point, words[words.index("-") + 1])
 
 
 class ConnectedNode:
@@ -267,10 +283,36 @@ class ConnectedNode:
         return self._change(shell_line(["ln", "-sfn", target, path]))
 
     def absent(self, path: str) -> bool:
-        """Remove a file or directory of ours."""
-        if not self.run(f"test -e {shlex.quote(path)} || test -L {shlex.quote(path)}", check=False).ok:
+        """Remove a file or directory of ours; what is mounted below it is somebody else's, and stays with its parents.
+
+        A mount of the same file system, which ``rm`` does not see, counts, too.
+        """
+        quoted = shlex.quote(path)
+        if not self.run(f"test -e {quoted} || test -L {quoted}", check=False).ok:
             return False
-        return self._change(shell_line(["rm", "-rf", "--", path]))
+        kept = [mount.point for mount in self.mounts_below(path)]
+        if not kept:
+            return self._change(shell_line(["rm", "-rf", "--one-file-system", "--", path]))
+        self._say(f"Leaving what is mounted at {', '.join(kept)}")
+        chain = {str(parent) for point in kept for parent in (PurePosixPath(point), *PurePosixPath(point).parents)}
+        within = sorted(directory for directory in chain if directory == path or directory.startswith(f"{path}/"))
+        for directory in within:
+            if directory not in kept or directory == path:
+                self._remove_children(directory, chain)
+        return True
+
+    def mounts_below(self, path: str) -> list[Mounted]:
+        """Return what is mounted at a directory or below it; of a link, nothing is."""
+        quoted = shlex.quote(path)
+        question = f"test -d {quoted} && ! test -L {quoted} && cat /proc/self/mountinfo"
+        mounted = [Mounted.of_line(line) for line in self.run(question, check=False).lines if " - " in line]
+        return [mount for mount in mounted if mount.point == path or mount.point.startswith(f"{path}/")]
+
+    def _remove_children(self, directory: str, kept: set[str]) -> None:
+        found = self.run(["find", directory, "-mindepth", "1", "-maxdepth", "1", "-print0"]).stdout.split("\0")
+        unwanted = [child for child in found if child and child not in kept]
+        if unwanted:
+            self._change(shell_line(["rm", "-rf", "--one-file-system", "--", *unwanted]))
 
     def group(self, name: str) -> bool:
         """Make a system group."""

@@ -5,6 +5,7 @@ import getpass
 import grp
 import hashlib
 import os
+import subprocess
 import time
 from dataclasses import replace
 
@@ -212,3 +213,36 @@ def test_a_failure_is_no_hang(here):
     with pytest.raises(StepFailedError, match="failed") as caught:
         here.run("exit 124")
     assert not isinstance(caught.value, StepHungError)
+
+
+def test_what_is_mounted_below_is_somebody_elses(here, tmp_path):
+    """Also a directory of the same file system, which rm takes for a plain one."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    (ours / "a/b/mounted here").mkdir(parents=True)
+    for path in (ours / "file", ours / "a/file", ours / "a/b/file"):
+        path.write_text("ours")
+    (ours / "other/deep").mkdir(parents=True)
+    theirs.mkdir()
+    (theirs / "precious").write_text("theirs")
+    if os.geteuid():
+        pytest.skip("mounting needs root")
+    subprocess.run(["mount", "--bind", theirs, ours / "a/b/mounted here"], check=True)
+    try:
+        here.absent(str(ours))
+        assert (theirs / "precious").read_text() == "theirs"
+        left = sorted(str(path.relative_to(ours)) for path in ours.rglob("*"))
+        assert left == ["a", "a/b", "a/b/mounted here", "a/b/mounted here/precious"]
+    finally:
+        subprocess.run(["umount", ours / "a/b/mounted here"], check=True)
+    here.absent(str(ours))
+    assert not ours.exists()
+    assert (theirs / "precious").exists()
+
+
+def test_a_link_goes_and_its_target_stays(here, tmp_path):
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target/file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    here.absent(str(tmp_path / "link"))
+    assert (tmp_path / "target/file").exists()
+    assert not (tmp_path / "link").is_symlink()

@@ -121,3 +121,34 @@ def test_purging_does_not_take_other_peoples_containers_along(machine):
     lines = [command for command in one.commands if "apt-get" in command]
     assert any(line.endswith("'apt-get -qy purge memcached'") for line in lines)
     assert any(line.endswith("'apt-get -qy remove docker.io'") for line in lines)
+
+
+OURS, WIRED = "ovnmeta-11111111-1111-4111-8111-111111111111", "ovnmeta-22222222-2222-4222-8222-222222222222"
+THEIRS = "ovnmeta-33333333-3333-4333-8333-333333333333"
+
+
+def test_metadata_namespaces_of_others_stay_and_are_named(machine):
+    listing = [f"{OURS} (id: 1)", WIRED, f"{THEIRS} (id: 3)", "ovnmeta-of-somebody", "nova-x"]
+    one = machine(
+        {
+            "ip netns list": "\n".join(listing),
+            "ovs-vsctl --timeout=10 list-ports br-int": "tap22222222-20\ntap9",
+            f"test -e /var/lib/neutron/ovn-metadata-proxy/{OURS.removeprefix('ovnmeta-')}.conf": "",
+            "test -e": {"success": False},
+        }
+    )
+    said = []
+    one._say = said.append
+    teardown._metadata_namespaces(one)
+    deleted = [command.split()[-1] for command in one.commands if "netns delete" in command]
+    assert deleted == [OURS, WIRED]
+    assert said == [f"Leaving the network namespace {THEIRS}, which no agent of ours has made"]
+
+
+def test_packages_that_nobody_needed_before_stay(machine, monkeypatch):
+    one = machine()
+    answers = iter([{"foreign"}, {"foreign", "ours-dependency"}])
+    monkeypatch.setattr(teardown, "_superfluous", lambda _: next(answers))
+    teardown._remove_packages(one, ["memcached"])
+    assert not any("autoremove" in command or "foreign" in command for command in one.commands)
+    assert any("purge ours-dependency" in command for command in one.commands)
