@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dockstack.compute import support
-from dockstack.deploy import paths
+from dockstack.deploy import external_programs, paths
 from dockstack.deploy.node.environments import index_environment, lock_text
 from dockstack.errors import DockstackError
 from dockstack.terminal import Screen, styled
@@ -74,6 +74,8 @@ def tempest(
     come from the driver's support matrix. Tests that no container can pass are named, with the reason, in
     verify/tempest/impossible.toml. The exit status is 0 if nothing failed.
     """
+    if not list_only:
+        external_programs.require("tempest")
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGINT, interrupt)  # which a shell in the background would have us ignore
     console = Screen()

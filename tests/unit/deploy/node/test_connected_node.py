@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from dockstack.deploy.node import connection
+from dockstack.deploy.node import connection, processes
 from dockstack.deploy.node.manifest import Manifest
 from dockstack.deploy.node.output import StepFailedError, StepHungError, shell_line
 from dockstack.deploy.node.secrets import Secrets
@@ -201,7 +201,7 @@ def test_a_command_that_hangs_is_named_and_ended(here, line):
         assert line in caught.value.brief
         assert "kill -CONT" in caught.value.resolution
     assert time.monotonic() - began < 60
-    assert not LocalShell().run(["pgrep", "-f", "^sleep 987"], check=False).ok
+    assert not processes.with_arguments("987")
 
 
 def test_a_question_whose_failure_counts_as_no_is_answered_no(here):
