@@ -19,7 +19,14 @@ from dockstack.errors import DockstackError
 CHECKOUT = Path(__file__).resolve().parents[1]
 PYTEST_NO_TESTS = 5
 # What the tests themselves call, and the package that has it; what starts services comes with `dockstack up`.
-PROGRAMS = {"busybox": "busybox-static", "ssh": "openssh-client", "ping": "iputils-ping"}
+PROGRAMS = {
+    "btrfs": "btrfs-progs",
+    "busybox": "busybox-static",
+    "lxcfs": "lxcfs",
+    "ping": "iputils-ping",
+    "ssh": "openssh-client",
+}
+SEARCH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 ENGINE_PROGRAMS = ("dockerd", "ovs-vswitchd")
 
 
@@ -123,7 +130,7 @@ def functional_python() -> str:
 
 def install_programs() -> None:
     """Install the small programs that the tests call, if they are missing."""
-    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    missing = [package for program, package in PROGRAMS.items() if shutil.which(program, path=SEARCH) is None]
     if not missing:
         return
     click.echo(f"Installing {', '.join(missing)} for the tests")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dockstack.display import printable, printable_lines
+
 
 class DockstackError(Exception):
     """An error that a person will read.
@@ -14,11 +16,14 @@ class DockstackError(Exception):
     """
 
     def __init__(self, brief: str, resolution: str = "", details: str = "") -> None:
-        """Keep the three parts; ``str()`` joins brief and resolution."""
-        super().__init__(brief)
-        self.brief = brief
-        self.resolution = resolution
-        self.details = details
+        """Keep the three parts; ``str()`` joins brief and resolution.
+
+        They may quote names that a stranger chose, so whatever does not print is written out.
+        """
+        self.brief = printable(brief)
+        self.resolution = printable(resolution)
+        self.details = printable_lines(details)
+        super().__init__(self.brief)
 
     def __str__(self) -> str:
         return f"{self.brief} {self.resolution}".strip()

@@ -31,6 +31,7 @@ APPLETS = [
     "head",
     "hostname",
     "id",
+    "init",
     "ip",
     "ls",
     "mkdir",

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
+import threading
+import time
 
 import pytest
 from private_engine import wait_for
@@ -27,7 +30,13 @@ class Lxcfs:
         options = ["--enable-loadavg", "--enable-cfs", "--foreground", f"--pidfile={self.directory}.pid"]
         with open(f"{self.directory}.log", "a") as log:  # noqa: PTH123
             self.process = subprocess.Popen(["lxcfs", *options, self.directory], stdout=log, stderr=log)
-        wait_for(lambda: Views(self.directory).generation(), "LXCFS")
+        wait_for(lambda: Views(self.directory).ask(), "LXCFS")
+
+    def freeze(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         if self.process is not None:
@@ -43,6 +52,13 @@ def lxcfs(private_engine):
     lxcfs.start()
     yield lxcfs
     lxcfs.kill()
+
+
+def asked(lxcfs) -> Views:
+    """Return views that know which LXCFS runs."""
+    found = Views(lxcfs.directory)
+    found.ask()
+    return found
 
 
 def boot(lab, found: Views):
@@ -64,45 +80,50 @@ def looks_its_own(lab, server) -> None:
 
 
 def test_a_server_sees_its_own_share_and_no_disks(lab, lxcfs) -> None:
-    server = boot(lab, Views(lxcfs.directory))
+    server = boot(lab, asked(lxcfs))
     looks_its_own(lab, server)
     assert lab.run(server, "cat", "/proc/partitions", "/proc/diskstats") == ""
     assert lab.run(server, "ls", "/sys/block", "/sys/class/block").split() == ["/sys/block:", "/sys/class/block:"]
 
 
 def test_a_killed_lxcfs_is_renewed_in_running_servers(lab, lxcfs) -> None:
-    found = Views(lxcfs.directory)
+    found = asked(lxcfs)
     server = boot(lab, found)
     container = lab.state(server)
     assert not found.renew(container.pid, container.id), "nothing to do"
     lxcfs.kill()
     assert lab.engine.execute(server.container_name, ["cat", "/proc/uptime"]).exit_code != 0
     lxcfs.start()
+    found.ask()
     assert found.renew(container.pid, container.id)
     looks_its_own(lab, server)
     assert not found.renew(container.pid, container.id)
 
 
 def test_without_lxcfs_a_running_server_sees_the_hosts_again(lab, lxcfs) -> None:
-    found = Views(lxcfs.directory)
+    found = asked(lxcfs)
     server = boot(lab, found)
     container = lab.state(server)
     lxcfs.kill()
+    found.ask()
     assert found.renew(container.pid, container.id)
     assert lab.run(server, "cat", "/proc/uptime")
     lxcfs.start()
+    found.ask()
     assert found.renew(container.pid, container.id)
     looks_its_own(lab, server)
 
 
 def test_a_server_starts_without_lxcfs_and_gets_its_view_later(lab, lxcfs) -> None:
-    found = Views(lxcfs.directory)
+    found = asked(lxcfs)
     mounts = found.mounts()
     lxcfs.kill()
+    found.ask()
     assert found.mounts() == ()
     server = boot(lab, Views(None))
     container = lab.state(server)
     lxcfs.start()
+    found.ask()
     assert found.renew(container.pid, container.id)
     looks_its_own(lab, server)
     assert mounts
@@ -115,13 +136,40 @@ def test_lxcfs_that_ends_between_patch_and_start_stops_no_server(lab, lxcfs) -> 
             lxcfs.kill()
             return found
 
-    server = boot(lab, Doomed(lxcfs.directory))
+    doomed = Doomed(lxcfs.directory)
+    doomed.ask()
+    server = boot(lab, doomed)
     assert lab.run(server, "cat", "/proc/uptime")
     lxcfs.start()
 
 
 def test_another_containers_process_is_left_alone(lab, lxcfs) -> None:
     first, second = boot(lab, Views(None)), boot(lab, Views(None))
-    found = Views(lxcfs.directory)
+    found = asked(lxcfs)
     assert not found.renew(lab.state(first).pid, lab.state(second).id)
     assert found.renew(lab.state(first).pid, lab.state(first).id)
+
+
+def test_an_lxcfs_that_hangs_stops_no_start(lab, lxcfs) -> None:
+    """The driver knows it after a moment; a start that began before is not held by the runtime either."""
+    found = asked(lxcfs)
+    lxcfs.freeze()
+    try:
+        began = time.monotonic()
+        early = boot(lab, found)  # nobody has noticed yet
+        assert lab.run(early, "cat", "/proc/uptime")
+        asking = threading.Thread(target=found.ask, daemon=True)
+        asking.start()
+        wait_for(lambda: found.generation() is None, "the driver to notice")
+        late = boot(lab, found)
+        assert lab.run(late, "cat", "/proc/uptime")
+        assert time.monotonic() - began < 60
+        assert asking.is_alive(), "it hangs as long as LXCFS does"
+    finally:
+        lxcfs.thaw()
+    asking.join(60)
+    assert found.generation() is not None
+    for server in (early, late):
+        container = lab.state(server)
+        assert found.renew(container.pid, container.id)
+        looks_its_own(lab, server)

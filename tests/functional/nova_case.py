@@ -149,6 +149,7 @@ class ServersCase(PytestFriendly, integrated_helpers.ProviderUsageBaseTestCase):
         self.notifier.wait_for_versioned_notifications = functools.partial(hear, timeout=SECONDS)
         # One node, as `dockstack up` configures it: no other host to try, so the cause itself is the fault.
         self.flags(max_attempts=1, group="scheduler")
+        self.flags(skip_allocation_lookup=True, group="docker")  # as `dockstack up` has it
         self.flags(vif_plugging_timeout=0)  # Nova's fake Neutron sends no events
         self.compute = self._start_compute("host1")
         self.rest()

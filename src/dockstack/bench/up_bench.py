@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from dockstack.errors import DockstackError
+from dockstack.terminal import styled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -154,7 +155,7 @@ def runs_table(measured: Measured) -> Table:
     for run in measured.runs:
         budget = BUDGETS.get(run.name)
         colour = "red" if run.within_budget is False else "green"
-        seconds = f"{run.seconds:.1f}" if budget is None else f"[{colour}]{run.seconds:.1f}[/]"
+        seconds = styled(f"{run.seconds:.1f}" if budget is None else (f"{run.seconds:.1f}", colour))
         table.add_row(run.name, seconds, f"{budget:g}" if budget else "", str(run.changes) if run.steps else "")
     return table
 

@@ -15,11 +15,11 @@ import click
 import openstack
 from keystoneauth1 import exceptions as auth_errors
 from openstack import exceptions as sdk_errors
-from rich.console import Console
 
 from dockstack.bench import up_bench
 from dockstack.bench.machine import describe_machine
 from dockstack.errors import DockstackError
+from dockstack.terminal import Screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -203,7 +203,7 @@ def present(
         output: where to write document and plot, if anywhere.
         as_json: print the document instead of the table.
     """
-    console = Console(stderr=as_json)
+    console = Screen(stderr=as_json)
     with talking_to(os_cloud) as connection, console.status("starting") as status:
         measured = measure(connection, say=status.update)
     document = json.dumps(room.document_of(measured), indent=2)
@@ -215,7 +215,7 @@ def present(
         return
     console.print(room.table_of(measured))
     for note in room.notes_of(measured):
-        console.print(note, markup=False)
+        console.print(note)
 
 
 def write(document: str, measured: object, path: Path) -> None:
@@ -257,7 +257,7 @@ def up(*, fresh: bool, yes: bool, no_warm: bool, idle_seconds: float, output: Pa
     """Time `up` when there is nothing to do, after `down`, and (--fresh) from nothing; weigh the idle cloud."""
     if fresh and not yes:
         click.confirm("This removes the cloud with all its servers and data. Go on?", abort=True, err=as_json)
-    console = Console(stderr=as_json)
+    console = Screen(stderr=as_json)
     phases = up_bench.Phases(fresh, not no_warm, idle_seconds)
     with console.status("starting") as status:
         measured = up_bench.measure([sys.executable, "-m", "dockstack.cli"], phases, describe_machine(), status.update)

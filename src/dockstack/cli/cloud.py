@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from dockstack.cli import root_disks
@@ -32,6 +31,7 @@ from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.supervision.status import age, conditions
 from dockstack.deploy.wanted import inventory
 from dockstack.errors import DockstackError
+from dockstack.terminal import Screen, say_lines, styled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,6 +97,7 @@ def up(
     if hosts is not None:
         assignments = (*assignments, f"hosts={hosts}")
     settings = load(environment, assignments)
+    inventory.require_one(settings)
     require_root("up")
     with exclusive("up"):
         preflight.check(settings.local)
@@ -203,10 +204,10 @@ def status(environment: str | None, assignments: tuple[str, ...], *, as_json: bo
         table.add_column("")
         for one in found:
             colour = "green" if one.healthy else "red"
-            state = f"[{colour}]{'healthy' if one.healthy else one.state}[/]"
+            state = styled(("healthy" if one.healthy else one.state, colour))
             memory = f"{one.memory / MIB:.0f} MiB" if one.memory else "-"
             table.add_row(one.name, state, str(one.pid or "-"), age(one.since), memory, one.problem)
-        console = Console()
+        console = Screen()
         console.print(table)
         total = sum(one.memory for one in found) / MIB
         console.print(f"{sum(one.healthy for one in found)} of {len(found)} healthy, {total:.0f} MiB in all")
@@ -238,7 +239,7 @@ def logs(service: str | None, lines: int, *, follow: bool) -> None:
         assert tail.stdout is not None  # noqa: S101 - it was asked for above
         try:
             for text in tail.stdout:
-                click.echo(secrets.redact(text), nl=False)
+                say_lines(secrets.redact(text), newline=False)
         except KeyboardInterrupt:
             tail.terminate()
 

@@ -7,11 +7,11 @@ import json
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from dockstack.cli.cloud import environment_options, load
 from dockstack.errors import DockstackError
+from dockstack.terminal import Screen
 
 if TYPE_CHECKING:
     from dockstack.deploy.wanted.attributes import Attributes, Setting
@@ -46,7 +46,7 @@ def show(
     for one in settings:
         style = "dim" if one.source == "default" else ""
         table.add_row(one.attribute.name, one.attribute.show(one.value), one.source, style=style)
-    Console().print(table)
+    Screen().print(table)
 
 
 def _attributes(environment: str | None, assignments: tuple[str, ...], node: str | None) -> Attributes:

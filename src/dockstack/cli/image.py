@@ -17,7 +17,6 @@ import click
 import openstack
 from keystoneauth1 import exceptions as keystone_errors
 from openstack import exceptions as sdk_errors
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -25,9 +24,11 @@ from dockstack.compute.engine import Engine
 from dockstack.compute.images.fetch import list_cached
 from dockstack.deploy.base_image import base, glance
 from dockstack.deploy.base_image.packages import architecture
+from dockstack.display import printable
 from dockstack.errors import DockstackError
 from dockstack.oci.sandbox import normalise
 from dockstack.oci.streams import ImageLimits
+from dockstack.terminal import Screen, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +94,7 @@ def import_(file: str, name: str, public: bool, machine: str | None, os_cloud: s
         upload = glance.of_file(path, name=name, architecture=machine, public=public, min_disk=min_disk)
         with _progress(name) as progress:
             done = glance.import_image(_connect(os_cloud), upload, progress)
-    click.echo(f"{done.id}  {done.name}  {'uploaded' if done.uploaded else 'was there already, with the same content'}")
+    say(f"{done.id}  {done.name}  {'uploaded' if done.uploaded else 'was there already, with the same content'}")
     for former in done.replaced:
         click.echo(f"{former}  is hidden now; servers that were booted from it keep it")
 
@@ -116,8 +117,9 @@ def list_(as_json: bool, os_cloud: str) -> None:
     table.columns[0].min_width = 36  # an id that is cut is of no use
     for row in images:
         megabytes = f"{(row['size'] or 0) / 1e6:.1f}"
-        table.add_row(row["id"], row["name"], row["status"], row["visibility"], megabytes, row["architecture"] or "any")
-    Console().print(table)
+        cells = (row["id"], row["name"], row["status"], row["visibility"], megabytes, row["architecture"] or "any")
+        table.add_row(*map(printable, cells))
+    Screen().print(table)
 
 
 @image.command("cache")
@@ -147,7 +149,7 @@ def cache(as_json: bool, engine: str) -> None:
         in_use = "yes" if cached.engine_id in used else "no"
         moment = "not known" if cached.used_at is None else f"{datetime.fromtimestamp(cached.used_at, UTC):%F %T} UTC"
         table.add_row("\n".join(cached.glance_ids), f"{cached.size / 1e6:.1f}", in_use, moment)
-    Console().print(table)
+    Screen().print(table)
     megabytes = sum(cached.size for cached in images) / 1e6
     count = sum(cached.engine_id in used for cached in images)
     click.echo(f"{len(images)} images with {megabytes:.1f} MB, {count} in use")
@@ -193,9 +195,9 @@ def _as_file(name: str) -> Iterator[Path]:
 @contextmanager
 def _progress(name: str) -> Iterator[glance.Progress]:
     """Show how much was sent, where a person looks."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Screen(stderr=True), transient=True) as bar:
+        task = bar.add_task(printable(name))
         yield lambda sent, total: bar.update(task, completed=sent, total=total)
 
 

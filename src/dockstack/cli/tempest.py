@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.markup import escape
 
 from dockstack.compute import support
-from dockstack.deploy import paths
+from dockstack.deploy import external_programs, paths
 from dockstack.deploy.node.environments import index_environment, lock_text
 from dockstack.errors import DockstackError
+from dockstack.terminal import Screen, styled
 from dockstack.verify.cloud import DEFAULT_CLOUD, connect
 from dockstack.verify.tempest import configuration, report, runner
 from dockstack.verify.tempest.discover import discover
@@ -75,9 +74,11 @@ def tempest(
     come from the driver's support matrix. Tests that no container can pass are named, with the reason, in
     verify/tempest/impossible.toml. The exit status is 0 if nothing failed.
     """
+    if not list_only:
+        external_programs.require("tempest")
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGINT, interrupt)  # which a shell in the background would have us ignore
-    console = Console(highlight=False)
+    console = Screen()
     workspace = Workspace(state_directory())
     choice = Choice(patterns, smoke, load_interop() if interop else None)
     with workspace.alone():
@@ -97,7 +98,7 @@ def tempest(
         directory.mkdir(parents=True, exist_ok=True)
         record = workspace.directory / "foreign-accounts"
         started = time.monotonic()
-        with swept(connection, record, lambda text: console.print(escape(text), style="dim")):
+        with swept(connection, record, lambda text: console.print(text, style="dim")):
             outcomes, finished = run(console, workspace, selection, concurrency, directory)
     seconds = time.monotonic() - started
     about = describe(facts, os_cloud, choice, concurrency, started=datetime.now(UTC))
@@ -139,7 +140,7 @@ def refuse_few(nodes: int, wanted: int | None) -> None:
 
 
 def run(
-    console: Console, workspace: Workspace, selection: Selection, concurrency: int, directory: Path
+    console: Screen, workspace: Workspace, selection: Selection, concurrency: int, directory: Path
 ) -> tuple[list[Outcome], bool]:
     """Run the selection and show how it goes; return the outcomes, and whether it came to its end."""
     told: list[Outcome] = []
@@ -175,14 +176,14 @@ def describe(facts: TempestFacts, cloud: str, choice: Choice, concurrency: int, 
     }
 
 
-def show(console: Console, outcomes: list[Outcome], reports: list[Path], seconds: float) -> None:
+def show(console: Screen, outcomes: list[Outcome], reports: list[Path], seconds: float) -> None:
     """Print failures, the skipped by reason, the table, the sum and where the reports are."""
     console.print()
     for outcome in outcomes:
         if outcome.verdict is Verdict.FAILED:
-            console.print(f"[bold red]FAILED[/] {outcome.name}: {escape(outcome.reason)}", soft_wrap=True)
+            console.print(styled(("FAILED", "bold red"), f" {outcome.name}: {outcome.reason}"), soft_wrap=True)
     for reason, names in report.reasons(outcomes).items():
-        console.print(f"[yellow]skipped {len(names):4}[/]  {escape(reason)}", soft_wrap=True)
+        console.print(styled((f"skipped {len(names):4}", "yellow"), f"  {reason}"), soft_wrap=True)
         if len(names) <= _SHOWN_NAMES:
             console.print("\n".join(f"               {name}" for name in names), style="dim", soft_wrap=True)
     console.print()

@@ -8,8 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
+from dockstack.terminal import Screen, styled
 from dockstack.verify.cloud import DEFAULT_CLOUD, Choices, connect, find_facts
 from dockstack.verify.exercises import choose
 from dockstack.verify.model import Capability, Timeouts, Verdict
@@ -56,7 +56,7 @@ def verify(
         return
     timeouts = Timeouts.from_environment()
     signal.signal(signal.SIGTERM, interrupt)
-    console = Console(stderr=as_json)
+    console = Screen(stderr=as_json)
     with only_run(os_cloud):
         connection = connect(os_cloud)
         facts = find_facts(connection, Choices(image, flavor, network))
@@ -85,29 +85,32 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def run_with_progress(
-    console: Console, exercises: tuple[Exercise, ...], connection: object, facts: CloudFacts, timeouts: Timeouts
+    console: Screen, exercises: tuple[Exercise, ...], connection: object, facts: CloudFacts, timeouts: Timeouts
 ) -> list[Result]:
     """Run, showing what goes on now and a line for each result."""
     results: list[Result] = []
     with console.status("starting") as status:
         for result in run_all(
-            exercises, connection, facts, timeouts, lambda name, text: status.update(f"[bold]{name}[/]: {text}")
+            exercises,
+            connection,
+            facts,
+            timeouts,
+            lambda name, text: status.update(styled((name, "bold"), f": {text}")),
         ):
             results.append(result)
             mark = {
-                Verdict.PASSED: "[green]ok[/]",
-                Verdict.FAILED: "[bold red]FAILED[/]",
-                Verdict.SKIPPED: "[yellow]-[/]",
+                Verdict.PASSED: ("ok", "green"),
+                Verdict.FAILED: ("FAILED", "bold red"),
+                Verdict.SKIPPED: ("-", "yellow"),
             }
-            console.print(
-                f"{mark[result.verdict]} {result.name}: {result.title} [dim]({result.seconds:.1f} s)[/]", soft_wrap=True
-            )
+            took = (f" ({result.seconds:.1f} s)", "dim")
+            console.print(styled(mark[result.verdict], f" {result.name}: {result.title}", took), soft_wrap=True)
             if result.verdict is Verdict.FAILED:
-                console.print(evidence_of(result), markup=False, highlight=False, soft_wrap=True)
+                console.print(evidence_of(result), soft_wrap=True)
     return results
 
 
-def show(console: Console, results: list[Result]) -> None:
+def show(console: Screen, results: list[Result]) -> None:
     """Print the table and the sum."""
     console.print()
     console.print(table_of(results))

@@ -103,7 +103,8 @@ class DockerDriver(driver.ComputeDriver):
         cpus = processors.read_sets(usage.list_cpus())
         self._host = build_host(host, CONF.docker, glance.download_image, cpus)
         self._consoles = self._build_consoles()
-        placement.spare_allocations(self.virtapi)
+        if CONF.docker.skip_allocation_lookup:
+            placement.spare_allocations(self.virtapi)
         with host_faults():
             recovery.prepare(self._host)
             cold_migration.announce(self._host)

@@ -7,9 +7,9 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
+from dockstack.terminal import styled
 from dockstack.verify.model import Verdict
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ def table_of(results: Sequence[Result]) -> Table:
         colour = COLOURS[result.verdict]
         table.add_row(
             result.name,
-            f"[{colour}]{result.verdict.value}[/]",
+            styled((result.verdict.value, colour)),
             f"{result.seconds:.1f}" if result.seconds else "",
-            escape(result.reason),
+            result.reason,
         )
     return table
 

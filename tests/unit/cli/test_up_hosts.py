@@ -10,7 +10,9 @@ import yaml
 from click.testing import CliRunner
 
 from dockstack.cli import cloud
+from dockstack.cli.config import show
 from dockstack.deploy.wanted import inventory
+from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
 
@@ -46,3 +48,18 @@ def test_fewer_only_when_they_are_gone(up):
 
 def test_a_plain_run_forgets_nothing(up):
     assert up(before=2) == ([()], 2)
+
+
+def test_several_machines_are_refused_before_anything_is_changed(monkeypatch, tmp_path):
+    def touched(*_, **__):
+        raise AssertionError("something was looked at or changed")
+
+    for name in ("require_root", "exclusive", "apply"):
+        monkeypatch.setattr(cloud, name, touched)
+    path = tmp_path / "two.yaml"
+    path.write_text("nodes: {local: {}, two: {connector: '@ssh', address: 192.0.2.7, roles: [compute]}}")
+    result = CliRunner().invoke(cloud.up, ["--environment", str(path)])
+    assert isinstance(result.exception, DockstackError)
+    assert "cannot be made yet" in result.exception.brief
+    shown = CliRunner().invoke(show, ["--environment", str(path), "--node", "two"])
+    assert shown.exit_code == 0, shown.exception

@@ -16,6 +16,7 @@ def test_registers_twice_and_has_defaults() -> None:
     configuration([])
     assert configuration.docker.host_url == "unix:///run/docker.sock"
     assert configuration.docker.runtime == "dockstack"
+    assert not configuration.docker.skip_allocation_lookup, "it patches Nova: an operator's choice"
 
 
 def test_every_option_says_when_to_change_it() -> None:

@@ -14,6 +14,7 @@ import logging
 import secrets
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from dockstack.errors import DockstackError
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 BACKLOG = 64
-HANDSHAKE_SECONDS = 10.0
+HANDSHAKE_SECONDS = 10.0  # in all, however slowly a caller speaks
+ACCEPT_PAUSE = 0.5  # seconds, when no connection can be had just now
 HANDSHAKE_BYTES = 512
 STRANGERS = 32  # connections that have not said their secret yet
 KEPT = 10_000  # secrets; an older one is forgotten, and its token with it
@@ -67,6 +69,7 @@ class Listener:
         self._endpoint, self._join = endpoint, join
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
+        self._closed = threading.Event()  # of this listener
         self._paths: dict[str, str] = {}  # server: secret
         self._strangers = threading.BoundedSemaphore(STRANGERS)
 
@@ -78,8 +81,9 @@ class Listener:
         """
         with self._lock:
             if self._listener is None:
-                self._listener = listen(self._endpoint)
-                threading.Thread(target=self._accept, args=(self._listener,), name="consoles", daemon=True).start()
+                self._listener, self._closed = listen(self._endpoint), threading.Event()
+                arguments = (self._listener, self._closed)
+                threading.Thread(target=self._accept, args=arguments, name="consoles", daemon=True).start()
             path = self._paths.pop(server_uuid, None) or secrets.token_urlsafe(32)
             self._paths[server_uuid] = path  # the last one asked for is the last to be forgotten
             while len(self._paths) > KEPT:
@@ -90,28 +94,43 @@ class Listener:
         """Stop listening."""
         with self._lock:
             listener, self._listener = self._listener, None
+            self._closed.set()
             self._paths.clear()
         if listener is not None:
             hang_up(listener)
 
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
+    def _accept(self, listener: socket.socket, closed: threading.Event) -> None:
+        """Take callers until the listener is closed; a moment without descriptors or memory is not its end."""
+        while not closed.is_set():
             try:
                 connection, _ = listener.accept()
             except ConnectionAbortedError:
                 continue
-            except OSError:
-                return  # closed
-            if self._strangers.acquire(blocking=False):
-                threading.Thread(target=self._receive, args=(connection,), name="console-caller", daemon=True).start()
-            else:
+            except OSError as error:  # accept(2): EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, ENETDOWN, ...
+                if not closed.is_set():
+                    LOG.warning("No caller of the consoles can be taken just now; trying on: %s", error)
+                    closed.wait(ACCEPT_PAUSE)
+                continue
+            if not self._attend(connection):
                 connection.close()
+
+    def _attend(self, connection: socket.socket) -> bool:
+        """Have a thread of its own listen to a caller; false if there are too many, or no thread can be had."""
+        if not self._strangers.acquire(blocking=False):
+            return False
+        try:
+            threading.Thread(target=self._receive, args=(connection,), name="console-caller", daemon=True).start()
+        except RuntimeError as error:
+            self._strangers.release()
+            LOG.warning("A caller of the consoles is refused: %s", error)
+            return False
+        return True
 
     def _receive(self, connection: socket.socket) -> None:
         """Let one in who knows a secret."""
         try:
+            server_uuid = self._recognise(read_path(connection, time.monotonic() + HANDSHAKE_SECONDS))
             connection.settimeout(HANDSHAKE_SECONDS)
-            server_uuid = self._recognise(read_path(connection))
             if server_uuid is None:
                 connection.sendall(_REFUSAL)
                 connection.close()
@@ -122,6 +141,9 @@ class Listener:
             self._join(server_uuid, connection)
         except OSError as error:
             LOG.debug("A caller of the consoles was lost: %s", error)
+            connection.close()
+        except Exception:
+            LOG.exception("A caller of the consoles could not be joined with its server")
             connection.close()
         finally:
             self._strangers.release()
@@ -156,14 +178,22 @@ def listen(endpoint: Endpoint) -> socket.socket:
     raise NoPort(brief, f"Check {endpoint.options} of nova.conf.")
 
 
-def read_path(connection: socket.socket) -> str:
+def read_path(connection: socket.socket, deadline: float) -> str:
     """Read what a caller asks for; nothing that was sent behind it is lost.
+
+    Args:
+        connection: the caller's.
+        deadline: when it must have said it, on the monotonic clock.
 
     Raises:
         OSError: it asked for nothing in time, or at too great length.
     """
     asked = b""
     while _END not in asked:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("it spoke too slowly")
+        connection.settimeout(left)
         data = connection.recv(HANDSHAKE_BYTES - len(asked), socket.MSG_PEEK)
         if not data:
             raise ConnectionError("it hung up, or said too much")

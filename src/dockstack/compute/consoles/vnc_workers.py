@@ -55,8 +55,14 @@ class Workers:
         except OSError:
             self._free.release()
             raise
+        try:
+            threading.Thread(target=self._await_end, args=(process,), name="vnc-viewer", daemon=True).start()
+        except RuntimeError as error:
+            process.kill()
+            self._await_end(process)
+            ours.close()
+            raise OSError(f"no thread can be had: {error}") from error
         viewer.close()
-        threading.Thread(target=self._await_end, args=(process,), name="vnc-viewer", daemon=True).start()
         return ours
 
     def _await_end(self, process: subprocess.Popen[bytes]) -> None:

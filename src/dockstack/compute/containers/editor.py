@@ -20,6 +20,8 @@ import fcntl
 import json
 import os
 import re
+import select
+import signal
 import stat
 import sys
 import time
@@ -44,6 +46,8 @@ _CLONE_NEWNET = 0x40000000
 # No option of a mount may reach the host (shared propagation) or the kernel's other mount parameters.
 _BIND = ("bind", "rbind")
 _FLAGS = ("ro", "rw", "nosuid", "nodev", "noexec", "noatime", "relatime", "private", "rprivate", "slave", "rslave")
+_ANSWER_SECONDS = 3
+_COVER = "size=4097"  # containers/volumes.py
 _TMPFS_VALUES = ("size=", "mode=", "nr_inodes=", "uid=", "gid=")
 
 # What the engine mounts over a root file system's own, from files of its own that count to nobody's disk.
@@ -59,6 +63,8 @@ _DISK_GUARDS = {
     "btrfs": (0xFF00, (0x9400,), (0x40049409, 0x4020940D, 0xC0189436)),
     "xfs": (0xFFFF, (0x5820, 0x6602), ()),
 }
+# Since Linux 6.17 a call of its own sets what FS_IOC_FSSETXATTR sets: file_setattr(2).
+_SETS_ATTRIBUTES = "file_setattr"
 _SUBVOLUME_INODE = 256  # linux/btrfs_tree.h: BTRFS_FIRST_FREE_OBJECTID
 
 _CALLS = ("create", "restore", "run")
@@ -266,7 +272,11 @@ def join_namespace(config: dict[str, object], path: str) -> None:
 
 
 def drop_mounts(config: dict[str, object], destinations: object) -> None:
-    """Take bind mounts away from config.json; what the image has there shows instead."""
+    """Take what stands over declared volumes away from config.json; what the image has there shows instead.
+
+    That is a cover, or, in a container of an older driver, a volume of the engine's. A tmpfs of another size is the
+    server's own.
+    """
     if not isinstance(destinations, list):
         raise Refusal("drop_mounts is no list")
     unwanted = {os.path.normpath(str(destination)) for destination in destinations}
@@ -275,8 +285,15 @@ def drop_mounts(config: dict[str, object], destinations: object) -> None:
         config["mounts"] = [
             mount
             for mount in mounts
-            if mount.get("type") != "bind" or os.path.normpath(mount["destination"]) not in unwanted
+            if os.path.normpath(mount["destination"]) not in unwanted
+            or not (mount.get("type") == "bind" or is_cover(mount))
         ]
+
+
+def is_cover(mount: dict[str, object]) -> bool:
+    """Whether a mount keeps the engine from making a volume, and does nothing else."""
+    options = mount.get("options")
+    return mount.get("type") == "tmpfs" and isinstance(options, list) and _COVER in options
 
 
 def give_files(config: dict[str, object], bundle: str, contents: object) -> None:
@@ -363,14 +380,42 @@ def add_mounts(config: dict[str, object], wanted: object, sources: list[str]) ->
     mounts = config.setdefault("mounts", [])
     if not isinstance(wanted, list) or not isinstance(mounts, list):
         raise Refusal("mounts is no list")
+    optional = [
+        str(mount.get("source")) for mount in wanted if isinstance(mount, dict) and not mount.get("required", True)
+    ]
+    answering = not optional or all_answer(optional)
     for mount in wanted:
         if not isinstance(mount, dict) or not set(mount) <= MOUNT_KEYS:
             raise Refusal(f"{mount!r} is no mount")
+        if not answering and not mount.get("required", True):
+            continue
         entry = {key: mount[key] for key in ("source", "destination", "type", "options")}
         check_destination(entry["destination"])
         check_options(entry["type"], entry["options"])
         if entry["type"] == "tmpfs" or has_source(entry["source"], sources, mount.get("required", True)):
             mounts.append(entry)
+
+
+def all_answer(paths: list[str]) -> bool:
+    """Whether every file system answers that these paths are on; one that hangs must not hold a server's start.
+
+    Nothing ends a question to a file system but its answer or the death of who asks: so a child asks.
+    """
+    child = os.fork()
+    if not child:
+        for path in paths:
+            os.path.exists(path)
+        os._exit(0)
+    descriptor = os.pidfd_open(child)
+    try:
+        if select.select([descriptor], [], [], _ANSWER_SECONDS)[0]:
+            return True
+        os.kill(child, signal.SIGKILL)
+        sys.stderr.write("dockstack-runtime: what servers see of their machine does not answer; left out\n")
+        return False
+    finally:
+        os.close(descriptor)
+        os.waitpid(child, 0)
 
 
 def add_overlays(config: dict[str, object], wanted: object) -> None:
@@ -450,7 +495,7 @@ def add_roots(config: dict[str, object], wanted: object) -> None:
 
 
 def guard_disk(config: dict[str, object], file_system: object) -> None:
-    """Let no process get out of its server's quota by an ioctl.
+    """Let no process get out of its server's quota by an ioctl, or by the system call that does the same.
 
     No mount option or capability keeps anybody from that. The seccomp profile allows ioctl whatever its request is;
     here, only requests that are not refused, each group of them by a rule of its own, as a profile cannot say "not".
@@ -471,6 +516,7 @@ def guard_disk(config: dict[str, object], file_system: object) -> None:
     allowing = [rule for rule in seccomp["syscalls"] if "ioctl" in rule["names"] and rule["action"] == "SCMP_ACT_ALLOW"]
     for rule in allowing:
         rule["names"] = [name for name in rule["names"] if name != "ioctl"]
+    refuse_call(seccomp, _SETS_ATTRIBUTES)
     seccomp["syscalls"] = [rule for rule in seccomp["syscalls"] if rule["names"]]
     if allowing:
         action = "SCMP_ACT_ALLOW"
@@ -485,6 +531,28 @@ def guard_disk(config: dict[str, object], file_system: object) -> None:
         }
         for mask, value in tests
     ]
+
+
+def refuse_call(seccomp: dict[str, object], name: str) -> None:
+    """Take a system call out of every rule of a profile, so that it is refused.
+
+    A rule that says what the profile does by default anyway is an error to the runtime; a name that it does not know is
+    none.
+
+    Args:
+        seccomp: the profile, in the runtime's words.
+        name: the call.
+
+    Raises:
+        Refusal: the profile has no rules.
+    """
+    rules = seccomp["syscalls"]
+    if not isinstance(rules, list):
+        raise Refusal("config.json has a seccomp profile without rules")
+    for rule in rules:
+        rule["names"] = [other for other in rule["names"] if other != name]
+    if seccomp.get("defaultAction") in ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG"):
+        rules.append({"names": [name], "action": "SCMP_ACT_ERRNO"})
 
 
 def complement(bits: int, values: tuple[int, ...]) -> list[tuple[int, int]]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,24 +51,52 @@ BLOCK_DEVICES = (
 
 
 DIRECTORY = Path("/var/lib/dockstack/lxcfs")
+PATIENCE = 3.0  # seconds that LXCFS may take for an answer: it takes microseconds
 
 
 class ViewError(DockstackError):
     """The kernel refused to put a server's own view of its machine in place."""
 
 
+@dataclass
+class _Memory:
+    """What LXCFS said when it was last asked."""
+
+    generation: int | None = None
+    asked_at: float | None = None  # an answer is awaited since then; None: none is
+
+
 @dataclass(frozen=True)
 class Views:
     """LXCFS on this host, if it runs.
+
+    Whoever asks an LXCFS that hangs waits for as long as it does. So only ``ask`` does that, in a thread that nobody
+    waits for; all else goes by what it heard.
 
     Attributes:
         directory: where it is mounted; None if this host has none.
     """
 
     directory: Path | None
+    _memory: _Memory = field(default_factory=_Memory, compare=False, repr=False)
+
+    def ask(self) -> int | None:
+        """Look which LXCFS runs, and remember it; may take as long as it likes."""
+        self._memory.asked_at = time.monotonic()
+        try:
+            self._memory.generation = self._look()
+        finally:
+            self._memory.asked_at = None
+        return self._memory.generation
 
     def generation(self) -> int | None:
-        """Tell one process of LXCFS from the next by the number of its mount; None if none answers."""
+        """Tell one process of LXCFS from the next by the number of its mount; None if none answers, or none in time."""
+        asked_at = self._memory.asked_at
+        if asked_at is not None and time.monotonic() - asked_at > PATIENCE:
+            return None
+        return self._memory.generation
+
+    def _look(self) -> int | None:
         if self.directory is None:
             return None
         try:
@@ -134,6 +163,7 @@ def main() -> None:
     context.set_client_mode(False)
     engine, views = Engine(options.engine, 60), Views(options.lxcfs)
     try:
+        views.ask()
         running = [engine.container(found.name) for found in engine.containers()]
         renewed = sum(views.renew(container.pid, container.id) for container in running if container.pid)
     except DockstackError as error:

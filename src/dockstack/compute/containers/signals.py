@@ -11,6 +11,10 @@ from dockstack.errors import DockstackError
 _CAUGHT = "SigCgt:"
 
 
+class NoSignal(DockstackError):  # noqa: N818
+    """There is no such signal."""
+
+
 def is_handled(pid: int, name: str, processes: Path = Path("/proc")) -> bool:
     """Whether a process has a handler for a signal; the kernel drops others that are sent to a server's first process.
 
@@ -20,7 +24,7 @@ def is_handled(pid: int, name: str, processes: Path = Path("/proc")) -> bool:
         processes: where the kernel shows processes (proc(5), status).
 
     Raises:
-        DockstackError: there is no such signal.
+        NoSignal: there is no such signal.
     """
     number = number_of(name)
     if number == signal.SIGKILL:
@@ -37,11 +41,14 @@ def number_of(name: str) -> int:
     """Return a signal's number.
 
     Raises:
-        DockstackError: there is no such signal.
+        NoSignal: there is no such signal.
     """
     base, sign, offset = name.replace("-", "+-").partition("+")
     try:
         number = int(base) if base.isdigit() else signal.Signals[base if base.startswith("SIG") else "SIG" + base].value
-        return signal.Signals(number).value if not sign else number + int(offset)
+        number += int(offset) if sign else 0
+        if number not in signal.valid_signals():
+            raise ValueError(number)  # noqa: TRY301 - as what is no number at all
     except (KeyError, ValueError) as error:
-        raise DockstackError(f"There is no signal {name!r}.", "Name one such as SIGABRT or SIGQUIT.") from error
+        raise NoSignal(f"There is no signal {name[:80]!r}.", "Name one such as SIGABRT or SIGQUIT.") from error
+    return int(number)

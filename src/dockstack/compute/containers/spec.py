@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import shlex
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from dockstack.compute.containers import limits, namespaces
+from dockstack.compute.containers import healthcheck, limits, namespaces, volumes
+from dockstack.compute.containers.properties import Properties, PropertyError, can_be_word, shown
 from dockstack.compute.containers.runtime import Overlay, Patch, Root
 from dockstack.compute.engine import ContainerSpec
 from dockstack.errors import DockstackError
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from dockstack.compute.containers.runtime import Mount
     from dockstack.compute.model import Confinement, Server
     from dockstack.oci.process import ImageConfig
-
-LOG = logging.getLogger(__name__)
 
 # What the labels mean; raise it with their meaning, so that an older server is told from a newer one.
 LABELS_VERSION = "1"
@@ -54,12 +52,14 @@ _PROCESS_HOST = ("Init", "Tmpfs")
 
 _INITS = ("init", "systemd", "openrc-init", "runit-init", "s6-svscan")
 _HOSTNAME_BYTES = 64  # sethostname(2)
-_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _ENV_NAME = re.compile(r"[^=\0]+")
-_SIGNAL = re.compile(r"(SIG)?[A-Z]+[0-9]*([+-][0-9]+)?|[0-9]{1,2}")
 _ENV_PREFIX = "docker_env_"
-_HEALTH_NUMBERS = {"Interval", "Timeout", "StartPeriod", "Retries"}  # the first three in nanoseconds, as the engine's
-_HEALTH_EXAMPLE = '{"Test": ["CMD", "/check"], "Interval": 60000000000}'
+_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+_STOP_SECONDS = 3600  # an engine that is stopped waits so long for its servers
+_PATH_BYTES = 4096  # PATH_MAX
+_WORD_BYTES = 128 << 10  # execve(2): MAX_ARG_STRLEN
+_PROCESS_BYTES = 1 << 20  # execve(2) takes a quarter of the stack's limit, 2 MiB
+_CONSOLE_BYTES = 4096  # in a label, which comes with every listing of the host's containers
 # How cloud-init knows an OpenStack server where there is no firmware to ask (ds-identify, dscheck_OpenStack)
 _PRODUCT, _NOVA = "product_name", "OpenStack Nova"
 # As the engine begins /etc/hosts
@@ -73,14 +73,6 @@ _LOCAL_HOSTS = (
 )
 
 
-class PropertyError(DockstackError):
-    """An image property or a server's metadata says something that we cannot do."""
-
-    def __init__(self, name: str, problem: str) -> None:
-        """Name the property."""
-        super().__init__(f"The property {name} {problem}.", f"Correct {name} on the image or in the server's metadata.")
-
-
 def build_spec(
     server: Server,
     image_id: str,
@@ -91,6 +83,7 @@ def build_spec(
     log_max_size: str = "5m",
     log_max_files: int = 2,
     stop_timeout: int = 30,
+    least_interval: int = healthcheck.LEAST_INTERVAL,
     disk: str | None = None,
     sized: bool = False,
 ) -> ContainerSpec:
@@ -101,10 +94,13 @@ def build_spec(
 
     Raises:
         PropertyError: a property is not what it should be, or nothing says what to run.
+        VolumeError: the image declares a volume where none can be.
         DockstackError: the flavor is too small.
     """
     entrypoint, command = _process(server, image)
-    settings = _Settings(server)
+    settings = _settings(server)
+    environment = _environment(image, settings, init=_is_init(entrypoint + command))
+    _check_size(entrypoint + command + environment)
     return ContainerSpec(
         image=image_id,
         hostname=_hostname(server, settings),
@@ -113,19 +109,20 @@ def build_spec(
         limits=limits.host_config(server.limits, disk, sized=sized),
         command=command,
         entrypoint=entrypoint,
-        environment=_environment(server, image, settings, init=_is_init(entrypoint + command)),
+        environment=environment,
         user=settings.text("docker_user", image.user),
         working_directory=_directory(settings, image),
         stop_signal=_signal(settings, image),
-        stop_timeout=settings.number("docker_stop_timeout", stop_timeout),
+        stop_timeout=settings.number("docker_stop_timeout", stop_timeout, largest=max(_STOP_SECONDS, stop_timeout)),
         tty=settings.truth("docker_tty", default=False),
         init=settings.truth("docker_init", default=False),
-        healthcheck=_healthcheck(settings, image),
+        healthcheck=healthcheck.build(settings, image, least_interval),
         capabilities=_capabilities(server.confinement),
         no_new_privileges=server.confinement.no_new_privileges,
         privileged=server.confinement.privileged,
         devices=server.confinement.devices,
         tmpfs=_tmpfs(entrypoint + command),
+        mounts=tuple(volumes.cover(image.volumes)),
         log_max_size=log_max_size,
         log_max_files=log_max_files,
     )
@@ -178,7 +175,7 @@ def build_patch(
     """Say what the runtime changes at each start of the server.
 
     Declared volumes stay in the server's own root file system: there they count against its disk, go into its snapshots
-    and live as long as it does. The engine would put each into a volume that does none of that.
+    and live as long as it does. What covered them from the engine is taken off.
 
     Args:
         server: whose.
@@ -190,7 +187,7 @@ def build_patch(
     """
     return Patch(
         netns=namespaces.path(server.uuid),
-        drop_mounts=tuple(sorted(image.volumes)),
+        drop_mounts=volumes.uncovered(image.volumes),
         mounts=mounts,
         masked_paths=masked_paths,
         overlays=tuple(root for root in roots if isinstance(root, Overlay)),
@@ -216,10 +213,10 @@ def labels(server: Server, image: ImageConfig, host: str) -> dict[str, str]:
         "flavor": server.flavor,
         "image": server.image.id,
         "host": host,
-        "volumes": json.dumps(list(own_volumes(server, image))),
-        "console": _console(_Settings(server)),
+        "volumes": json.dumps(list(volumes.uncovered(image.volumes))),
+        "console": _console(_settings(server)),
         "rescue": "",
-        "crash_signal": _Settings(server).signal("docker_crash_signal", "SIGABRT"),
+        "crash_signal": _settings(server).signal("docker_crash_signal", "SIGABRT") or "SIGABRT",
     }
     return {LABEL_PREFIX + key: _printable(value) for key, value in said.items()}
 
@@ -230,10 +227,7 @@ def choose(server: Server, name: str, default: str, choices: tuple[str, ...]) ->
     Raises:
         PropertyError: it is another.
     """
-    value = _Settings(server).text(name, default)
-    if value not in choices:
-        raise PropertyError(name, f"is {value[:80]!r}, not one of {', '.join(choices)}")
-    return value
+    return _settings(server).choice(name, default, choices)
 
 
 def runs_init(server: Server, image: ImageConfig) -> bool:
@@ -241,76 +235,24 @@ def runs_init(server: Server, image: ImageConfig) -> bool:
     return _is_init(sum(_process(server, image), ()))
 
 
-def own_volumes(server: Server, image: ImageConfig) -> tuple[str, ...]:
-    """Return the declared volumes that stay in the server's own root file system; the others are the engine's.
-
-    Raises:
-        PropertyError: docker_volumes says something else.
-    """
-    return image.volumes if choose(server, "docker_volumes", "ignore", ("ignore", "anonymous")) == "ignore" else ()
-
-
 def user_of(server: Server, image: ImageConfig) -> str:
     """Return the user of the server's first process as image or request name it; empty for root."""
-    return _Settings(server).text("docker_user", image.user)
+    return _settings(server).text("docker_user", image.user)
 
 
-class _Settings:
-    """Reads settings by name: metadata first, then the image's properties."""
-
-    def __init__(self, server: Server) -> None:
-        self._found = {**server.image.properties, **server.metadata}
-
-    def text(self, name: str, default: str) -> str:
-        return self._found.get(name, default)
-
-    def optional(self, name: str) -> str | None:
-        return self._found.get(name)
-
-    def signal(self, name: str, default: str) -> str:
-        value = self._found.get(name, default)
-        if value and not _SIGNAL.fullmatch(value):
-            raise PropertyError(name, f"is {value!r}, not a signal such as SIGTERM")
-        return value
-
-    def number(self, name: str, default: int) -> int:
-        value = self._found.get(name, str(default))
-        if not value.isascii() or not value.isdigit():
-            raise PropertyError(name, f"is {value!r}, not a number of seconds")
-        return int(value)
-
-    def truth(self, name: str, *, default: bool) -> bool:
-        value = str(self._found.get(name, default)).lower()
-        if value not in _TRUE + _FALSE:
-            raise PropertyError(name, f"is {value!r}, neither true nor false")
-        return value in _TRUE
-
-    def json(self, name: str, kind: type[list[str] | dict[str, str]], expected: str) -> Any:
-        """Parse a property; None if it is not set."""
-        text = self._found.get(name)
-        if text is None:
-            return None
-        try:
-            value: Any = json.loads(text)
-        except ValueError:
-            value = None
-        if not isinstance(value, kind):
-            raise PropertyError(name, f"is not {expected}: {text[:80]!r}")
-        items = list(value.values()) if isinstance(value, dict) else list(value)
-        if not all(isinstance(item, str) and "\0" not in item for item in items):
-            raise PropertyError(name, f"is not {expected}: {text[:80]!r}")
-        return value
+def _settings(server: Server) -> Properties:
+    return Properties(server.image.properties, server.metadata)
 
 
 def _process(server: Server, image: ImageConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return entry point and command; an entry point of one's own drops the image's command, as the engine's does."""
-    settings = _Settings(server)
-    entrypoint = settings.json("docker_entrypoint", list, "a JSON array of strings")
-    command = settings.json("docker_command", list, "a JSON array of strings")
+    settings = _settings(server)
+    entrypoint = settings.strings("docker_entrypoint")
+    command = settings.strings("docker_command")
     line = settings.optional("os_command_line")
     if command is None and line is not None:
         try:
-            command = shlex.split(line)
+            command = tuple(shlex.split(line))
         except ValueError as error:
             raise PropertyError("os_command_line", f"is no command line ({error})") from error
     if command is None:
@@ -322,36 +264,52 @@ def _process(server: Server, image: ImageConfig) -> tuple[tuple[str, ...], tuple
             f"The image {server.image.name or server.image.id} does not say what to run.",
             'Set the property os_command_line or docker_command on it, for example docker_command=["/sbin/init"].',
         )
-    return tuple(entrypoint), tuple(command)
+    return entrypoint, command
 
 
-def _environment(server: Server, image: ImageConfig, settings: _Settings, *, init: bool) -> tuple[str, ...]:
+def _environment(image: ImageConfig, settings: Properties, *, init: bool) -> tuple[str, ...]:
     known = {_PRODUCT: _NOVA} if init else {}
-    merged = {**known, **image.env, **(settings.json("docker_env", dict, "a JSON object of strings") or {})}
-    for name, value in {**server.image.properties, **server.metadata}.items():
-        if name.startswith(_ENV_PREFIX):
-            merged[name.removeprefix(_ENV_PREFIX)] = value
+    merged = {**known, **image.env, **settings.mapping("docker_env"), **settings.prefixed(_ENV_PREFIX)}
     for name, value in merged.items():
-        if not _ENV_NAME.fullmatch(name) or "\0" in value:
-            raise PropertyError("docker_env", f"has a variable that no process can have: {name[:80]!r}")
+        if not _ENV_NAME.fullmatch(name) or not can_be_word(name + value):
+            raise PropertyError("docker_env", f"has a variable that no process can have: {shown(name)}")
     return tuple(f"{name}={value}" for name, value in merged.items())
 
 
-def _directory(settings: _Settings, image: ImageConfig) -> str:
-    directory = settings.text("docker_workdir", image.working_directory)
+def _check_size(words: tuple[str, ...]) -> None:
+    """Refuse what the kernel would not start, before the engine keeps a record of it.
+
+    Raises:
+        DockstackError: command and environment are too large, or hold what no process can have.
+    """
+    sizes = [len(word.encode("utf-8", "replace")) + 1 for word in words]
+    if max(sizes) > _WORD_BYTES or sum(sizes) > _PROCESS_BYTES:
+        raise DockstackError(
+            f"The server's command and environment have {sum(sizes)} bytes, the longest of them {max(sizes)}.",
+            f"At most {_PROCESS_BYTES} and {_WORD_BYTES} can be: shorten docker_env, docker_command and their like.",
+        )
+    if not all(map(can_be_word, words)):
+        raise DockstackError(
+            "The server's command holds a NUL, or what is no text.",
+            "Correct docker_command, docker_entrypoint or the image.",
+        )
+
+
+def _directory(settings: Properties, image: ImageConfig) -> str:
+    directory = settings.text("docker_workdir", image.working_directory, longest=_PATH_BYTES)
     if directory and not PurePosixPath(directory).is_absolute():
-        raise PropertyError("docker_workdir", f"is {directory!r}, not an absolute path")
+        raise PropertyError("docker_workdir", f"is {shown(directory)}, not an absolute path")
     return directory
 
 
-def _signal(settings: _Settings, image: ImageConfig) -> str | None:
+def _signal(settings: Properties, image: ImageConfig) -> str | None:
     return settings.signal("docker_stop_signal", image.stop_signal or "") or None
 
 
-def _hostname(server: Server, settings: _Settings) -> str:
+def _hostname(server: Server, settings: Properties) -> str:
     hostname = settings.text("docker_hostname", server.hostname)
-    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", hostname):
-        raise PropertyError("docker_hostname", f"is {hostname!r}, not a host name")
+    if not _HOSTNAME.fullmatch(hostname):
+        raise PropertyError("docker_hostname", f"is {shown(hostname)}, not a host name")
     return hostname[:_HOSTNAME_BYTES].rstrip(".-")
 
 
@@ -374,12 +332,15 @@ def _tmpfs(process: tuple[str, ...]) -> dict[str, str]:
     return {"/run": "rw,nosuid,nodev,noexec,mode=755"}
 
 
-def _console(settings: _Settings) -> str:
+def _console(settings: Properties) -> str:
     """Say what answers on the serial console; empty: what consoles/backend.py finds in the image."""
-    command = settings.json("docker_console_command", list, "a JSON array of strings")
+    command = settings.strings("docker_console_command")
     if command is None:
         return ""
-    return json.dumps({"command": command, "user": settings.text("docker_console_user", "")})
+    said = json.dumps({"command": command, "user": settings.text("docker_console_user", "")})
+    if not command or len(said) > _CONSOLE_BYTES:
+        raise PropertyError("docker_console_command", f"is empty, or has more than {_CONSOLE_BYTES} characters")
+    return said
 
 
 def _printable(value: str) -> str:
@@ -394,29 +355,3 @@ def _is_init(process: tuple[str, ...]) -> bool:
 def _capabilities(confinement: Confinement) -> tuple[str, ...]:
     wanted = dict.fromkeys((*CAPABILITIES, *confinement.cap_add))
     return tuple(name for name in wanted if name not in confinement.cap_drop)
-
-
-def _healthcheck(settings: _Settings, image: ImageConfig) -> dict[str, Any]:
-    """Return the engine's health check: none, unless somebody wants one; each would wake the server for ever."""
-    text = settings.text("docker_healthcheck", "none")
-    if text == "none":
-        return {"Test": ["NONE"]}
-    if text == "image":
-        return image.healthcheck or {"Test": ["NONE"]}
-    try:
-        found: Any = json.loads(text)
-    except ValueError:
-        found = None
-    test = found.get("Test") if isinstance(found, dict) else None
-    numbers = {key: value for key, value in found.items() if key != "Test"} if isinstance(found, dict) else {}
-    if (
-        not isinstance(test, list)
-        or not all(isinstance(word, str) for word in test)
-        or test[:1] not in (["NONE"], ["CMD"], ["CMD-SHELL"])
-        or not numbers.keys() <= _HEALTH_NUMBERS
-        or not all(type(value) is int and value >= 0 for value in numbers.values())
-    ):
-        raise PropertyError(
-            "docker_healthcheck", f"is neither none, image nor an object such as {_HEALTH_EXAMPLE}: {text[:80]!r}"
-        )
-    return {"Test": test, **numbers}

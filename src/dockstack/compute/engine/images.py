@@ -134,14 +134,14 @@ class Images(Connection):
         with translated(f"looking at container {name}"):
             return dict(self._client().inspect_container(name)["Config"])
 
-    def shelter(self, name: str, image_id: str, labels: Mapping[str, str], volumes: Iterable[str]) -> None:
+    def shelter(self, name: str, image_id: str, labels: Mapping[str, str], mounts: Iterable[Mapping[str, Any]]) -> None:
         """Create a container that is never started, so that an image's root file system can be exported.
 
         Args:
             name: its name.
             image_id: the image.
             labels: its labels; they win over the image's.
-            volumes: what the image declares; without something there the engine would copy their content out.
+            mounts: cover the volumes that the image declares; the engine would copy their content out otherwise.
         """
         body = {
             "Image": image_id,
@@ -151,7 +151,7 @@ class Images(Connection):
             "HostConfig": {
                 "NetworkMode": "none",
                 "LogConfig": {"Type": "none", "Config": {}},
-                "Mounts": [{"Type": "tmpfs", "Target": volume} for volume in volumes],
+                "Mounts": [dict(mount) for mount in mounts],
             },
         }
         with translated(f"creating container {name}"):

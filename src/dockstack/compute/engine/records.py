@@ -207,6 +207,7 @@ class ContainerSpec:
     no_new_privileges: bool = False
     privileged: bool = False
     devices: tuple[str, ...] = ()
+    mounts: tuple[dict[str, Any], ...] = ()  # tmpfs only, in the engine's words
     tmpfs: dict[str, str] = field(default_factory=dict)
     log_max_size: str = "10m"
     log_max_files: int = 2
@@ -250,6 +251,7 @@ class ContainerSpec:
             "SecurityOpt": [f"no-new-privileges={str(self.no_new_privileges).lower()}"],
             "Init": self.init,
             "Tmpfs": dict(self.tmpfs),
+            "Mounts": [mount for mount in self.mounts if mount["Target"] not in self.tmpfs],
             "LogConfig": {
                 "Type": "json-file",
                 "Config": {"max-size": self.log_max_size, "max-file": str(self.log_max_files)},

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING
 from dockstack.compute.containers import spec
 from dockstack.compute.guest import accounts, injected_files
 from dockstack.compute.guest.accounts import Account
-from dockstack.compute.guest.injected_files import Entry, PlacementError
+from dockstack.compute.guest.injected_files import Entry
 from dockstack.compute.host.guests import FILE_LIMIT
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from dockstack.compute.engine import GuestFile
     from dockstack.compute.host.host import Host
     from dockstack.compute.images.fetch import LoadedImage
@@ -56,21 +54,14 @@ def place(host: Host, server: Server, image: LoadedImage) -> None:
     """Place key, password and files in the server's container, which has not run yet.
 
     Raises:
-        PlacementError: a file is wanted where the server would not see it.
         EngineError: the engine refused, for example because a directory is in a file's way.
     """
     choices = {name: spec.choose(server, name, default, (AUTO, ALWAYS, NEVER)) for name, default in _defaults(host)}
     keys = _key_entries(host, server, image, choices[KEY_SETTING])
     entries = [*keys, *_password_entry(host, server, image, choices[PASSWORD_SETTING])]
-    shown, hidden = _split(entries, spec.own_volumes(server, image.config))
-    if hidden:
-        LOG.warning("Server %s does not get %s: its image declares a volume there", server.uuid, hidden)
-    if shown:
-        host.engine.put_archive(server.container_name, "/", injected_files.build_archive(shown))
+    if entries:
+        host.engine.put_archive(server.container_name, "/", injected_files.build_archive(entries))
     files = [injected_files.place_file(file) for file in server.files]
-    _, hidden = _split(files, spec.own_volumes(server, image.config))
-    if hidden:
-        raise PlacementError(f"{hidden[0].path} cannot be placed: the image declares a volume there.")
     if files:
         host.engine.put_archive(server.container_name, "/", injected_files.build_archive(files), keep_kinds=True)
 
@@ -144,11 +135,3 @@ def _set_hash(shadow: GuestFile | None, user: str, hashed: str) -> Entry | None:
         return None
     data = text.encode("utf-8", "surrogateescape")
     return Entry(accounts.SHADOW.lstrip("/"), shadow.mode & 0o777, data, shadow.uid, shadow.gid)
-
-
-def _split(entries: Sequence[Entry], volumes: tuple[str, ...]) -> tuple[list[Entry], list[Entry]]:
-    """Tell what the server will see from what would end in a volume of the engine's, which the runtime leaves out."""
-    within: Callable[[Entry], bool] = lambda entry: any(  # noqa: E731
-        f"/{entry.path}/".startswith(volume.rstrip("/") + "/") for volume in volumes
-    )
-    return [entry for entry in entries if not within(entry)], [entry for entry in entries if within(entry)]

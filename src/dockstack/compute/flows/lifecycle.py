@@ -87,15 +87,14 @@ def spawn(
         guest_access.place(host, server, image)
         undo.push(namespaces.remove, server.uuid)
         namespaces.prepare(server.uuid)
-        kept = replace(image.config, volumes=spec.own_volumes(server, image.config))
         early = power_on and read_drive is None
-        with starting(host, server, container_id, kept) if early else contextlib.nullcontext():
+        with starting(host, server, container_id, image.config) if early else contextlib.nullcontext():
             server = replace(server, ports=read_ports()) if read_ports else server
             undo.push(config_drives.remove, host, server.uuid)
             config_drives.write(host, server, read_drive)
             with ports_plugged(server.ports) as awaited:
                 interfaces.connect(host, server, undo)
-                write_patch(host, server, container_id, kept)
+                write_patch(host, server, container_id, image.config)
                 awaited.difference_update(ovs.wait_installed(awaited))
         if power_on and not early:
             host.engine.start(server.container_name)
@@ -345,6 +344,7 @@ def specify(host: Host, server: Server, image: LoadedImage) -> ContainerSpec:
             log_max_size=options.log_max_size,
             log_max_files=options.log_max_files,
             stop_timeout=options.stop_timeout,
+            least_interval=options.healthcheck_interval,
             disk=host.storage().device,
             sized=host.storage().sized,
         )
@@ -368,7 +368,7 @@ def write_patch(
     if not seen and host.views.directory is not None:
         LOG.warning(
             "Server %s starts without a view of its own: LXCFS does not answer below %s. It sees the host's "
-            "processors, memory and uptime until LXCFS is back.",
+            "processors, memory and uptime until LXCFS answers again.",
             server.uuid,
             host.views.directory,
         )

@@ -13,6 +13,7 @@ import logging
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from dockstack.compute.containers import volumes
 from dockstack.compute.engine import Conflict, EngineError, EngineFull, EngineUnavailable, NotFound
 from dockstack.compute.model import PowerState, Snapshot
 from dockstack.errors import DockstackError
@@ -94,7 +95,7 @@ def _copy(host: Host, container: Container, image_id: str) -> str:
         ) from error
     name = COPY_PREFIX + image_id
     labels = {UUID_LABEL: "", HOST_LABEL: host.name}  # the copy has the server's labels and must not be taken for it
-    host.engine.shelter(name, copied, labels, host.engine.process(container.id).get("Volumes") or ())
+    host.engine.shelter(name, copied, labels, volumes.cover(host.engine.process(container.id).get("Volumes") or ()))
     return name
 
 

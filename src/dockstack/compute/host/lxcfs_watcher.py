@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING
 
+from dockstack.compute.containers import lxcfs
 from dockstack.compute.model import PowerState
 from dockstack.errors import DockstackError
 from dockstack.names import HOST_LABEL
@@ -37,11 +39,13 @@ class Watcher:
         self._known: int | None = None
         self._missing = 0
         self._again = True  # the first look finds what happened while nobody watched
+        self._asked = threading.Event()
 
     def start(self) -> None:
-        """Begin to watch, in a thread of its own, if this host is to have an LXCFS."""
+        """Begin to watch, in a thread of its own, if this host is to have an LXCFS; its first answer is waited for."""
         if self._host.views.directory is not None:
             self._thread.start()
+            self._asked.wait(lxcfs.PATIENCE)
 
     def stop(self, timeout: float = 10) -> None:
         """End the thread and wait for it, at most ``timeout`` seconds."""
@@ -52,9 +56,13 @@ class Watcher:
     def look(self) -> None:
         """Compare with the last look; renew if LXCFS is another one, and once more at the look after that.
 
-        A server that was starting meanwhile did not run yet at the first time.
+        A server that was starting meanwhile did not run yet at the first time. One that started while an LXCFS hung,
+        and has no view therefore, gets one when that goes on.
         """
-        found = self._host.views.generation()
+        began = time.monotonic()
+        found = self._host.views.ask()
+        self._asked.set()
+        hung = time.monotonic() - began > lxcfs.PATIENCE
         if found is None:
             self._missing += 1
             due = self._missing == PATIENCE
@@ -66,7 +74,7 @@ class Watcher:
                 )
         else:
             self._missing = 0
-            due = found != self._known
+            due = found != self._known or hung
             self._known = found
         if due or self._again:
             renewed = renew_all(self._host)

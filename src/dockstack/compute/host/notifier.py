@@ -45,10 +45,11 @@ class Herald:
                 return
             if event.server_uuid in self._busy:
                 if event.kind is not EventKind.STARTED:
-                    self._kept[event.server_uuid] = event
-                    threading.Thread(
+                    later = threading.Thread(
                         target=self._tell_later, args=(event.server_uuid,), name="herald", daemon=True
-                    ).start()
+                    )
+                    later.start()  # waits for our lock; without a thread, nothing must be kept for it
+                    self._kept[event.server_uuid] = event
                 return
         self._tell(event)
 

@@ -16,6 +16,7 @@ from nova.objects import fields
 
 from dockstack.compute.conf import image_limits
 from dockstack.compute.model import Image
+from dockstack.display import printable
 from dockstack.oci.documents import ImageRejected
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def read_image(context: Any, image_id: str, *, returning: bool = False) -> Image
     size = record.get("size")
     return Image(
         id=str(record["id"]),
-        name=record.get("name") or str(record["id"]),
+        name=printable(record.get("name") or record["id"]),
         checksum=properties.get("os_hash_value") or record.get("checksum"),
         size=int(size) if size is not None else None,
         disk_format=record.get("disk_format"),

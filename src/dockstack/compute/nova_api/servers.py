@@ -14,6 +14,7 @@ from nova.virt import driver
 from dockstack.compute.model import Address, Image, InjectedFile, Port, Route, Server
 from dockstack.compute.nova_api import limits
 from dockstack.compute.nova_api.security_profile import build_confinement, refuse_unreadable
+from dockstack.display import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +39,7 @@ def build_server(instance: Any, image: Image, ports: tuple[Port, ...], admin_pas
     flavor = instance.flavor
     return Server(
         uuid=instance.uuid,
-        name=instance.display_name or instance.name,
+        name=printable(instance.display_name or instance.name),
         hostname=instance.hostname or instance.name,
         project_id=instance.project_id or "",
         user_id=instance.user_id or "",

@@ -15,7 +15,7 @@ from dockstack.deploy import paths
 from dockstack.deploy.hypervisors import daemon_json, lxcfs, storage
 from dockstack.deploy.hypervisors.model import Contribution, Hypervisor
 from dockstack.deploy.node import environments
-from dockstack.deploy.node.output import StepFailedError
+from dockstack.deploy.node.output import ENGINE_LIMIT, StepFailedError
 from dockstack.deploy.supervision import distribution_units
 from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.supervision.services import Check, CheckKind, Service
@@ -35,7 +35,8 @@ DISPATCHER = f"{paths.RUNTIME_DIRECTORY}/dockstack-runtime"
 RUNTIME_INSTALLER = f"{paths.OPENSTACK_VENV}/bin/dockstack-runtime-install"
 CONTAINER_LINE = f'{{{{.ID}}}} {{{{.Names}}}} {{{{.Label "{UUID_LABEL}"}}}}'
 IMAGE_REFERENCE = f"{IMAGE_DOMAIN}/*"
-SERVER_NAMESPACES = f"{NAMESPACES}/{NAME_PREFIX}*"
+# The pattern of a uuid: another program's namespace may begin with "nova-", too.
+SERVER_NAMESPACES = f"{NAMESPACES}/{NAME_PREFIX}" + "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))
 PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 NOVA_USER, NOVA_HOME = "nova", "/var/lib/nova"
 DRIVER_STATE = f"{NOVA_HOME}/docker"
@@ -73,6 +74,7 @@ class Docker(Hypervisor):
             ("patch_directory", paths.PATCH_DIRECTORY),
             ("state_directory", DRIVER_STATE),
             ("lxcfs_directory", paths.LXCFS_DIRECTORY if self._lxcfs else ""),
+            ("skip_allocation_lookup", "true"),
         )
         return Contribution(
             compute_driver="docker.DockerDriver",
@@ -123,6 +125,17 @@ class Docker(Hypervisor):
             lxcfs.withdraw(machine, self._socket)
         for service in self._recorded(machine):
             machine.backend.stop(service)
+
+    def refuse_hung(self, machine: Machine) -> None:
+        """Refuse to go on beside an engine of ours that runs and does not answer: its servers would be left behind."""
+        for service in self._recorded(machine):
+            seen = machine.backend.look(service)
+            if seen.running and not self._answers(machine):
+                raise DockstackError(
+                    f"The engine (pid {seen.pid}) does not answer within {ENGINE_LIMIT} s, so its servers cannot be "
+                    "removed.",
+                    f"Have it started again: kill -9 {seen.pid}. Its containers go on meanwhile. Then try again.",
+                )
 
     def cleanup(self, machine: Machine) -> None:
         """Remove our containers, images, namespaces and keys; containers and images of others stay."""
@@ -181,7 +194,7 @@ class Docker(Hypervisor):
         A restart would end them, because our live-restore is taken out of its configuration. Under our own supervisor
         the engine cannot go on, as its parent process ends.
         """
-        others = machine.run(self._client("ps", "-q")).stdout.split()
+        others = machine.run(self._client("ps", "-q"), limit=ENGINE_LIMIT).stdout.split()
         if not others or machine.backend.name != "systemd":
             return
         machine.say(f"Leaving the engine running, for {len(others)} containers are not ours")
@@ -197,7 +210,9 @@ class Docker(Hypervisor):
         return ["docker", "-H", f"unix://{self._socket}", *arguments]
 
     def _answers(self, machine: Machine) -> bool:
-        return machine.run(self._client("version", "--format", "{{.Server.Version}}"), check=False).ok
+        return machine.run(
+            self._client("version", "--format", "{{.Server.Version}}"), check=False, limit=ENGINE_LIMIT
+        ).ok
 
     def _foreign(self, machine: Machine) -> bool:
         """Return whether an engine answers on the socket, and it is not one that we started."""
@@ -209,7 +224,7 @@ class Docker(Hypervisor):
         return [service for service in machine.records.services() if service.name == self.name]
 
     def _info(self, machine: Machine) -> dict[str, Any]:
-        answer = machine.run(self._client("info", "--format", "{{json .}}"))
+        answer = machine.run(self._client("info", "--format", "{{json .}}"), limit=ENGINE_LIMIT)
         return dict(json.loads(answer.stdout))
 
     def _configured(self, info: dict[str, Any]) -> bool:
@@ -247,7 +262,7 @@ class Docker(Hypervisor):
         wait += f" | grep -q '\"{RUNTIME}\"' && exit 0; sleep 0.1; done; exit 1"
         if machine.run(wait, check=False).ok and self._configured(self._info(machine)):
             return
-        running = machine.run(self._client("ps", "-q")).stdout.split()
+        running = machine.run(self._client("ps", "-q"), limit=ENGINE_LIMIT).stdout.split()
         raise StepFailedError(
             "The engine did not take over live-restore and the runtime from its daemon.json.",
             f"Was it started with options that daemon.json contradicts? {len(running)} containers run on it, so it "

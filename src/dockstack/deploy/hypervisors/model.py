@@ -59,6 +59,10 @@ class Hypervisor(ABC):
     def stop(self, machine: Machine) -> None:
         """Called by ``down``, after nova-compute has stopped; servers go on."""
 
+    def refuse_hung(self, machine: Machine) -> None:
+        """Called before ``clean`` changes anything: refuses if what ``cleanup`` needs runs, and does not answer."""
+        del machine
+
     @abstractmethod
     def cleanup(self, machine: Machine) -> None:
         """Called by ``clean``: removes what Nova made through this hypervisor, and nothing else."""

@@ -11,8 +11,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import shlex
-from typing import TYPE_CHECKING, Any
+import time
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyinfra.api.command import FileUploadCommand, StringCommand
 from pyinfra.api.exceptions import NestedOperationError
@@ -20,7 +23,17 @@ from pyinfra.api.operation import operation
 from pyinfra.context import ctx_host, ctx_state
 from pyinfra.operations import apt
 
-from dockstack.deploy.node.output import Output, StepFailedError, shell_line, tail
+from dockstack.deploy.node.output import (
+    CHANGE_LIMIT,
+    KILL_AFTER,
+    QUESTION_LIMIT,
+    Output,
+    StepFailedError,
+    StepHungError,
+    limited,
+    shell_line,
+    tail,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,8 +47,8 @@ POLICY = "/usr/sbin/policy-rc.d"
 POLICY_MARK = "# dockstack: services do not start while packages are installed"
 
 
-def _run_line(command: str) -> Iterator[StringCommand]:
-    yield StringCommand(command)
+def _run_line(_shown: str, line: str) -> Iterator[StringCommand]:
+    yield StringCommand(line)
 
 
 def _put_file(content: bytes, path: str, finish: str) -> Iterator[StringCommand | FileUploadCommand]:
@@ -49,6 +62,20 @@ def _put_file(content: bytes, path: str, finish: str) -> Iterator[StringCommand 
 
 _execute = operation()(_run_line)
 _place = operation()(_put_file)
+
+
+class Mounted(NamedTuple):
+    """A mount, as the kernel tells of it (proc(5), mountinfo)."""
+
+    point: str
+    kind: str
+
+    @classmethod
+    def of_line(cls, line: str) -> Mounted:
+        """Read one line."""
+        words = line.split(" ")
+        point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), words[4])
+        return cls(point, words[words.index("-") + 1])
 
 
 class ConnectedNode:
@@ -84,6 +111,7 @@ class ConnectedNode:
         environment: Mapping[str, str] | None = None,
         directory: str | None = None,
         check: bool = True,
+        limit: int = QUESTION_LIMIT,
     ) -> Output:
         """Run a command that changes nothing and return its output.
 
@@ -94,14 +122,22 @@ class ConnectedNode:
             environment: added to its environment; never a secret.
             directory: working directory.
             check: raise if it fails.
+            limit: seconds that it may take; then it is ended, and counts as failed.
 
         Raises:
             StepFailedError: it failed and ``check`` is set.
+            StepHungError: likewise, because it did not end in its time.
         """
-        text = shell_line(command, user=user, environment=environment, directory=directory)
-        ok, output = self._host.run_shell_command(StringCommand(text), _stdin=stdin)
-        result = Output(bool(ok), output.stdout, output.stderr)
+        line = self._within(shell_line(command, user=user, environment=environment, directory=directory), limit)
+        began = time.monotonic()
+        try:
+            ok, output = self._host.run_shell_command(StringCommand(line), _stdin=stdin, _timeout=_patience(limit))
+            result = Output(bool(ok), output.stdout, output.stderr)
+        except TimeoutError:  # something of it could not be ended, or has left the pipe to others
+            result = Output(ok=False, stdout="", stderr="")
         if check and not result.ok:
+            if time.monotonic() - began >= limit:
+                raise StepHungError(self.secrets.redact(shell_line(command)), limit, self.secrets.redact(result.stderr))
             raise self._failure(shell_line(command), result.stdout, result.stderr)
         return result
 
@@ -149,12 +185,13 @@ class ConnectedNode:
         stdin: str | None = None,
         environment: Mapping[str, str] | None = None,
         directory: str | None = None,
-        timeout: int | None = None,
+        limit: int = CHANGE_LIMIT,
     ) -> bool:
         """Run a command that changes something, unless the question ``unless`` succeeds.
 
         Raises:
             StepFailedError: it failed.
+            StepHungError: it did not end within ``limit`` seconds.
         """
         if unless is not None and self.run(unless, check=False).ok:
             return False
@@ -162,9 +199,7 @@ class ConnectedNode:
             self._say(title)
         text = shell_line(command, user=user, environment=environment, directory=directory)
         arguments: dict[str, Any] = {"_stdin": stdin} if stdin is not None else {}
-        if timeout:
-            arguments["_timeout"] = timeout
-        return self._apply(_execute, text, **arguments)
+        return self._change(text, limit=limit, **arguments)
 
     def once(
         self, name: str, key: str, action: Callable[[], object], *, unless: str | Sequence[str] | None = None
@@ -201,8 +236,7 @@ class ConnectedNode:
         entered = f'test "$PWD" = "$(cd -P -- {parent} && printf %s "${{PWD%/}}")/"{name}'
         quoted = shlex.quote(path)
         refused = f"echo {shlex.quote(f'{path} is a symbolic link; put a directory there')} >&2; exit 1"
-        return self._apply(
-            _execute,
+        return self._change(
             f"mkdir -p -- {quoted} && cd -P -- {quoted} && {{ {entered} || {{ {refused}; }}; }}"
             f" && chown {owner}:{group or owner} . && chmod {mode:o} .",
         )
@@ -246,20 +280,46 @@ class ConnectedNode:
         if seen.ok and seen.stdout.strip() == target:
             return False
         self._claim(path, exists=not seen.ok and self.exists(path))
-        return self._apply(_execute, shell_line(["ln", "-sfn", target, path]))
+        return self._change(shell_line(["ln", "-sfn", target, path]))
 
     def absent(self, path: str) -> bool:
-        """Remove a file or directory of ours."""
-        if not self.run(f"test -e {shlex.quote(path)} || test -L {shlex.quote(path)}", check=False).ok:
+        """Remove a file or directory of ours; what is mounted below it is somebody else's, and stays with its parents.
+
+        A mount of the same file system, which ``rm`` does not see, counts, too.
+        """
+        quoted = shlex.quote(path)
+        if not self.run(f"test -e {quoted} || test -L {quoted}", check=False).ok:
             return False
-        return self._apply(_execute, shell_line(["rm", "-rf", "--", path]))
+        kept = [mount.point for mount in self.mounts_below(path)]
+        if not kept:
+            return self._change(shell_line(["rm", "-rf", "--one-file-system", "--", path]))
+        self._say(f"Leaving what is mounted at {', '.join(kept)}")
+        chain = {str(parent) for point in kept for parent in (PurePosixPath(point), *PurePosixPath(point).parents)}
+        within = sorted(directory for directory in chain if directory == path or directory.startswith(f"{path}/"))
+        for directory in within:
+            if directory not in kept or directory == path:
+                self._remove_children(directory, chain)
+        return True
+
+    def mounts_below(self, path: str) -> list[Mounted]:
+        """Return what is mounted at a directory or below it; of a link, nothing is."""
+        quoted = shlex.quote(path)
+        question = f"test -d {quoted} && ! test -L {quoted} && cat /proc/self/mountinfo"
+        mounted = [Mounted.of_line(line) for line in self.run(question, check=False).lines if " - " in line]
+        return [mount for mount in mounted if mount.point == path or mount.point.startswith(f"{path}/")]
+
+    def _remove_children(self, directory: str, kept: set[str]) -> None:
+        found = self.run(["find", directory, "-mindepth", "1", "-maxdepth", "1", "-print0"]).stdout.split("\0")
+        unwanted = [child for child in found if child and child not in kept]
+        if unwanted:
+            self._change(shell_line(["rm", "-rf", "--one-file-system", "--", *unwanted]))
 
     def group(self, name: str) -> bool:
         """Make a system group."""
         if self.run(["getent", "group", name], check=False).ok:
             return False
         self.manifest.made("group", name)
-        return self._apply(_execute, shell_line(["groupadd", "--system", name]))
+        return self._change(shell_line(["groupadd", "--system", name]))
 
     def user(self, name: str, *, home: str, groups: Sequence[str] = (), shell: str = "/usr/sbin/nologin") -> bool:
         """Make a system user with a group of its own name, or add it to further groups."""
@@ -279,12 +339,12 @@ class ConnectedNode:
                 shell,
                 name,
             ]
-            changed = self._apply(_execute, shell_line(line))
+            changed = self._change(shell_line(line))
         missing = [group for group in groups if group not in seen.stdout.split()]
         if missing:
             if seen.ok:
                 self.manifest.made("membership", f"{name}:{','.join(missing)}")
-            changed = self._apply(_execute, shell_line(["usermod", "-aG", ",".join(missing), name])) or changed
+            changed = self._change(shell_line(["usermod", "-aG", ",".join(missing), name])) or changed
         return changed
 
     def packages(self, *names: str) -> bool:
@@ -321,14 +381,26 @@ class ConnectedNode:
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
-    def _apply(self, engine_operation: Any, *arguments: Any, **keywords: Any) -> bool:
+    def _within(self, line: str, limit: int) -> str:
+        """Return a line that is ended after so many seconds, with all that it has started."""
+        return limited(line, limit)
+
+    def _change(self, line: str, *, limit: int = CHANGE_LIMIT, **keywords: Any) -> bool:
+        return self._apply(_execute, line, self._within(line, limit), limit=limit, **keywords)
+
+    def _apply(self, engine_operation: Any, *arguments: Any, limit: int = CHANGE_LIMIT, **keywords: Any) -> bool:
+        began = time.monotonic()
         with ctx_state.use(self._state), ctx_host.use(self._host):
             try:
-                meta = engine_operation(*arguments, **keywords)
+                meta = engine_operation(*arguments, _timeout=_patience(limit), **keywords)
             except NestedOperationError as error:
                 data = self._state.get_op_data_for_host(self._host, error.args[0])
                 meta = data.operation_meta
                 what = _describe(engine_operation, arguments, keywords)
+                if time.monotonic() - began >= limit:
+                    raise StepHungError(
+                        self.secrets.redact(what), limit, self.secrets.redact(tail(meta.stderr))
+                    ) from error
                 raise self._failure(what, meta.stdout, meta.stderr) from error
         changed = bool(meta.did_change())
         self.changes += changed
@@ -372,9 +444,16 @@ class ConnectedNode:
         )
 
 
+def _patience(limit: int) -> int:
+    """Return when not even the end of a command is waited for any more."""
+    return limit + 2 * KILL_AFTER
+
+
 def _describe(engine_operation: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:
     """Describe a step for an error message, without a file's content, which may be secret."""
     if engine_operation is _place:
         return f"writing {arguments[1]}"
+    if engine_operation is _execute:
+        arguments = arguments[:1]
     text = " ".join(str(part) for part in keywords.get("packages") or arguments or keywords.values())
     return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]} ..."

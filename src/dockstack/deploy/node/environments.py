@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -32,6 +33,18 @@ def lock_text(name: str) -> str:
     return (resources.files("dockstack.deploy") / "locks" / f"{name}.txt").read_text()
 
 
+def lock_entry(lock: str, package: str) -> str:
+    """Return what a lock says about one package: its version, with hashes.
+
+    Raises:
+        LookupError: nothing.
+    """
+    found = re.search(rf"^{re.escape(package)}==(?:.*\\\n)*.*", lock_text(lock), flags=re.MULTILINE)
+    if found is None:
+        raise LookupError(f"{package} is not in the lock {lock}")
+    return found.group() + "\n"
+
+
 def uv_program(machine: ConnectedNode) -> str:
     """Return uv on the node; on this machine it is the one beside the running command line."""
     beside = Path(sys.prefix) / "bin" / "uv"
@@ -41,7 +54,8 @@ def uv_program(machine: ConnectedNode) -> str:
     if not machine.exists(program):
         machine.packages("python3-venv")
         machine.manifest.made("directory", NODE_UV)
-        machine.command(f"{PYTHON} -m venv --clear {NODE_UV} && {NODE_UV}/bin/pip install -q uv")
+        line = f"{PYTHON} -m venv --clear {NODE_UV} && {NODE_UV}/bin/pip install -q --require-hashes -r /dev/stdin"
+        machine.command(line, stdin=lock_entry("cli", "uv"))
     return program
 
 

@@ -13,10 +13,28 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 TAIL_LINES = 25
+QUESTION_LIMIT = 300  # seconds that a command may take which only looks, or stops something
+CHANGE_LIMIT = 3600  # that one may take which installs or makes something
+ENGINE_LIMIT = 30  # that an engine may take for an answer
+KILL_AFTER = 5
 
 
 class StepFailedError(DockstackError):
     """A step on a node failed; ``details`` holds the last lines of its output."""
+
+
+class StepHungError(StepFailedError):
+    """A command did not end in its time, and was ended."""
+
+    def __init__(self, command: str, limit: int, details: str = "") -> None:
+        """Name the command."""
+        super().__init__(
+            f"A command did not end within {limit} s and was ended: {command}",
+            "What it asks hangs: `dockstack status` names services that do not answer. Continue or restart that one "
+            "(`kill -CONT`, or `kill -9`: it is started again), look for a full or failing disk (`dmesg`), then try "
+            "again.",
+            details,
+        )
 
 
 @dataclass(frozen=True)
@@ -36,6 +54,11 @@ class Output:
 def tail(text: str, lines: int = TAIL_LINES) -> str:
     """Return the last lines of a text, without empty ones."""
     return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
+
+
+def limited(line: str, limit: int) -> str:
+    """Return a shell line that ends another one, with what that has started, if it takes too long."""
+    return shlex.join(["timeout", "-k", str(KILL_AFTER), str(limit), "sh", "-c", line])
 
 
 def shell_line(

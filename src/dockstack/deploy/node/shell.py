@@ -7,11 +7,21 @@ import os
 import pwd
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.atomic_write import write_atomically
-from dockstack.deploy.node.output import Output, StepFailedError, shell_line, tail
+from dockstack.deploy.node.output import (
+    KILL_AFTER,
+    QUESTION_LIMIT,
+    Output,
+    StepFailedError,
+    StepHungError,
+    limited,
+    shell_line,
+    tail,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,14 +39,31 @@ class LocalShell:
         environment: Mapping[str, str] | None = None,
         directory: str | None = None,
         check: bool = True,
+        limit: int = QUESTION_LIMIT,
     ) -> Output:
         """Run a command and return its output.
 
         Raises:
             StepFailedError: it failed and ``check`` is set.
+            StepHungError: likewise, because it did not end within ``limit`` seconds.
         """
         line = shell_line(command, user=user, environment=environment, directory=directory)
-        done = subprocess.run(["sh", "-c", line], input=stdin or "", capture_output=True, text=True, check=False)
+        began = time.monotonic()
+        try:
+            done = subprocess.run(
+                ["sh", "-c", limited(line, limit)],
+                input=stdin or "",
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=limit + 2 * KILL_AFTER,
+            )
+        except subprocess.TimeoutExpired as error:  # something of it could not be ended
+            if check:
+                raise StepHungError(line, limit) from error
+            return Output(ok=False, stdout="", stderr="")
+        if check and done.returncode != 0 and time.monotonic() - began >= limit:
+            raise StepHungError(line, limit, tail(done.stdout + done.stderr))
         if check and done.returncode != 0:
             raise StepFailedError(f"A command failed: {line}", "See its output above.", tail(done.stdout + done.stderr))
         return Output(done.returncode == 0, done.stdout.rstrip("\n"), done.stderr.rstrip("\n"))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import urllib.parse
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,7 +25,7 @@ READY_POLL = 0.5
 REQUEST_TIMEOUT = 120
 NAMED_SERVERS = 5
 AUTOMATIC_PREFIX = 26  # 64 addresses a project
-MICROVERSION = {"OpenStack-API-Version": "compute 2.53"}  # services go by uuid from here on
+MICROVERSION = "compute 2.53"  # services go by uuid from here on
 
 
 class Api:
@@ -36,21 +37,39 @@ class Api:
         self._filter = {"service_type": service_type, "interface": "internal"}
         self._prefix = prefix
 
-    def call(self, method: str, path: str, body: Json | None = None, **headers: str) -> Json:
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        *,
+        query: dict[str, str] | None = None,
+        version: str = "",
+    ) -> Json:
         """Send one request and return the answer's JSON, empty if there is none.
+
+        Args:
+            method: of HTTP.
+            path: below the endpoint, without a query.
+            body: sent as JSON.
+            query: names and values as they are; whatever a value holds, it stays one value.
+            version: of the API, as OpenStack-API-Version has it.
 
         Raises:
             keystoneauth1.exceptions.HttpError: the service refused.
         """
         answer = self._session.request(
-            self._prefix + path, method, endpoint_filter=self._filter, json=body, headers=headers
+            f"{self._prefix}{path}?{urllib.parse.urlencode(query)}" if query else self._prefix + path,
+            method,
+            endpoint_filter=self._filter,
+            json=body,
+            headers={"OpenStack-API-Version": version} if version else {},
         )
         return dict(answer.json()) if answer.content else {}
 
     def one(self, collection: str, path: str | None = None, **query: str) -> Json | None:
         """Return the only member that fits a query, or None."""
-        text = "&".join(f"{key}={value}" for key, value in query.items())
-        found = self.call("GET", f"{path or '/' + collection}?{text}")[collection]
+        found = self.call("GET", path or f"/{collection}", query=query)[collection]
         return dict(found[0]) if found else None
 
     def ensure(self, kind: str, values: Json, *, path: str = "", **query: str) -> Json:
@@ -65,7 +84,7 @@ class Api:
 
 def made(kind: str, name: str) -> None:
     """Tell that something came to be."""
-    print(f"made {kind} {name}".rstrip(), flush=True)
+    print(f"made {kind} {repr(name)[1:-1]}".rstrip(), flush=True)  # one line, whatever the name holds
 
 
 def connect(desired: Json) -> Session:
@@ -96,17 +115,22 @@ def provide_identity(desired: Json) -> None:
         _endpoints(keystone, service, desired["region"])
     tenant = desired["tenant"]
     project = keystone.ensure("project", {"name": tenant["project"], "domain_id": "default"}, name=tenant["project"])
-    user = _user(keystone, tenant["user"], tenant["password"])
+    user = _user(keystone, tenant["user"], tenant["password"], ours=False)
     _grant(keystone, project["id"], user["id"], [roles["member"], roles["reader"]])
 
 
-def _user(keystone: Api, name: str, password: str) -> Json:
+def _user(keystone: Api, name: str, password: str, *, ours: bool = True) -> Json:
+    """Return a user, made if it is missing; a service's has the password of its configuration, always.
+
+    A person's own is theirs: what was changed since it was made stays.
+    """
     present = keystone.one("users", name=name, domain_id="default")
     if present is None:
         made("user", name)
         desired = {"name": name, "password": password, "domain_id": "default"}
         return dict(keystone.call("POST", "/users", {"user": desired})["user"])
-    keystone.call("PATCH", f"/users/{present['id']}", {"user": {"password": password}})
+    if ours:
+        keystone.call("PATCH", f"/users/{present['id']}", {"user": {"password": password}})
     return present
 
 
@@ -118,7 +142,7 @@ def _grant(keystone: Api, project: str, user: str, roles: list[str]) -> None:
 def _endpoints(keystone: Api, desired: Json, region: str) -> None:
     values = {"name": desired["name"], "type": desired["type"]}
     service = keystone.ensure("service", values, name=desired["name"], type=desired["type"])
-    present = keystone.call("GET", f"/endpoints?service_id={service['id']}&region_id={region}")["endpoints"]
+    present = keystone.call("GET", "/endpoints", query={"service_id": service["id"], "region_id": region})["endpoints"]
     by_interface = {endpoint["interface"]: endpoint for endpoint in present}
     for interface in ("public", "internal", "admin"):
         endpoint = by_interface.get(interface)
@@ -144,8 +168,7 @@ def provide_limits(desired: Json) -> None:
 
 
 def _register_limits(keystone: Api, place: dict[str, str], values: dict[str, int]) -> None:
-    query = "&".join(f"{key}={value}" for key, value in place.items())
-    listed = keystone.call("GET", f"/registered_limits?{query}")["registered_limits"]
+    listed = keystone.call("GET", "/registered_limits", query=place)["registered_limits"]
     present = {limit["resource_name"]: limit for limit in listed}
     new = [{**place, "resource_name": name, "default_limit": values[name]} for name in values if name not in present]
     if new:
@@ -163,7 +186,7 @@ def _register_limits(keystone: Api, place: dict[str, str], values: dict[str, int
 def provide_flavors(desired: Json) -> None:
     """Make the flavors that are missing; one that is there keeps its sizes, for servers may use it."""
     nova = Api(connect(desired), "compute")
-    present = {flavor["name"] for flavor in nova.call("GET", "/flavors?is_public=None")["flavors"]}
+    present = {flavor["name"] for flavor in nova.call("GET", "/flavors", query={"is_public": "None"})["flavors"]}
     for flavor in desired["flavors"]:
         if flavor["name"] not in present:
             made("flavor", flavor["name"])
@@ -220,7 +243,9 @@ def _external_network(neutron: Api, desired: Json, project: str) -> str:
 
 def _automatic(neutron: Api, desired: Json, project: str, external: str) -> None:
     """Let Neutron make a project's network when its first server asks for one (`--nic auto`); other defaults stay."""
-    networks = neutron.call("GET", "/networks?router:external=true")["networks"]  # it does not filter by is_default
+    networks = neutron.call("GET", "/networks", query={"router:external": "true"})[
+        "networks"
+    ]  # it does not filter by is_default
     if not any(network["is_default"] for network in networks):
         neutron.call("PUT", f"/networks/{external}", {"network": {"is_default": True}})
     pool = {
@@ -283,7 +308,7 @@ def _router(neutron: Api, desired: Json, project: str, external: str, subnets: l
     router = neutron.ensure("router", values, name=name, project_id=project)
     if not router.get("external_gateway_info"):
         neutron.call("PUT", f"/routers/{router['id']}", {"router": {"external_gateway_info": {"network_id": external}}})
-    ports = neutron.call("GET", f"/ports?device_id={router['id']}")["ports"]
+    ports = neutron.call("GET", "/ports", query={"device_id": router["id"]})["ports"]
     attached = {address["subnet_id"] for port in ports for address in port["fixed_ips"]}
     for subnet in subnets:
         if subnet not in attached:
@@ -344,7 +369,7 @@ def _missing(nova: Api, started: dict[str, datetime]) -> list[str]:
     # Its state is not asked: somebody may have forced it down to evacuate its servers, until all is well again.
     reported = {
         service["host"]: datetime.fromisoformat(service["updated_at"])
-        for service in nova.call("GET", "/os-services?binary=nova-compute")["services"]
+        for service in nova.call("GET", "/os-services", query={"binary": "nova-compute"})["services"]
         if service["updated_at"]
     }
     # A hypervisor is listed once its host is mapped to a cell.
@@ -360,9 +385,9 @@ def refuse_inhabited(desired: Json) -> None:
     """Refuse to remove hosts on which Nova has servers."""
     nova = Api(connect(desired), "compute")
     for host in desired["hosts"]:
-        servers = nova.call("GET", f"/servers?all_tenants=1&host={host}")["servers"]
+        servers = nova.call("GET", "/servers", query={"all_tenants": "1", "host": host})["servers"]
         if servers:
-            names = ", ".join(server["name"] for server in servers[:NAMED_SERVERS])
+            names = ", ".join(repr(server["name"])[1:-1] for server in servers[:NAMED_SERVERS])
             raise SystemExit(
                 f"Nova has {len(servers)} servers on {host}: {names}{', ...' if len(servers) > NAMED_SERVERS else ''}."
                 " Delete them or move them to another host first; nothing was removed."
@@ -374,9 +399,9 @@ def forget_hosts(desired: Json) -> None:
     session = connect(desired)
     nova, neutron = Api(session, "compute"), Api(session, "network", "/v2.0")
     for host in desired["hosts"]:
-        for service in nova.call("GET", f"/os-services?host={host}", None, **MICROVERSION)["services"]:
-            nova.call("DELETE", f"/os-services/{service['id']}", None, **MICROVERSION)
-        for agent in neutron.call("GET", f"/agents?host={host}")["agents"]:
+        for service in nova.call("GET", "/os-services", query={"host": host}, version=MICROVERSION)["services"]:
+            nova.call("DELETE", f"/os-services/{service['id']}", None, version=MICROVERSION)
+        for agent in neutron.call("GET", "/agents", query={"host": host})["agents"]:
             neutron.call("DELETE", f"/agents/{agent['id']}")
 
 

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
-EVERYWHERE = ("iproute2", "iptables", "openvswitch-switch", "ovn-host", "procps", "sudo")
+EVERYWHERE = (
+    *("iproute2", "iptables", "kmod", "openvswitch-switch", "ovn-host", "procps", "sudo"),
+    "iputils-ping",  # what `dockstack tempest` calls
+)
 CONTROLLER = ("mariadb-client-core", "mariadb-server-core", "memcached", "ovn-central", "rabbitmq-server")
 METADATA = ("haproxy",)
 COMPUTE = ("fonts-dejavu-core",)  # what VNC consoles are written with

@@ -248,6 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     end_leftovers()
     inventory = inventories.load(options.environment, options.assignments, saved_options=paths.SAVED_OPTIONS)
+    inventories.require_one(inventory)
     work = tasks(inventory)
     parallel = inventory.local.attributes.number("deploy.parallel")
     runner = Runner({task.key: task for task in work}, parallel, _print)

@@ -7,13 +7,15 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from dockstack.deploy.run.events import Event, Kind
+from dockstack.display import printable
+from dockstack.terminal import Screen, styled
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -126,7 +128,7 @@ class Plain:
         elif event.kind is Kind.END and event.ok:
             lines = end_lines(event, self.story)
         for line in lines:
-            print(line, flush=True)
+            print(printable(line), flush=True)
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -139,7 +141,7 @@ class Plain:
 class Terminal:
     """Draws what runs now, and leaves a line for each stage that is done."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Screen) -> None:
         """Draw on this console."""
         self.story = Story()
         self._console = console
@@ -150,15 +152,15 @@ class Terminal:
         """Take in one event; the live part draws itself."""
         self.story.tell(event, time.monotonic())
         if event.kind is Kind.DONE and (line := done_line(event)):
-            self._console.print(Text.assemble(("✓ ", "green"), line))
+            self._console.print(styled(("✓ ", "green"), line))
         elif event.kind is Kind.FAILED:
             first, *rest = failure_lines(event)
-            self._console.print(Text(f"✗ {first}", style="bold red"))
+            self._console.print(styled((f"✗ {first}", "bold red")))
             for line in rest:
-                self._console.print(Text(line), soft_wrap=True)
+                self._console.print(line, soft_wrap=True)
         elif event.kind is Kind.END and event.ok:
             for line in end_lines(event, self.story):
-                self._console.print(Text.assemble(("✓ ", "bold green"), line))
+                self._console.print(styled(("✓ ", "bold green"), line))
 
     def __enter__(self) -> Self:
         """Begin to draw."""
@@ -174,7 +176,9 @@ class Terminal:
         table = Table.grid(padding=(0, 1))
         for title, began, doing in self.story.running.values():
             elapsed = Text(f"{now - began:4.0f} s", style="dim")
-            table.add_row(self._spinner, title, elapsed, Text(doing, style="dim", overflow="ellipsis", no_wrap=True))
+            table.add_row(
+                self._spinner, title, elapsed, Text(printable(doing), style="dim", overflow="ellipsis", no_wrap=True)
+            )
         return Group(table, Text(f"  {self.story.finished} of {self.story.total} stages", style="dim"))
 
 
@@ -182,5 +186,5 @@ def choose_display(*, json_lines: bool) -> Display:
     """Return the display that fits where the output goes."""
     if json_lines:
         return Json()
-    console = Console()
+    console = Screen()
     return Terminal(console) if console.is_terminal else Plain()

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
+from dockstack.deploy.configuration import neutron
 from dockstack.deploy.hypervisors import chosen, storage
 from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.supervision import distribution_units
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.supervision.services import Service
 
 ENGINE_SERVICES = {"docker"}  # stopped by the hypervisor's own verb, after nova-compute
+METADATA_NAMESPACE = re.compile(r"ovnmeta-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 SWITCH_SERVICES = {"ovsdb", "ovs-vswitchd"}
 NEEDED_TO_CLEAN = ENGINE_SERVICES | SWITCH_SERVICES
 
@@ -43,13 +46,17 @@ def clean(machine: Machine, *, packages: bool) -> list[str]:
     """Remove all that we made on a node; return what was left on purpose, for the person to know."""
     entries = machine.manifest.entries()
     _wake(machine)
+    plugin = chosen(machine.node)
+    if plugin is not None:
+        plugin.refuse_hung(machine)
     for key in hosts.keys_of(service.name for service in machine.records.services() if service.inside):
         host_removal.remove_host(machine, key)
     # First those that would answer what is removed by making it anew: OVN its bridge, Nova its servers.
     _stop(machine, [service for service in machine.records.services() if service.name not in NEEDED_TO_CLEAN])
-    plugin = chosen(machine.node)
     if plugin is not None:
         plugin.cleanup(machine)
+    if any(entry.kind == "metadata-namespaces" for entry in entries):
+        _metadata_namespaces(machine)
     _remove(machine, entries, _WHILE_RUNNING)
     _stop(machine, [service for service in machine.records.services() if service.name in SWITCH_SERVICES])
     if plugin is not None:
@@ -67,6 +74,7 @@ def clean(machine: Machine, *, packages: bool) -> list[str]:
         left = []
     machine.absent(paths.LOG)
     machine.absent(paths.RUN)
+    _unmount_ours(machine)
     machine.absent(paths.VAR)
     machine.absent(paths.OPT)
     machine.absent(paths.ETC)
@@ -84,16 +92,33 @@ def _wake(machine: Machine) -> None:
         machine.say(f"Going on without the engine or the switch, which do not start: {error}")
 
 
+def _unmount_ours(machine: Machine) -> None:
+    """Take away what a killed LXCFS of ours has left mounted; its storage and its hosts have unmounted theirs."""
+    for mount in machine.mounts_below(paths.VAR):
+        if mount.kind == "fuse.lxcfs":
+            machine.run(["umount", "--lazy", mount.point], check=False)
+
+
 def _remove_packages(machine: Machine, names: Sequence[str]) -> None:
     """Purge packages; an engine is only removed: purging it would take containers and images of others along."""
     machine.say("Removing packages")
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
     engine = machine.attributes.text("docker.package")
     purged = [name for name in names if name != engine]
+    superfluous = _superfluous(machine)
     for verb, chosen_names in (("purge", purged), ("remove", [name for name in names if name == engine])):
         if chosen_names:
             machine.command(["apt-get", "-qy", verb, *chosen_names], environment=environment)
-    machine.command(["apt-get", "-qy", "autoremove"], environment=environment)
+    # What came along with ours; what nobody needed before stays, for it is not ours.
+    along = sorted(_superfluous(machine) - superfluous)
+    if along:
+        machine.command(["apt-get", "-qy", "purge", *along], environment=environment)
+
+
+def _superfluous(machine: Machine) -> set[str]:
+    """Return the packages that were installed for others only, which are gone."""
+    lines = machine.run(["apt-get", "-s", "autoremove"], check=False).lines
+    return {line.split()[1] for line in lines if line.startswith("Remv ")}
 
 
 def retire(machine: Machine, wanted: Collection[str]) -> list[str]:
@@ -136,14 +161,25 @@ def _host(machine: Machine, entry: Made) -> None:
     host_removal.remove_namespaces(machine, entry.name)
 
 
-def _metadata_namespaces(machine: Machine, entry: Made) -> None:
-    """End Neutron's metadata proxies, which outlive their agent, and remove their namespaces."""
-    del entry
-    machine.run(
-        "for space in $(ip netns list | sed -n 's/^\\(ovnmeta-[^ ]*\\).*/\\1/p'); do"
-        ' ip netns pids "$space" | xargs -r kill; ip netns delete "$space"; done',
-        check=False,
+def _metadata_namespaces(machine: Machine) -> None:
+    """End our agent's metadata proxies, which outlive it, and remove their namespaces; those of others stay.
+
+    Ours are those whose network our agent has a proxy's configuration for, or whose cable ends on our switch. So the
+    switch must still run.
+    """
+    names = [line.split()[0] for line in machine.run(["ip", "netns", "list"], check=False).lines if line.strip()]
+    found = [name for name in names if METADATA_NAMESPACE.fullmatch(name)]
+    ports = (
+        set(machine.run(["ovs-vsctl", "--timeout=10", "list-ports", "br-int"], check=False).lines) if found else set()
     )
+    for name in found:
+        network = name.removeprefix("ovnmeta-")
+        configured = machine.exists(f"{neutron.STATE_DIRECTORY}/ovn-metadata-proxy/{network}.conf")
+        # neutron/agent/ovn/metadata/agent.py:get_veth_name
+        if configured or f"tap{network[:10]}0" in ports:
+            machine.run(f"ip netns pids {name} | xargs -r kill; ip netns delete {name}", check=False)
+        else:
+            machine.say(f"Leaving the network namespace {name}, which no agent of ours has made")
 
 
 def _file(machine: Machine, entry: Made) -> None:
@@ -182,7 +218,6 @@ _AFTERWARDS: dict[str, Callable[[Machine, Made], None]] = {
     "link": _link,
     distribution_units.HELD: distribution_units.release,
     storage.MADE: storage.release,
-    "metadata-namespaces": _metadata_namespaces,
     "host": _host,
     "file": _file,
     "directory": _directory,

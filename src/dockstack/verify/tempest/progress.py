@@ -6,13 +6,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self
 
-from rich.markup import escape
-
+from dockstack.terminal import styled
 from dockstack.verify.tempest.model import Verdict
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from dockstack.terminal import Screen
     from dockstack.verify.tempest.model import Outcome
 
 EVERY = 30.0  # seconds between lines where nobody watches
@@ -21,7 +19,7 @@ EVERY = 30.0  # seconds between lines where nobody watches
 class Progress:
     """Counts what began and ended."""
 
-    def __init__(self, console: Console, total: int) -> None:
+    def __init__(self, console: Screen, total: int) -> None:
         """Begin with nothing.
 
         Args:
@@ -55,7 +53,8 @@ class Progress:
         self._running.pop(outcome.name, None)
         self._counts[outcome.verdict] += 1
         if outcome.verdict is Verdict.FAILED:
-            self._console.print(f"[bold red]FAILED[/] {outcome.name}: {escape(outcome.reason)}", soft_wrap=True)
+            failed = styled(("FAILED", "bold red"), f" {outcome.name}: {outcome.reason}")
+            self._console.print(failed, soft_wrap=True)
         self._update()
 
     def line(self) -> str:
@@ -67,7 +66,7 @@ class Progress:
 
     def _update(self) -> None:
         if self._console.is_terminal:
-            self._status.update(escape(self.line()))
+            self._status.update(self.line())
         elif time.monotonic() - self._printed >= EVERY:
             self._printed = time.monotonic()
-            self._console.print(escape(self.line()), soft_wrap=True)
+            self._console.print(self.line(), soft_wrap=True)

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
+import threading
 import time
 
 import pytest
 
 from dockstack.compute.consoles import console as consoles
+from dockstack.compute.consoles import listener
 from dockstack.compute.consoles.backend import LOGINS, Login, logins_of, number_inside
 from dockstack.compute.consoles.client import WAITING_BYTES, Client, RateLimit
 from dockstack.compute.consoles.console import Console
@@ -245,3 +249,74 @@ def test_what_answers_is_said_by_a_label() -> None:
 def test_no_process_of_the_host_is_taken_for_one_of_a_server() -> None:
     assert number_inside(1, "a" * 64) is None
     assert number_inside(1 << 30, "a" * 64) is None
+
+
+@pytest.mark.parametrize(
+    "code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EPROTO, errno.ENETDOWN]
+)
+def test_a_bad_accept_is_not_the_listeners_end(board, monkeypatch, code):
+    monkeypatch.setattr(listener, "ACCEPT_PAUSE", 0.01)
+    real, failures = socket.socket.accept, [OSError(code, os.strerror(code))] * 3
+
+    def accept(self):
+        if failures:
+            raise failures.pop()
+        return real(self)
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    expect(call(board.announce(UUID)), b"hello")
+    assert not failures
+
+
+def test_a_closed_listener_ends_its_thread(board):
+    board.announce(UUID)
+    board.close()
+    wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "consoles"])
+
+
+def test_without_threads_a_caller_is_refused_and_the_next_one_served(board, monkeypatch):
+    address = board.announce(UUID)
+    real, failures = threading.Thread.start, [RuntimeError("can't start new thread")]
+
+    def start(self):
+        if self.name == "console-caller" and failures:
+            raise failures.pop()
+        real(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    refused = call(address)
+    wait_until(lambda: not failures)
+    refused.close()
+    expect(call(address), b"hello")
+
+
+def test_whoever_cannot_be_joined_is_hung_up_on():
+    def fail(_uuid, _connection):
+        raise ValueError("whatever a console may raise")
+
+    board = Listener(ENDPOINT, fail)
+    connection = call(board.announce(UUID))
+    expect(connection, b"200 OK\r\n\r\n")
+    assert connection.recv(1) == b""
+    board.close()
+
+
+def test_a_handshake_has_one_deadline_for_all_of_its_bytes():
+    """A byte now and then would otherwise hold a stranger's place for ever."""
+
+    class Slow:
+        def __init__(self) -> None:
+            self.limits: list[float] = []
+
+        def settimeout(self, seconds: float) -> None:
+            self.limits.append(seconds)
+
+        def recv(self, _size: int, _flags: int = 0) -> bytes:
+            time.sleep(0.02)
+            return b"x"
+
+    slow = Slow()
+    with pytest.raises(TimeoutError):
+        listener.read_path(slow, time.monotonic() + 0.2)
+    assert slow.limits == sorted(slow.limits, reverse=True)
+    assert len(slow.limits) < 20

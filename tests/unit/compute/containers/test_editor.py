@@ -512,6 +512,19 @@ def test_a_complement_matches_once_what_is_not_named(values, number) -> None:
     assert len(matching) == (number & 0xFFFF not in values)
 
 
+@pytest.mark.parametrize("file_system", ["btrfs", "xfs"])
+@pytest.mark.parametrize("default", ["SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW", "SCMP_ACT_LOG"])
+def test_the_call_that_does_what_the_ioctl_does_is_refused(file_system, default) -> None:
+    """file_setattr(2), since Linux 6.17; a rule with the profile's own default action stops the runtime."""
+    rules = [{"names": ["file_getattr", "file_setattr"], "action": "SCMP_ACT_ALLOW"}]
+    rules += [{"names": ["file_setattr"], "action": "SCMP_ACT_ALLOW"}, {"names": ["ioctl"], "action": "SCMP_ACT_ALLOW"}]
+    seccomp = {"defaultAction": default, "syscalls": rules}
+    editor.guard_disk({"linux": {"seccomp": seccomp}}, file_system)
+    about = [rule for rule in seccomp["syscalls"] if "file_setattr" in rule["names"]]
+    assert about == ([] if default == "SCMP_ACT_ERRNO" else [{"names": ["file_setattr"], "action": "SCMP_ACT_ERRNO"}])
+    assert {"names": ["file_getattr"], "action": "SCMP_ACT_ALLOW"} in seccomp["syscalls"]
+
+
 def test_a_privileged_server_has_no_guard() -> None:
     config: dict = {"linux": {}}
     editor.guard_disk(config, "btrfs")

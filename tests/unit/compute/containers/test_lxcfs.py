@@ -14,7 +14,7 @@ pytestmark = pytest.mark.unit
 
 def test_without_lxcfs_nothing_is_mounted(tmp_path) -> None:
     assert Views(None).mounts() == ()
-    assert Views(None).generation() is None
+    assert Views(None).ask() is None
     assert not Views(None).renew(1, "a" * 64)
     assert Views(tmp_path / "nowhere").mounts() == ()
 
@@ -22,7 +22,7 @@ def test_without_lxcfs_nothing_is_mounted(tmp_path) -> None:
 def test_a_directory_that_is_no_mount_is_no_lxcfs(tmp_path) -> None:
     (tmp_path / "lxcfs" / "proc").mkdir(parents=True)
     (tmp_path / "lxcfs" / "proc" / "cpuinfo").touch()
-    assert Views(tmp_path / "lxcfs").generation() is None
+    assert Views(tmp_path / "lxcfs").ask() is None
 
 
 def test_a_server_may_start_without_them(tmp_path, monkeypatch) -> None:

@@ -74,6 +74,7 @@ def test_the_whole() -> None:
         working_directory="/w",
         stop_signal="SIGQUIT",
         stop_timeout=30,
+        mounts=({"Type": "tmpfs", "Target": "/data", "TmpfsOptions": {"SizeBytes": 4097}},),
         capabilities=spec.CAPABILITIES,
         log_max_size="5m",
         log_max_files=2,
@@ -151,19 +152,26 @@ def test_cloud_init_under_an_init_finds_out_where_it_is() -> None:
     assert built.environment[0] == "product_name=OpenStack Nova"
 
 
+SECOND = 10**9
+
+
+def check(test: list[str], interval: int = 30, timeout: int = 30, retries: int = 3) -> dict:
+    seconds = {"Interval": interval * SECOND, "Timeout": timeout * SECOND, "StartInterval": interval * SECOND}
+    return {"Test": test, "Retries": retries, "StartPeriod": SECOND // 1000, **seconds}
+
+
 @pytest.mark.parametrize(
-    ("text", "check"),
+    ("text", "expected"),
     [
         ("none", {"Test": ["NONE"]}),
-        ("image", {"Test": ["CMD", "x"]}),
-        (
-            '{"Test": ["CMD-SHELL", "true"], "Interval": 5000000000}',
-            {"Test": ["CMD-SHELL", "true"], "Interval": 5 * 10**9},
-        ),
+        ('{"Test": ["NONE"], "Interval": 1}', {"Test": ["NONE"]}),
+        ("image", check(["CMD", "x"])),
+        ('{"Test": ["CMD-SHELL", "true"], "Interval": 60000000000}', check(["CMD-SHELL", "true"], 60)),
+        ('{"Test": ["CMD", "x"], "Interval": 10000000000, "Timeout": 0, "Retries": 7}', check(["CMD", "x"], 10, 30, 7)),
     ],
 )
-def test_health_checks(text, check) -> None:
-    assert build(with_properties(docker_healthcheck=text)).healthcheck == check
+def test_health_checks(text, expected) -> None:
+    assert build(with_properties(docker_healthcheck=text)).healthcheck == expected
 
 
 @pytest.mark.parametrize(
@@ -174,8 +182,15 @@ def test_health_checks(text, check) -> None:
         "yes",
         '{"Test": "x"}',
         '{"Test": ["x"]}',
-        '{"Test": ["CMD"], "Interval": "5s"}',
-        '{"Test": ["CMD"], "X": 1}',
+        '{"Test": ["CMD"]}',
+        '{"Test": ["CMD", "x"], "Interval": "5s"}',
+        '{"Test": ["CMD", "x"], "Interval": -1}',
+        '{"Test": ["CMD", "x"], "Interval": 1e10}',
+        '{"Test": ["CMD", "x"], "Interval": true}',
+        '{"Test": ["CMD", "x"], "X": 1}',
+        '{"Test": ["CMD", "' + "x" * 4096 + '"]}',
+        '{"Test": ["CMD", "x"], "Interval": ' + "9" * 4301 + "}",
+        "[" * 100_000,
     ],
 )
 def test_what_is_no_health_check(text) -> None:
@@ -183,12 +198,48 @@ def test_what_is_no_health_check(text) -> None:
         build(with_properties(docker_healthcheck=text))
 
 
-def test_volumes_of_the_image_are_the_servers_own_or_the_engines() -> None:
-    assert spec.own_volumes(SERVER, CONFIG) == ("/data",)
-    assert spec.own_volumes(with_properties(docker_volumes="anonymous"), CONFIG) == ()
-    assert build(with_properties(docker_volumes="anonymous")).labels["org.openstack.nova.volumes"] == "[]"
-    with pytest.raises(DockstackError, match="docker_volumes is 'ephemeral', not one of ignore, anonymous"):
-        build(with_properties(docker_volumes="ephemeral"))
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ({"Interval": 1_000_000}, "asks for less than the Interval of 10000000000"),
+        ({"Interval": 9_999_999_999}, "asks for less than the Interval"),
+        ({"Interval": 10**30}, "asks for more than the Interval"),
+        ({"Timeout": 10**4000}, "asks for more than the Timeout"),
+        ({"StartPeriod": 10**18}, "asks for more than the StartPeriod"),
+        ({"Retries": 2**31}, "asks for more than the Retries of 1000"),
+    ],
+)
+def test_health_checks_cost_the_host_no_more_than_allowed(members, problem) -> None:
+    with pytest.raises(DockstackError, match=problem):
+        build(with_properties(docker_healthcheck=json.dumps({"Test": ["CMD", "x"], **members})))
+
+
+def test_an_images_own_health_check_is_made_as_often_as_it_may_be() -> None:
+    eager = {"Test": ["CMD", "x"], "Interval": 1_000_000, "StartInterval": 1, "StartPeriod": 10**18, "Retries": 10**9}
+    built = build(with_properties(docker_healthcheck="image"), replace(CONFIG, healthcheck=eager))
+    wanted = check(["CMD", "x"], 10, retries=1000) | {"StartPeriod": 86_400 * SECOND}
+    assert built.healthcheck == wanted
+    slow = spec.build_spec(
+        with_properties(docker_healthcheck="image"),
+        "i",
+        replace(CONFIG, healthcheck=eager),
+        host="n",
+        least_interval=60,
+    )
+    assert slow.healthcheck["Interval"] == slow.healthcheck["StartInterval"] == 60 * SECOND
+
+
+@pytest.mark.parametrize("found", [{"Test": "x"}, {"Test": [1]}, {"Test": ["CMD", "x"], "Interval": "often"}])
+def test_an_images_own_health_check_may_be_none(found) -> None:
+    with pytest.raises(DockstackError, match="docker_healthcheck is image, and what the image says is no health check"):
+        build(with_properties(docker_healthcheck="image"), replace(CONFIG, healthcheck=found))
+    assert build(SERVER, replace(CONFIG, healthcheck=found)).healthcheck == {"Test": ["NONE"]}
+
+
+def test_nothing_of_an_images_health_check_shows_through() -> None:
+    """The engine takes from the image what is missing or 0."""
+    asked = build(with_properties(docker_healthcheck='{"Test": ["CMD", "x"], "Interval": 0, "StartPeriod": 0}'))
+    assert all(asked.healthcheck[name] for name in ("Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"))
 
 
 def test_settings() -> None:
@@ -225,6 +276,22 @@ def test_settings() -> None:
         ("docker_stop_signal", "TERM; rm"),
         ("docker_stop_timeout", "-1"),
         ("docker_stop_timeout", "soon"),
+        ("docker_stop_timeout", "3601"),
+        ("docker_stop_timeout", "9" * 4301),
+        ("docker_stop_signal", "SIGRTMIN-40"),
+        ("docker_stop_signal", "SIGRTMAX+1"),
+        ("docker_stop_signal", "SIGNOTHING"),
+        ("docker_stop_signal", "A" * 65_535),
+        ("docker_stop_signal", "99"),
+        ("docker_crash_signal", "SIGRTMIN-40"),
+        ("docker_crash_signal", "0"),
+        ("docker_command", "[" * 65_535),
+        ("docker_console_command", "[]"),
+        ("docker_console_command", '["' + "x" * 4096 + '"]'),
+        ("docker_user", "root\nforged"),
+        ("docker_user", "u" * 256),
+        ("docker_workdir", "/" + "x" * 4096),
+        ("docker_env", '{"A": "\\ud800"}'),
         ("docker_init", "maybe"),
         ("docker_hostname", "-x"),
         ("docker_hostname", "a b"),

@@ -9,11 +9,10 @@ import logging
 import pytest
 from fake_flows import UUID, make_host, make_server, no_events
 
-from dockstack.compute.containers.spec import PropertyError
+from dockstack.compute.containers.properties import PropertyError
 from dockstack.compute.engine import Conflict
 from dockstack.compute.flows import guest_access, lifecycle
 from dockstack.compute.flows.guest_access import PasswordRefused
-from dockstack.compute.guest.injected_files import PlacementError
 from dockstack.compute.model import Image, InjectedFile
 from fake_host import image_archive
 
@@ -108,17 +107,11 @@ def test_files_are_placed(world, host):
     assert world.placed == {"/etc/motd": b"hello", "/x/y": b""}
 
 
-def test_a_file_in_a_declared_volume_is_refused(world):
-    host = make_host(world, download=lambda _image: iter([image_archive(Volumes={"/data": {}})]))
-    with pytest.raises(PlacementError, match="data/x cannot be placed: the image declares a volume there"):
-        boot(world, host, files=(InjectedFile("/data/x", b""),))
-
-
-def test_a_key_in_a_declared_volume_is_passed_over(world, caplog):
-    host = make_host(world, download=lambda _image: iter([image_archive(Volumes={"/root": {}})]))
-    boot(world, host, key_data=KEY)
-    assert keys(world) == {}
-    assert "its image declares a volume there" in caplog.text
+def test_files_and_keys_reach_declared_volumes(world):
+    host = make_host(world, download=lambda _image: iter([image_archive(Volumes={"/data": {}, "/root": {}})]))
+    boot(world, host, files=(InjectedFile("/data/x", b"mine"),), key_data=KEY)
+    assert world.placed["/data/x"] == b"mine"
+    assert keys(world) == {"/root/.ssh/authorized_keys": f"{KEY}\n".encode()}
 
 
 def test_a_new_server_has_its_password_if_the_image_names_who_gets_it(world, host):

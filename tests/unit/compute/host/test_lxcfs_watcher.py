@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fake_flows import UUID, make_server, no_events
 
+from dockstack.compute.containers import lxcfs
 from dockstack.compute.containers.lxcfs import ViewError, Views
-from dockstack.compute.flows import lifecycle
+from dockstack.compute.flows import lifecycle, report
 from dockstack.compute.host.lxcfs_watcher import Watcher
 
 pytestmark = pytest.mark.unit
@@ -23,7 +26,7 @@ class FakeViews(Views):
     now: int | None = 1
     renewed: list[int]
 
-    def generation(self) -> int | None:
+    def _look(self) -> int | None:
         return type(self).now
 
     def renew(self, pid: int, container_id: str) -> bool:
@@ -92,6 +95,7 @@ def test_a_stopped_server_has_no_view(world, watcher, views) -> None:
 
 def test_each_start_mounts_the_view_that_there_is(world, host, views) -> None:
     host = replace(host, views=views)
+    views.ask()
     server = make_server()
     lifecycle.spawn(host, server, no_events)
     path = world.patches / f"{world.containers[server.container_name].id}.json"
@@ -105,5 +109,48 @@ def test_each_start_mounts_the_view_that_there_is(world, host, views) -> None:
     assert wanted in json.loads(path.read_text())["mounts"]
     assert "/sys/block" in json.loads(path.read_text())["masked_paths"]
     FakeViews.now = None
+    views.ask()
     lifecycle.reboot(host, server, hard=True)
     assert json.loads(Path(path).read_text())["mounts"] == []
+
+
+class HungViews(FakeViews):
+    """An LXCFS that answers when it is told to."""
+
+    answer = threading.Event()
+
+    def _look(self) -> int | None:
+        assert self.answer.wait(60)
+        return type(self).now
+
+
+def test_nobody_waits_for_an_lxcfs_that_hangs(world, host, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(lxcfs, "PATIENCE", 0.05)
+    FakeViews.now, FakeViews.renewed = 1, []
+    HungViews.answer.set()
+    host = replace(host, views=HungViews(tmp_path / "lxcfs"))
+    server = make_server()
+    watcher = Watcher(host, interval=0.01)
+    watcher.start()
+    try:
+        assert host.views.generation() == 1
+        HungViews.answer.clear()
+        wait_until(lambda: host.views.generation() is None)
+        lifecycle.spawn(host, server, no_events)
+        assert not report.read_traits(host)[report.OWN_VIEWS]
+        path = world.patches / f"{world.containers[server.container_name].id}.json"
+        assert json.loads(path.read_text())["mounts"] == []
+        FakeViews.renewed.clear()
+        HungViews.answer.set()
+        wait_until(lambda: FakeViews.renewed)  # it started without a view, and gets one now
+        assert report.read_traits(host)[report.OWN_VIEWS]
+    finally:
+        HungViews.answer.set()
+        watcher.stop()
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

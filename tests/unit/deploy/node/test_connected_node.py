@@ -5,14 +5,17 @@ import getpass
 import grp
 import hashlib
 import os
+import subprocess
+import time
 from dataclasses import replace
 
 import pytest
 
-from dockstack.deploy.node import connection
+from dockstack.deploy.node import connection, processes
 from dockstack.deploy.node.manifest import Manifest
-from dockstack.deploy.node.output import StepFailedError, shell_line
+from dockstack.deploy.node.output import StepFailedError, StepHungError, shell_line
 from dockstack.deploy.node.secrets import Secrets
+from dockstack.deploy.node.shell import LocalShell
 from dockstack.deploy.supervision.machine import Machine
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.wanted import inventory
@@ -183,3 +186,63 @@ def test_a_policy_that_a_killed_run_left_is_taken_away(machine):
     one = machine({"dpkg-query": "memcached installed 1.6"})
     one.packages("memcached")
     assert any("grep -qsF" in line and "rm -f /usr/sbin/policy-rc.d" in line for line in one.commands)
+
+
+HANG = "kill -STOP $$"  # as a client does whose server is stopped, it neither ends nor fails
+TREE = "sleep 987 & wait"
+
+
+@pytest.mark.parametrize("line", [HANG, TREE])
+def test_a_command_that_hangs_is_named_and_ended(here, line):
+    began = time.monotonic()
+    for run in (here.run, here.command, LocalShell().run):
+        with pytest.raises(StepHungError, match="did not end within 1 s and was ended") as caught:
+            run(line, limit=1)
+        assert line in caught.value.brief
+        assert "kill -CONT" in caught.value.resolution
+    assert time.monotonic() - began < 60
+    assert not processes.with_arguments("987")
+
+
+def test_a_question_whose_failure_counts_as_no_is_answered_no(here):
+    assert not here.run(HANG, check=False, limit=1).ok
+    assert not LocalShell().run(HANG, check=False, limit=1).ok
+
+
+def test_a_failure_is_no_hang(here):
+    with pytest.raises(StepFailedError, match="failed") as caught:
+        here.run("exit 124")
+    assert not isinstance(caught.value, StepHungError)
+
+
+def test_what_is_mounted_below_is_somebody_elses(here, tmp_path):
+    """Also a directory of the same file system, which rm takes for a plain one."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    (ours / "a/b/mounted here").mkdir(parents=True)
+    for path in (ours / "file", ours / "a/file", ours / "a/b/file"):
+        path.write_text("ours")
+    (ours / "other/deep").mkdir(parents=True)
+    theirs.mkdir()
+    (theirs / "precious").write_text("theirs")
+    if os.geteuid():
+        pytest.skip("mounting needs root")
+    subprocess.run(["mount", "--bind", theirs, ours / "a/b/mounted here"], check=True)
+    try:
+        here.absent(str(ours))
+        assert (theirs / "precious").read_text() == "theirs"
+        left = sorted(str(path.relative_to(ours)) for path in ours.rglob("*"))
+        assert left == ["a", "a/b", "a/b/mounted here", "a/b/mounted here/precious"]
+    finally:
+        subprocess.run(["umount", ours / "a/b/mounted here"], check=True)
+    here.absent(str(ours))
+    assert not ours.exists()
+    assert (theirs / "precious").exists()
+
+
+def test_a_link_goes_and_its_target_stays(here, tmp_path):
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target/file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    here.absent(str(tmp_path / "link"))
+    assert (tmp_path / "target/file").exists()
+    assert not (tmp_path / "link").is_symlink()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import urllib.parse
 from datetime import datetime
 
 import pytest
@@ -64,9 +65,9 @@ class Keystone:
         assert collection == "services"
         return {"id": f"id-of-{query['name']}"}
 
-    def call(self, method, path, body=None):
+    def call(self, method, path, body=None, query=None):
         if method == "GET":
-            assert path == "/registered_limits?service_id=id-of-glance&region_id=North"
+            assert (path, query) == ("/registered_limits", {"service_id": "id-of-glance", "region_id": "North"})
             listed = [{"id": name, "resource_name": name, "default_limit": self.limits[name]} for name in self.limits]
             return {"registered_limits": listed}
         if method == "POST":
@@ -106,3 +107,65 @@ def test_limits_of_a_service_that_is_not_there_are_refused(monkeypatch):
     monkeypatch.setattr(provision, "connect", lambda _: None)
     with pytest.raises(SystemExit, match="Service glance is missing"):
         provision.provide_limits({"region": "North", "limits": {"glance": {"images": 1}}})
+
+
+class Session:
+    """An HTTP service that keeps what it is given, and finds it again only by its very name."""
+
+    def __init__(self):
+        self.members: list[dict] = []
+        self.asked: list[str] = []
+
+    def request(self, url, method, *, endpoint_filter, json, headers):
+        del endpoint_filter, headers
+        self.asked.append(url)
+        path, _, query = url.partition("?")
+        if method == "POST":
+            (values,) = json.values()
+            self.members.append({**values, "id": str(len(self.members))})
+            return Answer({next(iter(json)): self.members[-1]})
+        wanted = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+        found = [one for one in self.members if all(str(one.get(name)) == value for name, value in wanted.items())]
+        return Answer({path.rpartition("/")[2].replace("-", "_"): found})
+
+
+class Answer:
+    content = b"some"
+
+    def __init__(self, document):
+        self._document = document
+
+    def json(self):
+        return self._document
+
+
+@pytest.mark.parametrize("name", ["plain", "a&b", "a=b&c#d", "100%", "ü +", "two\nlines", "?x=1", "a/b", "\x1b[2J"])
+def test_what_has_an_odd_name_is_found_again(name, capsys):
+    session = Session()
+    api = provision.Api(session, "network", "/v2.0")
+    first = api.ensure("network", {"name": name}, name=name)
+    assert api.ensure("network", {"name": name}, name=name) == first
+    assert len(session.members) == 1
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+class Users:
+    """Keystone's users."""
+
+    def __init__(self, *present):
+        self.present, self.changes = present, []
+
+    def one(self, collection, **query):
+        return {"id": query["name"]} if query["name"] in self.present else None
+
+    def call(self, method, path, body=None, **_):
+        self.changes.append((method, path))
+        return {"user": {"id": "new"}}
+
+
+def test_a_persons_password_is_set_once_and_a_services_always():
+    keystone = Users("nova", "demo")
+    provision._user(keystone, "nova", "secret")
+    provision._user(keystone, "demo", "secret", ours=False)
+    provision._user(keystone, "other", "secret", ours=False)
+    assert keystone.changes == [("PATCH", "/users/nova"), ("POST", "/users")]

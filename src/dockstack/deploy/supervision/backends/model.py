@@ -42,8 +42,9 @@ class Shell(Protocol):
         environment: Mapping[str, str] | None = None,
         directory: str | None = None,
         check: bool = True,
+        limit: int = ...,
     ) -> Output:
-        """Run a command."""
+        """Run a command, for at most ``limit`` seconds."""
         ...
 
     def file(

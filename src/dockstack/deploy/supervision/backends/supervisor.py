@@ -45,6 +45,8 @@ OOM_SCRIPT = 'echo {score} 2>/dev/null > /proc/self/oom_score_adj; exec "$@"'
 START_LIMIT = 20.0
 FILE_LIMIT = 65536
 STOP_LIMIT = 300.0
+ASK_LIMIT = 10.0  # that supervisord may take for an answer which costs it nothing
+ASKING = {"getSupervisorVersion", "getProcessInfo"}
 POLL = 0.05
 BAD_NAME, ALREADY_ADDED, NOT_RUNNING, ALREADY_STARTED = 10, 90, 70, 60
 STOPPED_STATES = {"STOPPED", "EXITED", "FATAL", "UNKNOWN"}
@@ -133,6 +135,18 @@ def _plain_environment(service: Service) -> dict[str, str]:
     return {name: value for name, value in service.environment.items() if not set(value) & set("'\"\\\n")}
 
 
+class SupervisordHungError(DockstackError):
+    """Supervisord runs, and does not answer."""
+
+    def __init__(self, method: str, limit: float) -> None:
+        """Say what it was asked for."""
+        pids = " ".join(map(str, _supervisors()))
+        super().__init__(
+            f"supervisord (pid {pids}) did not answer {method} within {limit:.0f} s.",
+            f"Look at {LOG}. If it hangs: kill -9 {pids}; `dockstack up` starts it again, and its services go on.",
+        )
+
+
 class Supervisor:
     """Drives our supervisord on this machine over its socket, which only root may use."""
 
@@ -188,7 +202,10 @@ class Supervisor:
 
     def look(self, service: Service) -> RunState:
         """Ask supervisord; if it is not there, nothing runs."""
-        info = self._info(service.name)
+        try:
+            info = self._info(service.name)
+        except SupervisordHungError as error:
+            return RunState(running=False, reason=error.brief)
         if info is None:
             return RunState(running=False, reason="not started")
         state = str(info["statename"])
@@ -265,7 +282,7 @@ class Supervisor:
     def _answers(self) -> bool:
         try:
             self._call("getSupervisorVersion")
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException, SupervisordHungError):
             return False
         return True
 
@@ -276,9 +293,13 @@ class Supervisor:
             return None
 
     def _call(self, method: str, *arguments: Any, ignore: int | None = None) -> Any:
-        with xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=_UnixTransport(), allow_none=True) as proxy:
+        limit = ASK_LIMIT if method in ASKING else STOP_LIMIT
+        transport = _UnixTransport(limit)
+        with xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=transport, allow_none=True) as proxy:
             try:
                 return getattr(proxy.supervisor, method)(*arguments)
+            except TimeoutError as error:
+                raise SupervisordHungError(method, limit) from error
             except xmlrpc.client.Fault as fault:
                 if fault.faultCode == ignore:
                     return None
@@ -301,16 +322,17 @@ def _raise_file_limit() -> None:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, host: str) -> None:
-        super().__init__(host, timeout=STOP_LIMIT)
-
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(STOP_LIMIT)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(SOCKET)
 
 
 class _UnixTransport(xmlrpc.client.Transport):
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self._limit = limit
+
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
         del host
-        return _UnixConnection("localhost")
+        return _UnixConnection("localhost", timeout=self._limit)

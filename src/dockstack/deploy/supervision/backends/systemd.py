@@ -27,6 +27,8 @@ Wants=network-online.target
 [Install]
 WantedBy=multi-user.target
 """
+LOOK_LIMIT = 30  # that systemd may take to tell of a unit
+STOP_LIMIT = 900  # for all units together, each of which has a time of its own
 PREPARATION_LIMIT = 90  # seconds for what runs before a service
 # What can stand in a unit file unquoted.
 PLAIN = re.compile(r"[A-Za-z0-9_@/.:=,+-]+")
@@ -179,7 +181,7 @@ class Systemd:
     def look(self, service: Service) -> RunState:
         """Ask systemd for the main process and its state."""
         wanted = "--property=ActiveState,MainPID,Result,SubState"
-        output = self._shell.run(["systemctl", "show", unit_name(service), wanted], check=False)
+        output = self._shell.run(["systemctl", "show", unit_name(service), wanted], check=False, limit=LOOK_LIMIT)
         values = dict(line.partition("=")[::2] for line in output.lines)
         active = values.get("ActiveState", "unknown")
         pid = int(values.get("MainPID") or 0)
@@ -194,7 +196,7 @@ class Systemd:
 
     def stop(self, service: Service) -> None:
         """Stop and wait."""
-        self._shell.run(["systemctl", "stop", unit_name(service)], check=False)
+        self._shell.run(["systemctl", "stop", unit_name(service)], check=False, limit=STOP_LIMIT)
 
     def stop_all(self, services: Sequence[Service], ended: Callable[[Service], object]) -> None:
         """Stop all in one call; systemd orders the jobs in reverse to the start.
@@ -203,7 +205,7 @@ class Systemd:
         """
         units = [unit_name(service) for service in reversed(in_start_order(services))]
         if units:
-            self._shell.run(["systemctl", "stop", *units], check=False)
+            self._shell.run(["systemctl", "stop", *units], check=False, limit=STOP_LIMIT)
         for service in services:
             ended(service)
 
@@ -223,7 +225,7 @@ class Systemd:
 
     def finish(self) -> None:
         """Mark the target as stopped; systemd itself goes on."""
-        self._shell.run(["systemctl", "stop", TARGET], check=False)
+        self._shell.run(["systemctl", "stop", TARGET], check=False, limit=STOP_LIMIT)
 
     def leave(self) -> None:
         """Remove the target and its links."""
