@@ -327,13 +327,17 @@ class FakeEngine:
 
     def _set(self, name: str, state: PowerState, kind: EventKind, pid: int) -> None:
         container = replace(self._get(name), state=state, pid=pid, started_at="2026-01-01T00:00:00.123456789Z")
-        self.world.containers[name] = container
+        self.world.containers[container.name] = container
         self.world.emit(container, kind)
 
     def _get(self, name: str) -> Container:
-        if name not in self.world.containers:
+        """By name or id, as the engine does."""
+        found = self.world.containers.get(name) or next(
+            (container for container in list(self.world.containers.values()) if container.id == name), None
+        )
+        if found is None:
             raise NotFound(f"No such container: {name}")
-        return self.world.containers[name]
+        return found
 
     def ping(self) -> None:
         with self._call("ping"):
@@ -420,8 +424,9 @@ class FakeEngine:
             container = self._get(name)
             if new_name in self.world.containers:
                 raise Conflict(f"The name {new_name} is taken")
-            del self.world.containers[name]
+            del self.world.containers[container.name]
             self.world.containers[new_name] = replace(container, name=new_name)
+            self.world.specs[new_name] = self.world.specs.get(container.name)
 
     def kill(self, name: str, signal: str = "SIGKILL") -> None:
         with self._call(f"kill {signal}"):
@@ -432,10 +437,12 @@ class FakeEngine:
             container = self._get(name)
             if container.state is not PowerState.SHUTDOWN and changes["Memory"] < self.world.memory_in_use:
                 raise EngineError("The kernel refused: device or resource busy")
-            self.world.containers[name] = replace(container, host_config=container.host_config | changes)
+            self.world.containers[container.name] = replace(container, host_config=container.host_config | changes)
 
     def remove(self, name: str) -> None:
         with self._call("remove"):
+            with contextlib.suppress(NotFound):
+                name = self._get(name).name
             container = self.world.containers.pop(name, None)
             if container is not None and container.state is not PowerState.SHUTDOWN:
                 self.world.emit(container, EventKind.STOPPED)
@@ -521,12 +528,12 @@ class FakeEngine:
 
     def process(self, name: str) -> dict[str, Any]:
         with self._call("process"):
-            container = self._find(name)
+            container = self._get(name)
             return self.world.specs[container.name].body() | {"Volumes": {}}
 
     def commit(self, name: str, *, repository: str, tag: str) -> str:
         with self._call("commit"):
-            container = self._find(name)
+            container = self._get(name)
             image = EngineImage(
                 id="sha256:" + hashlib.sha256(tag.encode()).hexdigest(),
                 config={},
@@ -549,20 +556,12 @@ class FakeEngine:
 
     def export(self, name: str) -> Iterator[bytes]:
         with self._call("export"):
-            self._find(name)
+            self._get(name)
         data = self.world.root_file_system
         for start in range(0, len(data), 4096):
             with self._call("export.chunk"):
-                self._find(name)
+                self._get(name)
             yield data[start : start + 4096]
-
-    def _find(self, name: str) -> Container:
-        containers = list(self.world.containers.values())
-        found = (container for container in containers if name in (container.name, container.id))
-        container = next(found, None)
-        if container is None:
-            raise NotFound(f"No such container: {name}")
-        return container
 
     def events(self, _since_ns: int | None = None) -> FakeStream:
         with self._call("events"):

@@ -70,7 +70,7 @@ class Pair:
 
     def __init__(self, private, other, tmp_path, lab) -> None:
         self.tmp_path, self.private, self.lab = tmp_path, private, lab
-        self.there = make_host("there", other, tmp_path / "there")
+        self.there = make_host("there", other, tmp_path / "there", tmp_path / "here")
         self.here = self.connect()
         self.server = lab.server(ports=(), image=Image(id="image", name="busybox"))
 
@@ -92,17 +92,30 @@ class Pair:
     def root(self, host):
         return Path(f"/proc/{self.find(host).pid}/root")
 
-    def depart(self, image):
-        wanted = replace(self.server, limits=NEW)
-        destination = Destination("there", "there.example")
-        return cold_migration.begin(self.here, self.server, wanted, destination, image=image, timeout=0)
+    def send(self, image):
+        return self.send_from(self.here, self.there, image)
 
-    def arrive(self, sent):
+    def send_from(self, source, target, image):
+        wanted = replace(self.server, limits=NEW)
+        destination = Destination(target.name, f"{target.name}.example")
+        return cold_migration.begin(source, self.server, wanted, destination, image=image, timeout=0)
+
+    def receive(self, sent):
+        self.receive_at(self.there, sent)
+
+    def receive_at(self, target, sent):
         server = replace(self.server, limits=NEW)
-        cold_migration.finish(self.there, server, sent, self.server.image, no_events, power_on=True)
+        cold_migration.finish(target, server, sent, self.server.image, no_events, power_on=True)
+
+    def run(self, host, command):
+        done = host.engine.execute(self.server.container_name, ["/bin/sh", "-c", command])
+        assert done.exit_code == 0, done
+        return done.output
 
     def parts(self):
-        return sorted(path.name for path in (self.tmp_path / "there/migrations").glob("*-*/*") if path.name != "parcel")
+        return sorted(
+            path.name for path in (self.tmp_path / "there/migrations").glob("*-*/*") if path.name != "payload"
+        )
 
 
 @contextmanager

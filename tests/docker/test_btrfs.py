@@ -16,7 +16,7 @@ import pytest
 from moving_lab import NEW, Pair, describe, make_host, moved, no_events
 
 from dockstack.compute.containers import runtime, spec
-from dockstack.compute.flows import cold_migration, lifecycle, rescue, resize
+from dockstack.compute.flows import cold_migration, incoming_migration, lifecycle, rescue, resize
 from dockstack.compute.host import disks
 from dockstack.compute.model import Image, PowerState
 from dockstack.compute.network import ovs
@@ -133,7 +133,7 @@ def pair(request, tmp_path, lab, sized_lab):
     pair = Pair(here.private, there.private, tmp_path, here)
     yield pair
     for host in (pair.here, pair.there):
-        cold_migration.forget(host, pair.server)
+        incoming_migration.forget(host, pair.server)
         lifecycle.destroy(host, pair.server)
 
 
@@ -142,7 +142,7 @@ def test_a_server_moves_between_storage_drivers(pair) -> None:
     replaced = "b=/bin/busybox; $b rm -r /data; $b mkdir /data; echo new > /data/new"
     assert pair.lab.engine.execute(pair.server.container_name, ["/bin/sh", "-c", replaced]).exit_code == 0
     before = describe(pair.root(pair.here))
-    sent = pair.depart(pair.server.image)
+    sent = pair.send(pair.server.image)
     server = replace(pair.server, limits=NEW)
     cold_migration.finish(pair.there, server, sent, pair.server.image, no_events, power_on=False)
     layer = Path(disks.find_layer(pair.there, pair.find(pair.there)))

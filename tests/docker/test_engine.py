@@ -195,6 +195,14 @@ def test_execute_feeds_and_collects(lab) -> None:
         lab.engine.execute(name, ["true"])
 
 
+def test_a_command_that_closes_its_output_before_it_ends_is_waited_for(lab) -> None:
+    name = lab.boot().container_name
+    closed = ["sh", "-c", "echo said; exec >&- 2>&-; sleep 2; exit 3"]
+    assert lab.engine.execute(name, closed) == (3, b"said\n")
+    with pytest.raises(EngineUnavailable):
+        lab.engine.execute(name, ["sh", "-c", "exec >&- 2>&-; sleep 100"], timeout=1)
+
+
 def test_files_go_in_and_out(lab) -> None:
     server = lab.boot()
     whole = b"".join(lab.engine.get_archive(server.container_name, "/data/from-image"))

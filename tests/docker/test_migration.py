@@ -14,7 +14,8 @@ from private_engine import PrivateEngine
 
 from dockstack.compute.containers import limits
 from dockstack.compute.engine import EngineError, NotFound
-from dockstack.compute.flows import cold_migration, lifecycle, recovery
+from dockstack.compute.flows import cold_migration, incoming_migration, lifecycle, recovery
+from dockstack.compute.host import received, set_aside
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import ovs
 from dockstack.compute.transfer.channel import ChannelError
@@ -23,7 +24,10 @@ from dockstack.compute.transfer.channel import ChannelError
 BREAK = """case "$1" in *" layer") if ! [ -e {mark} ]; then
     touch {mark}; head -c 300000 | sh -c "$1"; exit 255
 fi ;; esac"""
-DAMAGE = """case "$1" in *" layer") tr Z z | sh -c "$1"; exit ;; esac"""
+DAMAGE_ONCE = """case "$1" in *" layer"*) if ! [ -e {mark} ]; then
+    touch {mark}; tr Z z | sh -c "$1"; exit
+fi ;; esac"""
+DAMAGE = """case "$1" in *" layer"*) tr Z z | sh -c "$1"; exit ;; esac"""
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +51,7 @@ def pair(private_engine, other_engine, tmp_path, lab):
     pair = Pair(private_engine, other_engine, tmp_path, lab)
     yield pair
     for host in (pair.here, pair.there):
-        cold_migration.forget(host, pair.server)
+        incoming_migration.forget(host, pair.server)
         lifecycle.destroy(host, pair.server)
 
 
@@ -55,7 +59,7 @@ def test_a_server_moves_with_all_that_it_wrote(pair) -> None:
     before = pair.boot()
     stopped = pair.find(pair.here)
 
-    sent = pair.depart(pair.server.image)
+    sent = pair.send(pair.server.image)
     assert pair.find(pair.here).state is PowerState.SHUTDOWN
     assert pair.find(pair.here).id == stopped.id
     assert pair.parts() == ["layer", "process"], "the image comes from Glance"
@@ -94,7 +98,7 @@ def test_a_revert_starts_the_old_container(pair) -> None:
     pair.boot()
     identity = pair.find(pair.here).id
 
-    pair.arrive(pair.depart(pair.server.image))
+    pair.receive(pair.send(pair.server.image))
     assert pair.find(pair.there).state is PowerState.RUNNING
     lifecycle.destroy(pair.there, pair.server)
     cold_migration.take_back(pair.here, pair.server, None, power_on=True)
@@ -109,9 +113,9 @@ def test_an_image_that_glance_lost_travels_too(pair) -> None:
     image_id = pair.find(pair.here).image_id
     engine.remove_image(image_id)
 
-    sent = pair.depart(None)
+    sent = pair.send(None)
     assert pair.parts() == ["image", "layer", "process"]
-    pair.arrive(sent)
+    pair.receive(sent)
     assert pair.find(pair.there).image_id == image_id
     assert pair.find(pair.there).state is PowerState.RUNNING
 
@@ -120,9 +124,9 @@ def test_a_transfer_that_broke_off_goes_on(pair, caplog) -> None:
     pair.boot()
     pair.here = pair.connect(BREAK)
 
-    sent = pair.depart(pair.server.image)
+    sent = pair.send(pair.server.image)
     assert (pair.tmp_path / "here/broken").exists()
-    pair.arrive(sent)
+    pair.receive(sent)
     assert pair.find(pair.there).state is PowerState.RUNNING
     assert "broke off, trying again" in caplog.text
 
@@ -132,21 +136,80 @@ def test_a_damaged_transfer_leaves_the_server_where_it_was(pair) -> None:
     pair.here = pair.connect(DAMAGE)
 
     with pytest.raises(ChannelError, match="arrived damaged"):
-        pair.depart(pair.server.image)
+        pair.send(pair.server.image)
     assert pair.find(pair.here).state is PowerState.RUNNING
     assert pair.parts() == []
 
 
+def test_a_transfer_that_is_damaged_once_completes_at_the_second_try(pair, caplog) -> None:
+    before = pair.boot()
+    pair.here = pair.connect(DAMAGE_ONCE)
+
+    sent = pair.send(pair.server.image)
+    assert "arrived damaged" in caplog.text
+    assert pair.parts() == ["layer", "process"]
+    pair.receive(sent)
+    moved(before, pair.root(pair.there))
+
+
+def recover_there(pair) -> None:
+    """What docs/migration.md says to do when the destination's service died while the server arrived."""
+    server = replace(pair.server, limits=NEW)
+    incoming_migration.complete(pair.there, server, lambda: pair.server.image, None)
+    lifecycle.reboot(pair.there, server, hard=True)
+
+
+@pytest.mark.parametrize("dies_in", ["", "rename", "stop"])
+def test_a_server_that_was_recovered_and_moves_back_has_its_newest_files(pair, monkeypatch, dies_in) -> None:
+    """The old container is still on the source, with the files of last month, under the server's own name."""
+    pair.boot()
+    pair.send(pair.server.image)  # and Nova's message dies with the other host's service
+    recover_there(pair)
+    old = pair.find(pair.here)
+    pair.run(pair.there, "echo newest > /srv/newest")
+    if dies_in == "stop":
+        lifecycle.start(pair.here, pair.server)  # somebody has, by hand
+
+    sent = pair.send_from(pair.there, pair.here, pair.server.image)
+    if dies_in:
+        with monkeypatch.context() as patch:
+            patch.setattr(pair.here.engine, dies_in, fail)
+            with pytest.raises(EngineError):
+                pair.receive_at(pair.here, sent)
+        with pytest.raises(received.Unfinished):
+            lifecycle.start(pair.here, pair.server)
+        assert pair.find(pair.here).id == old.id, "nothing is removed before the new files are safe"
+    pair.receive_at(pair.here, sent)
+    assert pair.run(pair.here, "/bin/busybox cat /srv/newest") == b"newest\n"
+    lifecycle.destroy(pair.there, pair.server)  # confirmed
+    assert pair.find(pair.here).state is PowerState.RUNNING
+    assert [found.name for found in pair.here.engine.containers()] == [pair.server.container_name]
+    with pytest.raises(NotFound):
+        pair.here.engine.container(old.id)
+
+
+def test_a_message_that_comes_twice_makes_the_server_once(pair) -> None:
+    pair.boot()
+    sent = pair.send(pair.server.image)
+    pair.receive(sent)
+    made = pair.find(pair.there)
+    pair.run(pair.there, "echo newest > /srv/newest")
+
+    pair.receive(sent)
+    assert pair.find(pair.there).id == made.id
+    assert pair.run(pair.there, "/bin/busybox cat /srv/newest") == b"newest\n"
+
+
 def test_an_arrival_that_fails_leaves_its_parts_for_another_try(pair, monkeypatch) -> None:
     pair.boot()
-    sent = pair.depart(pair.server.image)
+    sent = pair.send(pair.server.image)
     with monkeypatch.context() as patch:
         patch.setattr(pair.there.engine, "rename", fail)
         with pytest.raises(EngineError):
-            pair.arrive(sent)
+            pair.receive(sent)
     assert pair.parts() == ["layer", "process"]
     assert not pair.there.engine.containers()
-    pair.arrive(sent)
+    pair.receive(sent)
     assert pair.find(pair.there).state is PowerState.RUNNING
 
 
@@ -156,25 +219,25 @@ def fail(*_arguments):
 
 def test_an_arrival_that_was_killed_is_completed_by_a_reboot(pair, monkeypatch) -> None:
     pair.boot()
-    sent = pair.depart(pair.server.image)
+    sent = pair.send(pair.server.image)
     with monkeypatch.context() as patch:
         patch.setattr(pair.there.engine, "rename", fail)
         with pytest.raises(EngineError):
-            pair.arrive(sent)
+            pair.receive(sent)
 
     server = replace(pair.server, limits=NEW)
-    cold_migration.complete(pair.there, server, lambda: pair.server.image, None)
+    incoming_migration.complete(pair.there, server, lambda: pair.server.image, None)
     lifecycle.reboot(pair.there, server, hard=True)
     assert pair.find(pair.there).state is PowerState.RUNNING
     assert pair.parts() == []
-    cold_migration.complete(pair.there, server, fail, fail)
+    incoming_migration.complete(pair.there, server, fail, fail)
 
 
 def test_without_a_transport_nothing_is_touched(pair) -> None:
     pair.boot()
     pair.here.options._conf.set_override("migration_transport", "none", group="docker")
     with pytest.raises(cold_migration.Unmovable, match="has no way to send them"):
-        pair.depart(pair.server.image)
+        pair.send(pair.server.image)
     assert pair.find(pair.here).state is PowerState.RUNNING
 
 
@@ -182,27 +245,27 @@ def test_the_wrong_host_is_refused_before_the_server_stops(pair) -> None:
     pair.boot()
     (pair.tmp_path / "there/migrations/host.json").write_text('{"host": "elsewhere"}')
     with pytest.raises(cold_migration.Unmovable, match="is host elsewhere, not there"):
-        pair.depart(pair.server.image)
+        pair.send(pair.server.image)
     cold_migration.announce(pair.there)
     greeting = pair.tmp_path / "there/migrations/host.json"
     greeting.write_text(greeting.read_text().replace("overlay2", "vfs"))
     with pytest.raises(cold_migration.Unmovable, match="cannot take servers of this host"):
-        pair.depart(pair.server.image)
+        pair.send(pair.server.image)
     assert pair.find(pair.here).state is PowerState.RUNNING
 
 
 def test_a_sweep_removes_beginnings_and_what_nova_deleted(pair) -> None:
     pair.boot()
-    pair.depart(pair.server.image)
-    arriving = pair.server.container_name + cold_migration.ARRIVING
+    pair.send(pair.server.image)
+    arriving = pair.server.container_name + set_aside.ARRIVING
     loaded = pair.there.images.ensure(pair.server.image, 0)
     server = replace(pair.server, image=replace(pair.server.image, properties={"docker_command": '["/bin/sh"]'}))
     pair.there.engine.create(arriving, lifecycle.specify(pair.there, server, loaded))
 
-    cold_migration.sweep(
+    incoming_migration.sweep(
         pair.there, recovery.Claims(kept=[pair.server.uuid], abandoned=[], has_left=lambda _uuid: None)
     )
     assert not pair.there.engine.containers()
     assert pair.parts() == ["layer", "process"]
-    cold_migration.sweep(pair.there, recovery.Claims(kept=[], abandoned=[], has_left=lambda _uuid: True))
+    incoming_migration.sweep(pair.there, recovery.Claims(kept=[], abandoned=[], has_left=lambda _uuid: True))
     assert pair.parts() == []

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -141,6 +142,33 @@ def test_waits_for_the_flows_only_where_ovn_says_that_they_are_there(lab, switch
     finally:
         switch.vsctl("remove", "Open_vSwitch", ".", "external_ids", "ovn-remote")
         ovs.unplug(server, port)
+
+
+def test_waiting_for_flows_reads_the_ports_once_however_long_it_takes(lab, switch, monkeypatch) -> None:
+    """The database says what changes: a build that waits costs nothing, and two that wait do not mix."""
+    server, port = on_switch(lab.server())
+    other, other_port = on_switch(lab.server())
+    for each, its_port in ((server, port), (other, other_port)):
+        lab.create(each)
+        ovs.plug(each, its_port)
+    switch.vsctl("set", "Open_vSwitch", ".", "external_ids:ovn-remote=unix:/nowhere")
+    database, reads = ovs.connect(), []
+    db_list = database.db_list
+    monkeypatch.setattr(database, "db_list", lambda table, **more: reads.append(table) or db_list(table, **more))
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            waits = {each.id: pool.submit(ovs.wait_installed, {each.id}) for each in (port, other_port)}
+            for each in (other_port, port):
+                assert not waits[each.id].done()
+                switch.vsctl("set", "interface", each.device, "external_ids:ovn-installed=true")
+                assert waits[each.id].result(timeout=4) == {each.id}
+        assert sorted(reads) == ["Interface", "Interface", "Open_vSwitch", "Open_vSwitch"]
+        assert ovs.wait_installed({port.id, other_port.id}) == {port.id, other_port.id}
+        assert not ovs._connected["events"]._queues or not any(ovs._connected["events"]._queues.values())
+    finally:
+        switch.vsctl("remove", "Open_vSwitch", ".", "external_ids", "ovn-remote")
+        ovs.unplug(server, port)
+        ovs.unplug(other, other_port)
 
 
 def test_a_swept_device_leaves_the_switch(lab, switch) -> None:

@@ -17,7 +17,7 @@ from dockstack.compute.containers import namespaces
 from dockstack.compute.engine import EngineError
 from dockstack.compute.flows import crash_dump, lifecycle, rescue
 from dockstack.compute.host.host import build_host
-from dockstack.compute.host.set_aside import find_original, name_original
+from dockstack.compute.host.set_aside import find_rescued, name_rescued
 from dockstack.compute.model import Image, PowerState
 from dockstack.compute.network import ovs
 
@@ -66,12 +66,12 @@ def test_the_servers_root_is_mounted_and_comes_back_changed(lab, host, server) -
     assert {nic.name for nic in namespaces.interfaces(server.uuid)} == {"eth0"}
     assert server.ports[0].mac in lab.run(server, "ip", "link")
     assert lab.run(server, "hostname").strip() == server.hostname
-    assert find_original(host, server.uuid).state is PowerState.SHUTDOWN
+    assert find_rescued(host, server.uuid).state is PowerState.SHUTDOWN
     assert [found.current for found in lab.engine.containers() if found.server_uuid == server.uuid].count(True) == 1
 
     rescue.end(host, server)
     assert lab.state(server).id == identity
-    assert find_original(host, server.uuid) is None
+    assert find_rescued(host, server.uuid) is None
     assert lab.run(server, "cat", "/new") == "new\n"
     seen = lab.run(server, "ls", "/")
     assert "lost" not in seen
@@ -96,7 +96,7 @@ def test_nothing_is_mounted_on_the_host(lab, host, server) -> None:
     lifecycle.stop(host, server, 0)
     rescue.begin(host, rescuing(server))
     mounts = Path("/proc/mounts").read_text()
-    assert find_original(host, server.uuid).layers.upper not in mounts
+    assert find_rescued(host, server.uuid).layers.upper not in mounts
     assert "/mnt/rescue" not in mounts
 
 
@@ -136,7 +136,7 @@ def test_what_is_set_aside_cannot_be_started_beside(lab, host, server) -> None:
     lifecycle.stop(host, server, 0)
     rescue.begin(host, rescuing(server))
     with pytest.raises(EngineError, match="no network was prepared"):
-        lab.engine.start(name_original(server.uuid))
+        lab.engine.start(name_rescued(server.uuid))
 
 
 def test_a_rescue_that_fails_leaves_the_server_as_it_was(lab, host, server) -> None:

@@ -36,6 +36,26 @@ def find(moves, filters):
     ]
 
 
+@pytest.mark.parametrize("host", ["there", None])
+def test_one_that_moved_away_is_read_as_none_of_this_hosts(nova, host):
+    nova(host=host)
+    assert records.read_record("here", UUID) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "should_run"),
+    [
+        ({}, True),
+        ({"vm_state": "stopped"}, False),
+        ({"task_state": "powering-off"}, False),
+        ({"power_state": 4}, False),
+    ],
+)
+def test_one_of_this_host_is_read_as_nova_has_it_now(nova, state, should_run):
+    nova(**{"uuid": UUID, "host": "here", "power_state": 1} | state)
+    assert records.read_record("here", UUID).should_run is should_run
+
+
 def test_one_that_nova_deleted_has_left(nova):
     nova(deleted=True, host="here")
     assert records.has_left("here", UUID) is True
@@ -78,3 +98,4 @@ def test_one_that_nova_does_not_know_is_not_judged(monkeypatch):
 
     monkeypatch.setattr(objects.Instance, "get_by_uuid", refuse)
     assert records.has_left("here", UUID) is None
+    assert records.read_record("here", UUID) is None

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import threading
 
+import fixtures
 import pytest
+from nova import objects
 from nova.compute import power_state
 from nova_case import IMAGE, NOTHING, ServersCase, wait_until
 
 from dockstack.compute.model import PowerState
+from dockstack.compute.nova_api import records
 
 pytestmark = pytest.mark.functional
 
@@ -139,6 +142,47 @@ class TestEngineRestarts(ServersCase):
         wait_until(lambda: self.container(server).state is PowerState.RUNNING)
         assert self.container(stopped).state is PowerState.SHUTDOWN
         assert self.api.get_server(server["id"])["status"] == "ACTIVE"
+
+    def test_recovery_reads_each_server_in_one_go(self):
+        """What is not read with a server is one call to the conductor more for each, when all start at once."""
+        lost = [self.boot(), self.boot(networks="none"), self.boot(networks="none")]
+        lazy = []
+        load, read = objects.Instance.obj_load_attr, objects.Instance.get_by_uuid
+        reads = []
+
+        def loading(instance, name):
+            if threading.current_thread().name == "engine-events":
+                lazy.append(name)
+            return load(instance, name)
+
+        def reading(*arguments, **more):
+            if more.get("expected_attrs") == records.DESCRIBED:
+                reads.append(arguments[-1])
+            return read(*arguments, **more)
+
+        self.useFixture(fixtures.MockPatchObject(objects.Instance, "obj_load_attr", loading))
+        self.useFixture(fixtures.MockPatchObject(objects.Instance, "get_by_uuid", reading))
+        self.bounce(servers_survive=False)
+        wait_until(lambda: all(self.container(server).state is PowerState.RUNNING for server in lost))
+        self.rest()
+        assert lazy == []
+        assert sorted(reads) == sorted(server["id"] for server in lost)
+
+    def test_a_server_that_is_stopped_while_others_start_stays_stopped(self):
+        server = self.boot()
+        driver = self.driver()
+        reading = driver._read_wanted
+
+        def meanwhile(server_uuid):
+            instance = self.instance(server)
+            instance.task_state = "powering-off"  # the user's request has come, and waits for its turn
+            instance.save()
+            return reading(server_uuid)
+
+        driver._follower._on_listing._read_wanted = meanwhile
+        self.bounce(servers_survive=False)
+        self.rest()
+        assert self.container(server).state is PowerState.SHUTDOWN
 
     def test_servers_that_fell_with_it_are_shutoff_if_nobody_wants_them_resumed(self):
         self.flags(resume_guests_state_on_host_boot=False)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import nova.conf
+import nova.context
 from nova.compute import task_states
 from nova.console import type as console_type
 from nova.virt import driver
@@ -23,6 +24,7 @@ from dockstack.compute.flows import (
     console,
     crash_dump,
     guest_access,
+    incoming_migration,
     interfaces,
     lifecycle,
     recovery,
@@ -33,7 +35,7 @@ from dockstack.compute.flows import (
 )
 from dockstack.compute.host.host import build_host
 from dockstack.compute.host.lxcfs_watcher import Watcher
-from dockstack.compute.host.notifier import Herald
+from dockstack.compute.host.notifier import EventNotifier
 from dockstack.compute.model import Destination
 from dockstack.compute.nova_api import (
     config_drive,
@@ -92,7 +94,7 @@ class DockerDriver(driver.ComputeDriver):
         conf.register(CONF)
         self._host = build_host(CONF.host, CONF.docker, glance.download_image)
         self._follower: Follower | None = None
-        self._herald = Herald(self._host.busy, self._tell)
+        self._notifier = EventNotifier(self._host.busy, self._tell)
         self._watcher: Watcher | None = None
         self._consoles = self._build_consoles()
 
@@ -108,8 +110,8 @@ class DockerDriver(driver.ComputeDriver):
         with host_faults():
             recovery.prepare(self._host)
             cold_migration.announce(self._host)
-        reconcile = recovery.Reconciler(self._host, self._read_claims, self._read_wanted)
-        self._herald = Herald(self._host.busy, self._tell)
+        reconcile = recovery.Reconciler(self._host, self._read_claims, self._list_wanted, self._read_wanted)
+        self._notifier = EventNotifier(self._host.busy, self._tell)
         self._follower = Follower(self._host.engine, self._on_event, reconcile)
         self._follower.start()
         self._watcher = Watcher(self._host)
@@ -121,7 +123,7 @@ class DockerDriver(driver.ComputeDriver):
         with host_faults():
             claims = _build_claims(self._host.name, found, starting=True)
             recovery.sweep(self._host, claims)
-            cold_migration.sweep(self._host, claims)
+            incoming_migration.sweep(self._host, claims)
             for record in found.values():
                 if record.half_rescued:
                     rescue.restore(self._host, servers.describe(record.instance))
@@ -205,7 +207,7 @@ class DockerDriver(driver.ComputeDriver):
         if migrations.stays_here(context, instance):
             return
         with serving(instance, network_info) as server:
-            cold_migration.forget(self._host, server)
+            incoming_migration.forget(self._host, server)
             lifecycle.destroy(self._host, server)
 
     def cleanup(
@@ -272,6 +274,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         """Start a stopped server with its network as Neutron says now."""
         with serving(instance, network_info) as server:
+            self._complete_arrival(context, instance, network_info, server)
             lifecycle.start(self._host, server)
 
     def power_off(self, instance: Any, timeout: int = 0, retry_interval: int = 0) -> None:
@@ -431,7 +434,7 @@ class DockerDriver(driver.ComputeDriver):
     def unplug_vifs(self, instance: Any, network_info: Any) -> None:
         """Take a server's ports off the switch and remove its links."""
         with server_faults(instance):
-            interfaces.disconnect_devices(port.device for port in servers.build_ports(network_info))
+            interfaces.disconnect(self._host, instance.uuid, servers.build_ports(network_info))
 
     def attach_interface(self, context: Any, instance: Any, image_meta: Any, vif: Any) -> None:
         """Give a server one more network interface, whether it runs or not."""
@@ -557,17 +560,20 @@ class DockerDriver(driver.ComputeDriver):
         )
 
     def _complete_arrival(self, context: Any, instance: Any, network_info: Any, server: Server) -> None:
-        """Have the container of a server whose move to this host was broken off."""
+        """Have the container of a server whose move to this host was broken off; mostly there is nothing to do."""
+        if not incoming_migration.is_unfinished(self._host, server):
+            return
         drive = config_drive.find_drive(instance, network_info)
+        context = context or nova.context.get_admin_context()  # Nova gives none where it restores a deleted server
         with glance.reading_as(context, instance.trusted_certs):
             image = lambda: glance.find_image(context, instance.image_ref) or server.image  # noqa: E731
-            cold_migration.complete(self._host, server, image, drive)
+            incoming_migration.complete(self._host, server, image, drive)
 
     # -- recovery's view of Nova
 
     def _on_event(self, event: Event) -> None:
         self._host.audit.forget(event.server_uuid)
-        self._herald.take(event)
+        self._notifier.take(event)
 
     def _tell(self, event: Event) -> None:
         self.emit_event(states.build_event(event))
@@ -575,13 +581,15 @@ class DockerDriver(driver.ComputeDriver):
     def _read_claims(self) -> recovery.Claims:
         return _build_claims(self._host.name, records.list_records(self._host.name), starting=False)
 
-    def _read_wanted(self) -> dict[str, Server]:
+    def _list_wanted(self) -> set[str]:
         found = records.list_records(self._host.name) if CONF.resume_guests_state_on_host_boot else {}
-        return {
-            uuid: servers.describe(record.instance, record.instance.get_network_info())
-            for uuid, record in found.items()
-            if record.should_run
-        }
+        return {uuid for uuid, record in found.items() if record.should_run}
+
+    def _read_wanted(self, server_uuid: str) -> Server | None:
+        record = records.read_record(self._host.name, server_uuid)
+        if record is None or not record.should_run:
+            return None
+        return servers.describe(record.instance, record.instance.get_network_info())
 
 
 def _build_claims(host: str, found: Mapping[str, records.Record], *, starting: bool) -> recovery.Claims:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 2.0  # seconds between attempts to reach an engine that is away
+_WINDOW_NS = 10 * 10**9  # how far apart in time two events may be that come in the wrong order
 
 _STATES = {
     EventKind.STARTED: PowerState.RUNNING,
@@ -34,6 +35,9 @@ class Follower:
 
     The engine keeps only its last 256 events and none over a crash. So what a listing shows is compared with what was
     known before, and a difference is reported like the event that was missed.
+
+    An event is known again by what it is (container, kind, time), never by its place in the stream: the engine takes an
+    event's time before it takes its turn to send it, so two that happen at once may come the wrong way round.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Follower:
         self._lock = threading.Lock()
         self._stream: EventStream | None = None
         self._states: dict[str, PowerState] | None = None
+        self._changed_ns: dict[str, int] = {}  # by server: the time of its newest event
         self._seen: set[Event] = set()
         self._last_ns = 0
         self._thread = threading.Thread(target=self._run, name="engine-events", daemon=True)
@@ -92,7 +97,7 @@ class Follower:
 
         The stream is opened before the listing: what happens between the two waits in it.
         """
-        stream = self._engine.events(self._last_ns or None)
+        stream = self._engine.events(max(1, self._last_ns - _WINDOW_NS) if self._last_ns else None)
         with self._lock:
             self._stream = stream
         try:
@@ -115,19 +120,29 @@ class Follower:
             self._on_event(event)
 
     def _take(self, event: Event) -> None:
-        """Report an event once: after a reconnect the engine repeats those of the last moment."""
-        if event.time_ns < self._last_ns or event in self._seen:
+        """Report an event once: after a reconnect the engine repeats those of the last moments.
+
+        One that comes after a newer one of the same server is not reported: what it says is over.
+        """
+        if event in self._seen or event.time_ns < self._last_ns - _WINDOW_NS:
             return
-        if event.time_ns > self._last_ns:
-            self._seen.clear()
-            self._last_ns = event.time_ns
-        self._seen.add(event)
+        self._remember(event)
+        if event.time_ns < self._changed_ns.get(event.server_uuid, 0):
+            return
+        self._changed_ns[event.server_uuid] = event.time_ns
         if self._states is not None:
             state = _STATES[event.kind]
             if self._states.get(event.server_uuid, PowerState.SHUTDOWN) == state:
                 return  # the listing told already
             self._states[event.server_uuid] = state
         self._on_event(event)
+
+    def _remember(self, event: Event) -> None:
+        """Keep an event for as long as the engine may repeat it or send an older one after it."""
+        self._last_ns = max(self._last_ns, event.time_ns)
+        oldest = self._last_ns - _WINDOW_NS
+        self._seen = {known for known in self._seen if known.time_ns >= oldest} | {event}
+        self._changed_ns = {uuid: time_ns for uuid, time_ns in self._changed_ns.items() if time_ns >= oldest}
 
 
 def differences(before: dict[str, PowerState], after: dict[str, PowerState], now_ns: int) -> list[Event]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from dockstack.compute.engine.records import ContainerSpec
 
+_EXIT_ROUND = 0.02  # seconds between two looks whether a command has ended
 _LOG_LINES = (2_000, 200_000)  # a console tail needs one round if lines are of usual length, else a second
 
 
@@ -225,9 +227,9 @@ class Engine(Images, Files):
                 user=user,
                 environment=dict(environment or {}) or None,
             )
+            deadline = time.monotonic() + (timeout or self.timeout)
             output = converse(client, made["Id"], stdin, timeout or self.timeout, output_bytes)
-            exit_code = client.exec_inspect(made["Id"])["ExitCode"]
-        return Execution(int(exit_code), output)
+            return Execution(_await_exit(client, made["Id"], deadline), output)
 
     def events(self, since_ns: int | None = None) -> EventStream:
         """Follow the events of containers of ours.
@@ -254,6 +256,22 @@ class Engine(Images, Files):
                 self._client().wait(name, timeout=self.timeout, condition="removed")
         except NotFound:
             return
+
+
+def _await_exit(client: Any, execution: str, deadline: float) -> int:
+    """Wait for a command's exit code.
+
+    The end of its output is not its end: it may close both streams and run on, and the engine learns of the exit by
+    another way than of the output, in no order.
+
+    Raises:
+        TimeoutError: it did not end in time.
+    """
+    while (code := client.exec_inspect(execution)["ExitCode"]) is None:
+        if time.monotonic() >= deadline:
+            raise TimeoutError("the command closed its output but did not end")
+        time.sleep(_EXIT_ROUND)
+    return int(code)
 
 
 def _blame_image(action: str, error: docker.errors.APIError) -> Exception:

@@ -90,7 +90,7 @@ def announce_vnc(host: Host, consoles: Consoles, server: Server) -> ConsoleAddre
 
 
 def _announce(host: Host, listener: Listener, server: Server) -> ConsoleAddress:
-    state = host.engine.container(server.container_name).state
+    state = host.container(server.uuid).state
     if state not in (PowerState.RUNNING, PowerState.PAUSED):
         raise NotRunning(f"Server {server.uuid} has no console while it is {state}.", "Start it first.")
     return listener.announce(server.uuid)

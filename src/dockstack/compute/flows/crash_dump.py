@@ -32,14 +32,15 @@ def dump(host: Host, server: Server) -> None:
         Undumpable: it does not run, or the kernel would drop the signal.
         NotFound: it has no container.
     """
-    container = host.engine.container(server.container_name)
-    if container.state is not PowerState.RUNNING:
-        raise Undumpable("A server that does not run cannot write a crash dump.", "Start or unpause it first.")
-    signal = server.metadata.get(PROPERTY) or container.labels.get(LABEL) or DEFAULT
-    if not signals.is_handled(container.pid, signal):
-        raise Undumpable(
-            f"The first process of this server does not handle {signal}, and so the kernel drops it.",
-            f"Name a signal that it handles in the property {PROPERTY} of the server or its image, or boot an image "
-            "with docker_init=true, whose init hands signals on.",
-        )
-    host.engine.kill(server.container_name, signal)
+    with host.busy.hold(server.uuid):
+        container = host.container(server.uuid)
+        if container.state is not PowerState.RUNNING:
+            raise Undumpable("A server that does not run cannot write a crash dump.", "Start or unpause it first.")
+        signal = server.metadata.get(PROPERTY) or container.labels.get(LABEL) or DEFAULT
+        if not signals.is_handled(container.pid, signal):
+            raise Undumpable(
+                f"The first process of this server does not handle {signal}, and so the kernel drops it.",
+                f"Name a signal that it handles in the property {PROPERTY} of the server or its image, or boot an "
+                "image with docker_init=true, whose init hands signals on.",
+            )
+        host.engine.kill(container.id, signal)

@@ -8,8 +8,9 @@ start; never again after that, so that a user's own changes stay. A rebuilt serv
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
+
+from oslo_log import log as logging
 
 from dockstack.compute.containers import spec
 from dockstack.compute.guest import accounts, injected_files
@@ -77,21 +78,29 @@ def set_password(host: Host, server: Server, user: str, password: str) -> None:
         Conflict: the server does not run.
     """
     hashed = accounts.hash_password(password)
+    with host.busy.hold(server.uuid):
+        _set_password(host, server, user, hashed)
+
+
+def _set_password(host: Host, server: Server, user: str, hashed: str) -> None:
     line = f"{user}:{hashed}\n".encode()
-    done = host.engine.execute(
-        server.container_name, ["chpasswd", "-e"], user="0", stdin=line, environment={"PATH": _SEARCH}
-    )
+    container_id = host.container(server.uuid).id
+    done = host.engine.execute(container_id, ["chpasswd", "-e"], user="0", stdin=line, environment={"PATH": _SEARCH})
     if done.exit_code == 0:
         return
-    LOG.info("chpasswd in server %s ended with status %s; writing its /etc/shadow", server.uuid, done.exit_code)
-    shadow = host.engine.read_file(server.container_name, accounts.SHADOW, FILE_LIMIT)
+    LOG.info(
+        "chpasswd in the server ended with status %s; writing its /etc/shadow",
+        done.exit_code,
+        instance_uuid=server.uuid,
+    )
+    shadow = host.engine.read_file(container_id, accounts.SHADOW, FILE_LIMIT)
     entry = _set_hash(shadow, user, hashed)
     if entry is None:
         raise PasswordRefused(
             f"Server {server.uuid} has no user {user!r} with a password.",
             f"Name the user in the image's property {ADMIN_USER}.",
         )
-    host.engine.put_archive(server.container_name, "/", injected_files.build_archive([entry]))
+    host.engine.put_archive(container_id, "/", injected_files.build_archive([entry]))
 
 
 def _defaults(host: Host) -> tuple[tuple[str, str], ...]:
@@ -123,7 +132,9 @@ def _password_entry(host: Host, server: Server, image: LoadedImage, choice: str)
     shadow = host.guests.read(image.engine_id, server.container_name, accounts.SHADOW)
     entry = _set_hash(shadow, user or "root", accounts.hash_password(server.admin_password))
     if entry is None:
-        LOG.warning("Server %s gets no password: its image has no user %s with one", server.uuid, user or "root")
+        LOG.warning(
+            "The server gets no password: its image has no user %r with one", user or "root", instance_uuid=server.uuid
+        )
     return [entry] if entry else []
 
 

@@ -8,9 +8,10 @@ machine, when no namespace is left, the note for the runtime says it: what its l
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from oslo_log import log as logging
 
 from dockstack.compute.containers import namespaces, runtime
 from dockstack.compute.engine import NotFound
@@ -42,13 +43,13 @@ def attach(host: Host, server: Server, port: Port) -> None:
         NotFound: it has no container.
     """
     with host.busy.hold(server.uuid), undo_on_error() as undo:
-        container = host.engine.container(server.container_name)
+        container = host.container(server.uuid)
         namespaces.prepare(server.uuid)
         others = (known for known in server.ports if known.id != port.id)  # Nova may count it in already
         *_, named = name_ports(host, server, container, (*others, port))
         connect_port(host, server, named, undo)
         if container.state is not PowerState.RUNNING:
-            veth.silence(server.uuid)
+            veth.link_down(server.uuid)
 
 
 def detach(host: Host, server: Server, port: Port) -> None:
@@ -65,7 +66,7 @@ def refresh(host: Host, server: Server) -> None:
         NotFound: it has no container.
     """
     with host.busy.hold(server.uuid):
-        container = host.engine.container(server.container_name)
+        container = host.container(server.uuid)
         if container.state not in (PowerState.RUNNING, PowerState.PAUSED):
             return
         connected = veth.wired()
@@ -73,7 +74,7 @@ def refresh(host: Host, server: Server) -> None:
             if connected.get(port.device) == server.uuid:
                 veth.wire(server, port, host.options.metadata_route, offload=host.options.checksum_offload)
         if container.state is PowerState.PAUSED:
-            veth.silence(server.uuid)
+            veth.link_down(server.uuid)
 
 
 def reconnect(host: Host, server: Server, container: Container) -> Server:
@@ -123,16 +124,23 @@ def replug(host: Host, server: Server) -> None:
 
     The switch being out of reach is logged only: the server runs on, and its ports are most likely there.
     """
-    try:
-        state = host.engine.container(server.container_name).state
-        for port in server.ports if state in (PowerState.RUNNING, PowerState.PAUSED) else ():
-            ovs.plug(server, port)
-        if state is PowerState.PAUSED:
-            veth.silence(server.uuid)
-    except NotFound:
-        return
-    except ovs.PlugError as error:
-        LOG.warning("Cannot check the ports of server %s: %s", server.uuid, error)
+    with host.busy.hold(server.uuid):
+        try:
+            state = host.container(server.uuid).state
+            for port in server.ports if state in (PowerState.RUNNING, PowerState.PAUSED) else ():
+                ovs.plug(server, port)
+            if state is PowerState.PAUSED:
+                veth.link_down(server.uuid)
+        except NotFound:
+            return
+        except ovs.PlugError as error:
+            LOG.warning("Cannot check the server's ports: %s", error, instance_uuid=server.uuid)
+
+
+def disconnect(host: Host, server_uuid: str, ports: Iterable[Port]) -> None:
+    """Take ports of a server off the switch and remove their links; absent is success."""
+    with host.busy.hold(server_uuid):
+        disconnect_devices(port.device for port in ports)
 
 
 def find_devices(host: Host, server: Server) -> list[str]:
@@ -142,7 +150,7 @@ def find_devices(host: Host, server: Server) -> list[str]:
     kernel are asked, too. A port that another server has by now is that server's.
     """
     try:
-        container = host.engine.container(server.container_name)
+        container = host.container(server.uuid)
         noted = runtime.read_interfaces(host.patches, container.id)
     except NotFound:
         noted = {}

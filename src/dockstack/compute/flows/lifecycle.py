@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from oslo_log import log as logging
+
 from dockstack.compute.containers import limits, lxcfs, namespaces, runtime, spec
 from dockstack.compute.engine import Conflict, EngineError, ImageUnusable, NotFound
 from dockstack.compute.flows import guest_access, interfaces
 from dockstack.compute.guest.injected_files import PlacementError
-from dockstack.compute.host import config_drives, disks, set_aside
+from dockstack.compute.host import config_drives, creation, disks, received, set_aside
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import ovs, veth
 from dockstack.compute.resources import usage
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from dockstack.compute.host.host import Host
     from dockstack.compute.images.fetch import LoadedImage
     from dockstack.compute.model import Port, Server
-    from dockstack.compute.undo import Undo
 
 LOG = logging.getLogger(__name__)
 
@@ -76,14 +76,17 @@ def spawn(
         power_on: leave it stopped if false.
 
     Raises:
+        Conflict: the server has a container here already, which stays as it is.
         DockstackError: what went wrong, one of ``HOPELESS`` if no host could do it.
         Exception: whatever ``read_ports`` and ``ports_plugged`` raise.
     """
     with host.busy.hold(server.uuid), undo_on_error() as undo:
         image = require_buildable(host, server)
-        undo.push(host.processors.release, server.uuid)
+        if server.uuid not in host.processors:  # else a container that is in the way has them
+            undo.push(host.processors.release, server.uuid)
         server = place(host, server)
-        container_id = create_container(host, server, specify(host, server, image), undo)
+        container_id = creation.create(host, server.container_name, specify(host, server, image), undo)
+        received.drop(host, server.uuid)  # Nova wants it made from its image, not from what a move has left
         guest_access.place(host, server, image)
         undo.push(namespaces.remove, server.uuid)
         namespaces.prepare(server.uuid)
@@ -97,7 +100,7 @@ def spawn(
                 write_patch(host, server, container_id, image.config)
                 awaited.difference_update(ovs.wait_installed(awaited))
         if power_on and not early:
-            host.engine.start(server.container_name)
+            host.engine.start(container_id)
     host.audit.forget(server.uuid)
 
 
@@ -182,16 +185,18 @@ def start(host: Host, server: Server) -> None:
 
     Raises:
         NotFound: it has no container.
+        Unfinished: its newest files are not in its container yet.
     """
     with host.busy.hold(server.uuid):
-        container = host.engine.container(server.container_name)
+        received.refuse_unfinished(host, server.uuid)
+        container = host.container(server.uuid)
         server = interfaces.reconnect(host, server, container)
         config = ImageConfig(volumes=declared_volumes(container))
         runtime.release(host.patches, container.id)
         write_patch(host, server, container.id, config, set_aside.list_roots(host, container))
         if container.state is PowerState.SHUTDOWN:
             set_limits(host, server, container)
-        host.engine.start(server.container_name)
+        host.engine.start(container.id)
     host.audit.forget(server.uuid)
 
 
@@ -205,7 +210,7 @@ def set_limits(host: Host, server: Server, container: Container) -> None:
     placed = host.processors.place(server.uuid, server.limits, container.host_config.get("CpusetCpus") or "")
     changes = limits.changes(container.host_config, placed)
     if changes:
-        host.engine.update(server.container_name, changes)
+        host.engine.update(container.id, changes)
 
 
 def stop(host: Host, server: Server, timeout: int) -> None:
@@ -219,8 +224,9 @@ def stop(host: Host, server: Server, timeout: int) -> None:
     Raises:
         NotFound: it has no container.
     """
-    host.engine.stop(server.container_name, timeout)
-    veth.silence(server.uuid)
+    with host.busy.hold(server.uuid):
+        host.engine.stop(host.container(server.uuid).id, timeout)
+        veth.link_down(server.uuid)
     host.audit.forget(server.uuid)
 
 
@@ -249,8 +255,9 @@ def pause(host: Host, server: Server) -> None:
         Conflict: it does not run.
         NotFound: it has no container.
     """
-    freeze(host, server)
-    veth.silence(server.uuid)
+    with host.busy.hold(server.uuid):
+        freeze(host, server)
+        veth.link_down(server.uuid)
     host.audit.forget(server.uuid)
 
 
@@ -265,14 +272,15 @@ def freeze(host: Host, server: Server) -> None:
         EngineError: it cannot be frozen, within some seconds.
     """
     deadline = time.monotonic() + FREEZE_PATIENCE
+    container_id = host.container(server.uuid).id
     while True:
         try:
-            host.engine.pause(server.container_name)
+            host.engine.pause(container_id)
         except Conflict:
-            if host.engine.container(server.container_name).state is not PowerState.PAUSED:
+            if host.container(server.uuid).state is not PowerState.PAUSED:
                 raise
         except EngineError:
-            runs = host.engine.container(server.container_name).state is PowerState.RUNNING
+            runs = host.container(server.uuid).state is PowerState.RUNNING
             if not runs or time.monotonic() > deadline:
                 raise
             continue
@@ -286,13 +294,15 @@ def unpause(host: Host, server: Server) -> None:
         Conflict: it is stopped.
         NotFound: it has no container.
     """
-    veth.unsilence(server.uuid)
-    try:
-        host.engine.unpause(server.container_name)
-    except EngineError:  # a running one is refused with a status that some engines share with real failures
-        if host.engine.container(server.container_name).state is not PowerState.RUNNING:
-            veth.silence(server.uuid)
-            raise
+    with host.busy.hold(server.uuid):
+        container_id = host.container(server.uuid).id
+        veth.link_up(server.uuid)
+        try:
+            host.engine.unpause(container_id)
+        except EngineError:  # a running one is refused with a status that some engines share with real failures
+            if host.container(server.uuid).state is not PowerState.RUNNING:
+                veth.link_down(server.uuid)
+                raise
     host.audit.forget(server.uuid)
 
 
@@ -320,7 +330,7 @@ def resume(host: Host, server: Server) -> bool:
         NotFound: it has no container.
     """
     with host.busy.hold(server.uuid):
-        if host.engine.container(server.container_name).state in (PowerState.PAUSED, PowerState.RUNNING):
+        if host.container(server.uuid).state in (PowerState.PAUSED, PowerState.RUNNING):
             unpause(host, server)
             return True
         start(host, server)
@@ -352,14 +362,6 @@ def specify(host: Host, server: Server, image: LoadedImage) -> ContainerSpec:
         raise Unbuildable(error.brief, error.resolution, error.details) from error
 
 
-def create_container(host: Host, server: Server, specification: ContainerSpec, undo: Undo) -> str:
-    """Create the server's container, which the runtime does not start before it is told how; return its id."""
-    undo.push(host.engine.remove, server.container_name)
-    container_id = host.engine.create(server.container_name, specification)
-    undo.push(runtime.remove_patch, host.patches, container_id)
-    return container_id
-
-
 def write_patch(
     host: Host, server: Server, container_id: str, image: ImageConfig, roots: tuple[Overlay | Root, ...] = ()
 ) -> None:
@@ -367,10 +369,10 @@ def write_patch(
     seen = host.views.mounts()
     if not seen and host.views.directory is not None:
         LOG.warning(
-            "Server %s starts without a view of its own: LXCFS does not answer below %s. It sees the host's "
+            "The server starts without a view of its own: LXCFS does not answer below %s. It sees the host's "
             "processors, memory and uptime until LXCFS answers again.",
-            server.uuid,
             host.views.directory,
+            instance_uuid=server.uuid,
         )
     mounts = (*seen, *config_drives.list_mounts(host, server.uuid))
     patch = spec.build_patch(
@@ -385,24 +387,10 @@ def write_patch(
 
 
 def remove_container(host: Host, server: Server) -> None:
-    """Remove the server's container, and its own one if that is set aside, with their notes; absent is success."""
+    """Remove all containers that this host has made for a server, with their notes; absent is success."""
     host.processors.release(server.uuid)
-    for name in (server.container_name, set_aside.name_original(server.uuid)):
-        remove_named(host, name)
-
-
-def remove_named(host: Host, name: str) -> None:
-    """Remove a container and its note; absent is success.
-
-    The note goes first, as it can be found by its container only. Without one the runtime refuses a start, and ours
-    write it anew.
-    """
-    try:
-        container_id = host.engine.container(name).id
-    except NotFound:
-        return
-    runtime.remove_patch(host.patches, container_id)
-    host.engine.remove(name)
+    for container in set_aside.list_all(host, server.uuid):
+        creation.remove(host, container)
 
 
 def declared_volumes(container: Container) -> tuple[str, ...]:

@@ -7,20 +7,21 @@ beside them, so nothing can be out of date.
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
+
+from oslo_log import log as logging
 
 from dockstack.compute.containers import namespaces, runtime
 from dockstack.compute.engine import EngineUnavailable, NotFound
 from dockstack.compute.flows import lifecycle, snapshot
 from dockstack.compute.guest import config_drive
-from dockstack.compute.host import config_drives, disks
+from dockstack.compute.host import config_drives, creation, disks
 from dockstack.compute.model import Image, Limits, PowerState, Server
 from dockstack.compute.network import ovs, veth
 from dockstack.errors import DockstackError
-from dockstack.names import HOST_LABEL
+from dockstack.names import HOST_LABEL, NAME_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -59,17 +60,23 @@ class Reconciler:
     """Makes host and Nova agree each time the engine comes back; given to the thread that follows its events."""
 
     def __init__(
-        self, host: Host, read_claims: Callable[[], Claims], read_wanted: Callable[[], Mapping[str, Server]]
+        self,
+        host: Host,
+        read_claims: Callable[[], Claims],
+        list_wanted: Callable[[], Collection[str]],
+        read_wanted: Callable[[str], Server | None],
     ) -> None:
         """Remember whom to ask.
 
         Args:
             host: which.
             read_claims: asks Nova what it keeps.
-            read_wanted: asks Nova which servers should run, by uuid.
+            list_wanted: asks Nova which servers should run.
+            read_wanted: asks Nova for one server, if it should still run.
         """
         self._host = host
         self._read_claims = read_claims
+        self._list_wanted = list_wanted
         self._read_wanted = read_wanted
         self._first = True
 
@@ -79,7 +86,7 @@ class Reconciler:
             self._first = False
             return
         sweep(self._host, self._read_claims())
-        resume(self._host, containers, self._read_wanted())
+        resume(self._host, containers, self._list_wanted(), self._read_wanted)
 
 
 def prepare(host: Host) -> None:
@@ -140,28 +147,47 @@ def sweep(host: Host, claims: Claims) -> None:
     for name in sorted(name for name, verdict in verdicts.items() if verdict is None):
         LOG.warning("Nova does not know the server of container %s; it stays. Remove it if nobody misses it", name)
     swept = [container for container in everything if verdicts.get(container.name)]
-    _each("container", {container.name: container for container in swept}, lambda stray: _destroy(host, stray))
+    _each("container", {container.name: container for container in swept}, lambda stray: _destroy(host, claims, stray))
     _sweep_network(host, claims, {container.server_uuid for container in everything} - {c.server_uuid for c in swept})
     _sweep_patches(host)
 
 
-def resume(host: Host, containers: Iterable[Container], wanted: Mapping[str, Server]) -> None:
+def resume(
+    host: Host,
+    containers: Iterable[Container],
+    wanted: Collection[str],
+    read_wanted: Callable[[str], Server | None],
+) -> None:
     """Start the servers that Nova wants running and that are not: they were lost with the engine or the machine.
+
+    Many starts take minutes, in which users stop servers and move them away. So Nova is asked once more for each one,
+    when nobody else works on it: a server that moved away and is started here too would run twice.
 
     Args:
         host: where.
         containers: what a listing shows.
-        wanted: the servers to run, by uuid.
+        wanted: the servers to run, as Nova said at first.
+        read_wanted: reads one of them anew; None if it should not run here any more.
     """
     lost = {
-        container.name: wanted[container.server_uuid]
+        container.name: container.server_uuid
         for container in containers
         if container.server_uuid in wanted
-        and container.name == wanted[container.server_uuid].container_name
+        and container.name == NAME_PREFIX + container.server_uuid
         and container.state in (PowerState.SHUTDOWN, PowerState.CRASHED)
         and container.server_uuid not in host.busy
     }
-    _each("server that should run", lost, lambda server: lifecycle.start(host, server), done="Started")
+
+    def start(server_uuid: str) -> bool:
+        with host.busy.hold(server_uuid):
+            server = read_wanted(server_uuid)
+            if server is None:
+                LOG.info("Nova does not want the server running here any more", instance_uuid=server_uuid)
+                return False
+            lifecycle.start(host, server)
+            return True
+
+    _each("server that should run", lost, start, done="Started")
 
 
 def _sweep_network(host: Host, claims: Claims, inhabited: Collection[str]) -> None:
@@ -179,11 +205,50 @@ def _sweep_network(host: Host, claims: Claims, inhabited: Collection[str]) -> No
     except DockstackError as error:
         LOG.warning("Cannot look for stray switch ports: %s", error)
         plugged = {}
-    _each("switch port", _only(plugged, stray), ovs.unplug_device)
-    _each("device", _only(veth.wired(), stray), veth.unwire_device)
+    wired = veth.wired()
+
+    def unplug(device: str) -> bool:
+        return _unless_back(host, claims, plugged[device], lambda: ovs.unplug_device(device))
+
+    def unwire(device: str) -> bool:
+        return _unless_back(host, claims, wired[device], lambda: veth.unwire_device(device))
+
+    _each("switch port", _only(plugged, stray), unplug)
+    _each("device", _only(wired, stray), unwire)
     left = config_drive.present(config_drives.find_directory(host))
-    _each("config drive", {uuid: uuid for uuid in left if stray(uuid)}, lambda uuid: config_drives.remove(host, uuid))
-    _each("namespace", {uuid: uuid for uuid in namespaces.present() if stray(uuid)}, namespaces.remove)
+
+    def remove_drive(uuid: str) -> bool:
+        return _unless_back(host, claims, uuid, lambda: config_drives.remove(host, uuid))
+
+    def remove_namespace(uuid: str) -> bool:
+        return _unless_back(host, claims, uuid, lambda: namespaces.remove(uuid))
+
+    _each("config drive", {uuid: uuid for uuid in left if stray(uuid)}, remove_drive)
+    _each("namespace", {uuid: uuid for uuid in namespaces.present() if stray(uuid)}, remove_namespace)
+
+
+def _unless_back(host: Host, claims: Claims, server_uuid: str, remove: Callable[[], object]) -> bool:
+    """Remove what a server has left, when nobody works on it, and only if Nova still says that the server is gone.
+
+    It may have come back between the listing and now: moves and builds do not wait for a sweep.
+
+    Returns:
+        Whether it was removed.
+    """
+    with host.busy.hold(server_uuid):
+        if not claims.release(server_uuid) or _is_inhabited(host, server_uuid):
+            return False
+        remove()
+        return True
+
+
+def _is_inhabited(host: Host, server_uuid: str) -> bool:
+    """Whether the engine has a container of a server, of whichever host."""
+    try:
+        host.engine.container(NAME_PREFIX + server_uuid)
+    except NotFound:
+        return False
+    return True
 
 
 def _sweep_patches(host: Host) -> None:
@@ -202,8 +267,8 @@ def _only(found: Mapping[str, str], stray: Callable[[str], bool]) -> dict[str, s
     return {device: device for device, server_uuid in found.items() if stray(server_uuid)}
 
 
-def _destroy(host: Host, container: Container) -> None:
-    """Unmake a server of which nothing is known but its container."""
+def _destroy(host: Host, claims: Claims, container: Container) -> bool:
+    """Unmake a server of which nothing is known but its container, if Nova still says that it may go."""
     server = Server(
         uuid=container.server_uuid,
         name=container.name,
@@ -214,15 +279,19 @@ def _destroy(host: Host, container: Container) -> None:
         image=Image(id="", name=""),
         limits=Limits(vcpus=0, memory_mb=0, disk_gb=0),
     )
-    lifecycle.destroy(host, server)
-    host.engine.remove(container.name)  # where it is a side container of the server's, under a longer name
+    with host.busy.hold(server.uuid):
+        if not claims.release(server.uuid):
+            return False
+        lifecycle.destroy(host, server)
+        creation.remove(host, container)  # where it is a side container of the server's, under a longer name
+        return True
 
 
 def _each(kind: str, found: Mapping[str, T], work: Callable[[T], object], done: str = "Removed stray") -> None:
-    """Do the work for each thing found; one failure must not keep the others waiting."""
+    """Do the work for each thing found, which it says by False that it did not; no failure keeps the others waiting."""
     for name, thing in found.items():
         try:
-            work(thing)
-            LOG.info("%s %s %s", done, kind, name)
+            if work(thing) is not False:
+                LOG.info("%s %s %s", done, kind, name)
         except (DockstackError, OSError) as error:
             LOG.warning("Recovery failed at %s %s: %s", kind, name, error)

@@ -97,7 +97,7 @@ def diagnose(host: Host, server: Server) -> dict[str, Any]:
     Raises:
         NotFound: it has no container.
     """
-    container = host.engine.container(server.container_name)
+    container = host.container(server.uuid)
     used = limits.usage(container.pid) if container.pid else None
     counters = {port.mac: usage.read_port(port.device) for port in server.ports}
     return {

@@ -8,15 +8,15 @@ it; a rescue that was broken off anywhere is ended, or taken up, from what the e
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from oslo_log import log as logging
+
 from dockstack.compute.containers import runtime
-from dockstack.compute.engine import NotFound
 from dockstack.compute.flows import guest_access, lifecycle
-from dockstack.compute.host import disks
-from dockstack.compute.host.set_aside import find_original, is_rescuing, name_original
+from dockstack.compute.host import creation, disks, received
+from dockstack.compute.host.set_aside import find_rescued, is_rescuing, name_rescued
 from dockstack.compute.model import PowerState
 from dockstack.compute.undo import undo_on_error
 from dockstack.errors import DockstackError
@@ -46,8 +46,9 @@ def begin(host: Host, server: Server) -> None:
         NotFound: it has no container.
     """
     with host.busy.hold(server.uuid), undo_on_error() as undo:
+        received.refuse_unfinished(host, server.uuid)
         restore(host, server)
-        original = host.engine.container(server.container_name)
+        original = host.container(server.uuid)
         if host.facts().storage_driver not in disks.OPEN:
             raise Unrescuable(
                 "The engine keeps this server's root file system in a way that no other container can be given.",
@@ -61,8 +62,8 @@ def begin(host: Host, server: Server) -> None:
             lifecycle.stop(host, server, 0)
         undo.push(restore, host, server)
         runtime.remove_patch(host.patches, original.id)  # nobody starts it by accident
-        host.engine.rename(server.container_name, name_original(server.uuid))
-        lifecycle.create_container(host, server, labelled, undo)
+        host.engine.rename(original.id, name_rescued(server.uuid))
+        creation.create(host, server.container_name, labelled, undo)
         guest_access.place(host, server, image)
         lifecycle.start(host, server)
 
@@ -81,15 +82,13 @@ def end(host: Host, server: Server) -> None:
 def restore(host: Host, server: Server) -> None:
     """Remove the rescuing container and give the server's own its name back; it is stopped then. Again is fine."""
     with host.busy.hold(server.uuid):
-        original = find_original(host, server.uuid)
+        original = find_rescued(host, server.uuid)
         if original is None:
             return
-        try:
-            rescuing = host.engine.container(server.container_name)
-        except NotFound:
-            LOG.info("The rescue of server %s was broken off; going on", server.uuid)
-        else:
-            if is_rescuing(rescuing):
-                lifecycle.remove_named(host, rescuing.name)
-        host.engine.rename(original.name, server.container_name)
+        rescuing = host.find_own(server.container_name)
+        if rescuing is None:
+            LOG.info("A rescue was broken off; going on", instance_uuid=server.uuid)
+        elif is_rescuing(rescuing):
+            creation.remove(host, rescuing)
+        host.engine.rename(original.id, server.container_name)
     host.audit.forget(server.uuid)

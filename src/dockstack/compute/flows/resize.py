@@ -8,8 +8,9 @@ resize that was broken off anywhere ends with the next start, whichever flavor N
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
+
+from oslo_log import log as logging
 
 from dockstack.compute.containers import limits
 from dockstack.compute.engine import EngineError
@@ -45,9 +46,10 @@ def begin(host: Host, server: Server, wanted: Server, timeout: int) -> None:
     """
     refuse_impossible(server.limits, wanted.limits)
     refuse_on_same_host(server, wanted, disk_grows=disks.can_grow(host))
-    container = host.engine.container(server.container_name)
-    if container.state is not PowerState.SHUTDOWN and not _fits(container, wanted.limits):
-        lifecycle.stop(host, server, timeout)
+    with host.busy.hold(server.uuid):
+        container = host.container(server.uuid)
+        if container.state is not PowerState.SHUTDOWN and not _fits(container, wanted.limits):
+            lifecycle.stop(host, server, timeout)
 
 
 def refuse_impossible(old: Limits, new: Limits) -> None:
@@ -103,10 +105,10 @@ def fit(host: Host, server: Server, *, power_on: bool) -> None:
         NotFound: it has no container.
     """
     with host.busy.hold(server.uuid):
-        container = host.engine.container(server.container_name)
+        container = host.container(server.uuid)
         if container.state is not PowerState.SHUTDOWN and not _changed_live(host, server, container):
             lifecycle.stop(host, server, host.options.stop_timeout)
-            container = host.engine.container(server.container_name)
+            container = host.container(server.uuid)
         if container.state is PowerState.SHUTDOWN:
             lifecycle.set_limits(host, server, container)
             if power_on:
@@ -120,7 +122,7 @@ def _changed_live(host: Host, server: Server, container: Container) -> bool:
     try:
         lifecycle.set_limits(host, server, container)
     except EngineError as error:
-        LOG.info("Server %s must be restarted to get its new limits: %s", server.uuid, error)
+        LOG.info("The server must be restarted to get its new limits: %s", error, instance_uuid=server.uuid)
         return False
     return True
 

@@ -9,15 +9,17 @@ that copy. A server that does not run needs no copy.
 
 from __future__ import annotations
 
-import logging
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from oslo_log import log as logging
+
 from dockstack.compute.containers import volumes
 from dockstack.compute.engine import Conflict, EngineError, EngineFull, EngineUnavailable, NotFound
+from dockstack.compute.host import received
 from dockstack.compute.model import PowerState, Snapshot
 from dockstack.errors import DockstackError
-from dockstack.names import HOST_LABEL, NAME_PREFIX, UUID_LABEL
+from dockstack.names import HOST_LABEL, UUID_LABEL
 from dockstack.oci import snapshot
 from dockstack.oci.documents import hybrid_archive
 
@@ -43,6 +45,7 @@ def take(host: Host, server_uuid: str, image_id: str, upload: Callable[[Snapshot
 
     Raises:
         NotFound: the server has no container, or lost it meanwhile.
+        Unfinished: its newest files are not in its container yet.
         SnapshotError: no server could boot from it.
         Exception: whatever ``upload`` raises.
     """
@@ -75,7 +78,8 @@ def _standing_still(host: Host, server_uuid: str, image_id: str) -> Iterator[tup
     """
     with ExitStack() as cleanup:
         with host.busy.hold(server_uuid):
-            container = host.engine.container(NAME_PREFIX + server_uuid)
+            received.refuse_unfinished(host, server_uuid)
+            container = host.container(server_uuid)
             source = container.id
             if container.state is PowerState.RUNNING:
                 cleanup.callback(_remove_copy, host, image_id)
@@ -101,7 +105,9 @@ def _copy(host: Host, container: Container, image_id: str) -> str:
 
 def _remove_copy(host: Host, image_id: str) -> None:
     try:
-        host.engine.remove(COPY_PREFIX + image_id)
+        copy = host.find_own(COPY_PREFIX + image_id)
+        if copy is not None:
+            host.engine.remove(copy.id)
         host.engine.remove_image(f"{snapshot.REPOSITORY}:{image_id}")
     except DockstackError as error:
         LOG.warning("The copy of snapshot %s stays until the next sweep: %s", image_id, error)

@@ -71,7 +71,10 @@ class Audit:
             young = self._clock() - self._listed_at < self._lifetime
         if remembered is not None and young and not fresh:
             return remembered
-        return self._engine.container(NAME_PREFIX + server_uuid).state
+        found = self._engine.container(NAME_PREFIX + server_uuid)
+        if found.labels.get(HOST_LABEL) != self._host:
+            raise NotFound(f"Container {found.name} is another host's")
+        return found.state
 
     def list_names(self) -> list[str]:
         """List the names that the servers were given."""

@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING
 
 from dockstack.compute.conf import image_limits
 from dockstack.compute.containers.lxcfs import Views
-from dockstack.compute.engine import Engine
+from dockstack.compute.engine import Engine, NotFound
 from dockstack.compute.host.audit import Audit
 from dockstack.compute.host.guests import Guests
 from dockstack.compute.host.processors import Processors
 from dockstack.compute.images.fetch import ImageStore
 from dockstack.compute.resources import usage
 from dockstack.compute.resources.storage import Storage, read_storage
+from dockstack.names import HOST_LABEL, NAME_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
     from oslo_config import cfg
 
-    from dockstack.compute.engine import EngineInfo
+    from dockstack.compute.engine import Container, EngineInfo
     from dockstack.compute.model import Image
 
 WORKSPACE = "images"  # below the state directory
@@ -110,6 +111,26 @@ class Host:
     def patches(self) -> Path:
         """Where the notes for the runtime are."""
         return Path(self.options.patch_directory)
+
+    def container(self, server_uuid: str) -> Container:
+        """Describe a server's container.
+
+        Raises:
+            NotFound: it has none on this host. Whatever else bears the name is another host's, or nobody's.
+        """
+        name = NAME_PREFIX + server_uuid
+        found = self.find_own(name)
+        if found is None or found.server_uuid != server_uuid:
+            raise NotFound(f"This host has no container {name}")
+        return found
+
+    def find_own(self, name: str) -> Container | None:
+        """Describe a container that this host made; None if there is none, or if another host of the engine made it."""
+        try:
+            found = self.engine.container(name)
+        except NotFound:
+            return None
+        return found if found.labels.get(HOST_LABEL) == self.name else None
 
 
 def build_host(

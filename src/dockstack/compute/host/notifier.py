@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens to servers, told to Nova; what a flow of ours does on its way is not told.
+"""Notifies Nova of what happens to servers, but not of the steps of a flow that is under way.
 
-A reboot stops and starts. If Nova hears of the stop, looks at the server, which is stopped, and then at its database,
-where the reboot has ended meanwhile, it takes the server for one that shut itself down, and stops it. Its driver for
-libvirt waits 15 s with each stop for that reason. So while a flow works on a server, only the last thing that happened
-is kept, and told when the flow has ended. That a server was started by a flow is not told at all: Nova asks itself.
+While a flow works on a server, only the last event of that server is kept; Nova is notified of it when the flow has
+ended. Nova is never notified that a flow started a server: it reads the state itself when its call returns.
+
+Why: a reboot stops and starts. If Nova were told of the stop at once, it would look at the server, which is stopped,
+and then at its database, where the reboot may have ended meanwhile. It would take the server for one that shut itself
+down, and stop it. Nova's libvirt driver waits 15 s with each stop for the same reason.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from dockstack.compute.host.host import Busy
 
 
-class Herald:
-    """Tells what happens to servers, never in the midst of a flow."""
+class EventNotifier:
+    """Notifies of events of servers, never in the midst of a flow."""
 
     def __init__(self, busy: Busy, tell: Callable[[Event], None]) -> None:
         """Prepare to tell.
@@ -46,7 +48,7 @@ class Herald:
             if event.server_uuid in self._busy:
                 if event.kind is not EventKind.STARTED:
                     later = threading.Thread(
-                        target=self._tell_later, args=(event.server_uuid,), name="herald", daemon=True
+                        target=self._tell_later, args=(event.server_uuid,), name="event-notifier", daemon=True
                     )
                     later.start()  # waits for our lock; without a thread, nothing must be kept for it
                     self._kept[event.server_uuid] = event

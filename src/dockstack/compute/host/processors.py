@@ -58,6 +58,10 @@ class Processors:
         with self._lock:
             self._taken.setdefault(server_uuid, frozenset(parse(current)) & self.shared)
 
+    def __contains__(self, server_uuid: str) -> bool:
+        with self._lock:
+            return server_uuid in self._taken
+
     def release(self, server_uuid: str) -> None:
         """Forget a server; an unknown one is fine."""
         with self._lock:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +12,45 @@ import os_vif
 import os_vif.exception
 from os_vif import objects
 from oslo_config import cfg
+from ovsdbapp.backend.ovs_idl.event import RowEventHandler, WaitEvent
 from vif_plug_ovs.ovsdb import ovsdb_lib
 
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from dockstack.compute.model import Port, Server
 
 _SUPPORTED = ("ovs",)
 _INSTALL_PATIENCE = 5.0  # seconds; it takes some 10 ms, and whoever is slower is left to Neutron's event
-_INSTALL_ROUND = 0.01
+
+
+_INTERFACES = "Interface"
+
+
+class _Installed(WaitEvent):  # type: ignore[misc] # ovsdbapp has no types
+    """Ovn-controller has written every flow of some ports (``ovn-installed``, ovn-controller(8))."""
+
+    def __init__(self, port_ids: Collection[str], timeout: float) -> None:
+        self.wanted = frozenset(port_ids)
+        self.found: set[str] = set()
+        super().__init__((self.ROW_CREATE, self.ROW_UPDATE), _INTERFACES, None, timeout=timeout)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Tell one wait from another: two builds watch at the same time."""
+        return (*super().key, id(self))
+
+    def match_fn(self, _event: str, row: Any, _old: Any) -> bool:
+        """Count a port in; called by the connection's thread for each row that changes."""
+        return self.add(row.external_ids)
+
+    def add(self, external_ids: Mapping[str, str]) -> bool:
+        """Count an interface in if it is one of the ports and installed; say whether all are."""
+        if external_ids.get("ovn-installed") == "true" and external_ids.get("iface-id") in self.wanted:
+            self.found.add(external_ids["iface-id"])
+        return self.found == self.wanted
 
 
 class PlugError(DockstackError):
@@ -51,7 +77,10 @@ def connect(address: str | None = None) -> Any:
                 cfg.CONF.set_override("ovsdb_connection", address, group="os_vif_ovs")
                 os_vif.initialize(reset=True)  # the plugin reads its options when it is loaded
             _check_listening(cfg.CONF.os_vif_ovs.ovsdb_connection)
-            _connected["switch"] = ovsdb_lib.BaseOVS(cfg.CONF.os_vif_ovs).ovsdb
+            switch = ovsdb_lib.BaseOVS(cfg.CONF.os_vif_ovs).ovsdb
+            _connected["events"] = RowEventHandler()
+            switch.idl.notify = _connected["events"].notify  # os-vif's replica tells nobody of changes
+            _connected["switch"] = switch
         return _connected["switch"]
 
 
@@ -88,17 +117,16 @@ def wait_installed(port_ids: Collection[str]) -> set[str]:
         (switch,) = database.db_list("Open_vSwitch", columns=["external_ids"]).execute(check_error=True)
         if not any(key.startswith("ovn-remote") for key in switch["external_ids"]):
             return set()
-        deadline = time.monotonic() + _INSTALL_PATIENCE
-        while (installed := _installed(database) & set(port_ids)) != set(port_ids) and time.monotonic() < deadline:
-            time.sleep(_INSTALL_ROUND)
-        return installed
-
-
-def _installed(database: Any) -> set[str]:
-    """Read which ports ovn-controller calls installed (ovn-controller(8)); from the replica that we have in memory."""
-    rows = database.db_list("Interface", columns=["external_ids"]).execute(check_error=True)
-    marked = (row["external_ids"] for row in rows if row["external_ids"].get("ovn-installed") == "true")
-    return {ids["iface-id"] for ids in marked if "iface-id" in ids}
+        installed = _Installed(port_ids, _INSTALL_PATIENCE)
+        events = _connected["events"]
+        events.watch_event(installed)  # before the look at what is there, so that nothing falls between the two
+        try:
+            rows = database.db_list(_INTERFACES, columns=["external_ids"]).execute(check_error=True)
+            if not any(installed.add(row["external_ids"]) for row in rows):
+                installed.wait()
+        finally:
+            events.unwatch_event(installed)
+        return set(installed.found)
 
 
 def unplug(server: Server, port: Port) -> None:

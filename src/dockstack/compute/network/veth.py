@@ -140,10 +140,10 @@ def unwire_device(device: str) -> None:
         privileged.delete_device(device)
 
 
-def silence(server_uuid: str) -> None:
+def link_down(server_uuid: str) -> None:
     """Take a stopped or frozen server off the network: in its namespace the kernel would still answer a ping.
 
-    ``unsilence`` brings the links up again, and so does ``wire``.
+    ``link_up`` brings the links up again, and so does ``wire``.
 
     Raises:
         WireError: the kernel refused.
@@ -153,7 +153,7 @@ def silence(server_uuid: str) -> None:
             privileged.lower_device(device)
 
 
-def unsilence(server_uuid: str) -> None:
+def link_up(server_uuid: str) -> None:
     """Let a server be heard again that was silenced.
 
     Raises:

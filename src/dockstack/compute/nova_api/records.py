@@ -24,6 +24,10 @@ UNDER_WAY = [
 ]
 
 
+# What servers.describe reads of an instance beside its own row; each that is not read with it is a call to the
+# conductor of its own.
+DESCRIBED = ["info_cache", "flavor", "metadata", "numa_topology"]
+
 LOG = logging.getLogger(__name__)
 MEMORY_LOST = "docker_suspended_memory_lost"
 
@@ -46,9 +50,19 @@ class Record:
 
 
 def list_records(host: str) -> dict[str, Record]:
-    """Read the servers that Nova has on this host, by uuid."""
+    """Read the servers that Nova has on this host, by uuid: their rows only, see ``read_record``."""
     context = nova.context.get_admin_context()
-    return read_records(objects.InstanceList.get_by_host(context, host, expected_attrs=["info_cache", "flavor"]))
+    return read_records(objects.InstanceList.get_by_host(context, host, expected_attrs=[]))
+
+
+def read_record(host: str, server_uuid: str) -> Record | None:
+    """Read what Nova says now of one server of this host; None if it has it elsewhere or no more."""
+    context = nova.context.get_admin_context()
+    try:
+        instance = objects.Instance.get_by_uuid(context, server_uuid, expected_attrs=DESCRIBED)
+    except exception.InstanceNotFound:
+        return None
+    return read_records([instance])[server_uuid] if instance.host == host else None
 
 
 def read_records(instances: Any) -> dict[str, Record]:

@@ -62,7 +62,7 @@ def pack(layer: str, fifo: str, skip: int) -> tuple[int, str]:
         if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
             raise ValueError(f"{fifo!r} is no FIFO")
         os.set_blocking(descriptor, True)
-        return _pour(_archive(os.fsencode(layer)), descriptor, skip)
+        return _stream(_archive(os.fsencode(layer)), descriptor, skip)
     finally:
         os.close(descriptor)
 
@@ -84,8 +84,18 @@ def unpack(layer: str, archive: str, sha256: str) -> None:
         source = _Hashed(file)
         in_thread(_unpack_confined, layer, source, _is_subvolume(layer))
         source.read_rest()
+    _reach_disk(layer)
     if source.sha256.hexdigest() != sha256:
         raise ValueError("the archive of the server's files is not the one that was sent")
+
+
+def _reach_disk(layer: str) -> None:
+    """Have the disk hold all that was written: the sender's copy and the archive may be gone a moment later."""
+    descriptor = os.open(layer, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        checked(libc.syncfs(descriptor), "writing the server's files to the disk")
+    finally:
+        os.close(descriptor)
 
 
 class _Hashed:
@@ -115,7 +125,7 @@ def _is_subvolume(path: str) -> bool:
     return _SUBVOLUME.fullmatch(path) is not None
 
 
-def _pour(chunks: Iterator[bytes], descriptor: int, skip: int) -> tuple[int, str]:
+def _stream(chunks: Iterator[bytes], descriptor: int, skip: int) -> tuple[int, str]:
     size, sha256 = 0, hashlib.sha256()
     for chunk in chunks:
         sha256.update(chunk)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import shlex
 import subprocess
@@ -17,8 +16,11 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from oslo_log import log as logging
+
+from dockstack.compute.transfer.payload import Part
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -44,11 +46,8 @@ class ChannelError(DockstackError):
     """The other host cannot be reached, or did not take what it was sent."""
 
 
-class Sent(NamedTuple):
-    """What was sent, whole."""
-
-    size: int
-    sha256: str
+class DamagedError(ChannelError):
+    """What arrived is not what was sent."""
 
 
 @dataclass(frozen=True)
@@ -88,54 +87,61 @@ class Channel:
         """Have the other host forget what it got of a server."""
         self._ask("drop", server_uuid)
 
-    def send(self, server_uuid: str, part: str, pour: Callable[[str, int], Sent], *, resumable: bool) -> Sent:
-        """Send one part of a server.
+    def send(self, server_uuid: str, part: str, stream: Callable[[str, int], Part], *, resumable: bool) -> Part:
+        """Send one part of a server; one that broke off goes on where it stopped, one that is damaged begins anew.
 
         Args:
             server_uuid: whose.
             part: which.
-            pour: writes the part into a FIFO, without the bytes that are over there already, and says what it was.
-            resumable: the part is the same each time that it is poured.
+            stream: writes the part into a FIFO, without the bytes that are over there already, and says what it was.
+            resumable: the part is the same each time that it is streamed.
 
         Raises:
             ChannelError: it did not arrive, or not as it was sent.
-            Exception: whatever ``pour`` raises but a broken pipe.
+            Exception: whatever ``stream`` raises but a broken pipe.
         """
-        remaining = self.tries
+        remaining, resume = self.tries, resumable
         while True:
             try:
-                return self._send_once(server_uuid, part, pour, resumable=resumable)
+                return self._send_once(server_uuid, part, stream, resume=resume)
             except ChannelError as error:
                 remaining -= 1
                 if remaining < 1:
                     raise
-                LOG.warning("Sending part %s of server %s broke off, trying again: %s", part, server_uuid, error)
+                resume = resumable and not isinstance(error, DamagedError)
+                LOG.warning("Sending part %s broke off, trying again: %s", part, error, instance_uuid=server_uuid)
                 time.sleep(_PAUSE)
 
-    def _ask(self, *words: str) -> str:
+    def seal(self, server_uuid: str, payload: str) -> None:
+        """Have the other host check that all parts are there, and keep what they make.
+
+        Raises:
+            ChannelError: one is missing or damaged.
+        """
+        self._ask("seal", server_uuid, stdin=payload.encode())
+
+    def _ask(self, *words: str, stdin: bytes = b"") -> str:
         action = f"asking host {self.address} to {words[0]}"
         try:
-            done = subprocess.run(
-                self._line(*words), stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False
-            )
+            done = subprocess.run(self._line(*words), input=stdin, capture_output=True, timeout=120, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise _unreachable(action, str(error)) from error
         if done.returncode != 0:
             raise _unreachable(action, _text(done.stderr))
         return done.stdout.decode(errors="replace").strip()
 
-    def _send_once(self, server_uuid: str, part: str, pour: Callable[[str, int], Sent], *, resumable: bool) -> Sent:
+    def _send_once(self, server_uuid: str, part: str, stream: Callable[[str, int], Part], *, resume: bool) -> Part:
         action = f"sending part {part} of server {server_uuid} to host {self.address}"
-        line = self._line("receive", server_uuid, part, *([] if resumable else ["anew"]))
+        line = self._line("receive", server_uuid, part, *([] if resume else ["anew"]))
         with tempfile.TemporaryFile() as errors, _fifo(self.workspace) as (fifo, reader, writer):
             with subprocess.Popen(line, stdin=reader, stdout=subprocess.PIPE, stderr=errors) as client:
                 os.close(reader)
                 assert client.stdout is not None  # noqa: S101 - a PIPE was asked for
                 try:
                     have = _number(client.stdout.readline(), "have")
-                    sent = pour(fifo, have) if have is not None else None
+                    sent = stream(fifo, have) if have is not None else None
                 except OSError as error:  # the reader went away
-                    LOG.info("Pouring broke off: %s", error)
+                    LOG.info("Streaming broke off: %s", error, instance_uuid=server_uuid)
                     sent = None
                 finally:
                     os.close(writer)
@@ -145,8 +151,7 @@ class Channel:
         if sent is None or len(answer) != 3 or answer[0] != "holds":  # noqa: PLR2004 - the word, the size, the digest
             raise _unreachable(action, said)
         if (int(answer[1]), answer[2]) != sent:
-            self.drop(server_uuid)
-            raise ChannelError(
+            raise DamagedError(
                 f"Part {part} of server {server_uuid} arrived damaged on host {self.address}.",
                 "Try again; if it happens again, look at the memory and disks of both hosts.",
                 f"sent {sent}, arrived {answer}",
@@ -157,10 +162,10 @@ class Channel:
         return [*self.command, *_OPTIONS, self.address, shlex.join([self.receiver, *words])]
 
 
-def pour_chunks(chunks: Callable[[], Iterator[bytes]]) -> Callable[[str, int], Sent]:
-    """Make a pourer of what this process itself can read."""
+def stream_chunks(chunks: Callable[[], Iterator[bytes]]) -> Callable[[str, int], Part]:
+    """Return what streams bytes that this process itself can read, for ``Channel.send``."""
 
-    def pour(fifo: str, skip: int) -> Sent:
+    def stream(fifo: str, skip: int) -> Part:
         size, digest = 0, hashlib.sha256()
         descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)  # an error, not a wait, if the reader has gone
         os.set_blocking(descriptor, True)
@@ -171,16 +176,16 @@ def pour_chunks(chunks: Callable[[], Iterator[bytes]]) -> Callable[[str, int], S
                 size += len(chunk)
                 while unread:
                     unread = unread[file.write(unread) :]
-        return Sent(size, digest.hexdigest())
+        return Part(size, digest.hexdigest())
 
-    return pour
+    return stream
 
 
 @contextmanager
 def _fifo(workspace: Path) -> Iterator[tuple[str, int, int]]:
-    """Make a FIFO and open both ends, so that neither the client nor the pourer waits for the other; both get closed.
+    """Make a FIFO and open both ends, so that neither reader nor writer waits for the other; both get closed.
 
-    The caller closes the reading end when the client has it, and the writing end when all is poured.
+    The caller closes the reading end when the client has it, and the writing end when all is written.
     """
     with tempfile.TemporaryDirectory(prefix="moving-", dir=workspace) as directory:
         fifo = f"{directory}/fifo"

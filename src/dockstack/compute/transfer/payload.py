@@ -1,34 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one host tells the other about a server that it sent, by way of Nova's messages."""
+"""What one host tells the other about a server that it sent.
+
+It goes twice: by way of Nova's messages, and behind the parts themselves, because a message may die with its reader.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dockstack.errors import DockstackError
 
-VERSION = 1
+VERSION = 2
+
+
+class Part(NamedTuple):
+    """One part of a server, whole."""
+
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Payload:
     """What was sent; the parts themselves went by another way.
 
     Attributes:
         image: the engine's id of the image that the server was made from.
-        digests: the SHA-256 of each part that was sent.
+        parts: the size and checksum of each part that was sent.
+        request: a random word that tells this migration from every other of the server.
     """
 
     image: str
-    digests: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, Part] = field(default_factory=dict)
+    request: str = ""
+
+    @property
+    def digest(self) -> str:
+        """One checksum of it all: the label of a container that was made of it."""
+        return hashlib.sha256(self.encode().encode()).hexdigest()
 
     def encode(self) -> str:
         """Write it as Nova passes it on: a list, as of disks."""
-        return json.dumps([{"type": "docker", "version": VERSION, "image": self.image, "digests": self.digests}])
+        parts = {name: part._asdict() for name, part in sorted(self.parts.items())}
+        said = {"type": "docker", "version": VERSION, "image": self.image, "parts": parts, "request": self.request}
+        return json.dumps([said])
 
     @classmethod
-    def decode(cls, text: str) -> Parcel:
+    def decode(cls, text: str) -> Payload:
         """Read it.
 
         Raises:
@@ -37,12 +58,13 @@ class Parcel:
         try:
             (entry,) = json.loads(text)
             known = entry["type"] == "docker" and entry["version"] == VERSION
-            parcel = cls(str(entry["image"]), {str(part): str(digest) for part, digest in entry["digests"].items()})
+            parts = {str(name): Part(int(part["size"]), str(part["sha256"])) for name, part in entry["parts"].items()}
+            payload = cls(str(entry["image"]), parts, str(entry["request"]))
         except (ValueError, TypeError, KeyError, AttributeError):
-            known, parcel = False, cls("")
+            known, payload = False, cls("")
         if not known:
             raise DockstackError(
                 "The other host sent the server in a form that this host does not know.",
-                "Revert the migration, and update the driver on both hosts.",
+                "Update the driver on both hosts; the server's files are still on the host that it came from.",
             )
-        return parcel
+        return payload

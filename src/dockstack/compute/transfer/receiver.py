@@ -6,6 +6,7 @@ In ``authorized_keys`` of the compute service's user, on one line::
     restrict,command="/opt/dockstack/openstack/bin/dockstack-migration-receiver" ssh-ed25519 AAAA... nova@other-host
 
 It keeps what it gets below one directory, a file for each part of a server, and knows nothing of Nova or of the engine.
+When all parts are there, the sender says so ("seal"): only then does the server leave the other host.
 Standard library only: it must be up at once.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
 DIRECTORY = Path("/var/lib/dockstack/migrations")
 GREETING = "host.json"  # what this host says of itself; its compute service writes it when it starts
 PARTS = ("layer", "image", "process")
+PAYLOAD = "payload"  # beside the parts: what they make, when all are there
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CHUNK = 1 << 20
+_PAYLOAD_BYTES = 1 << 16
 
 
 class Refused(Exception):  # noqa: N818 - said to the sender
@@ -88,9 +92,43 @@ def receive(directory: Path, server_uuid: str, part: str, mode: str = "go-on") -
         print(f"holds {file.tell()} {digest(file)}", flush=True)
 
 
+def seal(directory: Path, server_uuid: str) -> None:
+    """Check that all parts of a server are here as they were sent, and keep the payload, which comes by standard input.
+
+    Each part's checksum was compared when it came, with what had reached the disk.
+
+    Raises:
+        Refused: a part is missing or of another size.
+    """
+    text = sys.stdin.buffer.read(_PAYLOAD_BYTES).decode(errors="replace")
+    try:
+        sizes = {str(part): int(said["size"]) for entry in json.loads(text) for part, said in entry["parts"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise Refused("the sender does not say what it sent in a form that this host knows") from None
+    for part, size in sizes.items():
+        path = part_path(directory, server_uuid, part)
+        if not path.is_file() or path.stat().st_size != size:
+            raise Refused(f"part {part!r} of server {server_uuid} is not here as it was sent")
+    keep_payload(directory, server_uuid, text)
+    print("sealed", flush=True)
+
+
+def keep_payload(directory: Path, server_uuid: str, text: str) -> None:
+    """Write down what the parts of a server make, for the case that its arrival is broken off; all of it or nothing."""
+    parts = part_path(directory, server_uuid, PARTS[0]).parent
+    parts.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = parts / f"{PAYLOAD}.new"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(parts / PAYLOAD)
+
+
 def drop(directory: Path, server_uuid: str) -> None:
     """Forget a server; one that is not here is fine."""
     parts = part_path(directory, server_uuid, PARTS[0]).parent
+    (parts / PAYLOAD).unlink(missing_ok=True)  # first: without it, what is left of a half drop means nothing
     shutil.rmtree(parts, ignore_errors=not parts.exists())
 
 
@@ -103,7 +141,7 @@ def digest(file: BinaryIO) -> str:
     return sha256.hexdigest()
 
 
-VERBS: dict[str, Callable[..., None]] = {"hello": greet, "receive": receive, "drop": drop}
+VERBS: dict[str, Callable[..., None]] = {"hello": greet, "receive": receive, "seal": seal, "drop": drop}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -118,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=DIRECTORY,
         help='where to keep what arrives: "migrations" in [docker] state_directory (default: %(default)s)',
     )
-    parser.add_argument("words", nargs="*", help="hello | receive SERVER PART [anew] | drop SERVER")
+    parser.add_argument("words", nargs="*", help="hello | receive SERVER PART [anew] | seal SERVER | drop SERVER")
     options = parser.parse_args(arguments)
     original = os.environ.get("SSH_ORIGINAL_COMMAND", "")
     verb, *words = options.words or shlex.split(original)[1:] or ["hello"]

@@ -154,6 +154,7 @@ def start_apis(machine: Machine) -> None:
 
 def start_daemons(machine: Machine) -> None:
     """Have conductor and scheduler running."""
+    install_script(machine, "nova_conductor", programs.NOVA_CONDUCTOR)
     for service in programs.nova_control(settings_of(machine)):
         if service.name not in APIS:
             ensure_running(machine, service)

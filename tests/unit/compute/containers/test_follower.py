@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from dockstack.compute.containers import events as events_module
 from dockstack.compute.containers.events import Follower, differences
 from dockstack.compute.engine import Container, EngineUnavailable, Event, EventKind
 from dockstack.compute.model import PowerState
@@ -110,7 +111,48 @@ def test_repeated_events_are_told_once(monkeypatch) -> None:
         ("a", EventKind.STOPPED),
         ("a", EventKind.STARTED),  # the last listing of the fake shows it running again
     ]
-    assert engine.since == [None, 2, 3]
+    assert engine.since == [None, 1, 1], "asks again for all that may have come out of order"
+
+
+def test_after_an_outage_the_engine_is_asked_for_the_last_moments_only(monkeypatch) -> None:
+    late = 100 * 10**9
+    _, engine = follow(monkeypatch, ({}, [Event("a", EventKind.STARTED, late)]))
+    assert engine.since == [None, late - events_module._WINDOW_NS]
+
+
+def test_events_that_come_the_wrong_way_round_are_both_told(monkeypatch) -> None:
+    events = [
+        Event("a", EventKind.STOPPED, 2_000),
+        Event("b", EventKind.STOPPED, 1_999),  # the engine took its time before a's, and its turn after
+        Event("b", EventKind.STARTED, 3_000),
+    ]
+    told, _ = follow(monkeypatch, ({"a": RUNNING, "b": RUNNING}, events))
+    assert told[:3] == [("a", EventKind.STOPPED), ("b", EventKind.STOPPED), ("b", EventKind.STARTED)]
+
+
+def test_what_a_newer_event_of_the_same_server_has_overtaken_is_not_told(monkeypatch) -> None:
+    events = [
+        Event("a", EventKind.PAUSED, 2_000),
+        Event("a", EventKind.STARTED, 1_999),
+        Event("b", EventKind.STARTED, 5),
+    ]
+    told, _ = follow(monkeypatch, ({"a": RUNNING, "b": SHUTDOWN}, events))
+    assert told[:2] == [("a", EventKind.PAUSED), ("b", EventKind.STARTED)]
+
+
+def test_two_of_one_kind_and_time_are_two_if_their_containers_are(monkeypatch) -> None:
+    events = [Event("a", EventKind.STOPPED, 7, "first"), Event("a", EventKind.STARTED, 7, "second")]
+    told, _ = follow(monkeypatch, ({"a": RUNNING}, [*events, events[0]]))
+    assert told[:2] == [("a", EventKind.STOPPED), ("a", EventKind.STARTED)]
+    assert len(told) == 2
+
+
+def test_what_is_remembered_of_events_is_bounded() -> None:
+    follower = Follower(FakeEngine(), lambda _event: None, lambda _containers: None)
+    for number in range(1000):
+        follower._take(Event(f"s{number}", EventKind.STARTED, number * 10**9))
+    assert len(follower._seen) <= 11
+    assert len(follower._changed_ns) <= 11
 
 
 def test_what_the_listing_told_is_not_told_again(monkeypatch) -> None:

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 from fake_flows import UUID, make_host, make_server, no_events
 
-from dockstack.compute.engine import Conflict, EngineError, EngineUnavailable, NotFound
-from dockstack.compute.flows import interfaces, lifecycle, recovery
+from dockstack.compute.engine import Conflict, Container, EngineError, EngineUnavailable, NotFound
+from dockstack.compute.flows import crash_dump, guest_access, interfaces, lifecycle, recovery, resize
 from dockstack.compute.model import Image, Limits, PowerState
 from fake_host import Fault, Killed
 
@@ -200,11 +201,95 @@ def test_a_failed_wait_for_ports_leaves_nothing(world, host):
     assert "start" not in world.calls
 
 
-def test_a_server_that_stands_in_the_way_is_reported(world, host):
+def test_a_server_that_stands_in_the_way_stays_as_it_is_and_is_named(world, host):
     lifecycle.spawn(host, make_server(), no_events)
+    before, container = world.leftovers(), world.containers[f"nova-{UUID}"]
 
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict, match=rf"{container.id[:12]} of server {UUID}, made by host 'host1'.*stays as it is"):
         lifecycle.spawn(host, make_server(), no_events)
+    assert world.containers == {container.name: container}
+    assert container.state is PowerState.RUNNING
+    assert world.leftovers() == before
+    assert UUID in host.processors, "its processors are still its own"
+
+
+def test_another_hosts_container_of_a_server_stays_whatever_nova_asks_of_this_host(world):
+    """Two hosts may share an engine: after an evacuation the old one is told to destroy what is the new one's."""
+    there, here = make_host(world, "there"), make_host(world, "here")
+    lifecycle.spawn(there, make_server(), no_events)
+    container = world.containers[f"nova-{UUID}"]
+
+    with pytest.raises(Conflict, match="made by host 'there'"):
+        lifecycle.spawn(here, make_server(), no_events)
+    lifecycle.clean_up(here, make_server(), keep_ports=True)
+    lifecycle.discard(here, make_server(), 0)
+    for work in (lifecycle.start, lifecycle.pause, lambda *args: lifecycle.stop(*args, 0)):
+        with pytest.raises(NotFound):
+            work(here, make_server())
+    assert world.containers == {container.name: container}
+
+
+def test_what_an_operator_has_called_like_a_server_is_not_removed(world, host):
+    foreign = Container(id="f" * 64, name=f"nova-{UUID}", state=PowerState.RUNNING)
+    world.containers[foreign.name] = foreign
+
+    with pytest.raises(Conflict, match="of server nobody, made by somebody else"):
+        lifecycle.spawn(host, make_server(), no_events)
+    lifecycle.clean_up(host, make_server(), keep_ports=False)
+    assert world.containers == {foreign.name: foreign}
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_create_whose_answer_is_lost_is_found_by_its_request_or_fails(world, host, made):
+    lifecycle.spawn(host, make_server(), no_events)
+    step = world.calls.index("create") + 1
+    lifecycle.destroy(host, make_server())
+    world.images.clear()
+    world.revive()
+
+    world.fault = Fault(step, lambda: EngineUnavailable("the answer is lost"), after=made)
+    if made:
+        lifecycle.spawn(host, make_server(), no_events)
+        assert world.containers[f"nova-{UUID}"].state is PowerState.RUNNING
+        return
+    with pytest.raises(EngineUnavailable):
+        lifecycle.spawn(host, make_server(), no_events)
+    assert world.leftovers() == NOTHING
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda host, server: lifecycle.stop(host, server, 0),
+        lifecycle.pause,
+        lifecycle.unpause,
+        interfaces.replug,
+        lambda host, server: interfaces.disconnect(host, server.uuid, server.ports),
+        crash_dump.dump,
+        lambda host, server: guest_access.set_password(host, server, "root", "secret"),
+        lambda host, server: resize.begin(host, server, server, 0),
+    ],
+    ids=["stop", "pause", "unpause", "replug", "disconnect", "crash dump", "password", "resize"],
+)
+def test_whatever_changes_a_server_waits_for_who_works_on_it(world, host, work):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    world.calls.clear()
+
+    with ThreadPoolExecutor(1) as pool:
+        with host.busy.hold(UUID):
+            begun = pool.submit(work, host, server)
+            with pytest.raises(TimeoutError):
+                begun.result(timeout=0.1)
+            assert world.calls == []
+        begun.exception(timeout=60)
+    assert world.calls != []
+
+
+def test_logs_of_flows_bear_the_servers_uuid_where_nova_puts_it(world, host, caplog):
+    lifecycle.spawn(host, make_server(), no_events)
+    (record, *_) = [record for record in caplog.records if "LXCFS does not answer" in record.message]
+    assert record.instance_uuid == UUID  # oslo.log writes it as [instance: UUID]
 
 
 @pytest.mark.parametrize(
@@ -311,7 +396,7 @@ def test_processes_that_could_not_be_frozen_are_caught_at_the_next_attempt(world
     server = make_server()
     lifecycle.spawn(host, server, no_events)
     world.calls.clear()
-    world.fault = Fault(1, lambda: EngineError("unable to freeze"))
+    world.fault = Fault(2, lambda: EngineError("unable to freeze"))  # the first one only looks
     lifecycle.pause(host, server)
     assert world.containers[server.container_name].state is PowerState.PAUSED
     assert world.calls.count("pause") == 2

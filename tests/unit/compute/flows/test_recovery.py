@@ -119,10 +119,48 @@ def test_servers_that_nova_wants_running_are_started_again(world, host):
     lifecycle.spawn(host, stopped, no_events, power_on=False)
     world.reboot_machine()
 
-    recovery.resume(host, host.engine.containers(), {UUID: server})
+    recovery.resume(host, host.engine.containers(), {UUID}, {UUID: server}.get)
 
     assert world.containers[server.container_name].state is PowerState.RUNNING
     assert world.containers[stopped.container_name].state is PowerState.SHUTDOWN
+
+
+@pytest.mark.parametrize("meanwhile", ["powered off", "moved away"])
+def test_a_server_that_nova_wants_no_more_by_its_turn_is_not_started(world, host, meanwhile):
+    """A dense host starts servers for minutes; its users go on meanwhile."""
+    first, second = make_server(), make_server(OTHER)
+    for server in (first, second):
+        lifecycle.spawn(host, server, no_events)
+    world.reboot_machine()
+    wanted = {UUID: first, OTHER: second}
+    asked = []
+
+    def read_wanted(server_uuid):
+        assert server_uuid in host.busy, "asked while nobody else may change it"
+        asked.append(server_uuid)
+        answer = wanted.get(server_uuid)
+        wanted.pop(OTHER, None)  # while the first one starts, this happens to the second
+        return answer
+
+    recovery.resume(host, host.engine.containers(), set(wanted), read_wanted)
+
+    assert asked == [UUID, OTHER]
+    assert world.containers[first.container_name].state is PowerState.RUNNING
+    assert world.containers[second.container_name].state is PowerState.SHUTDOWN
+    assert not {device for device, owner in world.links.items() if owner == second.container_name}
+
+
+@pytest.mark.parametrize("inhabited", [True, False])
+def test_a_sweep_spares_what_came_back_since_it_asked(world, host, inhabited):
+    lifecycle.spawn(host, make_server(), no_events)
+    if not inhabited:
+        world.containers.clear()
+    before = world.leftovers()
+    answers = iter([True])  # at first Nova has it elsewhere; by the time that something would go, it is here again
+
+    recovery.sweep(host, recovery.Claims((), (), has_left=lambda _uuid: next(answers, False)))
+    world.patches.joinpath("x").unlink(missing_ok=True)
+    assert {**world.leftovers(), "patches": []} == {**before, "patches": []}
 
 
 def test_a_paused_or_running_server_is_not_started(world, host):
@@ -131,14 +169,14 @@ def test_a_paused_or_running_server_is_not_started(world, host):
     lifecycle.pause(host, server)
     world.calls.clear()
 
-    recovery.resume(host, host.engine.containers(), {UUID: server})
+    recovery.resume(host, host.engine.containers(), {UUID}, {UUID: server}.get)
     assert "start" not in world.calls
 
 
 def test_the_first_listing_leaves_the_work_to_nova_the_next_ones_do_it(world, host):
     server = make_server()
     lifecycle.spawn(host, server, no_events)
-    reconcile = recovery.Reconciler(host, lambda: claims(kept={UUID}), lambda: {UUID: server})
+    reconcile = recovery.Reconciler(host, lambda: claims(kept={UUID}), lambda: {UUID}, {UUID: server}.get)
     world.crash_engine(servers_survive=False)
     world.engine_up = True
 
@@ -210,5 +248,5 @@ def test_a_start_of_recovery_waits_for_a_delete_under_way_and_brings_nothing_bac
         delete.result(timeout=60)
         assert isinstance(start.exception(timeout=60), NotFound)
     assert UUID not in host.busy
-    recovery.resume(host, listing, {UUID: server})
+    recovery.resume(host, listing, {UUID}, {UUID: server}.get)
     assert world.leftovers() == NOTHING

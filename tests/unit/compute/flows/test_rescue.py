@@ -12,7 +12,7 @@ from fake_flows import UUID, make_host, make_server, no_events
 from dockstack.compute.containers import signals
 from dockstack.compute.engine import Conflict, EngineError
 from dockstack.compute.flows import crash_dump, lifecycle, recovery, rescue
-from dockstack.compute.host.set_aside import name_original
+from dockstack.compute.host.set_aside import name_rescued
 from dockstack.compute.model import Image, PowerState
 from dockstack.compute.privileged import subvolumes
 from fake_host import Fault, Killed
@@ -43,7 +43,7 @@ def test_the_rescuer_takes_the_servers_place_and_gets_its_root(world, host, serv
     links, original = dict(world.links), world.containers[NAME]
 
     rescue.begin(host, rescuing(server))
-    assert name_original(UUID) == ASIDE
+    assert name_rescued(UUID) == ASIDE
     assert world.containers[ASIDE].id == original.id
     assert world.containers[ASIDE].state is PowerState.SHUTDOWN
     assert world.containers[NAME].state is PowerState.RUNNING

@@ -9,7 +9,7 @@ import pytest
 
 from dockstack.compute.engine import Event, EventKind
 from dockstack.compute.host.host import Busy
-from dockstack.compute.host.notifier import Herald
+from dockstack.compute.host.notifier import EventNotifier
 
 pytestmark = pytest.mark.unit
 
@@ -27,35 +27,35 @@ def busy() -> Busy:
 
 
 @pytest.fixture
-def herald(busy, told) -> Herald:
-    return Herald(busy, told.put)
+def notifier(busy, told) -> EventNotifier:
+    return EventNotifier(busy, told.put)
 
 
 @pytest.mark.parametrize("event", [STARTED, STOPPED, PAUSED])
-def test_what_happens_by_itself_is_told_at_once(herald, told, event) -> None:
-    herald.take(event)
+def test_what_happens_by_itself_is_told_at_once(notifier, told, event) -> None:
+    notifier.take(event)
     assert told.get_nowait() == event
 
 
 @pytest.mark.parametrize("events", [[STARTED], [STOPPED, STARTED], [STOPPED, PAUSED, STARTED]])
-def test_a_flows_own_start_is_not_told(busy, herald, told, events) -> None:
+def test_a_flows_own_start_is_not_told(busy, notifier, told, events) -> None:
     with busy.hold("u"):
         for event in events:
-            herald.take(event)
-    herald.take(Event("other", EventKind.STOPPED, 2))
+            notifier.take(event)
+    notifier.take(Event("other", EventKind.STOPPED, 2))
     assert told.get(timeout=30).server_uuid == "other"
     busy.wait("u")
     assert told.empty()
 
 
 @pytest.mark.parametrize("events", [[STOPPED], [STARTED, STOPPED], [PAUSED, STOPPED]])
-def test_what_a_flow_ends_in_is_told_when_it_has_ended(busy, herald, told, events) -> None:
+def test_what_a_flow_ends_in_is_told_when_it_has_ended(busy, notifier, told, events) -> None:
     with busy.hold("u"):
         for event in events:
-            herald.take(event)
-        herald.take(Event("other", EventKind.STOPPED, 2))
+            notifier.take(event)
+        notifier.take(Event("other", EventKind.STOPPED, 2))
         assert told.get(timeout=30).server_uuid == "other", "others need not wait"
         assert told.empty()
     assert told.get(timeout=30) == STOPPED
-    herald.take(STARTED)
+    notifier.take(STARTED)
     assert told.get(timeout=30) == STARTED

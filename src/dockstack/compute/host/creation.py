@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Containers are made and removed by what they are, never by what they are called.
+
+A name that is taken is not ours to remove: the container that has it may be all that is left of a server.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dockstack.compute.containers import runtime
+from dockstack.compute.engine import Conflict, EngineError, EngineUnavailable
+from dockstack.names import HOST_LABEL, REQUEST_LABEL
+
+if TYPE_CHECKING:
+    from dockstack.compute.engine import Container, ContainerSpec
+    from dockstack.compute.host.host import Host
+    from dockstack.compute.undo import Undo
+
+
+def create(host: Host, name: str, specification: ContainerSpec, undo: Undo) -> str:
+    """Create a container, which the runtime does not start before it is told how; return its id.
+
+    A name that is taken is not ours to remove. So each request has a word of its own that its container bears: only
+    what bears it is taken back, and by it the container is found if the engine's answer got lost on the way.
+
+    Raises:
+        Conflict: the name is taken, by a container that stays as it is.
+    """
+    request = uuid.uuid4().hex
+    labelled = replace(specification, labels=specification.labels | {REQUEST_LABEL: request})
+    undo.push(remove_requested, host, name, request)
+    try:
+        container_id = host.engine.create(name, labelled)
+    except (Conflict, EngineUnavailable) as error:
+        made = find_requested(host, name, request)
+        if made is None:
+            raise describe_obstacle(host, name, error) from error
+        container_id = made.id
+    undo.push(runtime.remove_patch, host.patches, container_id)
+    return container_id
+
+
+def find_requested(host: Host, name: str, request: str) -> Container | None:
+    """Return the container that a request to create it made; None if it made none, or nobody knows."""
+    try:
+        found = host.find_own(name)
+    except EngineError:
+        return None
+    return found if found is not None and found.labels.get(REQUEST_LABEL) == request else None
+
+
+def remove_requested(host: Host, name: str, request: str) -> None:
+    """Remove the container that a request made; whatever else bears its name stays."""
+    made = host.find_own(name)
+    if made is not None and made.labels.get(REQUEST_LABEL) == request:
+        host.engine.remove(made.id)
+
+
+def describe_obstacle(host: Host, name: str, error: EngineError) -> EngineError:
+    """Say whose container bears a name that is taken; any other error is returned as it is."""
+    try:
+        found = host.engine.container(name) if isinstance(error, Conflict) else None
+    except EngineError:
+        found = None
+    if found is None:
+        return error
+    owner = f"host {found.labels[HOST_LABEL]!r}" if found.labels.get(HOST_LABEL) else "somebody else"
+    return Conflict(
+        f"The name {name} is taken: container {found.id[:12]} of server {found.server_uuid or 'nobody'}, made by "
+        f"{owner}, is there ({found.state}). It stays as it is.",
+        f"An earlier move or build may have left it. Save what you need of it, remove it (`docker rm -f {name}`) and "
+        "try again.",
+        error.details,
+    )
+
+
+def remove(host: Host, container: Container) -> None:
+    """Remove a container and its note; absent is success.
+
+    The note goes first, as it can be found by its container only. Without one the runtime refuses a start, and ours
+    write it anew.
+    """
+    runtime.remove_patch(host.patches, container.id)
+    host.engine.remove(container.id)
