@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 IMAGE_SECONDS = 180.0
-RESET_SECONDS = 60.0
 PLAIN = {
     Action.STOP: "stop_server",
     Action.START: "start_server",
@@ -43,7 +42,6 @@ class Means:
     Attributes:
         flavors: the small one, and one with more memory on the same disk; the small one alone if there is no other.
         group: the id of the security group.
-        hosts: Nova's names of the hosts, in their order.
         token: tells the names of this run from those of others.
     """
 
@@ -51,7 +49,6 @@ class Means:
     network_id: str
     flavors: tuple[str, ...]
     group: str
-    hosts: tuple[str, ...]
     token: str
 
     def name(self, what: str) -> str:

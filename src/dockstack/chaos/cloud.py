@@ -21,6 +21,7 @@ Answer = TypeVar("Answer")
 
 PATIENCE = 120.0  # seconds, until a question counts as unanswered
 POLL_SECONDS = 0.7
+BEGIN_SECONDS = 10.0  # from an action's acceptance to the moment at which it shows
 ANSWERS = (400, 403, 404, 405, 409, 413)  # what the cloud means, and does not say because something is dead
 TROUBLE = (sdk_errors.SDKException, auth_errors.ClientException, OSError)
 
@@ -100,11 +101,22 @@ def is_settled(server: Any) -> bool:
     return server is None or (server.task_state is None and server.status in SETTLED)
 
 
-def settle(connection: Any, server_id: str, seconds: float, over: Callable[[], bool] = lambda: False) -> Any:
-    """Wait until nothing is being done to a server any more, and return it as it is then or when the time is over."""
-    deadline = time.monotonic() + seconds
+def settle(
+    connection: Any, server_id: str, seconds: float, over: Callable[[], bool] = lambda: False, leaving: str = ""
+) -> Any:
+    """Wait until nothing is being done to a server any more, and return it as it is then or when the time is over.
+
+    Args:
+        connection: to the cloud.
+        server_id: which.
+        seconds: the longest wait.
+        over: ends it early.
+        leaving: the state from which an action just asked for leads away: Nova may say a while that nothing is done.
+    """
+    begun = time.monotonic()
     while True:
-        server = look(connection, server_id)
-        if is_settled(server) or over() or time.monotonic() > deadline:
+        server, age = look(connection, server_id), time.monotonic() - begun
+        begins = status_of(server) == leaving and age < BEGIN_SECONDS
+        if (is_settled(server) and not begins) or over() or age > seconds:
             return server
         time.sleep(POLL_SECONDS)

@@ -11,7 +11,7 @@ from dockstack.names import NAME_PREFIX
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dockstack.chaos.model import Container, HostView, Survey, Truth
+    from dockstack.chaos.model import Container, HostView, Nic, Survey, Truth
 
 MIB = 1 << 20
 TEMPORARY = ("spool-", "moving-", "images/")  # what the driver's state directory holds only while it works
@@ -110,7 +110,9 @@ def _limits(survey: Survey, truth: Truth) -> Iterator[Finding]:
 
 
 def _allocations(truth: Truth) -> Iterator[Finding]:
-    holders = [(each.provider, each.resources.get("MEMORY_MB"), each.resources.get("VCPU")) for each in truth.allocations]
+    holders = [
+        (each.provider, each.resources.get("MEMORY_MB"), each.resources.get("VCPU")) for each in truth.allocations
+    ]
     if holders != [(truth.host, truth.memory_mb, truth.vcpus)]:
         wanted = f"{truth.memory_mb} MB and {truth.vcpus} VCPU on {truth.host}"
         yield Finding(Category.WRONG, "Placement", truth.id, f"it holds {holders or 'nothing'}; it should {wanted}")
@@ -145,7 +147,7 @@ def _left_on_host(survey: Survey, host: HostView) -> Iterator[Finding]:
             yield left("copies of snapshots", container.name)
         elif container.name != NAME_PREFIX + container.server:
             yield left("side containers", container.name)
-        elif (truth := _truth(survey, container.server)) and truth.host != host.name and truth.status == "ACTIVE":
+        elif not container.running and (truth := _truth(survey, container.server)) and _lives_elsewhere(truth, host):
             yield left("containers of servers elsewhere", container.name)
     yield from (left("network namespaces", server) for server in host.namespaces if server in survey.deleted)
     yield from (left("switch ports", device) for device in sorted(host.switch_ports & taps.keys()))
@@ -153,6 +155,10 @@ def _left_on_host(survey: Survey, host: HostView) -> Iterator[Finding]:
     yield from (left("runtime patches", patch) for patch in sorted(host.patches - names))
     yield from (left("files of the driver", path) for path in host.files if _is_left(path, survey))
     yield from (left("copies of snapshots", copy) for copy in host.copies)
+
+
+def _lives_elsewhere(truth: Truth, host: HostView) -> bool:
+    return truth.status == "ACTIVE" and truth.host != host.name
 
 
 def _is_left(path: str, survey: Survey) -> bool:
@@ -168,7 +174,9 @@ def _left_in_services(survey: Survey) -> Iterator[Finding]:
     gone = {port: server for server, ports in survey.deleted.items() for port in ports}
     for port, chassis in survey.chassis.items():
         if port in gone:
-            yield Finding(Category.LEFT_OVER, "port bindings in OVN", gone[port], f"{port} on {chassis or 'no chassis'}")
+            yield Finding(
+                Category.LEFT_OVER, "port bindings in OVN", gone[port], f"{port} on {chassis or 'no chassis'}"
+            )
     known = {container.id for host in survey.hosts for container in host.containers}
     for identity in sorted(survey.living - known):
         yield Finding(Category.LEFT_OVER, "processes", identity, "of a container that no engine knows")
@@ -188,5 +196,5 @@ def _truth(survey: Survey, server: str) -> Truth | None:
     return next((truth for truth in survey.truths if truth.id == server), None)
 
 
-def _show(nics: set[object]) -> str:
+def _show(nics: set[Nic]) -> str:
     return ", ".join(sorted(str(nic) for nic in nics)) or "none"

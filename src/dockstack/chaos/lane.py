@@ -12,7 +12,7 @@ from openstack import exceptions as sdk_errors
 from dockstack.chaos import acts, diary, machine
 from dockstack.chaos.cloud import Refused, Unsure, ask, is_settled, look, settle, status_of
 from dockstack.chaos.model import GONE, Action
-from dockstack.chaos.states import HOME, KEEPING, find_way
+from dockstack.chaos.states import HOME, KEEPING, find_way, lead
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -47,32 +47,43 @@ class Made:
     unbuilt: bool = False
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What all lanes of a story share.
+
+    Attributes:
+        means: what servers are made of.
+        places: the machine's hosts, whose engines are asked for what servers have written.
+        journal: told of every step.
+        over: set when the story ends.
+    """
+
+    means: Means
+    places: tuple[Place, ...]
+    journal: Journal
+    over: threading.Event
+
+
 class Lane:
     """Tells one slot's part; runs in a thread of its own, with a connection of its own."""
 
-    def __init__(
-        self, slot: int, connection: Any, means: Means, places: tuple[Place, ...], journal: Journal,
-        over: threading.Event,
-    ) -> None:  # fmt: skip
+    def __init__(self, slot: int, connection: Any, setting: Setting) -> None:
         """Begin without a server.
 
         Args:
             slot: its number.
             connection: to the cloud.
-            means: what servers are made of.
-            places: the machine's hosts, whose engines are asked for what servers have written.
-            journal: told of every step.
-            over: set when the story ends.
+            setting: what all lanes of a story share.
         """
         self.slot = slot
         self.made: list[Made] = []
         self.refused = 0
         self.done: dict[str, int] = {}
         self._connection = connection
-        self._means = means
-        self._places = {place.name: place for place in places}
-        self._journal = journal
-        self._over = over
+        self._means = setting.means
+        self._places = {place.name: place for place in setting.places}
+        self._journal = setting.journal
+        self._over = setting.over
 
     @property
     def current(self) -> Made | None:
@@ -142,7 +153,7 @@ class Lane:
 
     def _step(self, action: Action, server: Any, seconds: float, **facts: Any) -> bool:
         """Do one thing and wait for its end; return whether it was accepted."""
-        begun = time.monotonic()
+        begun, before = time.monotonic(), status_of(server)
         if server is not None and server.status == "ERROR":
             facts["fault"] = (server.fault or {}).get("message", "none")
             if action is Action.RECOVER and server.launched_at is None:
@@ -156,7 +167,7 @@ class Lane:
             return False
         except Unsure as doubt:
             facts["doubt"] = doubt.brief
-        server = self._settled(seconds)
+        server = self._settled(seconds, before if lead(action, before) != before else "")
         self.done[action.value] = self.done.get(action.value, 0) + 1
         ended = status_of(server)
         if action is Action.RECOVER and ended == "ACTIVE":
@@ -179,11 +190,11 @@ class Lane:
             self.made[-1].page = None
         acts.act(self._connection, self._means, action, server)
 
-    def _settled(self, seconds: float) -> Any:
+    def _settled(self, seconds: float, leaving: str = "") -> Any:
         """Return the server when nothing is being done to it, or when the time is over; None if there is none."""
         if (made := self.current) is None:
             return None
-        server = settle(self._connection, made.id, seconds, self._over.is_set)
+        server = settle(self._connection, made.id, seconds, self._over.is_set, leaving)
         made.gone = server is None
         return server
 

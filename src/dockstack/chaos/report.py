@@ -37,7 +37,8 @@ def summary_of(outcome: Outcome, journal: Path) -> str:
     counts = ", ".join(f"{outcome.count(category)} {category.value}" for category in Category)
     lines = [
         f"{kills} kills ({kinds}); {outcome.missed} found nothing to kill",
-        f"{actions} actions on {outcome.servers} servers, {outcome.refused} refused; calm after {outcome.calm_seconds:g} s",
+        f"{actions} actions on {outcome.servers} servers, {outcome.refused} refused",
+        f"calm after {outcome.calm_seconds:g} s; {outcome.lines} lines in the servers' logs at the end",
         f"{counts}; {outcome.recovered} recovered from ERROR, {outcome.unbuilt} never built and said so",
     ]
     for finding in outcome.findings:

@@ -13,7 +13,7 @@ from openstack import exceptions as sdk_errors
 
 from dockstack.chaos import diary, invariants, survey
 from dockstack.chaos.cloud import TROUBLE, look
-from dockstack.chaos.lane import Lane
+from dockstack.chaos.lane import Lane, Setting
 from dockstack.chaos.model import Category, Finding, Outcome, Victim
 from dockstack.chaos.story import name_victim
 from dockstack.chaos.victims import Absent
@@ -68,10 +68,8 @@ class Run:
         self._interrupted = threading.Event()
         self._connection = stage.connect()
         self._before: Baseline = survey.Baseline()
-        self.lanes = [
-            Lane(slot, stage.connect(), stage.means, stage.places, stage.journal, self._over)
-            for slot in range(story.wishes.servers)
-        ]
+        setting = Setting(stage.means, stage.places, stage.journal, self._over)
+        self.lanes = [Lane(slot, stage.connect(), setting) for slot in range(story.wishes.servers)]
 
     def tell(self) -> None:
         """Do all that the story says: the lanes until its time is over, and every kill."""
@@ -198,13 +196,13 @@ class Run:
             return []
         try:
             status = lane.go_home(self._stage.patience)
-            if lane.current is None:
-                return [] if lane.made[-1].unbuilt else self._vanished(lane)
-            if status != "ACTIVE":
-                return [Finding(Category.STUCK, "servers come back", made.id, self._tell_of(made.id))]
-            return []
         except (DockstackError, *TROUBLE) as error:
             return [Finding(Category.STUCK, "servers come back", made.id, str(error))]
+        if lane.current is None:
+            return [] if lane.made[-1].unbuilt else self._vanished(lane)
+        if status != "ACTIVE":
+            return [Finding(Category.STUCK, "servers come back", made.id, self._tell_of(made.id))]
+        return []
 
     def _vanished(self, lane: Lane) -> list[Finding]:
         """A server that is gone is a loss, unless the story's last word was its deletion."""

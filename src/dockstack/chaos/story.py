@@ -118,6 +118,8 @@ def _draw_kills(wishes: Wishes) -> Iterator[Kill]:
         host = dice.randrange(wishes.hosts) if victim in ON_EACH_HOST else 0
         slot = dice.randrange(wishes.servers) if victim is Victim.SHIM else 0
         if victim is Victim.HOST:  # the machine itself holds the cloud and us
-            yield Kill(number, at, victim, dice.randrange(1, wishes.hosts), away=round(dice.uniform(0, LONGEST_AWAY), 1))
+            yield Kill(
+                number, at, victim, dice.randrange(1, wishes.hosts), away=round(dice.uniform(0, LONGEST_AWAY), 1)
+            )
         else:
             yield Kill(number, at, victim, host, slot)

@@ -14,6 +14,7 @@ from dockstack.chaos.cloud import ask
 from dockstack.chaos.model import Allocation, Container, HostView, Nic, Port, Survey, Truth
 from dockstack.compute.containers import limits
 from dockstack.compute.flows.snapshot import COPY_PREFIX
+from dockstack.errors import DockstackError
 from dockstack.names import NAME_PREFIX, NAMESPACES, UUID_LABEL
 from dockstack.oci.snapshot import REPOSITORY
 from dockstack.verify import host
@@ -165,7 +166,7 @@ def _read_nics(place: Place, server: str) -> tuple[Nic, ...]:
     namespace = f"{NAME_PREFIX}{server}"
     try:
         links = json.loads(host.ask(*place.enter, "ip", "-netns", namespace, "-json", "address") or "[]")
-    except (host.DockstackError, ValueError):
+    except (DockstackError, ValueError):
         return ()
     return tuple(
         Nic(
@@ -180,7 +181,10 @@ def _read_nics(place: Place, server: str) -> tuple[Nic, ...]:
 def _read_chassis() -> dict[str, str]:
     """Return the host of each port that OVN knows; empty for a port that is bound to none."""
     names = {row[0][1]: row[1] for row in _ovn("_uuid,hostname", "Chassis")}
-    return {row[0]: names.get(row[1][1], "") if row[1][0] == "uuid" else "" for row in _ovn("logical_port,chassis", "Port_Binding")}
+    return {
+        row[0]: names.get(row[1][1], "") if row[1][0] == "uuid" else ""
+        for row in _ovn("logical_port,chassis", "Port_Binding")
+    }
 
 
 def _ovn(columns: str, table: str) -> list[Any]:

@@ -126,7 +126,7 @@ class Hunter:
 
 def strike(pids: Iterable[int], send: Callable[[int, int], None] = os.kill) -> dict[int, str]:
     """Kill processes at once; return the names of those that were there."""
-    found = {pid: process.name for pid in pids if (process := processes.look(pid))}
+    found = {pid: process.name for pid in pids if pid > 1 and pid != os.getpid() and (process := processes.look(pid))}
     killed = {}
     for pid, name in found.items():
         try:

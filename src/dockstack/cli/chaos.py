@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,11 +39,20 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from dockstack.chaos.model import Outcome, Story
-    from dockstack.verify.model import Facts
 
 NEEDS = frozenset({Capability.HOST, Capability.ADMIN, Capability.DOCKER})
 KILLS_A_MINUTE = 4
 SWEEP_SECONDS = 240.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How a story is to be told."""
+
+    cloud: str
+    journal: Path
+    patience: float
+    keep: bool
 
 
 @click.command()
@@ -111,7 +121,9 @@ def chaos(
         sweep(connection, SWEEP_SECONDS, lambda text: console.print(text, style="dim", soft_wrap=True), admin=True)
         refuse_strangers(connection, yes=yes)
         console.print(f"seed {seed}: {len(story.kills)} kills, {servers} servers, {story.wishes.hosts} hosts")
-        outcome = tell(story, connection, facts, places[: story.wishes.hosts], path, console, os_cloud, patience, keep)
+        ctx = Context(connection, facts, "chaos", lambda _: None, Timeouts(terminate=SWEEP_SECONDS))
+        wanted = Wanted(os_cloud, path, patience, keep)
+        outcome = tell(ctx, story, wanted, places[: story.wishes.hosts], console)
     click.echo(json_of(story.wishes, outcome, path)) if as_json else console.print(
         summary_of(outcome, path), markup=False, highlight=False, soft_wrap=True
     )
@@ -135,7 +147,9 @@ def refuse_strangers(connection: Any, *, yes: bool) -> None:
     if not found or yes:
         return
     names = ", ".join(sorted(each.name for each in found)[:5])
-    question = f"This cloud has {len(found)} servers of others ({names}); what is killed takes some of them down. Go on?"
+    question = (
+        f"This cloud has {len(found)} servers of others ({names}); what is killed takes some of them down. Go on?"
+    )
     if sys.stdin.isatty() and click.confirm(question):
         return
     raise DockstackError(
@@ -144,41 +158,39 @@ def refuse_strangers(connection: Any, *, yes: bool) -> None:
     )
 
 
-def tell(
-    story: Story, connection: Any, facts: Facts, places: tuple[machine.Place, ...], path: Path, console: Console,
-    os_cloud: str, patience: float, keep: bool,
-) -> Outcome:  # fmt: skip
+def tell(ctx: Context, story: Story, wanted: Wanted, places: tuple[machine.Place, ...], console: Console) -> Outcome:
     """Tell a story and find out what it did; whatever happens, take back what it made."""
-    records, backend = Records.here(), choose(LocalShell(), "auto")
-    ctx = Context(connection, facts, "chaos", lambda _: None, Timeouts(terminate=SWEEP_SECONDS))
+    services, backend = Records.here().services(), choose(LocalShell(), "auto")
     say = partial(console.print, style="dim", markup=False, highlight=False, soft_wrap=True)
     with ExitStack() as ensure:
-        journal = Journal(path, lambda note: say(line_of(note)))
+        journal = Journal(wanted.journal, lambda note: say(line_of(note)))
         ensure.callback(journal.close)
-        if not keep:
+        if not wanted.keep:
             ensure.callback(ctx.stack.close)
-        means = find_means(ctx, tuple(place.name for place in places))
-        services = records.services()
-        run = Run(
-            story,
-            Stage(
-                partial(connect, os_cloud), means, places, services, backend, Hunter(services, backend, places),
-                journal, patience,
-            ),
-        )  # fmt: skip
-        if not keep:
+        stage = Stage(
+            connect=partial(connect, wanted.cloud),
+            means=find_means(ctx),
+            places=places,
+            services=services,
+            backend=backend,
+            hunter=Hunter(services, backend, places),
+            journal=journal,
+            patience=wanted.patience,
+        )
+        run = Run(story, stage)
+        if not wanted.keep:
             ensure.callback(run.clean_up)
-        journal.note("story", seed=story.wishes.seed, minutes=story.wishes.minutes, why=f"seed {story.wishes.seed}")
+        journal.note("story", **asdict(story.wishes), why=f"seed {story.wishes.seed}")
         run.tell()
         run.find_calm()
-        if not keep:
+        if not wanted.keep:
             run.delete_all()
         outcome = run.conclude()
         journal.note("outcome", **outcome.as_dict())
         return outcome
 
 
-def find_means(ctx: Context, hosts: tuple[str, ...]) -> Means:
+def find_means(ctx: Context) -> Means:
     """Make and find what the story's servers are made of."""
     group = make_group(ctx, (PING, SSH))
     flavors = sorted(ctx.connection.compute.flavors(), key=lambda each: (each.ram, each.disk))
@@ -189,6 +201,5 @@ def find_means(ctx: Context, hosts: tuple[str, ...]) -> Means:
         network_id=ctx.facts.network_id,
         flavors=(own.id, *larger[:1]),
         group=group.id,
-        hosts=hosts,
         token=ctx.token,
     )
