@@ -47,6 +47,7 @@ class Means:
 
     image_id: str
     network_id: str
+    external_network: str | None
     flavors: tuple[str, ...]
     group: str
     token: str

@@ -102,7 +102,7 @@ def is_settled(server: Any) -> bool:
 
 
 def settle(
-    connection: Any, server_id: str, seconds: float, over: Callable[[], bool] = lambda: False, leaving: str = ""
+    connection: Any, server_id: str, seconds: float, over: Callable[[], bool] = lambda: False, expected: str = ""
 ) -> Any:
     """Wait until nothing is being done to a server any more, and return it as it is then or when the time is over.
 
@@ -111,12 +111,12 @@ def settle(
         server_id: which.
         seconds: the longest wait.
         over: ends it early.
-        leaving: the state from which an action just asked for leads away: Nova may say a while that nothing is done.
+        expected: the state to which an action just asked for leads: Nova may say a while that nothing is done yet.
     """
     begun = time.monotonic()
     while True:
         server, age = look(connection, server_id), time.monotonic() - begun
-        begins = status_of(server) == leaving and age < BEGIN_SECONDS
+        begins = expected not in ("", status_of(server)) and age < BEGIN_SECONDS
         if (is_settled(server) and not begins) or over() or age > seconds:
             return server
         time.sleep(POLL_SECONDS)

@@ -152,8 +152,8 @@ class Lane:
                 return
 
     def _step(self, action: Action, server: Any, seconds: float, **facts: Any) -> bool:
-        """Do one thing and wait for its end; return whether it was accepted."""
-        begun, before = time.monotonic(), status_of(server)
+        """Do one thing and wait for its end; return whether it was accepted as it was meant."""
+        begun, before, wanted = time.monotonic(), status_of(server), action
         if server is not None and server.status == "ERROR":
             facts["fault"] = (server.fault or {}).get("message", "none")
             if action is Action.RECOVER and server.launched_at is None:
@@ -167,7 +167,7 @@ class Lane:
             return False
         except Unsure as doubt:
             facts["doubt"] = doubt.brief
-        server = self._settled(seconds, before if lead(action, before) != before else "")
+        server = self._settled(seconds, lead(action, before))
         self.done[action.value] = self.done.get(action.value, 0) + 1
         ended = status_of(server)
         if action is Action.RECOVER and ended == "ACTIVE":
@@ -176,7 +176,7 @@ class Lane:
         busy = {} if is_settled(server) else {"task": server.task_state}
         self._note(action, result=ended, took=took, **busy, **facts)
         self._see(server)
-        return True
+        return action is wanted
 
     def _do(self, action: Action, server: Any) -> None:
         if action is Action.CREATE:
@@ -190,11 +190,11 @@ class Lane:
             self.made[-1].page = None
         acts.act(self._connection, self._means, action, server)
 
-    def _settled(self, seconds: float, leaving: str = "") -> Any:
+    def _settled(self, seconds: float, expected: str = "") -> Any:
         """Return the server when nothing is being done to it, or when the time is over; None if there is none."""
         if (made := self.current) is None:
             return None
-        server = settle(self._connection, made.id, seconds, self._over.is_set, leaving)
+        server = settle(self._connection, made.id, seconds, self._over.is_set, expected)
         made.gone = server is None
         return server
 

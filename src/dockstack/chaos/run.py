@@ -15,6 +15,7 @@ from dockstack.chaos import diary, invariants, survey
 from dockstack.chaos.cloud import TROUBLE, look
 from dockstack.chaos.lane import Lane, Setting
 from dockstack.chaos.model import Category, Finding, Outcome, Victim
+from dockstack.chaos.reach import find_silent
 from dockstack.chaos.story import name_victim
 from dockstack.chaos.victims import Absent
 from dockstack.deploy.supervision.status import conditions
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 VICTIM_SECONDS = 60.0  # that a kill waits for its victim to be there again
 POLL_SECONDS = 2.0
+PING_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Run:
         self._note_diaries()
         self._stage.journal.note("calm", why="comparing")
         self.outcome.findings += self._compare()
+        self.outcome.findings += self._find_silent()
         self.outcome.calm_seconds = round(time.monotonic() - begun, 1)
 
     def delete_all(self) -> None:
@@ -228,6 +231,15 @@ class Run:
         current = [lane.current.id for lane in self.lanes if lane.current]
         deleted = {each.id: tuple(sorted(each.ports)) for each in made if each.gone}
         return survey.take(self._connection, self._stage.places, current, deleted, self._before)
+
+    def _find_silent(self) -> list[Finding]:
+        servers = [lane.current.id for lane in self.lanes if lane.current]
+        stage = self._stage
+        label, network = stage.means.name("ip"), stage.means.external_network
+        try:
+            return find_silent(self._connection, network, label, servers, min(stage.patience, PING_SECONDS))
+        except DockstackError as error:
+            return [Finding(Category.STUCK, "everything can be looked at", error.brief, error.details or "")]
 
     def _check_logs(self) -> list[Finding]:
         found = []

@@ -199,6 +199,7 @@ def find_means(ctx: Context) -> Means:
     return Means(
         image_id=ctx.facts.image_id,
         network_id=ctx.facts.network_id,
+        external_network=ctx.facts.external_network_id,
         flavors=(own.id, *larger[:1]),
         group=group.id,
         token=ctx.token,
