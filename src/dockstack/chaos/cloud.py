@@ -97,8 +97,13 @@ def status_of(server: Any) -> str:
 
 
 def is_settled(server: Any) -> bool:
-    """Whether nothing is being done to a server."""
-    return server is None or (server.task_state is None and server.status in SETTLED)
+    """Whether nothing is being done to a server.
+
+    Of a resize that failed Nova leaves the task, which the reset of its state takes away.
+    """
+    if server is None or (server.status == "ERROR" and str(server.task_state).startswith("resize_")):
+        return True
+    return server.task_state is None and server.status in SETTLED
 
 
 def settle(

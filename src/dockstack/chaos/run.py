@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.supervision.services import Service
 
 VICTIM_SECONDS = 60.0  # that a kill waits for its victim to be there again
+SHIM_SECONDS = 5.0  # the same for a server's shim, which is not there while the server is stopped
 POLL_SECONDS = 2.0
 PING_SECONDS = 60.0
 
@@ -143,13 +144,13 @@ class Run:
 
     def _kill(self, kill: Kill) -> None:
         """Kill, once the victim is there: it may not have come back from the last time."""
-        deadline = time.monotonic() + VICTIM_SECONDS
+        deadline = time.monotonic() + (SHIM_SECONDS if kill.victim is Victim.SHIM else VICTIM_SECONDS)
         facts: dict[str, Any] = {"kill": kill.number, "victim": name_victim(kill)}
         while not self._over.is_set():
             try:
                 killed = self._strike(kill)
             except DockstackError as error:
-                if kill.victim is not Victim.SHIM and time.monotonic() < deadline:
+                if time.monotonic() < deadline:
                     time.sleep(0.2)
                     continue
                 self.outcome.missed += 1
