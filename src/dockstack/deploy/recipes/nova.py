@@ -103,6 +103,7 @@ def configure(machine: Machine) -> None:
     place_console_page(machine)
     place_vnc_page(machine)
     copy_paste_file(machine, "nova/api-paste.ini", API_PASTE_FILE, "nova")
+    install_script(machine, programs.NOVA_CONDUCTOR)
     for api in sorted(APIS):
         write_api_file(machine, settings, api)
     machine.file("/etc/sudoers.d/dockstack-nova", sudoers(settings, "nova"), mode=0o440)
