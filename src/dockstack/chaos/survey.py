@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dockstack.chaos import machine
+from dockstack.chaos import diary, machine
 from dockstack.chaos.cloud import ask
 from dockstack.chaos.model import Allocation, Container, HostView, Nic, Port, Survey, Truth
 from dockstack.compute.containers import limits
@@ -100,12 +100,17 @@ def view(place: Place) -> HostView:
 
 
 def list_living() -> frozenset[str]:
-    """Return the ids of containers that have processes, from the control groups of what is in other pid namespaces."""
+    """Return the ids of our servers' containers that have processes, from their control groups.
+
+    Ours are those in other pid namespaces that see a server's log: there may be engines that are no business of ours.
+    """
     own = Path("/proc/self/ns/pid").readlink()
     found = set()
     for path in Path("/proc").glob("[0-9]*"):
         try:
             if (path / "ns" / "pid").readlink() == own:
+                continue
+            if not (path / "root" / diary.PATH.lstrip("/")).exists():
                 continue
             groups = (path / "cgroup").read_text()
         except OSError:

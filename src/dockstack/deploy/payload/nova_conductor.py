@@ -40,10 +40,10 @@ class BuildForgotten(exception.NovaException):
     msg_fmt = "The request to build this server was lost: a service of the cloud ended while it had it. Create it anew."
 
 
-class Conductor(manager.ConductorManager):  # type: ignore[misc]
+class Conductor(manager.ConductorManager):
     """Nova's own, with one more thing to do."""
 
-    @periodic_task.periodic_task(spacing=EVERY)  # type: ignore[untyped-decorator]
+    @periodic_task.periodic_task(spacing=EVERY)
     def end_forgotten_builds(self, context: Any) -> None:
         """Put servers in ERROR whose build no service has any more."""
         for request in objects.BuildRequestList.get_all(context):
