@@ -13,7 +13,6 @@ from dockstack.chaos import diary, machine
 from dockstack.chaos.cloud import ask
 from dockstack.chaos.model import Allocation, Container, HostView, Nic, Port, Survey, Truth
 from dockstack.compute.containers import limits
-from dockstack.compute.flows.snapshot import COPY_PREFIX
 from dockstack.errors import DockstackError
 from dockstack.names import NAME_PREFIX, NAMESPACES, UUID_LABEL
 from dockstack.oci.snapshot import REPOSITORY
@@ -82,8 +81,6 @@ class Baseline:
 def view(place: Place) -> HostView:
     """Return what one host holds."""
     found = machine.list_containers(place)
-    copies = host.ask(*place.enter, "docker", "ps", "-aq", "--no-trunc", "--filter", f"name={COPY_PREFIX}").split()
-    found += [each for each in machine.inspect(place, copies) if each["Id"] not in {one["Id"] for one in found}]
     names = host.ask(*place.enter, "ls", str(NAMESPACES)).split()
     servers = [name.removeprefix(NAME_PREFIX) for name in names if name.startswith(NAME_PREFIX)]
     return HostView(

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nova-conductor, and an end to builds that nobody is working on any more; runs in the services' environment.
+"""nova-conductor, and an end to what nobody is working on any more; runs in the services' environment.
 
 A build is a chain of messages without answers: from the API to a conductor, from there to a compute node. Whoever takes
 one off the bus has it alone, and the bus keeps none over its own death. If one of them dies with it, no part of Nova
 looks for the server, and it says BUILD for ever. Here such a server gets a fault and goes to ERROR, as one does for
 which there was no host. A message that comes late does no harm: a conductor passes over a request that is gone, a
 compute node builds the server in spite of all.
+
+Likewise with moves and shelved servers. A nova-compute that starts again takes the task from a server whose resize was
+broken off, and leaves the migration as it was, which holds resources in Placement for ever; and no service takes the
+task from a server that was about to leave its host or to come back to one.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ monkey_patch.patch(backend="threading")  # as nova-conductor itself does, before
 
 from nova import context as nova_context  # noqa: E402
 from nova import exception, objects  # noqa: E402
-from nova.compute import utils, vm_states  # noqa: E402
+from nova.compute import task_states, utils, vm_states  # noqa: E402
 from nova.conductor import manager  # noqa: E402
 from oslo_log import log as logging  # noqa: E402
 from oslo_service import periodic_task  # noqa: E402
@@ -32,6 +36,13 @@ LOG = logging.getLogger(__name__)
 BINARY = "nova-conductor"
 EVERY = 30  # seconds
 FORGOTTEN = 180  # seconds: scheduling gives up after one minute, and a message waits for nobody who is alive
+
+
+MOVING = ("pre-migrating", "migrating", "post-migrating", "confirming", "reverting")
+ENDED = ("error", "failed", "confirmed", "reverted", "completed", "cancelled")
+MOVES = ("resize", "migration")
+# Set by whoever asks, and kept only until a compute node begins, which takes seconds; with what may be asked for then.
+BEFORE_THE_BEGINNING = (task_states.UNSHELVING, task_states.SHELVING_OFFLOADING)
 
 
 class BuildForgotten(exception.NovaException):
@@ -55,6 +66,46 @@ class Conductor(manager.ConductorManager):
                 for instance in objects.InstanceList.get_by_filters(inside, nowhere):
                     if is_forgotten(instance.updated_at or instance.created_at):
                         _end_instance(context, inside, cell, instance)
+
+    @periodic_task.periodic_task(spacing=EVERY)
+    def end_forgotten_moves(self, context: Any) -> None:
+        """End migrations that no service is working on any more, and give back what ended ones hold in Placement."""
+        for cell in objects.CellMappingList.get_all(context):
+            with nova_context.target_cell(context, cell) as inside:
+                for migration in objects.MigrationList.get_by_filters(inside, {"status": list(MOVING)}):
+                    if migration.migration_type in MOVES and _stands_still(inside, migration):
+                        LOG.warning("No service works on this move any more", instance_uuid=migration.instance_uuid)
+                        migration.status = "error"
+                        migration.save()
+                for node in objects.ComputeNodeList.get_all(inside):
+                    self._give_back(inside, node)
+
+    @periodic_task.periodic_task(spacing=EVERY)
+    def end_forgotten_tasks(self, context: Any) -> None:
+        """Let a shelved server be asked for again if no service has the last request any more."""
+        for cell in objects.CellMappingList.get_all(context):
+            with nova_context.target_cell(context, cell) as inside:
+                wanted = {"task_state": list(BEFORE_THE_BEGINNING), "deleted": False}
+                for instance in objects.InstanceList.get_by_filters(inside, wanted):
+                    if is_forgotten(instance.updated_at or instance.created_at):
+                        _end_task(instance)
+
+    def _give_back(self, inside: Any, node: Any) -> None:
+        """Take from ended moves what they still hold of a node."""
+        reports = self.compute_task_mgr.report_client
+        for consumer in reports.get_allocations_for_resource_provider(inside, node.uuid).allocations:
+            try:
+                migration = objects.Migration.get_by_uuid(inside, consumer)
+            except exception.MigrationNotFound:  # a server, or another cell's
+                continue
+            ended = migration.status in ENDED or migration.deleted  # with its server
+            if not ended or not _stands_still(inside, migration):
+                continue
+            LOG.warning("A move that has ended held resources", instance_uuid=migration.instance_uuid)
+            if _is_where_it_was(inside, migration):
+                reports.move_allocations(inside, consumer, migration.instance_uuid)
+            else:
+                reports.delete_allocation_for_instance(inside, consumer, consumer_type="migration", force=True)
 
     def _end_request(self, context: Any, request: Any) -> None:
         """End a build that reached no cell, as Nova does if there is no host."""
@@ -94,6 +145,38 @@ def _end_instance(context: Any, inside: Any, cell: Any, instance: Any) -> None:
     except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):  # somebody does
         return
     utils.add_instance_fault_from_exc(inside, instance, BuildForgotten())
+
+
+def _stands_still(inside: Any, migration: Any) -> bool:
+    """Whether nobody works on a move: it is old, and its server is gone or waits for nothing."""
+    if not is_forgotten(migration.updated_at or migration.created_at):
+        return False
+    try:
+        instance = objects.Instance.get_by_uuid(inside, migration.instance_uuid)
+    except exception.InstanceNotFound:
+        return True
+    if instance.vm_state == vm_states.ERROR:
+        return True
+    return instance.task_state is None and instance.vm_state != vm_states.RESIZED
+
+
+def _is_where_it_was(inside: Any, migration: Any) -> bool:
+    """Whether a server is where and what it was before a move."""
+    try:
+        instance = objects.Instance.get_by_uuid(inside, migration.instance_uuid)
+    except exception.InstanceNotFound:
+        return False
+    return bool(instance.node == migration.source_node and instance.flavor.id == migration.old_instance_type_id)
+
+
+def _end_task(instance: Any) -> None:
+    """Take its task from a server: it stays as it is, and may be asked for again."""
+    LOG.warning("No service works on this task any more: %s", instance.task_state, instance=instance)
+    before, instance.task_state = instance.task_state, None
+    try:
+        instance.save(expected_task_state=[before])
+    except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):  # somebody does
+        return
 
 
 def is_forgotten(since: dt.datetime) -> bool:
