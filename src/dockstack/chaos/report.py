@@ -26,8 +26,12 @@ def line_of(note: dict[str, Any]) -> str:
         task = f", task {note['task']}" if note.get("task") else ""
         return f"{at} server {note['slot']} {note['action']}: {note['result']}{task}{took}{why}"
     if note["what"] == "not yet":
-        return f"{at} not yet: {len(note['findings'])}, such as {note['findings'][0]['details']}"
+        return f"{at} not yet: {len(note['findings'])}, such as {_tell(note['findings'][0])}"
     return f"{at} {note['what']}: {note.get('why', '')}"
+
+
+def _tell(finding: dict[str, str]) -> str:
+    return f"{finding['invariant']}, {finding['subject']}: {finding['details'].partition(chr(10))[0]}"
 
 
 def summary_of(outcome: Outcome, journal: Path) -> str:

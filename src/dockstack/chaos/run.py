@@ -217,6 +217,7 @@ class Run:
     def _compare(self) -> list[Finding]:
         """Look again and again until nothing is found, or patience ends; what lasts is found."""
         deadline = time.monotonic() + self._stage.patience
+        told: list[Finding] = []
         while True:
             try:
                 found = invariants.check(self._look()) + self._check_logs()
@@ -224,7 +225,9 @@ class Run:
                 found = [Finding(Category.STUCK, "everything can be looked at", error.brief, error.details or "")]
             if not found or time.monotonic() > deadline:
                 return found
-            self._stage.journal.note("not yet", findings=[finding.as_dict() for finding in found])
+            if found != told:
+                self._stage.journal.note("not yet", findings=[finding.as_dict() for finding in found])
+            told = found
             time.sleep(POLL_SECONDS)
 
     def _look(self) -> Survey:

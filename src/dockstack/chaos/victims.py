@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dockstack.chaos import machine
 from dockstack.chaos.model import Victim
 from dockstack.deploy.node import processes
-from dockstack.deploy.run import host_removal
+from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.wanted import hosts
 from dockstack.errors import DockstackError
 
