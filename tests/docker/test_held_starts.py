@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from private_engine import wait_for
@@ -82,6 +83,16 @@ def test_a_start_that_comes_after_the_release_is_no_other(lab, made) -> None:
     lab.wait_for_log(server, f"nameserver {port.dns[0]}".encode())
 
 
+def find_processes(container_id):
+    """Processes of a container, whatever its engine says, and its shim."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if container_id in (path / "cgroup").read_text() or container_id in (path / "cmdline").read_text():
+                found.append(path.name)
+    return found
+
+
 def test_without_its_network_no_process_runs(lab, made) -> None:
     server, container_id = made()
     with ThreadPoolExecutor(1) as beside:
@@ -93,6 +104,7 @@ def test_without_its_network_no_process_runs(lab, made) -> None:
             started.result()
     assert lab.state(server).state is PowerState.SHUTDOWN
     assert lab.engine.logs(server.container_name, 1 << 20) == b""
+    wait_for(lambda: not find_processes(container_id), "its first process and its shim to be gone", 20)
 
 
 def test_with_the_drivers_death_no_process_runs(lab, made) -> None:

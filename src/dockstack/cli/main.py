@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "console": ("dockstack.cli.console", "console", "Open a server's serial console, here or in a browser."),
     "verify": ("dockstack.cli.verify", "verify", "Prove the cloud: boot, log in, networks, isolation, delete."),
     "tempest": ("dockstack.cli.tempest", "tempest", "Run OpenStack's own test suite against the cloud."),
+    "chaos": ("dockstack.cli.chaos", "chaos", "Kill parts of the cloud at random, and find out what was lost."),
     "bench": ("dockstack.cli.bench", "bench", "Measure the cloud beside its floors."),
 }
 CHECKOUT = Path(__file__).resolve().parents[3]

@@ -23,6 +23,7 @@ import re
 import select
 import signal
 import stat
+import subprocess
 import sys
 import time
 
@@ -67,6 +68,7 @@ _DISK_GUARDS = {
 _SETS_ATTRIBUTES = "file_setattr"
 _SUBVOLUME_INODE = 256  # linux/btrfs_tree.h: BTRFS_FIRST_FREE_OBJECTID
 
+END_SECONDS = 5.0  # that a refused container's first process may take to end
 _CALLS = ("create", "restore", "run")
 # runc's global options that take a value (runc --help)
 _GLOBAL_VALUES = ("--log", "--log-format", "--root", "--criu", "--rootless")
@@ -92,6 +94,7 @@ def main(arguments: list[str]) -> None:
             start(patches, started)
         os.execv(runtime, [runtime, *call])  # noqa: S606 - no shell wanted
     except (Refusal, OSError, ValueError, KeyError, TypeError) as error:
+        end(runtime, call)
         report(call, f"dockstack-runtime: {error}")
         sys.exit(1)
 
@@ -184,6 +187,26 @@ def read_patch(directory: str, identity: str) -> dict[str, object]:
     if not isinstance(patch, dict) or patch.get("version") != VERSION or not set(patch) <= KEYS:
         raise Refusal(f"{path} is not of version {VERSION}: install the runtime of the driver's version")
     return patch
+
+
+def end(runtime: str, call: list[str]) -> None:
+    """End what was created of a container whose start is refused.
+
+    Its first process waits already, and the engine, which takes a refused start for one that left nothing, would forget
+    it and its shim with all that they hold.
+    """
+    identity = find_started(call)
+    if identity is None:
+        return
+    _, words = find_command(call)
+    options = call[: len(call) - len(words) - 1]
+    subprocess.run([runtime, *options, "kill", identity, "KILL"], check=False, capture_output=True)
+    deadline = time.monotonic() + END_SECONDS
+    while time.monotonic() < deadline:
+        state = subprocess.run([runtime, *options, "state", identity], check=False, capture_output=True)
+        if state.returncode or b'"stopped"' in state.stdout:
+            return
+        time.sleep(0.02)
 
 
 def wait_gate(directory: str, identity: str) -> None:

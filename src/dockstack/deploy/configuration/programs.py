@@ -23,11 +23,11 @@ CACHE_GROUP = "dockstack-cache"
 
 PYTHON_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1", "LC_ALL": "C.UTF-8"}
 
+NOVA_CONDUCTOR = "nova_conductor"
+"""The script that is Nova's conductor; the recipe puts it where the scripts are."""
+
 VIEWER_BYTES = 768 * 1024**2
 """How much memory one process of a console proxy may have; idle, it has a fifth of that."""
-
-NOVA_CONDUCTOR = f"{scripts.DIRECTORY}/nova-conductor"
-"""Runs Nova's conductor, with what ends builds whose message was lost; called so, it is found like Nova's own."""
 
 UWSGI_END = 30
 """uWSGI's exit status when it was asked to end (UWSGI_END_CODE in its source)."""
@@ -165,15 +165,22 @@ def nova_control(settings: Settings) -> tuple[Service, ...]:
     """Return Nova without nova-compute."""
     files = ("/etc/nova/nova.conf", "/etc/nova/nova-db.conf")
     api_files = (*files, "/etc/nova/nova-api-paste.ini")
-    conductor = _daemon(settings, "nova-conductor", "nova", files, watch=(NOVA_CONDUCTOR,))
     return (
         _api(settings, "nova-api", "nova", settings.ports.nova, api_files),
         _api(settings, "nova-metadata", "nova", settings.ports.nova_metadata, api_files),
-        replace(conductor, command=(f"{settings.virtualenv}/bin/python", NOVA_CONDUCTOR, *conductor.command[1:])),
+        _conductor(settings, files),
         _daemon(settings, "nova-scheduler", "nova", files),
         _console_proxy(settings, "nova-serialproxy", files, settings.ports.serial_console),
         _console_proxy(settings, "nova-novncproxy", files, settings.ports.novnc),
     )
+
+
+def _conductor(settings: Settings, files: tuple[str, ...]) -> Service:
+    """Nova's conductor, run by a script of ours that also ends builds which nobody is working on."""
+    service = _daemon(settings, "nova-conductor", "nova", files)
+    script = scripts.python_script(NOVA_CONDUCTOR)
+    command = (f"{settings.virtualenv}/bin/python", script, *service.command[1:])
+    return replace(service, command=command, watch=(*service.watch, script))
 
 
 def nova_compute(settings: Settings, groups: tuple[str, ...] = (), watch: tuple[str, ...] = ()) -> tuple[Service, ...]:

@@ -1,185 +1,206 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nova's conductor, which also ends the builds that nobody works on any more; runs in the services' environment.
+"""nova-conductor, and an end to what nobody is working on any more; runs in the services' environment.
 
-The API accepts a server and hands it on in two messages: to a conductor, and from there to a host. If one of them dies,
-with its reader or with the message bus, the server stands in BUILD for ever. No host can see that: until a host has
-taken it, a server is in the API's database or names no host, so that nova-compute's [DEFAULT] instance_build_timeout
-passes it over. The conductor has all of Nova's databases, so here such servers are found. They end as servers do that
-could not be built: in ERROR, with a fault that says why, and with nothing left in Placement.
+A build is a chain of messages without answers: from the API to a conductor, from there to a compute node. Whoever takes
+one off the bus has it alone, and the bus keeps none over its own death. If one of them dies with it, no part of Nova
+looks for the server, and it says BUILD for ever. Here such a server gets a fault and goes to ERROR, as one does for
+which there was no host. A message that comes late does no harm: a conductor passes over a request that is gone, a
+compute node builds the server in spite of all.
 
-In a cloud of one's own: run this in the place of nova-conductor, with the same options
-(``python -m dockstack.deploy.payload.nova_conductor --config-file /etc/nova/nova.conf``).
+Likewise with moves and shelved servers. A nova-compute that starts again takes the task from a server whose resize was
+broken off, and leaves the migration as it was, which holds resources in Placement for ever; and no service takes the
+task from a server that was about to leave its host or to come back to one.
 """
 
 from __future__ import annotations
 
-# isort: off
-from nova.cmd import conductor  # first: it decides on the kind of threads
-# isort: on
-
-import itertools
-import sys
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-import nova.conf
-from nova import context as contexts
-from nova import exception, objects, service
-from nova.compute import task_states, vm_states
-from nova.conductor import manager
-from oslo_log import log as logging
-from oslo_service import periodic_task
-from oslo_utils import timeutils
+from nova import monkey_patch
+
+monkey_patch.patch(backend="threading")  # as nova-conductor itself does, before anything else of Nova is loaded
+
+from nova import context as nova_context  # noqa: E402
+from nova import exception, objects  # noqa: E402
+from nova.compute import task_states, utils, vm_states  # noqa: E402
+from nova.conductor import manager  # noqa: E402
+from oslo_log import log as logging  # noqa: E402
+from oslo_service import periodic_task  # noqa: E402
+from oslo_utils import timeutils  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import datetime as dt
 
-CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
 
-INTERVAL = 60  # seconds
-PATIENCE = 600  # seconds, unless instance_build_timeout says another; a message that takes longer is lost
+BINARY = "nova-conductor"
+EVERY = 30  # seconds
+FORGOTTEN = 180  # seconds: scheduling gives up after one minute, and a message waits for nobody who is alive
 
 
-class Manager(manager.ConductorManager):
-    """Nova's own, with one more periodic task."""
-
-    @periodic_task.periodic_task(spacing=INTERVAL)
-    def end_lost_builds(self, context: Any) -> None:
-        """End the builds whose message was lost."""
-        for _ in end_lost_builds(context, self.compute_task_mgr, CONF.instance_build_timeout or PATIENCE):
-            pass
+MOVING = ("pre-migrating", "migrating", "post-migrating", "confirming", "reverting")
+ENDED = ("error", "failed", "confirmed", "reverted", "completed", "cancelled")
+MOVES = ("resize", "migration")
+# Set by whoever asks, and kept only until a compute node begins, which takes seconds; with what may be asked for then.
+BEFORE_THE_BEGINNING = (task_states.UNSHELVING, task_states.SHELVING_OFFLOADING)
 
 
-def end_lost_builds(context: Any, tasks: Any, patience: int) -> Iterator[str]:
-    """End the builds that no host has taken for too long; yield each one's uuid.
+class BuildForgotten(exception.NovaException):
+    """What the server's fault says."""
+
+    msg_fmt = "The request to build this server was lost: a service of the cloud ended while it had it. Create it anew."
+
+
+class Conductor(manager.ConductorManager):
+    """Nova's own, with one more thing to do."""
+
+    @periodic_task.periodic_task(spacing=EVERY)
+    def end_forgotten_builds(self, context: Any) -> None:
+        """Put servers in ERROR whose build no service has any more."""
+        for request in objects.BuildRequestList.get_all(context):
+            if is_forgotten(request.created_at):
+                self._end_request(context, request)
+        for cell in objects.CellMappingList.get_all(context):
+            with nova_context.target_cell(context, cell) as inside:
+                nowhere = {"vm_state": vm_states.BUILDING, "host": None, "deleted": False}
+                for instance in objects.InstanceList.get_by_filters(inside, nowhere):
+                    if is_forgotten(instance.updated_at or instance.created_at):
+                        _end_instance(context, inside, cell, instance)
+
+    @periodic_task.periodic_task(spacing=EVERY)
+    def end_forgotten_moves(self, context: Any) -> None:
+        """End migrations that no service is working on any more, and give back what ended ones hold in Placement."""
+        for cell in objects.CellMappingList.get_all(context):
+            with nova_context.target_cell(context, cell) as inside:
+                for migration in objects.MigrationList.get_by_filters(inside, {"status": list(MOVING)}):
+                    if migration.migration_type in MOVES and _stands_still(inside, migration):
+                        LOG.warning("No service works on this move any more", instance_uuid=migration.instance_uuid)
+                        migration.status = "error"
+                        migration.save()
+                for node in objects.ComputeNodeList.get_all(inside):
+                    self._give_back(inside, node)
+
+    @periodic_task.periodic_task(spacing=EVERY)
+    def end_forgotten_tasks(self, context: Any) -> None:
+        """Let a shelved server be asked for again if no service has the last request any more."""
+        for cell in objects.CellMappingList.get_all(context):
+            with nova_context.target_cell(context, cell) as inside:
+                wanted = {"task_state": list(BEFORE_THE_BEGINNING), "deleted": False}
+                for instance in objects.InstanceList.get_by_filters(inside, wanted):
+                    if is_forgotten(instance.updated_at or instance.created_at):
+                        _end_task(instance)
+
+    def _give_back(self, inside: Any, node: Any) -> None:
+        """Take from ended moves what they still hold of a node."""
+        reports = self.compute_task_mgr.report_client
+        for consumer in reports.get_allocations_for_resource_provider(inside, node.uuid).allocations:
+            try:
+                migration = objects.Migration.get_by_uuid(inside, consumer)
+            except exception.MigrationNotFound:  # a server, or another cell's
+                continue
+            ended = migration.status in ENDED or migration.deleted  # with its server
+            if not ended or not _stands_still(inside, migration):
+                continue
+            LOG.warning("A move that has ended held resources", instance_uuid=migration.instance_uuid)
+            if _is_where_it_was(inside, migration):
+                reports.move_allocations(inside, consumer, migration.instance_uuid)
+            else:
+                reports.delete_allocation_for_instance(inside, consumer, consumer_type="migration", force=True)
+
+    def _end_request(self, context: Any, request: Any) -> None:
+        """End a build that reached no cell, as Nova does if there is no host."""
+        LOG.warning("No service works on this build any more", instance_uuid=request.instance_uuid)
+        try:
+            specification = objects.RequestSpec.get_by_instance_uuid(context, request.instance_uuid)
+        except exception.RequestSpecNotFound:  # the server is being deleted
+            return
+        mapping = objects.InstanceMapping.get_by_instance_uuid(context, request.instance_uuid)
+        in_a_cell = mapping.cell_mapping is not None
+        try:
+            raise BuildForgotten  # noqa: TRY301 - as below
+        except BuildForgotten as fault:  # what follows asks where it was raised
+            self.compute_task_mgr._bury_in_cell0(  # noqa: SLF001 - what it does with a build without a host
+                context,
+                specification,
+                fault,
+                build_requests=[request],
+                block_device_mapping=request.block_device_mappings,
+                tags=request.tags,
+            )
+        if not in_a_cell:  # the conductor may have died between its claim in Placement and the server's record
+            self.compute_task_mgr.report_client.delete_allocation_for_instance(
+                context, request.instance_uuid, force=True
+            )
+
+
+def _end_instance(context: Any, inside: Any, cell: Any, instance: Any) -> None:
+    """End a build that reached a cell, but no compute node.
 
     Args:
-        context: an administrator's.
-        tasks: Nova's ``ComputeTaskManager``, whose own ways of giving up a build are used.
-        patience: seconds.
+        context: of the API's database.
+        inside: of the cell's.
+        cell: the cell.
+        instance: the server in it.
     """
-    for find in (_end_unread_requests, _end_untaken):
-        for lost in find(context, tasks, patience):
-            LOG.warning("Nobody has worked on its build for %s s: ended it", patience, instance_uuid=lost)
-            yield lost
-
-
-def _end_unread_requests(context: Any, tasks: Any, patience: int) -> Iterator[str]:
-    """End the requests that no conductor has read to the end."""
-    for request in objects.BuildRequestList.get_all(context):
-        if not timeutils.is_older_than(request.created_at, patience):
-            continue
-        try:
-            _end_request(context, tasks, request)
-        except exception.NotFound as error:  # its user deletes it meanwhile, or another conductor was faster
-            LOG.info("Its build ended by itself: %s", error, instance_uuid=request.instance_uuid)
-        else:
-            yield request.instance_uuid
-
-
-def _end_request(context: Any, tasks: Any, request: Any) -> None:
-    mapping = objects.InstanceMapping.get_by_instance_uuid(context, request.instance_uuid)
-    cell = mapping.cell_mapping or _find_cell(context, request.instance_uuid)
-    if cell is not None:  # the conductor died after it had made the record, which is looked at next
-        mapping.cell_mapping = cell
-        mapping.save()
-        request.destroy()
+    mapping = objects.InstanceMapping.get_by_instance_uuid(context, instance.uuid)
+    if mapping.cell_mapping is None:  # its request is still there, and ends first
         return
-    specification = objects.RequestSpec.get_by_instance_uuid(context, request.instance_uuid)
-    with _lost(request.instance_uuid) as error:
-        tasks._bury_in_cell0(  # noqa: SLF001 - as Nova does with a server that no host can take
-            context,
-            specification,
-            error,
-            build_requests=[request],
-            block_device_mapping=_unsaved(context, request.block_device_mappings),
-            tags=request.tags,
-        )
-    _free(context, tasks, request.instance_uuid)
-
-
-def _unsaved(context: Any, devices: Any) -> Any:
-    """Return a request's block devices as the API sends them: with a context, and with each field still to be saved."""
-    made = [
-        type(device)(context, **{name: getattr(device, name) for name in device.obj_fields if _is_told(device, name)})
-        for device in devices
-    ]
-    return type(devices)(context, objects=made)
-
-
-def _is_told(device: Any, name: str) -> bool:
-    return name != "id" and bool(device.obj_attr_is_set(name))
-
-
-def _find_cell(context: Any, instance_uuid: str) -> Any:
-    """Find the cell that has a server which is in no cell as far as the API knows."""
-    for cell in _cells(context):
-        with contexts.target_cell(context, cell) as inside:
-            try:
-                objects.Instance.get_by_uuid(inside, instance_uuid, expected_attrs=[])
-            except exception.InstanceNotFound:
-                continue
-            return cell
-    return None
-
-
-def _end_untaken(context: Any, tasks: Any, patience: int) -> Iterator[str]:
-    """End the builds that a conductor has handed on, but no host has taken."""
-    building = {"vm_state": vm_states.BUILDING, "deleted": False}
-    for cell in _cells(context):
-        with contexts.target_cell(context, cell) as inside:
-            for instance in objects.InstanceList.get_by_filters(inside, building, expected_attrs=[]):
-                since = instance.updated_at or instance.created_at
-                if instance.host is None and timeutils.is_older_than(since, patience):
-                    yield from _end_one(context, inside, tasks, instance)
-
-
-def _end_one(context: Any, inside: Any, tasks: Any, instance: Any) -> Iterator[str]:
+    if mapping.cell_mapping.uuid != cell.uuid:  # the request did: users see that one, and this is nobody's
+        instance.destroy()
+        return
+    LOG.warning("No service works on this build any more", instance=instance)
+    before = instance.task_state
     instance.vm_state, instance.task_state = vm_states.ERROR, None
     try:
-        specification = objects.RequestSpec.get_by_instance_uuid(context, instance.uuid)
-        instance.save(expected_vm_state=[vm_states.BUILDING], expected_task_state=[task_states.SCHEDULING, None])
-    except (exception.InstanceUpdateConflict, exception.NotFound):
-        return  # a host has taken it at this moment, or it was deleted
-    updates = {"vm_state": vm_states.ERROR, "task_state": None}
-    with suppress(exception.InstanceNotFound), _lost(instance.uuid) as error:
-        tasks._create_instance_action_for_cell0(inside, instance, error)  # noqa: SLF001 - whichever cell
-        tasks._set_vm_state_and_notify(  # noqa: SLF001
-            inside, instance.uuid, "build_instances", updates, error, specification
-        )
-    _free(context, tasks, instance.uuid)
-    yield instance.uuid
+        instance.save(expected_task_state=[before])
+    except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):  # somebody does
+        return
+    utils.add_instance_fault_from_exc(inside, instance, BuildForgotten())
 
 
-def _free(context: Any, tasks: Any, instance_uuid: str) -> None:
-    """Give back what the scheduler had claimed for a server that is not built."""
-    tasks.report_client.delete_allocation_for_instance(context, instance_uuid, force=True)
-
-
-@contextmanager
-def _lost(instance_uuid: str) -> Iterator[Exception]:
-    """Give the error that a lost build ends with; it is under way meanwhile, as Nova reads its traceback."""
-    reason = (
-        "the message by which it was to be built was lost, with a service that was stopped or with the message bus. "
-        "Delete the server and create it again."
-    )
+def _stands_still(inside: Any, migration: Any) -> bool:
+    """Whether nobody works on a move: it is old, and its server is gone or waits for nothing."""
+    if not is_forgotten(migration.updated_at or migration.created_at):
+        return False
     try:
-        raise exception.BuildAbortException(instance_uuid=instance_uuid, reason=reason)  # noqa: TRY301 - that is all
-    except exception.BuildAbortException as error:
-        yield error
+        instance = objects.Instance.get_by_uuid(inside, migration.instance_uuid)
+    except exception.InstanceNotFound:
+        return True
+    if instance.vm_state == vm_states.ERROR:
+        return True
+    return instance.task_state is None and instance.vm_state != vm_states.RESIZED
 
 
-def _cells(context: Any) -> Iterator[Any]:
-    """List the cells that have hosts."""
-    cells = objects.CellMappingList.get_all(context)
-    return itertools.filterfalse(lambda cell: cell.is_cell0(), cells)
+def _is_where_it_was(inside: Any, migration: Any) -> bool:
+    """Whether a server is where and what it was before a move."""
+    try:
+        instance = objects.Instance.get_by_uuid(inside, migration.instance_uuid)
+    except exception.InstanceNotFound:
+        return False
+    return bool(instance.node == migration.source_node and instance.flavor.id == migration.old_instance_type_id)
+
+
+def _end_task(instance: Any) -> None:
+    """Take its task from a server: it stays as it is, and may be asked for again."""
+    LOG.warning("No service works on this task any more: %s", instance.task_state, instance=instance)
+    before, instance.task_state = instance.task_state, None
+    try:
+        instance.save(expected_task_state=[before])
+    except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):  # somebody does
+        return
+
+
+def is_forgotten(since: dt.datetime) -> bool:
+    """Whether a build has stood still for longer than anybody works on it."""
+    return bool(timeutils.is_older_than(since.replace(tzinfo=None), FORGOTTEN))
 
 
 def main() -> None:
-    """Run the conductor, under Nova's own name for it in logs and reports."""
-    sys.argv[0] = "nova-conductor"
-    service.SERVICE_MANAGERS["nova-conductor"] = f"{Manager.__module__}.{Manager.__name__}"
+    """Be nova-conductor, with its own arguments."""
+    from nova import service  # noqa: PLC0415 - only the service needs it
+    from nova.cmd import conductor  # noqa: PLC0415 - as above
+
+    service.SERVICE_MANAGERS[BINARY] = f"{Conductor.__module__}.{Conductor.__name__}"
     conductor.main()
 
 

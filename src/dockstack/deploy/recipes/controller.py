@@ -68,11 +68,11 @@ def once_in_database(machine: Machine, name: str, what: str, action: Callable[[]
     machine.once(name, hashlib.sha256(f"{created}{what}".encode()).hexdigest(), action)
 
 
-def install_script(machine: Machine, name: str, path: str = "") -> str:
-    """Put a script of the payload onto the node, at a path if it needs a certain one, and return its path."""
+def install_script(machine: Machine, name: str) -> str:
+    """Put a script of the payload onto the node and return its path."""
     content = (resources.files("dockstack.deploy.payload") / f"{name}.py").read_text()
     machine.directory(DIRECTORY)
-    path = path or python_script(name)
+    path = python_script(name)
     machine.file(path, content)
     return path
 

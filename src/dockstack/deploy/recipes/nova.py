@@ -103,6 +103,7 @@ def configure(machine: Machine) -> None:
     place_console_page(machine)
     place_vnc_page(machine)
     copy_paste_file(machine, "nova/api-paste.ini", API_PASTE_FILE, "nova")
+    install_script(machine, programs.NOVA_CONDUCTOR)
     for api in sorted(APIS):
         write_api_file(machine, settings, api)
     machine.file("/etc/sudoers.d/dockstack-nova", sudoers(settings, "nova"), mode=0o440)
@@ -154,7 +155,6 @@ def start_apis(machine: Machine) -> None:
 
 def start_daemons(machine: Machine) -> None:
     """Have conductor and scheduler running."""
-    install_script(machine, "nova_conductor", programs.NOVA_CONDUCTOR)
     for service in programs.nova_control(settings_of(machine)):
         if service.name not in APIS:
             ensure_running(machine, service)

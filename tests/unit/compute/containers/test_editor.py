@@ -308,6 +308,13 @@ def test_a_start_whose_holder_died_is_refused(wrapper, patches, held) -> None:
     assert list(patches.iterdir()) == []
 
 
+def test_a_refused_start_leaves_no_process_behind(wrapper, patches, held, tmp_path) -> None:
+    (tmp_path / "runc").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\necho \'{{"status": "stopped"}}\'\n')
+    (patches / "abc.gate").touch()
+    assert wrapper("--root", "/x", "start", "abc").returncode == 1
+    assert (tmp_path / "asked").read_text().splitlines() == ["--root /x kill abc KILL", "--root /x state abc"]
+
+
 def test_the_bundle_is_the_containers_own(wrapper, patches, held, tmp_path) -> None:
     held.parent.rename(tmp_path / "bundles" / "other")
     (patches / "abc.held").write_text(str(tmp_path / "bundles" / "other"))

@@ -57,3 +57,10 @@ def test_each_api_is_asked_whether_it_answers(settings):
     checks = {service.name: service.check for service in everything(settings)}
     assert checks["keystone"].target == "http://127.0.0.1:5000/"
     assert checks["neutron-api"].target == "http://127.0.0.1:9696/"
+
+
+def test_the_conductor_is_the_script_that_ends_forgotten_builds(settings):
+    (conductor,) = (service for service in programs.nova_control(settings) if service.name == "nova-conductor")
+    script = "/opt/dockstack/libexec/nova_conductor.py"
+    assert conductor.command[:2] == ("/opt/dockstack/openstack/bin/python", script)
+    assert script in conductor.watch, "a newer script restarts it"

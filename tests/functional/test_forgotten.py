@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What no service is working on any more comes to an end; everything else is left alone."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import pytest
+from nova import context as nova_context
+from nova import objects
+from nova.compute import rpcapi
+from nova_case import IMAGE, ServersCase, wait_until
+
+from dockstack.deploy.payload import nova_conductor
+
+pytestmark = pytest.mark.functional
+
+TO_CONDUCTOR = "nova.conductor.api.ComputeTaskAPI.schedule_and_build_instances"
+TO_COMPUTE = "nova.compute.rpcapi.ComputeAPI.build_and_run_instance"
+TO_CELL = "nova.conductor.manager.ComputeTaskManager._map_instance_to_cell"
+
+
+class Died(BaseException):
+    """The process is gone: nothing of it handles that."""
+
+
+class ForgottenCase(ServersCase):
+    def request(self):
+        wanted = self._build_server(
+            image_uuid=IMAGE, flavor_id=self.flavor, networks=[{"port": self.neutron.port_1["id"]}]
+        )
+        return self.api.post_server({"server": wanted})["id"]
+
+    def lose(self, message):
+        """Ask for a server and let a message end on its way; return the server's id and the message."""
+        with mock.patch(message, autospec=True) as sent:
+            server_id = self.request()
+            wait_until(lambda: sent.called)
+        assert self.api.get_server(server_id)["status"] == "BUILD"
+        return server_id, sent.call_args
+
+    def look_for_forgotten(self, after=-1):
+        with mock.patch.object(nova_conductor, "FORGOTTEN", after):
+            conductor = nova_conductor.Conductor()
+            context = nova_context.get_admin_context()
+            conductor.end_forgotten_builds(context)
+            conductor.end_forgotten_moves(context)
+            conductor.end_forgotten_tasks(context)
+
+    def holds(self, consumer):
+        held = self.placement.get(f"/allocations/{consumer}").body["allocations"]
+        return [each["resources"]["MEMORY_MB"] for each in held.values()]
+
+
+class TestForgottenBuilds(ForgottenCase):
+    def check_ended(self, server_id):
+        server = self.api.get_server(server_id)
+        assert server["status"] == "ERROR"
+        assert server["OS-EXT-STS:task_state"] is None
+        assert "was lost" in server["fault"]["message"]
+        self.api.delete_server(server_id)
+        self._wait_until_deleted(server)
+        usages = self._get_provider_usages(self._get_provider_uuid_by_host("host1"))
+        assert not any(usages.values())
+
+    def test_one_that_no_conductor_got(self):
+        server_id, _ = self.lose(TO_CONDUCTOR)
+        self.look_for_forgotten()
+        self.check_ended(server_id)
+        assert not objects.BuildRequestList.get_all(nova_context.get_admin_context())
+
+    def test_one_that_no_compute_node_got(self):
+        server_id, _ = self.lose(TO_COMPUTE)
+        self.look_for_forgotten()
+        self.check_ended(server_id)
+
+    def test_one_whose_conductor_died_between_the_cell_and_its_entry(self):
+        """The cell has a server that nobody can see: it goes, and the request ends."""
+        with mock.patch(TO_CELL, side_effect=Died) as reached:
+            server_id = self.request()
+            wait_until(lambda: reached.called)
+        self.look_for_forgotten()
+        self.check_ended(server_id)
+
+    def test_a_young_one_is_left_alone_and_so_is_a_server_that_runs(self):
+        running = self.boot(networks=[{"port": self.neutron.port_2["id"]}])
+        server_id, _ = self.lose(TO_COMPUTE)
+        self.look_for_forgotten(after=60)
+        assert self.api.get_server(server_id)["status"] == "BUILD"
+        self.look_for_forgotten()
+        assert self.api.get_server(server_id)["status"] == "ERROR"
+        assert self.api.get_server(running["id"])["status"] == "ACTIVE"
+
+    def test_a_message_that_comes_late_still_builds_the_server(self):
+        server_id, (arguments, named) = self.lose(TO_COMPUTE)
+        self.look_for_forgotten()
+        assert self.api.get_server(server_id)["status"] == "ERROR"
+        rpcapi.ComputeAPI().build_and_run_instance(*arguments, **named)
+        self._wait_for_state_change({"id": server_id}, "ACTIVE")
+
+
+class TestForgottenMoves(ForgottenCase):
+    def setUp(self):
+        super().setUp()
+        self.flags(allow_resize_to_same_host=True)
+        self.larger = self._create_flavor(name="larger", vcpu=1, memory_mb=128, disk=1, ephemeral=0)
+
+    def begin(self, server):
+        """Begin a resize whose message is lost between the node that prepared it and the one that is to send it."""
+        with mock.patch("nova.compute.rpcapi.ComputeAPI.resize_instance", autospec=True) as sent:
+            self.api.post_server_action(server["id"], {"resize": {"flavorRef": self.larger}})
+            wait_until(lambda: sent.called)
+        return objects.Migration.get_by_instance_and_status(
+            nova_context.get_admin_context(), server["id"], "pre-migrating"
+        )
+
+    def status_of(self, migration):
+        return objects.Migration.get_by_uuid(nova_context.get_admin_context(), migration.uuid).status
+
+    def restart(self):
+        """What nova-compute does to such a server when it starts."""
+        self.restart_compute_service(self.compute, keep_hypervisor_state=False)
+
+    def test_what_it_held_is_given_back_and_it_can_be_tried_again(self):
+        server = self.boot()
+        migration = self.begin(server)
+        self.restart()
+        assert self.holds(migration.uuid) == [64]
+        assert self.holds(server["id"]) == [128], "Nova itself leaves it so"
+
+        self.look_for_forgotten()
+        assert self.status_of(migration) == "error"
+        assert self.holds(migration.uuid) == []
+        assert self.holds(server["id"]) == [64]
+        self.api.post_server_action(server["id"], {"resize": {"flavorRef": self.larger}})
+        self._wait_for_state_change(server, "VERIFY_RESIZE")
+        self.look_for_forgotten()
+        self.api.post_server_action(server["id"], {"revertResize": None})
+        self._wait_for_state_change(server, "ACTIVE")
+        self.look_for_forgotten()
+        assert self.holds(server["id"]) == [64]
+
+    def test_one_that_somebody_works_on_is_left_alone(self):
+        server = self.boot()
+        migration = self.begin(server)
+        self.look_for_forgotten()
+        assert self.status_of(migration) == "pre-migrating"
+        assert self.holds(migration.uuid) == [64]
+
+    def test_what_a_deleted_servers_move_held_is_given_back(self):
+        server = self.boot()
+        migration = self.begin(server)
+        self.restart()
+        self.api.delete_server(server["id"])
+        self._wait_until_deleted(server)
+        self.look_for_forgotten()
+        assert self.holds(migration.uuid) == []
+        usages = self._get_provider_usages(self._get_provider_uuid_by_host("host1"))
+        assert not any(usages.values())
+
+    def test_a_shelved_server_whose_return_was_lost_can_be_asked_for_again(self):
+        server = self.boot()
+        self.flags(shelved_offload_time=0)
+        self.api.post_server_action(server["id"], {"shelve": {}})
+        self._wait_for_state_change(server, "SHELVED_OFFLOADED")
+        with mock.patch("nova.conductor.api.ComputeTaskAPI.unshelve_instance") as sent:
+            self.api.post_server_action(server["id"], {"unshelve": None})
+            wait_until(lambda: sent.called)
+        self.look_for_forgotten(after=60)
+        assert self.api.get_server(server["id"])["OS-EXT-STS:task_state"] == "unshelving"
+        self.look_for_forgotten()
+        assert self.api.get_server(server["id"])["OS-EXT-STS:task_state"] is None
+        self.api.post_server_action(server["id"], {"unshelve": None})
+        self._wait_for_state_change(server, "ACTIVE")
