@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from dockstack.chaos import machine
 from dockstack.chaos.acts import Means
@@ -29,6 +28,7 @@ from dockstack.deploy.node.shell import LocalShell
 from dockstack.deploy.supervision.backends import choose
 from dockstack.deploy.supervision.records import Records
 from dockstack.errors import DockstackError
+from dockstack.terminal import Screen
 from dockstack.verify.cloud import DEFAULT_CLOUD, Choices, connect, find_facts
 from dockstack.verify.context import Context
 from dockstack.verify.model import PREFIX, Capability, Timeouts
@@ -111,7 +111,7 @@ def chaos(
         click.echo("\n".join(describe(story)))
         return
     signal.signal(signal.SIGTERM, interrupt)
-    console = Console(stderr=as_json)
+    console = Screen(stderr=as_json)
     path = journal_path or Path(paths.LOG) / f"chaos-{seed}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
     with only_run(os_cloud):
         connection = connect(os_cloud)
@@ -125,7 +125,7 @@ def chaos(
         wanted = Wanted(os_cloud, path, patience, keep)
         outcome = tell(ctx, story, wanted, places[: story.wishes.hosts], console)
     click.echo(json_of(story.wishes, outcome, path)) if as_json else console.print(
-        summary_of(outcome, path), markup=False, highlight=False, soft_wrap=True
+        summary_of(outcome, path), soft_wrap=True
     )
     if outcome.findings:
         sys.exit(1)
@@ -158,10 +158,10 @@ def refuse_strangers(connection: Any, *, yes: bool) -> None:
     )
 
 
-def tell(ctx: Context, story: Story, wanted: Wanted, places: tuple[machine.Place, ...], console: Console) -> Outcome:
+def tell(ctx: Context, story: Story, wanted: Wanted, places: tuple[machine.Place, ...], console: Screen) -> Outcome:
     """Tell a story and find out what it did; whatever happens, take back what it made."""
     services, backend = Records.here().services(), choose(LocalShell(), "auto")
-    say = partial(console.print, style="dim", markup=False, highlight=False, soft_wrap=True)
+    say = partial(console.print, style="dim", soft_wrap=True)
     with ExitStack() as ensure:
         journal = Journal(wanted.journal, lambda note: say(line_of(note)))
         ensure.callback(journal.close)
