@@ -83,7 +83,7 @@ class TestForgottenBuilds(ForgottenCase):
         self.check_ended(server_id)
 
     def test_a_young_one_is_left_alone_and_so_is_a_server_that_runs(self):
-        running = self.boot(networks=[{"port": self.neutron.port_2["id"]}])
+        running = self.boot(networks="none")
         server_id, _ = self.lose(TO_COMPUTE)
         self.look_for_forgotten(after=60)
         assert self.api.get_server(server_id)["status"] == "BUILD"

@@ -14,6 +14,8 @@ task from a server that was about to leave its host or to come back to one.
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nova import monkey_patch
@@ -59,7 +61,8 @@ class Conductor(manager.ConductorManager):
         """Put servers in ERROR whose build no service has any more."""
         for request in objects.BuildRequestList.get_all(context):
             if is_forgotten(request.created_at):
-                self._end_request(context, request)
+                with suppress(exception.NotFound):  # its user deletes it meanwhile, or another conductor was faster
+                    self._end_request(context, request)
         for cell in objects.CellMappingList.get_all(context):
             with nova_context.target_cell(context, cell) as inside:
                 nowhere = {"vm_state": vm_states.BUILDING, "host": None, "deleted": False}
@@ -110,10 +113,7 @@ class Conductor(manager.ConductorManager):
     def _end_request(self, context: Any, request: Any) -> None:
         """End a build that reached no cell, as Nova does if there is no host."""
         LOG.warning("No service works on this build any more", instance_uuid=request.instance_uuid)
-        try:
-            specification = objects.RequestSpec.get_by_instance_uuid(context, request.instance_uuid)
-        except exception.RequestSpecNotFound:  # the server is being deleted
-            return
+        specification = objects.RequestSpec.get_by_instance_uuid(context, request.instance_uuid)
         mapping = objects.InstanceMapping.get_by_instance_uuid(context, request.instance_uuid)
         in_a_cell = mapping.cell_mapping is not None
         try:
@@ -124,13 +124,26 @@ class Conductor(manager.ConductorManager):
                 specification,
                 fault,
                 build_requests=[request],
-                block_device_mapping=request.block_device_mappings,
+                block_device_mapping=_unsaved(context, request.block_device_mappings),
                 tags=request.tags,
             )
         if not in_a_cell:  # the conductor may have died between its claim in Placement and the server's record
             self.compute_task_mgr.report_client.delete_allocation_for_instance(
                 context, request.instance_uuid, force=True
             )
+
+
+def _unsaved(context: Any, devices: Any) -> Any:
+    """Return a request's block devices as the API sends them: with a context, and with each field still to be saved."""
+    made = [
+        type(device)(context, **{name: getattr(device, name) for name in device.obj_fields if _is_set(device, name)})
+        for device in devices
+    ]
+    return type(devices)(context, objects=made)
+
+
+def _is_set(device: Any, name: str) -> bool:
+    return name != "id" and bool(device.obj_attr_is_set(name))
 
 
 def _end_instance(context: Any, inside: Any, cell: Any, instance: Any) -> None:
@@ -196,7 +209,8 @@ def is_forgotten(since: dt.datetime) -> bool:
 
 
 def main() -> None:
-    """Be nova-conductor, with its own arguments."""
+    """Be nova-conductor, with its own arguments, and under that name in logs and reports."""
+    sys.argv[0] = BINARY
     from nova import service  # noqa: PLC0415 - only the service needs it
     from nova.cmd import conductor  # noqa: PLC0415 - as above
 
