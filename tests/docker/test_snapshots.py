@@ -15,18 +15,17 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from oslo_config import cfg
 from private_engine import wait_for
 from server_lab import docker_archive
 
 import image_archives
+from dockstack.compute import conf
 from dockstack.compute.engine import NotFound
 from dockstack.compute.flows import snapshot
-from dockstack.compute.host.audit import Audit
-from dockstack.compute.host.host import Busy
-from dockstack.compute.images.fetch import ImageStore
+from dockstack.compute.host.host import build_host
 from dockstack.compute.model import Image, PowerState
 from dockstack.errors import DockstackError
 from dockstack.oci.normalise import ImageLimits
@@ -65,13 +64,18 @@ def glance() -> Glance:
 
 
 @pytest.fixture
-def host(lab, engine, glance, tmp_path):
-    images = ImageStore(engine, glance.download, tmp_path / "images", ImageLimits())
+def host(lab, private_engine, glance, tmp_path):
+    options = cfg.ConfigOpts()
+    conf.register(options)
+    for name, value in (
+        ("host_url", private_engine.url),
+        ("patch_directory", str(private_engine.patches)),
+        ("state_directory", str(tmp_path)),
+    ):
+        options.set_override(name, value, group="docker")
+    host = build_host("host", options.docker, glance.download)
+    images, engine = host.images, host.engine
     images.sweep()
-    facts = engine.info()
-    host = SimpleNamespace(
-        name="host", engine=engine, images=images, audit=Audit(engine, "host"), busy=Busy(), facts=lambda: facts
-    )
     yield host
     assert not engine.images(reference="dockstack.local/snapshot")
     lab.destroy()  # a container keeps its image
