@@ -112,6 +112,7 @@ class Wishes:
     kills: int
     servers: int
     hosts: int
+    victims: tuple[Victim, ...] = ()  # none: whatever there is
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.chaos.model import GONE, Act, Action, Kill, Story, Victim, Wishes
 from dockstack.chaos.states import drawable, lead
+from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +112,12 @@ def _draw_kills(wishes: Wishes) -> Iterator[Kill]:
     dice = random.Random(f"{wishes.seed}/kills")  # noqa: S311 - repeatable on purpose
     last = max(wishes.minutes * 60, FIRST_KILL + 1)
     moments = sorted(round(dice.uniform(FIRST_KILL, last), 1) for _ in range(wishes.kills))
-    victims = [victim for victim in VICTIMS if wishes.hosts > 1 or victim not in TWO_HOSTS]
+    wanted = wishes.victims or tuple(VICTIMS)
+    victims = [victim for victim in VICTIMS if victim in wanted and (wishes.hosts > 1 or victim not in TWO_HOSTS)]
+    if not victims:
+        raise DockstackError(
+            "On one host there is none of what is to be killed.", "Bring up two: dockstack up --hosts 2."
+        )
     weights = [VICTIMS[victim] for victim in victims]
     for number, at in enumerate(moments):
         victim = dice.choices(victims, weights)[0]

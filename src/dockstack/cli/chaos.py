@@ -18,7 +18,7 @@ import click
 from dockstack.chaos import machine
 from dockstack.chaos.acts import Means
 from dockstack.chaos.journal import Journal
-from dockstack.chaos.model import Wishes
+from dockstack.chaos.model import Victim, Wishes
 from dockstack.chaos.report import json_of, line_of, summary_of
 from dockstack.chaos.run import Run, Stage
 from dockstack.chaos.story import describe, draw
@@ -63,6 +63,10 @@ class Wanted:
 @click.option(
     "--hosts", type=click.IntRange(1, 2), help="Make a story for so many hosts. Default: those that the machine has."
 )
+@click.option(
+    "--victim", "victims", multiple=True, type=click.Choice([victim.value for victim in Victim]),
+    help="Kill only this; may be given several times. Default: whatever there is.",
+)  # fmt: skip
 @click.option("--plan", "plan_only", is_flag=True, help="Print the story; do nothing.")
 @click.option("--yes", is_flag=True, help="Run although the cloud has servers of others, and endanger them.")
 @click.option("--keep", is_flag=True, help="Leave the servers there to be looked at; the next run removes them.")
@@ -84,6 +88,7 @@ def chaos(
     kills: int | None,
     servers: int,
     hosts: int | None,
+    victims: tuple[str, ...],
     plan_only: bool,
     yes: bool,
     keep: bool,
@@ -106,7 +111,7 @@ def chaos(
     places = () if plan_only and hosts else machine.list_places()
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     count = round(minutes * KILLS_A_MINUTE) if kills is None else kills
-    story = draw(Wishes(seed, minutes, count, servers, hosts or len(places)))
+    story = draw(Wishes(seed, minutes, count, servers, hosts or len(places), tuple(map(Victim, victims))))
     if plan_only:
         click.echo("\n".join(describe(story)))
         return

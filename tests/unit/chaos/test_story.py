@@ -10,6 +10,7 @@ from dockstack.chaos.model import GONE, Action, Kill, Victim, Wishes
 from dockstack.chaos.states import HOME, drawable, find_way, lead, may
 from dockstack.chaos.story import describe, draw, name_victim
 from dockstack.cli.chaos import chaos
+from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
 
@@ -93,3 +94,11 @@ def test_a_kill_is_told_with_where_it_strikes():
     assert name_victim(Kill(0, 1.0, Victim.BUS)) == "rabbitmq"
     assert name_victim(Kill(0, 1.0, Victim.SHIM, slot=3)) == "the shim of server 3"
     assert "stays away for 2.0 s" in name_victim(Kill(0, 1.0, Victim.HOST, host=1, away=2.0))
+
+
+def test_only_what_is_asked_for_is_killed_and_the_servers_story_stays_the_same():
+    story = draw(replace(WISHES, victims=(Victim.SHIM, Victim.SCHEDULER)))
+    assert {kill.victim for kill in story.kills} == {Victim.SHIM, Victim.SCHEDULER}
+    assert story.acts == draw(WISHES).acts
+    with pytest.raises(DockstackError, match="One host"):
+        draw(replace(WISHES, hosts=1, victims=(Victim.HOST,)))
