@@ -16,6 +16,7 @@ from dockstack.compute import conf
 from dockstack.compute.containers import namespaces
 from dockstack.compute.engine import EngineError
 from dockstack.compute.flows import crash_dump, lifecycle, rescue
+from dockstack.compute.host import originals
 from dockstack.compute.host.host import build_host
 from dockstack.compute.host.set_aside import find_rescued, name_rescued
 from dockstack.compute.model import Image, PowerState
@@ -121,7 +122,7 @@ def test_an_image_whose_mount_point_is_a_link_mounts_in_itself(lab, host, engine
         assert not Path("/etc/rescue").exists()
         assert lab.run(server, "cat", "/etc/rescue/kept") == "mine\n"
     finally:
-        rescue.restore(host, server)
+        originals.restore(host, server)
         engine.remove_image("test:link")
 
 

@@ -33,6 +33,7 @@ from dockstack.compute.flows import (
     resize,
     snapshot,
 )
+from dockstack.compute.host import originals
 from dockstack.compute.host.host import build_host
 from dockstack.compute.host.lxcfs_watcher import Watcher
 from dockstack.compute.host.notifier import EventNotifier
@@ -110,7 +111,9 @@ class DockerDriver(driver.ComputeDriver):
         with host_faults():
             recovery.prepare(self._host)
             cold_migration.announce(self._host)
-        reconcile = recovery.Reconciler(self._host, self._read_claims, self._list_wanted, self._read_wanted)
+        reconcile = recovery.Reconciler(
+            self._host, self._read_claims, self._list_wanted, self._read_wanted, self._read_itself
+        )
         self._notifier = EventNotifier(self._host.busy, self._tell)
         self._follower = Follower(self._host.engine, self._on_event, reconcile)
         self._follower.start()
@@ -126,8 +129,9 @@ class DockerDriver(driver.ComputeDriver):
             incoming_migration.sweep(self._host, claims)
             for record in found.values():
                 if record.half_rescued:
-                    rescue.restore(self._host, servers.describe(record.instance))
+                    originals.restore(self._host, servers.describe(record.instance))
                     records.give_back(record)
+            recovery.end_unknown_rescues(self._host, self._host.engine.containers(), self._read_itself)
         records.explain_abandoned(context, found.values())
         return instances
 
@@ -232,7 +236,8 @@ class DockerDriver(driver.ComputeDriver):
         update_task_state(task_state=task_states.IMAGE_PENDING_UPLOAD)
         upload = partial(glance.upload_snapshot, context, image_id, update_task_state)
         with snapshot_faults(instance):
-            snapshot.take(self._host, instance.uuid, image_id, upload)
+            server = servers.describe(instance, instance.get_network_info())
+            snapshot.take(self._host, server, image_id, upload)
 
     def cache_image(self, context: Any, image_id: str) -> bool:
         """Fetch an image before any server needs it; say whether it was not here yet."""
@@ -590,6 +595,13 @@ class DockerDriver(driver.ComputeDriver):
         if record is None or not record.should_run:
             return None
         return servers.describe(record.instance, record.instance.get_network_info())
+
+    def _read_itself(self, server_uuid: str) -> recovery.Itself | None:
+        record = records.read_record(self._host.name, server_uuid)
+        if record is None or not record.unrescued:
+            return None
+        server = servers.describe(record.instance, record.instance.get_network_info())
+        return recovery.Itself(server, runs=record.should_run)
 
 
 def _build_claims(host: str, found: Mapping[str, records.Record], *, starting: bool) -> recovery.Claims:

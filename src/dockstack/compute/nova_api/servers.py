@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import nova.conf
 from nova import exception
+from nova.compute import vm_states
 from nova.network import model as network_model
 from nova.virt import driver
 
@@ -51,6 +52,7 @@ def build_server(instance: Any, image: Image, ports: tuple[Port, ...], admin_pas
         admin_password=admin_password or None,
         key_data=instance.key_data or None,
         confinement=build_confinement(instance),
+        rescued=instance.vm_state == vm_states.RESCUED,
     )
 
 
