@@ -264,6 +264,7 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         """Restart a server; SOFT lets it shut down, HARD kills it. Disk and NICs survive both."""
+        network_info = self._complete_ports(instance, network_info)
         with serving(instance, network_info) as server:
             self._complete_arrival(context, instance, network_info, server)
             lifecycle.reboot(self._host, server, hard=reboot_type.upper() == "HARD")
@@ -278,6 +279,7 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         """Start a stopped server with its network as Neutron says now."""
+        network_info = self._complete_ports(instance, network_info)
         with serving(instance, network_info) as server:
             self._complete_arrival(context, instance, network_info, server)
             lifecycle.start(self._host, server)
@@ -305,6 +307,7 @@ class DockerDriver(driver.ComputeDriver):
         self, context: Any, instance: Any, network_info: Any, block_device_info: Any = None, share_info: Any = None
     ) -> None:
         """Let a suspended server go on, or start it if its memory was lost with the machine."""
+        network_info = self._complete_ports(instance, network_info)
         with serving(instance, network_info) as server:
             kept = lifecycle.resume(self._host, server)
         if not kept:
@@ -326,6 +329,7 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         """Run another image in a server's place, with the server's root file system in it."""
+        network_info = self._complete_ports(instance, network_info)
         image = glance.read_image(context, servers.rescue_image_id(instance, image_meta))
         server = servers.build_rescue(instance, image, servers.build_bound_ports(network_info), rescue_password)
         with server_faults(instance), glance.reading_as(context):
@@ -333,7 +337,7 @@ class DockerDriver(driver.ComputeDriver):
 
     def unrescue(self, context: Any, instance: Any) -> None:
         """Let a rescued server be itself again."""
-        with serving(instance, instance.get_network_info()) as server:
+        with serving(instance, self._complete_ports(instance, instance.get_network_info())) as server:
             rescue.end(self._host, server)
 
     def soft_delete(self, instance: Any) -> None:
@@ -431,8 +435,11 @@ class DockerDriver(driver.ComputeDriver):
     # -- network
 
     def plug_vifs(self, instance: Any, network_info: Any) -> None:
-        """See to it that a running server's ports are on the switch; a stopped one gets its own when it starts."""
-        servers.refuse_unbound(network_info)
+        """See to it that a running server's ports are on the switch; a stopped one gets its own when it starts.
+
+        Nova asks for it when its service starts, and calls a server broken whose ports cannot be had then. So whatever
+        is wrong with them is logged: it is put right when the server starts.
+        """
         with serving(instance, network_info) as server:
             interfaces.replug(self._host, server)
 
@@ -574,6 +581,16 @@ class DockerDriver(driver.ComputeDriver):
             image = lambda: glance.find_image(context, instance.image_ref) or server.image  # noqa: E731
             incoming_migration.complete(self._host, server, image, drive)
 
+    def _complete_ports(self, instance: Any, network_info: Any) -> Any:
+        """Read a server's ports anew before it starts, if Nova's record of them cannot be right."""
+        with serving(instance, network_info) as server:
+            return neutron.complete_ports(instance, network_info, interfaces.find_devices(self._host, server))
+
+    def _describe_whole(self, instance: Any) -> Server:
+        server = servers.describe(instance, instance.get_network_info())
+        devices = interfaces.find_devices(self._host, server)
+        return servers.describe(instance, neutron.complete_ports(instance, instance.get_network_info(), devices))
+
     # -- recovery's view of Nova
 
     def _on_event(self, event: Event) -> None:
@@ -594,14 +611,13 @@ class DockerDriver(driver.ComputeDriver):
         record = records.read_record(self._host.name, server_uuid)
         if record is None or not record.should_run:
             return None
-        return servers.describe(record.instance, record.instance.get_network_info())
+        return self._describe_whole(record.instance)
 
     def _read_itself(self, server_uuid: str) -> recovery.Itself | None:
         record = records.read_record(self._host.name, server_uuid)
         if record is None or not record.unrescued:
             return None
-        server = servers.describe(record.instance, record.instance.get_network_info())
-        return recovery.Itself(server, runs=record.should_run)
+        return recovery.Itself(self._describe_whole(record.instance), runs=record.should_run)
 
 
 def _build_claims(host: str, found: Mapping[str, records.Record], *, starting: bool) -> recovery.Claims:
