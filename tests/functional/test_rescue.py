@@ -73,7 +73,7 @@ class TestRescue(ServersCase):
         assert self.api.get_server(rescued["id"])["status"] == "RESCUE"
         assert self.container(rescued).state is PowerState.RUNNING
 
-    def break_off(self, server):
+    def break_off(self, server, beside=0):
         """Rescue a server whose task Nova takes away meanwhile, as it does for queued requests when it starts."""
         driver, admin = self.driver(), nova_context.get_admin_context()
         begin = driver.rescue
@@ -86,7 +86,7 @@ class TestRescue(ServersCase):
 
         self.useFixture(fixtures.MockPatchObject(driver, "rescue", begin_late))
         self.api.post_server_action(server["id"], {"rescue": {"adminPass": "secret-x"}})
-        wait_until(lambda: len(self.world.containers) == 2 and server["id"] not in driver._host.busy)
+        wait_until(lambda: len(self.world.containers) == 2 + beside and server["id"] not in driver._host.busy)
         wait_until(lambda: self.api.get_server(server["id"])["status"] == "ACTIVE")
         self._wait_for_instance_action_event(server, "rescue", "compute_rescue_instance", "Error")
 
@@ -119,6 +119,18 @@ class TestRescue(ServersCase):
         wait_until(lambda: self.container(server).id == identity)
         wait_until(lambda: self.container(server).state is PowerState.RUNNING)
         assert self.api.get_server(server["id"])["status"] == "ACTIVE"
+
+    def test_a_round_after_a_rescue_that_nova_took_back(self):
+        server, rescued = self.boot(), self.boot(networks="none")
+        identity = self.container(server).id
+        self.rescue(rescued)
+        rescuing = self.container(rescued).id
+        self.break_off(server, beside=2)
+        self.driver()._rounds.go()
+        assert self.container(server).id == identity
+        assert self.container(server).state is PowerState.RUNNING
+        assert len(self.world.links) == 1
+        assert self.container(rescued).id == rescuing
 
     def test_suspend_and_resume(self):
         server = self.boot()

@@ -31,6 +31,7 @@ from dockstack.compute.flows import (
     report,
     rescue,
     resize,
+    rounds,
     snapshot,
 )
 from dockstack.compute.host import originals
@@ -66,7 +67,7 @@ from dockstack.compute.resources import usage
 from dockstack.compute.resources.inventory import Reserved, build_inventory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection
 
     from dockstack.compute.engine import Event
     from dockstack.compute.model import Server
@@ -97,6 +98,7 @@ class DockerDriver(driver.ComputeDriver):
         self._follower: Follower | None = None
         self._notifier = EventNotifier(self._host.busy, self._tell)
         self._watcher: Watcher | None = None
+        self._rounds: rounds.Rounds | None = None
         self._consoles = self._build_consoles()
 
     # -- the host's life
@@ -119,12 +121,15 @@ class DockerDriver(driver.ComputeDriver):
         self._follower.start()
         self._watcher = Watcher(self._host)
         self._watcher.start()
+        self._rounds = rounds.Rounds(self._host, self._read_claims, self._read_itself)
+        self._rounds.start()
 
     def process_instances_at_startup(self, context: Any, instances: Any) -> Any:
         """Remove what a killed predecessor left over, before Nova looks at each server."""
         found = records.read_records(instances)
         with host_faults():
-            claims = _build_claims(self._host.name, found, starting=True)
+            abandoned = {uuid for uuid, record in found.items() if record.half_built}
+            claims = _build_claims(self._host.name, found.keys(), abandoned)
             recovery.sweep(self._host, claims)
             incoming_migration.sweep(self._host, claims)
             for record in found.values():
@@ -142,6 +147,8 @@ class DockerDriver(driver.ComputeDriver):
             self._follower.stop()
         if self._watcher is not None:
             self._watcher.stop()
+        if self._rounds is not None:
+            self._rounds.stop()
 
     # -- servers: from nothing and back
 
@@ -601,7 +608,7 @@ class DockerDriver(driver.ComputeDriver):
         self.emit_event(states.build_event(event))
 
     def _read_claims(self) -> recovery.Claims:
-        return _build_claims(self._host.name, records.list_records(self._host.name), starting=False)
+        return _build_claims(self._host.name, records.list_uuids(self._host.name))
 
     def _list_wanted(self) -> set[str]:
         found = records.list_records(self._host.name) if CONF.resume_guests_state_on_host_boot else {}
@@ -620,7 +627,6 @@ class DockerDriver(driver.ComputeDriver):
         return recovery.Itself(self._describe_whole(record.instance), runs=record.should_run)
 
 
-def _build_claims(host: str, found: Mapping[str, records.Record], *, starting: bool) -> recovery.Claims:
+def _build_claims(host: str, found: Collection[str], abandoned: Collection[str] = ()) -> recovery.Claims:
     """Say what Nova keeps. Only while Nova starts is a build that has not ended one that was broken off."""
-    abandoned = {uuid for uuid, record in found.items() if starting and record.half_built}
-    return recovery.Claims(found.keys() - abandoned, abandoned, has_left=partial(records.has_left, host))
+    return recovery.Claims(set(found) - set(abandoned), abandoned, has_left=partial(records.has_left, host))

@@ -150,18 +150,30 @@ def sweep(host: Host, claims: Claims) -> None:
     it. What Nova does not know stays: its database may have been lost, and what is here be all that is left of a
     server. Servers that a flow is working on are left alone, and containers with another host's label.
     """
-    everything = host.engine.containers()
+    sweep_listed(host, claims, host.engine.containers(), set())
+    _sweep_patches(host)
+
+
+def sweep_listed(host: Host, claims: Claims, everything: Collection[Container], named: set[str]) -> None:
+    """Do what ``sweep`` does for the containers and the network of servers, by one listing.
+
+    Args:
+        host: where.
+        claims: what Nova says, asked after the listing.
+        everything: the listing, of all hosts that share the engine.
+        named: the containers of which was said already that Nova does not know them; those that are said now come in.
+    """
     verdicts = {
         container.name: claims.release(container.server_uuid)
         for container in everything
         if container.labels.get(HOST_LABEL) == host.name and container.server_uuid not in host.busy
     }
-    for name in sorted(name for name, verdict in verdicts.items() if verdict is None):
+    for name in sorted(name for name, verdict in verdicts.items() if verdict is None and name not in named):
+        named.add(name)
         LOG.warning("Nova does not know the server of container %s; it stays. Remove it if nobody misses it", name)
     swept = [container for container in everything if verdicts.get(container.name)]
     _each("container", {container.name: container for container in swept}, lambda stray: _destroy(host, claims, stray))
     _sweep_network(host, claims, {container.server_uuid for container in everything} - {c.server_uuid for c in swept})
-    _sweep_patches(host)
 
 
 def resume(
