@@ -95,7 +95,7 @@ def test_a_rescue_mounts_the_servers_root_and_gives_it_back_changed(host, sized_
     assert sized_lab.run(server, "cat", "/mnt/rescue/kept") == "mine\n"
     assert sized_lab.run(server, "cat", "/mnt/rescue/data/from-image") == "image\n"
     sized_lab.run(server, "sh", "-c", "echo repaired > /mnt/rescue/repaired; echo lost > /lost")
-    lifecycle.reboot(host, server, hard=True)
+    lifecycle.reboot(host, replace(server, rescued=True), hard=True)
     assert sized_lab.run(server, "cat", "/mnt/rescue/repaired") == "repaired\n"
     rescue.end(host, server)
     assert sized_lab.state(server).id == identity

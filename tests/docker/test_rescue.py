@@ -16,6 +16,7 @@ from dockstack.compute import conf
 from dockstack.compute.containers import namespaces
 from dockstack.compute.engine import EngineError
 from dockstack.compute.flows import crash_dump, lifecycle, rescue
+from dockstack.compute.host import originals
 from dockstack.compute.host.host import build_host
 from dockstack.compute.host.set_aside import find_rescued, name_rescued
 from dockstack.compute.model import Image, PowerState
@@ -81,14 +82,24 @@ def test_the_servers_root_is_mounted_and_comes_back_changed(lab, host, server) -
 def test_a_rescue_survives_a_restart_and_an_engine_that_was_killed(lab, host, server, private_engine) -> None:
     lifecycle.stop(host, server, 0)
     rescue.begin(host, rescuing(server))
-    lifecycle.reboot(host, server, hard=True)
+    lifecycle.reboot(host, replace(server, rescued=True), hard=True)
     assert lab.run(server, "cat", "/mnt/rescue/kept") == "mine\n"
     private_engine.kill()
     private_engine.start()
     assert lab.run(server, "cat", "/mnt/rescue/kept") == "mine\n"
-    lifecycle.reboot(host, server, hard=True)
+    lifecycle.reboot(host, replace(server, rescued=True), hard=True)
     assert lab.run(server, "cat", "/mnt/rescue/kept") == "mine\n"
     rescue.end(host, server)
+    assert lab.state(server).state is PowerState.RUNNING
+
+
+def test_a_reboot_ends_a_rescue_that_nova_does_not_know_of(lab, host, server) -> None:
+    identity = host.container(server.uuid).id
+    lifecycle.stop(host, server, 0)
+    rescue.begin(host, rescuing(server))
+    lifecycle.reboot(host, server, hard=True)
+    assert host.container(server.uuid).id == identity
+    assert find_rescued(host, server.uuid) is None
     assert lab.state(server).state is PowerState.RUNNING
 
 
@@ -121,7 +132,7 @@ def test_an_image_whose_mount_point_is_a_link_mounts_in_itself(lab, host, engine
         assert not Path("/etc/rescue").exists()
         assert lab.run(server, "cat", "/etc/rescue/kept") == "mine\n"
     finally:
-        rescue.restore(host, server)
+        originals.restore(host, server)
         engine.remove_image("test:link")
 
 

@@ -104,7 +104,7 @@ def test_a_server_from_a_snapshot_of_a_snapshot(lab, host, glance):
     server = written(lab, "echo one > /data/first", metadata={"docker_env_COLOUR": "green"})
     for generation in range(3):
         image_id = IDENTITY.format(generation)
-        snapshot.take(host, server.uuid, image_id, glance.upload(image_id))
+        snapshot.take(host, server, image_id, glance.upload(image_id))
         assert lab.state(server).state is PowerState.RUNNING
         server, loaded = boot_from(lab, host, glance, image_id)
         lab.run(server, "/bin/sh", "-c", f"echo {generation} > /data/later-{generation}")
@@ -121,7 +121,7 @@ def test_a_server_from_a_snapshot_of_a_snapshot(lab, host, glance):
 def test_a_server_that_does_not_run(lab, host, glance, how):
     server = written(lab, "echo kept > /data/kept")
     lab.engine.stop(server.container_name, 0) if how == "stop" else lab.engine.pause(server.container_name)
-    snapshot.take(host, server.uuid, IDENTITY.format(10), glance.upload(IDENTITY.format(10)))
+    snapshot.take(host, server, IDENTITY.format(10), glance.upload(IDENTITY.format(10)))
     assert lab.state(server).state is (PowerState.SHUTDOWN if how == "stop" else PowerState.PAUSED)
     copy, _ = boot_from(lab, host, glance, IDENTITY.format(10))
     assert lab.run(copy, "/bin/cat", "/data/kept") == "kept\n"
@@ -133,7 +133,7 @@ def test_declared_volumes_are_in_it(lab, host, glance, engine):
     lab.create(server, ImageConfig(env={"PATH": "/bin"}, volumes=("/data",)), image_id)
     engine.start(server.container_name)
     lab.run(server, "/bin/sh", "-c", "echo volume > /data/mine")
-    snapshot.take(host, server.uuid, IDENTITY.format(11), glance.upload(IDENTITY.format(11)))
+    snapshot.take(host, server, IDENTITY.format(11), glance.upload(IDENTITY.format(11)))
     copy, loaded = boot_from(lab, host, glance, IDENTITY.format(11))
     assert loaded.config.volumes == ("/data",)
     assert lab.run(copy, "/bin/cat", "/data/mine", "/data/from-image") == "volume\nimage\n"
@@ -142,7 +142,7 @@ def test_declared_volumes_are_in_it(lab, host, glance, engine):
 def test_what_the_engine_places_in_a_server_is_not_in_it(lab, host, glance):
     server = written(lab, "true")
     assert "10.77.0.2" in lab.run(server, "/bin/cat", "/etc/resolv.conf")
-    snapshot.take(host, server.uuid, IDENTITY.format(12), glance.upload(IDENTITY.format(12)))
+    snapshot.take(host, server, IDENTITY.format(12), glance.upload(IDENTITY.format(12)))
     assert b"10.77.0.2" not in glance.data[IDENTITY.format(12)]
     assert server.hostname.encode() not in glance.data[IDENTITY.format(12)]
 
@@ -151,7 +151,7 @@ def test_a_server_that_writes_all_the_time_is_consistent(lab, host, glance):
     """Two files that get a line one after the other never differ by more than that."""
     server = lab.boot("while :; do echo >> /data/a; echo >> /data/b; done")
     wait_for(lambda: "a" in lab.run(server, "/bin/ls", "/data").split(), "the first write")
-    snapshot.take(host, server.uuid, IDENTITY.format(13), glance.upload(IDENTITY.format(13)))
+    snapshot.take(host, server, IDENTITY.format(13), glance.upload(IDENTITY.format(13)))
     files = contents(glance.data[IDENTITY.format(13)])
     assert 0 <= len(files["data/a"]) - len(files["data/b"]) <= 1
     assert lab.state(server).state is PowerState.RUNNING
@@ -165,9 +165,9 @@ def test_deleted_in_mid_upload(lab, host, engine):
         with closing(taken.archive()) as chunks:
             assert sum(map(len, chunks)) > 20_000_000, "its copy can still be sent"
 
-    snapshot.take(host, server.uuid, IDENTITY.format(14), delete_then_read)
+    snapshot.take(host, server, IDENTITY.format(14), delete_then_read)
     with pytest.raises(NotFound):
-        snapshot.take(host, server.uuid, IDENTITY.format(14), delete_then_read)
+        snapshot.take(host, server, IDENTITY.format(14), delete_then_read)
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(lab, host):
@@ -179,7 +179,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(lab, host):
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        snapshot.take(host, server.uuid, IDENTITY.format(15), break_off)
+        snapshot.take(host, server, IDENTITY.format(15), break_off)
     assert lab.state(server).state is PowerState.RUNNING
     assert "dockstack-snapshot" not in docker(lab, "ps", "-a", "--format", "{{.Names}}")
 
@@ -188,7 +188,7 @@ def test_what_hosts_would_not_accept_is_not_sent(lab, host):
     host.images.limits = ImageLimits(max_unpacked_bytes=1 << 20)
     server = written(lab, "true")
     with pytest.raises(SnapshotError, match="more than 1 MiB"):
-        snapshot.take(host, server.uuid, IDENTITY.format(16), lambda taken: pytest.fail(f"sent {taken}"))
+        snapshot.take(host, server, IDENTITY.format(16), lambda taken: pytest.fail(f"sent {taken}"))
 
 
 def test_a_killed_snapshot_is_swept(lab, host, engine):
@@ -218,7 +218,7 @@ def test_throughput(lab, host, glance, capsys):
         glance.upload(IDENTITY.format(18))(taken)
 
     try:
-        snapshot.take(host, server.uuid, IDENTITY.format(18), upload)
+        snapshot.take(host, server, IDENTITY.format(18), upload)
     finally:
         whole = time.monotonic() - began
         stop.set()
@@ -256,7 +256,7 @@ def docker_save(lab, host, glance, image_id: str) -> float:
 
 def test_a_link_that_climbs_above_the_root_stays_inside(lab, host, glance):
     server = written(lab, "echo own > /data/own; /bin/busybox ln -s ../../../../../../../../data/own /data/climbs")
-    snapshot.take(host, server.uuid, IDENTITY.format(19), glance.upload(IDENTITY.format(19)))
+    snapshot.take(host, server, IDENTITY.format(19), glance.upload(IDENTITY.format(19)))
     copy, _ = boot_from(lab, host, glance, IDENTITY.format(19))
     assert lab.run(copy, "/bin/cat", "/data/climbs") == "own\n"
 

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import fixtures
 import pytest
+from neutronclient.common.exceptions import ConnectionFailed
+from nova.network import model as network_model
+from nova.network import neutron as network_api
 from nova_case import NOTHING, ServersCase, wait_until
 
 from dockstack.compute.model import PowerState
@@ -101,3 +105,96 @@ class TestInterfaces(ServersCase):
         self.api.post_server_action(server["id"], {"unpause": None})
         self._wait_for_state_change(server, "ACTIVE")
         assert not self.world.silent
+
+
+class TestRecordsThatAreWrong(ServersCase):
+    """What Nova remembers of a server's ports may be empty, or of a moment in which no host had them."""
+
+    def forget(self, server):
+        """Leave what a refresh leaves that comes while Neutron's API is starting."""
+        cache = self.instance(server).info_cache
+        cache.network_info = network_model.NetworkInfo([])
+        cache.save()
+
+    def unbind(self, server):
+        """Leave what a shelve leaves that is broken off after it took the ports from the host."""
+        for binding in self.neutron._port_bindings[self.neutron.port_1["id"]].values():
+            binding["vif_type"] = "unbound"
+        cache = self.instance(server).info_cache
+        for vif in cache.network_info:
+            vif["type"] = "unbound"
+        cache.network_info = network_model.NetworkInfo(cache.network_info)
+        cache.save()
+
+    def restart(self):
+        self.compute = self.restart_compute_service(self.compute, keep_hypervisor_state=False)
+
+    def test_a_reboot_and_a_start_read_an_empty_record_anew(self):
+        server = self.boot()
+        links = dict(self.world.links)
+        self.forget(server)
+        self._reboot_server(server, hard=True)
+        assert self.world.links == links
+        self._stop_server(server)
+        self.forget(server)
+        self._start_server(server)
+        assert self.world.links == links
+        assert len(self.instance(server).get_network_info()) == 1
+
+    def test_recovery_reads_an_empty_record_anew(self):
+        self.flags(resume_guests_state_on_host_boot=True)
+        server = self.boot()
+        links = dict(self.world.links)
+        self.forget(server)
+        self.world.reboot_machine()
+        wait_until(lambda: self.container(server).state is PowerState.RUNNING)
+        assert self.world.links == links
+
+    def test_no_server_starts_without_its_network_while_neutron_does_not_answer(self):
+        server = self.boot()
+        links = dict(self.world.links)
+        self._stop_server(server)
+        self.forget(server)
+        read = network_api.API.get_instance_nw_info
+        silent = [True]
+
+        def answer(*arguments, force_refresh=False, **more):
+            if force_refresh and silent:
+                raise ConnectionFailed(reason="no route")
+            return read(*arguments, force_refresh=force_refresh, **more)
+
+        self.useFixture(fixtures.MockPatchObject(network_api.API, "get_instance_nw_info", answer))
+        self.api.post_server_action(server["id"], {"reboot": {"type": "HARD"}})
+        failed = self._wait_for_state_change(server, "ERROR")
+        assert "when Neutron answers again" in failed["fault"]["message"]
+        assert self.container(server).state is PowerState.SHUTDOWN
+        silent.clear()
+        self.api.post_server_action(server["id"], {"reboot": {"type": "HARD"}})
+        self._wait_for_state_change(server, "ACTIVE")
+        assert self.world.links == links
+
+    def test_a_server_that_has_no_ports_starts_without_asking(self):
+        server = self.boot(networks="none")
+        self.useFixture(fixtures.MockPatchObject(network_api.API, "list_ports", side_effect=AssertionError))
+        self._reboot_server(server, hard=True)
+        assert self.container(server).state is PowerState.RUNNING
+
+    def test_unbound_ports_do_not_break_a_server_when_nova_compute_starts(self):
+        server = self.boot()
+        self.unbind(server)
+        self.restart()
+        assert self.api.get_server(server["id"])["status"] == "ACTIVE"
+        self._stop_server(server)
+        self.unbind(server)
+        self.restart()
+        assert self.api.get_server(server["id"])["status"] == "SHUTOFF"
+
+    def test_a_hard_reboot_binds_ports_again(self):
+        server = self.boot()
+        self.unbind(server)
+        self._reboot_server(server, hard=True)
+        (vif,) = self.instance(server).get_network_info()
+        assert vif["type"] == "ovs"
+        (binding,) = self.neutron._port_bindings[self.neutron.port_1["id"]].values()
+        assert (binding["host"], binding["vif_type"]) == ("host1", "ovs")
+        assert len(self.world.switch) == 1

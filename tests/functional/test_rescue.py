@@ -73,6 +73,65 @@ class TestRescue(ServersCase):
         assert self.api.get_server(rescued["id"])["status"] == "RESCUE"
         assert self.container(rescued).state is PowerState.RUNNING
 
+    def break_off(self, server, beside=0):
+        """Rescue a server whose task Nova takes away meanwhile, as it does for queued requests when it starts."""
+        driver, admin = self.driver(), nova_context.get_admin_context()
+        begin = driver.rescue
+
+        def begin_late(*arguments, **more):
+            instance = objects.Instance.get_by_uuid(admin, server["id"])
+            instance.task_state = None
+            instance.save()
+            begin(*arguments, **more)
+
+        self.useFixture(fixtures.MockPatchObject(driver, "rescue", begin_late))
+        self.api.post_server_action(server["id"], {"rescue": {"adminPass": "secret-x"}})
+        wait_until(lambda: len(self.world.containers) == 2 + beside and server["id"] not in driver._host.busy)
+        wait_until(lambda: self.api.get_server(server["id"])["status"] == "ACTIVE")
+        self._wait_for_instance_action_event(server, "rescue", "compute_rescue_instance", "Error")
+
+    def test_a_hard_reboot_after_a_rescue_that_nova_took_back(self):
+        server = self.boot()
+        identity = self.container(server).id
+        self.break_off(server)
+        assert self.container(server).id != identity
+        self.api.post_server_action(server["id"], {"reboot": {"type": "HARD"}})
+        self._wait_for_instance_action_event(server, "reboot", "compute_reboot_instance", "Success")
+        assert self.container(server).id == identity
+        assert self.container(server).state is PowerState.RUNNING
+        assert len(self.world.containers) == 1
+
+    def test_a_shelf_gets_the_servers_files_after_a_rescue_that_nova_took_back(self):
+        self.flags(shelved_offload_time=-1)
+        server = self.boot()
+        identity = self.container(server).id
+        self.break_off(server)
+        self.api.post_server_action(server["id"], {"shelve": {}})
+        self._wait_for_state_change(server, "SHELVED")
+        assert self.container(server).id == identity
+        assert len(self.world.containers) == 1
+
+    def test_a_restart_after_a_rescue_that_nova_took_back(self):
+        server = self.boot()
+        identity = self.container(server).id
+        self.break_off(server)
+        self.compute = self.restart_compute_service(self.compute, keep_hypervisor_state=False)
+        wait_until(lambda: self.container(server).id == identity)
+        wait_until(lambda: self.container(server).state is PowerState.RUNNING)
+        assert self.api.get_server(server["id"])["status"] == "ACTIVE"
+
+    def test_a_round_after_a_rescue_that_nova_took_back(self):
+        server, rescued = self.boot(), self.boot(networks="none")
+        identity = self.container(server).id
+        self.rescue(rescued)
+        rescuing = self.container(rescued).id
+        self.break_off(server, beside=2)
+        self.driver()._rounds.go()
+        assert self.container(server).id == identity
+        assert self.container(server).state is PowerState.RUNNING
+        assert len(self.world.links) == 1
+        assert self.container(rescued).id == rescuing
+
     def test_suspend_and_resume(self):
         server = self.boot()
         self.api.post_server_action(server["id"], {"suspend": None})

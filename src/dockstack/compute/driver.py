@@ -31,8 +31,10 @@ from dockstack.compute.flows import (
     report,
     rescue,
     resize,
+    rounds,
     snapshot,
 )
+from dockstack.compute.host import originals
 from dockstack.compute.host.host import build_host
 from dockstack.compute.host.lxcfs_watcher import Watcher
 from dockstack.compute.host.notifier import EventNotifier
@@ -65,7 +67,7 @@ from dockstack.compute.resources import usage
 from dockstack.compute.resources.inventory import Reserved, build_inventory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection
 
     from dockstack.compute.engine import Event
     from dockstack.compute.model import Server
@@ -96,6 +98,7 @@ class DockerDriver(driver.ComputeDriver):
         self._follower: Follower | None = None
         self._notifier = EventNotifier(self._host.busy, self._tell)
         self._watcher: Watcher | None = None
+        self._rounds: rounds.Rounds | None = None
         self._consoles = self._build_consoles()
 
     # -- the host's life
@@ -110,24 +113,30 @@ class DockerDriver(driver.ComputeDriver):
         with host_faults():
             recovery.prepare(self._host)
             cold_migration.announce(self._host)
-        reconcile = recovery.Reconciler(self._host, self._read_claims, self._list_wanted, self._read_wanted)
+        reconcile = recovery.Reconciler(
+            self._host, self._read_claims, self._list_wanted, self._read_wanted, self._read_itself
+        )
         self._notifier = EventNotifier(self._host.busy, self._tell)
         self._follower = Follower(self._host.engine, self._on_event, reconcile)
         self._follower.start()
         self._watcher = Watcher(self._host)
         self._watcher.start()
+        self._rounds = rounds.Rounds(self._host, self._read_claims, self._read_itself)
+        self._rounds.start()
 
     def process_instances_at_startup(self, context: Any, instances: Any) -> Any:
         """Remove what a killed predecessor left over, before Nova looks at each server."""
         found = records.read_records(instances)
         with host_faults():
-            claims = _build_claims(self._host.name, found, starting=True)
+            abandoned = {uuid for uuid, record in found.items() if record.half_built}
+            claims = _build_claims(self._host.name, found.keys(), abandoned)
             recovery.sweep(self._host, claims)
             incoming_migration.sweep(self._host, claims)
             for record in found.values():
                 if record.half_rescued:
-                    rescue.restore(self._host, servers.describe(record.instance))
+                    originals.restore(self._host, servers.describe(record.instance))
                     records.give_back(record)
+            recovery.end_unknown_rescues(self._host, self._host.engine.containers(), self._read_itself)
         records.explain_abandoned(context, found.values())
         return instances
 
@@ -138,6 +147,8 @@ class DockerDriver(driver.ComputeDriver):
             self._follower.stop()
         if self._watcher is not None:
             self._watcher.stop()
+        if self._rounds is not None:
+            self._rounds.stop()
 
     # -- servers: from nothing and back
 
@@ -232,7 +243,8 @@ class DockerDriver(driver.ComputeDriver):
         update_task_state(task_state=task_states.IMAGE_PENDING_UPLOAD)
         upload = partial(glance.upload_snapshot, context, image_id, update_task_state)
         with snapshot_faults(instance):
-            snapshot.take(self._host, instance.uuid, image_id, upload)
+            server = servers.describe(instance, instance.get_network_info())
+            snapshot.take(self._host, server, image_id, upload)
 
     def cache_image(self, context: Any, image_id: str) -> bool:
         """Fetch an image before any server needs it; say whether it was not here yet."""
@@ -259,6 +271,7 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         """Restart a server; SOFT lets it shut down, HARD kills it. Disk and NICs survive both."""
+        network_info = self._complete_ports(instance, network_info)
         with serving(instance, network_info) as server:
             self._complete_arrival(context, instance, network_info, server)
             lifecycle.reboot(self._host, server, hard=reboot_type.upper() == "HARD")
@@ -273,6 +286,7 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         """Start a stopped server with its network as Neutron says now."""
+        network_info = self._complete_ports(instance, network_info)
         with serving(instance, network_info) as server:
             self._complete_arrival(context, instance, network_info, server)
             lifecycle.start(self._host, server)
@@ -300,6 +314,7 @@ class DockerDriver(driver.ComputeDriver):
         self, context: Any, instance: Any, network_info: Any, block_device_info: Any = None, share_info: Any = None
     ) -> None:
         """Let a suspended server go on, or start it if its memory was lost with the machine."""
+        network_info = self._complete_ports(instance, network_info)
         with serving(instance, network_info) as server:
             kept = lifecycle.resume(self._host, server)
         if not kept:
@@ -321,6 +336,7 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         """Run another image in a server's place, with the server's root file system in it."""
+        network_info = self._complete_ports(instance, network_info)
         image = glance.read_image(context, servers.rescue_image_id(instance, image_meta))
         server = servers.build_rescue(instance, image, servers.build_bound_ports(network_info), rescue_password)
         with server_faults(instance), glance.reading_as(context):
@@ -328,7 +344,7 @@ class DockerDriver(driver.ComputeDriver):
 
     def unrescue(self, context: Any, instance: Any) -> None:
         """Let a rescued server be itself again."""
-        with serving(instance, instance.get_network_info()) as server:
+        with serving(instance, self._complete_ports(instance, instance.get_network_info())) as server:
             rescue.end(self._host, server)
 
     def soft_delete(self, instance: Any) -> None:
@@ -426,8 +442,11 @@ class DockerDriver(driver.ComputeDriver):
     # -- network
 
     def plug_vifs(self, instance: Any, network_info: Any) -> None:
-        """See to it that a running server's ports are on the switch; a stopped one gets its own when it starts."""
-        servers.refuse_unbound(network_info)
+        """See to it that a running server's ports are on the switch; a stopped one gets its own when it starts.
+
+        Nova asks for it when its service starts, and calls a server broken whose ports cannot be had then. So whatever
+        is wrong with them is logged: it is put right when the server starts.
+        """
         with serving(instance, network_info) as server:
             interfaces.replug(self._host, server)
 
@@ -569,6 +588,16 @@ class DockerDriver(driver.ComputeDriver):
             image = lambda: glance.find_image(context, instance.image_ref) or server.image  # noqa: E731
             incoming_migration.complete(self._host, server, image, drive)
 
+    def _complete_ports(self, instance: Any, network_info: Any) -> Any:
+        """Read a server's ports anew before it starts, if Nova's record of them cannot be right."""
+        with serving(instance, network_info) as server:
+            return neutron.complete_ports(instance, network_info, interfaces.find_devices(self._host, server))
+
+    def _describe_whole(self, instance: Any) -> Server:
+        server = servers.describe(instance, instance.get_network_info())
+        devices = interfaces.find_devices(self._host, server)
+        return servers.describe(instance, neutron.complete_ports(instance, instance.get_network_info(), devices))
+
     # -- recovery's view of Nova
 
     def _on_event(self, event: Event) -> None:
@@ -579,7 +608,7 @@ class DockerDriver(driver.ComputeDriver):
         self.emit_event(states.build_event(event))
 
     def _read_claims(self) -> recovery.Claims:
-        return _build_claims(self._host.name, records.list_records(self._host.name), starting=False)
+        return _build_claims(self._host.name, records.list_uuids(self._host.name))
 
     def _list_wanted(self) -> set[str]:
         found = records.list_records(self._host.name) if CONF.resume_guests_state_on_host_boot else {}
@@ -589,10 +618,15 @@ class DockerDriver(driver.ComputeDriver):
         record = records.read_record(self._host.name, server_uuid)
         if record is None or not record.should_run:
             return None
-        return servers.describe(record.instance, record.instance.get_network_info())
+        return self._describe_whole(record.instance)
+
+    def _read_itself(self, server_uuid: str) -> recovery.Itself | None:
+        record = records.read_record(self._host.name, server_uuid)
+        if record is None or not record.unrescued:
+            return None
+        return recovery.Itself(self._describe_whole(record.instance), runs=record.should_run)
 
 
-def _build_claims(host: str, found: Mapping[str, records.Record], *, starting: bool) -> recovery.Claims:
+def _build_claims(host: str, found: Collection[str], abandoned: Collection[str] = ()) -> recovery.Claims:
     """Say what Nova keeps. Only while Nova starts is a build that has not ended one that was broken off."""
-    abandoned = {uuid for uuid, record in found.items() if starting and record.half_built}
-    return recovery.Claims(found.keys() - abandoned, abandoned, has_left=partial(records.has_left, host))
+    return recovery.Claims(set(found) - set(abandoned), abandoned, has_left=partial(records.has_left, host))

@@ -169,6 +169,7 @@ class Server:
     key_data: str | None = None  # the public key, in OpenSSH's format
     confinement: Confinement = Confinement()
     files: tuple[InjectedFile, ...] = ()
+    rescued: bool = False  # another image is to run in its place: whatever else does is none of Nova's doing
 
     @property
     def container_name(self) -> str:

@@ -16,7 +16,7 @@ from oslo_log import log as logging
 
 from dockstack.compute.containers import spec
 from dockstack.compute.flows import incoming_migration, interfaces, lifecycle, resize
-from dockstack.compute.host import disks, received
+from dockstack.compute.host import disks, originals, received
 from dockstack.compute.model import PowerState
 from dockstack.compute.privileged import layers
 from dockstack.compute.transfer import receiver
@@ -112,6 +112,8 @@ def send(
     channel = open_channel(host, destination.address)
     with host.busy.hold(server.uuid), undo_on_error() as undo:
         received.refuse_unfinished(host, server.uuid)
+        if not server.rescued and originals.put_back(host, server):
+            undo.push(lifecycle.start, host, server)
         container = host.container(server.uuid)
         _refuse_unfit(host, destination, channel.greet())
         channel.drop(server.uuid)  # what an earlier try has left there is of another moment

@@ -32,7 +32,7 @@ from dockstack.errors import DockstackError
 from dockstack.names import HOST_LABEL, NAME_PREFIX, PAYLOAD_LABEL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from dockstack.compute.engine import Container
@@ -138,15 +138,20 @@ def forget(host: Host, server: Server) -> None:
 def sweep(host: Host, claims: Claims) -> None:
     """Remove what broken moves have left: containers that are not whole or were replaced, parts of deleted servers."""
     try:
-        for container in host.engine.containers({HOST_LABEL: host.name}):
-            if container.server_uuid not in host.busy:
-                _sweep_one(host, container)
+        sweep_listed(host, host.engine.containers({HOST_LABEL: host.name}))
         for server_uuid in received.list_servers(host):
             if server_uuid not in host.busy and claims.release(server_uuid):
                 LOG.info("Removing what arrived of the server, which was deleted", instance_uuid=server_uuid)
                 received.drop(host, server_uuid)
     except (DockstackError, OSError) as error:
         LOG.warning("Cannot look for what moves have left: %s", error)
+
+
+def sweep_listed(host: Host, containers: Iterable[Container]) -> None:
+    """Remove those of this host's containers in a listing that are not whole or were replaced."""
+    for container in containers:
+        if container.labels.get(HOST_LABEL) == host.name and container.server_uuid not in host.busy:
+            _sweep_one(host, container)
 
 
 def _sweep_one(host: Host, container: Container) -> None:

@@ -122,19 +122,21 @@ def connect_port(host: Host, server: Server, port: Port, undo: Undo) -> None:
 def replug(host: Host, server: Server) -> None:
     """See to it that a running server's ports are on the switch, whose database may have been lost.
 
-    The switch being out of reach is logged only: the server runs on, and its ports are most likely there.
+    A port that cannot be had is logged only, and keeps no other one waiting: the server runs on, and its ports are most
+    likely there.
     """
     with host.busy.hold(server.uuid):
         try:
             state = host.container(server.uuid).state
-            for port in server.ports if state in (PowerState.RUNNING, PowerState.PAUSED) else ():
-                ovs.plug(server, port)
-            if state is PowerState.PAUSED:
-                veth.link_down(server.uuid)
         except NotFound:
             return
-        except ovs.PlugError as error:
-            LOG.warning("Cannot check the server's ports: %s", error, instance_uuid=server.uuid)
+        for port in server.ports if state in (PowerState.RUNNING, PowerState.PAUSED) else ():
+            try:
+                ovs.plug(server, port)
+            except ovs.PlugError as error:
+                LOG.warning("Cannot check the server's port: %s", error, instance_uuid=server.uuid)
+        if state is PowerState.PAUSED:
+            veth.link_down(server.uuid)
 
 
 def disconnect(host: Host, server_uuid: str, ports: Iterable[Port]) -> None:

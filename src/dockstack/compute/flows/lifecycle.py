@@ -16,7 +16,7 @@ from dockstack.compute.containers import limits, lxcfs, namespaces, runtime, spe
 from dockstack.compute.engine import Conflict, EngineError, ImageUnusable, NotFound
 from dockstack.compute.flows import guest_access, interfaces
 from dockstack.compute.guest.injected_files import PlacementError
-from dockstack.compute.host import config_drives, creation, disks, received, set_aside
+from dockstack.compute.host import config_drives, creation, disks, originals, received, set_aside
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import ovs, veth
 from dockstack.compute.resources import usage
@@ -189,7 +189,7 @@ def start(host: Host, server: Server) -> None:
     """
     with host.busy.hold(server.uuid):
         received.refuse_unfinished(host, server.uuid)
-        container = host.container(server.uuid)
+        container = originals.require(host, server)
         server = interfaces.reconnect(host, server, container)
         config = ImageConfig(volumes=declared_volumes(container))
         runtime.release(host.patches, container.id)
@@ -225,7 +225,7 @@ def stop(host: Host, server: Server, timeout: int) -> None:
         NotFound: it has no container.
     """
     with host.busy.hold(server.uuid):
-        host.engine.stop(host.container(server.uuid).id, timeout)
+        host.engine.stop(originals.require(host, server).id, timeout)
         veth.link_down(server.uuid)
     host.audit.forget(server.uuid)
 
@@ -272,7 +272,7 @@ def freeze(host: Host, server: Server) -> None:
         EngineError: it cannot be frozen, within some seconds.
     """
     deadline = time.monotonic() + FREEZE_PATIENCE
-    container_id = host.container(server.uuid).id
+    container_id = originals.require(host, server).id
     while True:
         try:
             host.engine.pause(container_id)
@@ -295,7 +295,7 @@ def unpause(host: Host, server: Server) -> None:
         NotFound: it has no container.
     """
     with host.busy.hold(server.uuid):
-        container_id = host.container(server.uuid).id
+        container_id = originals.require(host, server).id
         veth.link_up(server.uuid)
         try:
             host.engine.unpause(container_id)
@@ -330,7 +330,7 @@ def resume(host: Host, server: Server) -> bool:
         NotFound: it has no container.
     """
     with host.busy.hold(server.uuid):
-        if host.container(server.uuid).state in (PowerState.PAUSED, PowerState.RUNNING):
+        if originals.require(host, server).state in (PowerState.PAUSED, PowerState.RUNNING):
             unpause(host, server)
             return True
         start(host, server)

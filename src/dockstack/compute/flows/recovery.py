@@ -17,7 +17,7 @@ from dockstack.compute.containers import namespaces, runtime
 from dockstack.compute.engine import EngineUnavailable, NotFound
 from dockstack.compute.flows import lifecycle, snapshot
 from dockstack.compute.guest import config_drive
-from dockstack.compute.host import config_drives, creation, disks
+from dockstack.compute.host import config_drives, creation, disks, originals, set_aside
 from dockstack.compute.model import Image, Limits, PowerState, Server
 from dockstack.compute.network import ovs, veth
 from dockstack.errors import DockstackError
@@ -56,6 +56,14 @@ class Claims:
         return self.has_left(server_uuid)
 
 
+@dataclass(frozen=True)
+class Itself:
+    """A server that Nova knows of no rescue for."""
+
+    server: Server
+    runs: bool  # it is to run
+
+
 class Reconciler:
     """Makes host and Nova agree each time the engine comes back; given to the thread that follows its events."""
 
@@ -65,6 +73,7 @@ class Reconciler:
         read_claims: Callable[[], Claims],
         list_wanted: Callable[[], Collection[str]],
         read_wanted: Callable[[str], Server | None],
+        read_itself: Callable[[str], Itself | None],
     ) -> None:
         """Remember whom to ask.
 
@@ -73,11 +82,13 @@ class Reconciler:
             read_claims: asks Nova what it keeps.
             list_wanted: asks Nova which servers should run.
             read_wanted: asks Nova for one server, if it should still run.
+            read_itself: asks Nova for one server, if it is not being rescued.
         """
         self._host = host
         self._read_claims = read_claims
         self._list_wanted = list_wanted
         self._read_wanted = read_wanted
+        self._read_itself = read_itself
         self._first = True
 
     def __call__(self, containers: Iterable[Container]) -> None:
@@ -86,6 +97,7 @@ class Reconciler:
             self._first = False
             return
         sweep(self._host, self._read_claims())
+        end_unknown_rescues(self._host, containers, self._read_itself)
         resume(self._host, containers, self._list_wanted(), self._read_wanted)
 
 
@@ -138,18 +150,30 @@ def sweep(host: Host, claims: Claims) -> None:
     it. What Nova does not know stays: its database may have been lost, and what is here be all that is left of a
     server. Servers that a flow is working on are left alone, and containers with another host's label.
     """
-    everything = host.engine.containers()
+    sweep_listed(host, claims, host.engine.containers(), set())
+    _sweep_patches(host)
+
+
+def sweep_listed(host: Host, claims: Claims, everything: Collection[Container], named: set[str]) -> None:
+    """Do what ``sweep`` does for the containers and the network of servers, by one listing.
+
+    Args:
+        host: where.
+        claims: what Nova says, asked after the listing.
+        everything: the listing, of all hosts that share the engine.
+        named: the containers of which was said already that Nova does not know them; those that are said now come in.
+    """
     verdicts = {
         container.name: claims.release(container.server_uuid)
         for container in everything
         if container.labels.get(HOST_LABEL) == host.name and container.server_uuid not in host.busy
     }
-    for name in sorted(name for name, verdict in verdicts.items() if verdict is None):
+    for name in sorted(name for name, verdict in verdicts.items() if verdict is None and name not in named):
+        named.add(name)
         LOG.warning("Nova does not know the server of container %s; it stays. Remove it if nobody misses it", name)
     swept = [container for container in everything if verdicts.get(container.name)]
     _each("container", {container.name: container for container in swept}, lambda stray: _destroy(host, claims, stray))
     _sweep_network(host, claims, {container.server_uuid for container in everything} - {c.server_uuid for c in swept})
-    _sweep_patches(host)
 
 
 def resume(
@@ -188,6 +212,40 @@ def resume(
             return True
 
     _each("server that should run", lost, start, done="Started")
+
+
+def end_unknown_rescues(
+    host: Host, containers: Iterable[Container], read_itself: Callable[[str], Itself | None]
+) -> None:
+    """Put the own containers of servers back in whose place another image runs without Nova knowing.
+
+    Nova takes a rescue's task away when its service starts; one that was still queued then goes on all the same, and
+    its end is not written down.
+
+    Args:
+        host: where.
+        containers: what a listing shows.
+        read_itself: asks Nova for one server; None if it is rescued, is being worked on or is not this host's.
+    """
+    rescuing = {
+        container.name: container.server_uuid
+        for container in containers
+        if container.labels.get(HOST_LABEL) == host.name
+        and set_aside.is_rescuing(container)
+        and container.server_uuid not in host.busy
+    }
+
+    def end(server_uuid: str) -> bool:
+        with host.busy.hold(server_uuid):
+            found = read_itself(server_uuid)
+            if found is None:
+                return False
+            originals.put_back(host, found.server)
+            if found.runs:
+                lifecycle.start(host, found.server)
+            return True
+
+    _each("rescue that Nova does not know of", rescuing, end, done="Ended")
 
 
 def _sweep_network(host: Host, claims: Claims, inhabited: Collection[str]) -> None:

@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from oslo_log import log as logging
-
 from dockstack.compute.containers import runtime
 from dockstack.compute.flows import guest_access, lifecycle
 from dockstack.compute.host import creation, disks, received
-from dockstack.compute.host.set_aside import find_rescued, is_rescuing, name_rescued
+from dockstack.compute.host.originals import restore
+from dockstack.compute.host.set_aside import name_rescued
 from dockstack.compute.model import PowerState
 from dockstack.compute.undo import undo_on_error
 from dockstack.errors import DockstackError
@@ -25,8 +24,6 @@ from dockstack.names import RESCUE_LABEL
 if TYPE_CHECKING:
     from dockstack.compute.host.host import Host
     from dockstack.compute.model import Server
-
-LOG = logging.getLogger(__name__)
 
 
 class Unrescuable(DockstackError):  # noqa: N818 - said of the server
@@ -48,6 +45,7 @@ def begin(host: Host, server: Server) -> None:
     with host.busy.hold(server.uuid), undo_on_error() as undo:
         received.refuse_unfinished(host, server.uuid)
         restore(host, server)
+        server = replace(server, rescued=True)
         original = host.container(server.uuid)
         if host.facts().storage_driver not in disks.OPEN:
             raise Unrescuable(
@@ -77,18 +75,3 @@ def end(host: Host, server: Server) -> None:
     with host.busy.hold(server.uuid):
         restore(host, server)
         lifecycle.start(host, server)
-
-
-def restore(host: Host, server: Server) -> None:
-    """Remove the rescuing container and give the server's own its name back; it is stopped then. Again is fine."""
-    with host.busy.hold(server.uuid):
-        original = find_rescued(host, server.uuid)
-        if original is None:
-            return
-        rescuing = host.find_own(server.container_name)
-        if rescuing is None:
-            LOG.info("A rescue was broken off; going on", instance_uuid=server.uuid)
-        elif is_rescuing(rescuing):
-            creation.remove(host, rescuing)
-        host.engine.rename(original.id, server.container_name)
-    host.audit.forget(server.uuid)

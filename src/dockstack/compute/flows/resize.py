@@ -15,7 +15,7 @@ from oslo_log import log as logging
 from dockstack.compute.containers import limits
 from dockstack.compute.engine import EngineError
 from dockstack.compute.flows import lifecycle
-from dockstack.compute.host import disks
+from dockstack.compute.host import disks, originals
 from dockstack.compute.model import PowerState
 from dockstack.errors import DockstackError
 
@@ -47,7 +47,7 @@ def begin(host: Host, server: Server, wanted: Server, timeout: int) -> None:
     refuse_impossible(server.limits, wanted.limits)
     refuse_on_same_host(server, wanted, disk_grows=disks.can_grow(host))
     with host.busy.hold(server.uuid):
-        container = host.container(server.uuid)
+        container = originals.require(host, server)
         if container.state is not PowerState.SHUTDOWN and not _fits(container, wanted.limits):
             lifecycle.stop(host, server, timeout)
 
@@ -105,7 +105,7 @@ def fit(host: Host, server: Server, *, power_on: bool) -> None:
         NotFound: it has no container.
     """
     with host.busy.hold(server.uuid):
-        container = host.container(server.uuid)
+        container = originals.require(host, server)
         if container.state is not PowerState.SHUTDOWN and not _changed_live(host, server, container):
             lifecycle.stop(host, server, host.options.stop_timeout)
             container = host.container(server.uuid)

@@ -16,7 +16,8 @@ from oslo_log import log as logging
 
 from dockstack.compute.containers import volumes
 from dockstack.compute.engine import Conflict, EngineError, EngineFull, EngineUnavailable, NotFound
-from dockstack.compute.host import received
+from dockstack.compute.flows import lifecycle
+from dockstack.compute.host import originals, received
 from dockstack.compute.model import PowerState, Snapshot
 from dockstack.errors import DockstackError
 from dockstack.names import HOST_LABEL, UUID_LABEL
@@ -28,18 +29,19 @@ if TYPE_CHECKING:
 
     from dockstack.compute.engine import Container
     from dockstack.compute.host.host import Host
+    from dockstack.compute.model import Server
 
 LOG = logging.getLogger(__name__)
 
 COPY_PREFIX = "dockstack-snapshot-"
 
 
-def take(host: Host, server_uuid: str, image_id: str, upload: Callable[[Snapshot], None]) -> None:
+def take(host: Host, server: Server, image_id: str, upload: Callable[[Snapshot], None]) -> None:
     """Make an image of a server's root file system and hand it to ``upload``; nothing of it stays here.
 
     Args:
         host: where.
-        server_uuid: whose.
+        server: whose.
         image_id: the image's id in Glance; also names what lies in the engine meanwhile.
         upload: sends it; must read the archive to its end.
 
@@ -52,7 +54,7 @@ def take(host: Host, server_uuid: str, image_id: str, upload: Callable[[Snapshot
     with (
         host.busy.hold(image_id),
         ExitStack() as kept,
-        _standing_still(host, server_uuid, image_id) as (container, source),
+        _standing_still(host, server, image_id) as (container, source),
     ):
         upload(_describe(host, container, source, kept))
 
@@ -71,15 +73,17 @@ def sweep(host: Host) -> None:
 
 
 @contextmanager
-def _standing_still(host: Host, server_uuid: str, image_id: str) -> Iterator[tuple[Container, str]]:
+def _standing_still(host: Host, server: Server, image_id: str) -> Iterator[tuple[Container, str]]:
     """Give a server's container, and the id or name of one to whose root file system nothing writes: it, or a copy.
 
     The server is held only until that is so: it may be deleted while its image is still being sent.
     """
     with ExitStack() as cleanup:
-        with host.busy.hold(server_uuid):
-            received.refuse_unfinished(host, server_uuid)
-            container = host.container(server_uuid)
+        with host.busy.hold(server.uuid):
+            received.refuse_unfinished(host, server.uuid)
+            if not server.rescued and originals.put_back(host, server):
+                lifecycle.start(host, server)
+            container = host.container(server.uuid)
             source = container.id
             if container.state is PowerState.RUNNING:
                 cleanup.callback(_remove_copy, host, image_id)

@@ -173,7 +173,8 @@ def _check(port: Port) -> None:
         raise PlugError(
             f"Port {port.id} was bound as {port.vif_type!r}, which a container cannot have.",
             "Bind it on an Open vSwitch or OVN network with vnic_type normal; 'binding_failed' means that no Neutron "
-            "mechanism driver took this host: check that ovn-controller runs and is registered as a chassis.",
+            "mechanism driver took this host: check that ovn-controller runs and is registered as a chassis. 'unbound' "
+            "means that no host has it: reboot the server with --hard, which binds it again.",
         )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the driver needs of Neutron: its events."""
+"""What the driver needs of Neutron: its events, and a server's ports where Nova's own record of them is wrong."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import nova.conf
+import nova.context
+from keystoneauth1.exceptions import ClientException
+from neutronclient.common.exceptions import NeutronException
 from nova import exception
+from nova.network import neutron as network_api
+
+from dockstack.compute.nova_api import servers
+from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from dockstack.compute.model import Port
 
@@ -57,6 +64,47 @@ def wait_for_ports(virtapi: Any, instance: Any, ports: Iterable[Port]) -> Iterat
         if CONF.vif_plugging_is_fatal:
             raise _not_plugged(instance, missing) from error
         LOG.warning("%s; going on, as vif_plugging_is_fatal is off", missing)
+
+
+class PortsUnknown(DockstackError):  # noqa: N818 - said of the server
+    """Nova's record of a server's ports is wrong, and Neutron cannot be asked; nothing was started."""
+
+
+def complete_ports(instance: Any, network_info: Any, devices: Collection[str]) -> Any:
+    """Return Nova's record of a server's ports, made anew if it is wrong; mostly nobody is asked.
+
+    What is done is what Nova's own healing of that record does (``_heal_instance_info_cache``), which comes to one
+    server a minute: unbound ports are bound to this host again, as a shelve that was broken off has left them, and the
+    record is read from Neutron. Neutron's answer counts, whatever the server had before.
+
+    Args:
+        instance: a ``nova.objects.Instance`` of this host that is about to be started.
+        network_info: Nova's record.
+        devices: the host's ends of the links that the server has, or had when it started last.
+
+    Raises:
+        PortsUnknown: Neutron did not answer, and the server would start without a network that it has.
+    """
+    network_info = network_info or []
+    unbound = servers.list_unbound(network_info)
+    missing = set(devices) - {port.device for port in servers.build_ports(network_info)}
+    if not unbound and not missing:
+        return network_info
+    LOG.warning("Nova's record of the ports of server %s is not right; reading it from Neutron", instance.uuid)
+    context, api = nova.context.get_admin_context(), network_api.API()
+    try:
+        if unbound:
+            api.setup_instance_network_on_host(context, instance, instance.host)
+        return api.get_instance_nw_info(context, instance, force_refresh=True)
+    except (ClientException, NeutronException, exception.NovaException) as error:
+        if network_info and not unbound:  # a port that was detached is missing, too: most likely it is that
+            LOG.warning("Neutron cannot say whether ports of server %s are missing: %s", instance.uuid, error)
+            return network_info
+        raise PortsUnknown(
+            f"Nova's record of this server's ports {'has unbound ones' if unbound else 'is empty, and the server has'}"
+            f"{'' if unbound else ' some'}; Neutron could not be asked to put that right ({error}).",
+            "Reboot the server with --hard when Neutron answers again.",
+        ) from error
 
 
 def _not_plugged(instance: Any, what: str) -> exception.BuildAbortException:

@@ -41,12 +41,19 @@ class Record:
         half_built: its build has not ended.
         half_rescued: a rescue or its end was under way.
         should_run: Nova wants it running, and nobody is working on it.
+        unrescued: no other image is to run in its place, and nobody is working on it.
     """
 
     instance: Any
     half_built: bool
     half_rescued: bool
     should_run: bool
+    unrescued: bool
+
+
+def list_uuids(host: str) -> set[str]:
+    """Ask which servers Nova has on this host, in one question."""
+    return set(objects.InstanceList.get_uuids_by_host(nova.context.get_admin_context(), host))
 
 
 def list_records(host: str) -> dict[str, Record]:
@@ -75,6 +82,7 @@ def read_records(instances: Any) -> dict[str, Record]:
             should_run=instance.vm_state in (vm_states.ACTIVE, vm_states.RESIZED, vm_states.RESCUED)
             and instance.power_state == power_state.RUNNING
             and instance.task_state is None,
+            unrescued=instance.vm_state != vm_states.RESCUED and instance.task_state is None,
         )
         for instance in instances
     }

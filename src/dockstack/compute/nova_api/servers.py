@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import nova.conf
 from nova import exception
+from nova.compute import vm_states
 from nova.network import model as network_model
 from nova.virt import driver
 
@@ -51,6 +52,7 @@ def build_server(instance: Any, image: Image, ports: tuple[Port, ...], admin_pas
         admin_password=admin_password or None,
         key_data=instance.key_data or None,
         confinement=build_confinement(instance),
+        rescued=instance.vm_state == vm_states.RESCUED,
     )
 
 
@@ -166,12 +168,16 @@ def refuse_unbound(network_info: Iterable[Any] | None) -> None:
     Raises:
         exception.VirtualInterfacePlugException: naming the port.
     """
-    for vif in network_info or ():
-        if vif["type"] in UNBOUND:
-            raise exception.VirtualInterfacePlugException(
-                f"Neutron could not bind port {vif['id']} to this host ({vif['type']}). Check that the network agent "
-                "of this host is up and that Nova's and Neutron's host names agree."
-            )
+    for vif in list_unbound(network_info):
+        raise exception.VirtualInterfacePlugException(
+            f"Neutron could not bind port {vif['id']} to this host ({vif['type']}). Check that the network agent "
+            "of this host is up and that Nova's and Neutron's host names agree; then reboot the server with --hard."
+        )
+
+
+def list_unbound(network_info: Iterable[Any] | None) -> list[Any]:
+    """List what Neutron has not bound to any host, of Nova's network information."""
+    return [vif for vif in network_info or () if vif["type"] in UNBOUND]
 
 
 def refuse_unsupported(instance: Any, block_device_info: Any, accel_info: Any) -> None:

@@ -274,7 +274,7 @@ def test_a_server_is_not_taken_for_its_old_container(lab) -> None:
         lambda: lifecycle.start(lab.here, SERVER),
         lambda: lab.send(lab.here, lab.there),
         lambda: rescue.begin(lab.here, SERVER),
-        lambda: snapshot.take(lab.here, UUID, "6f9f2f0e-9d7c-4b8c-8b36-6a4f0e3d6c11", lambda _snapshot: None),
+        lambda: snapshot.take(lab.here, SERVER, "6f9f2f0e-9d7c-4b8c-8b36-6a4f0e3d6c11", lambda _snapshot: None),
     ):
         with pytest.raises(received.Unfinished, match="reboot --hard"):
             work()

@@ -14,6 +14,7 @@ from fake_flows import UUID, make_host, make_server, no_events
 from dockstack.compute.engine import Conflict, Container, EngineError, EngineUnavailable, NotFound
 from dockstack.compute.flows import crash_dump, guest_access, interfaces, lifecycle, recovery, resize
 from dockstack.compute.model import Image, Limits, PowerState
+from dockstack.compute.network import ovs
 from fake_host import Fault, Killed
 
 NOTHING = {"containers": [], "namespaces": [], "links": [], "switch": [], "patches": [], "spools": []}
@@ -418,6 +419,23 @@ def test_a_running_server_gets_back_a_port_that_the_switch_lost(world, host):
     interfaces.replug(host, server)
 
     assert len(world.switch) == 2
+
+
+def test_a_port_that_cannot_be_had_keeps_no_other_waiting(world, host, monkeypatch, caplog):
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    world.switch.clear()
+    plug = ovs.plug
+
+    def refuse_one(of, port):
+        if port == server.ports[0]:
+            raise ovs.PlugError("no host has it")
+        plug(of, port)
+
+    monkeypatch.setattr(ovs, "plug", refuse_one)
+    interfaces.replug(host, server)
+    assert list(world.switch) == [server.ports[1].device]
+    assert "no host has it" in caplog.text
 
 
 def test_a_stopped_or_missing_server_is_not_replugged(world, host):

@@ -176,7 +176,7 @@ def test_a_paused_or_running_server_is_not_started(world, host):
 def test_the_first_listing_leaves_the_work_to_nova_the_next_ones_do_it(world, host):
     server = make_server()
     lifecycle.spawn(host, server, no_events)
-    reconcile = recovery.Reconciler(host, lambda: claims(kept={UUID}), lambda: {UUID}, {UUID: server}.get)
+    reconcile = recovery.Reconciler(host, lambda: claims(kept={UUID}), lambda: {UUID}, {UUID: server}.get, {}.get)
     world.crash_engine(servers_survive=False)
     world.engine_up = True
 

@@ -11,13 +11,15 @@ from fake_flows import UUID, make_host, make_server, no_events
 
 from dockstack.compute.containers import signals
 from dockstack.compute.engine import Conflict, EngineError
-from dockstack.compute.flows import crash_dump, lifecycle, recovery, rescue
+from dockstack.compute.flows import cold_migration, crash_dump, lifecycle, recovery, rescue, resize, snapshot
+from dockstack.compute.host import originals
 from dockstack.compute.host.set_aside import name_rescued
-from dockstack.compute.model import Image, PowerState
+from dockstack.compute.model import Destination, Image, PowerState
 from dockstack.compute.privileged import subvolumes
 from fake_host import Fault, Killed
 
 NAME, ASIDE = f"nova-{UUID}", f"nova-{UUID}-original"
+IMAGE = "6f9f2f0e-9d7c-4b8c-8b36-6a4f0e3d6c11"
 NOTHING = {"containers": [], "namespaces": [], "links": [], "switch": [], "patches": [], "spools": []}
 RESCUER = Image(id="7e5c0e00-0000-4000-8000-000000000000", name="rescuer", container_format="docker")
 pytestmark = pytest.mark.unit
@@ -56,7 +58,7 @@ def test_the_rescuer_takes_the_servers_place_and_gets_its_root(world, host, serv
     assert host.audit.get_state(UUID, fresh=True) is PowerState.RUNNING
     assert len(host.audit.list_servers()) == 1
 
-    lifecycle.reboot(host, server, hard=True)
+    lifecycle.reboot(host, replace(server, rescued=True), hard=True)
     assert patch_of(world, NAME)["overlays"] == [overlay]
 
     for _ in range(2):
@@ -81,7 +83,7 @@ def test_a_rescue_that_fails_at_any_step_gives_the_server_back(world, host, serv
         world.calls.clear()
         rescue.begin(host, rescuing(server))
         steps = len(world.calls)
-        rescue.restore(host, server)
+        originals.restore(host, server)
 
     for step in range(1, steps + 1):
         lifecycle.stop(host, server, 0)
@@ -101,14 +103,14 @@ def test_a_rescue_or_its_end_killed_at_any_step_is_taken_up_or_taken_back(world,
     identity = world.containers[NAME].id
     rescue.begin(host, rescuing(server))  # loads the image
     if work is rescue.begin:
-        rescue.restore(host, server)
+        originals.restore(host, server)
     world.calls.clear()
     work(host, rescuing(server))
     steps = len(world.calls)
 
     for step in range(1, steps + 1):
         world.revive()
-        rescue.restore(host, server)
+        originals.restore(host, server)
         if work is rescue.end:
             rescue.begin(host, rescuing(server))
         world.calls.clear()
@@ -123,6 +125,76 @@ def test_a_rescue_or_its_end_killed_at_any_step_is_taken_up_or_taken_back(world,
         rescue.end(restarted, server)
         assert world.containers[NAME].id == identity, f"killed at step {step}"
         assert list(world.containers) == [NAME]
+
+
+@pytest.mark.parametrize(
+    ("work", "runs"),
+    [
+        (lifecycle.start, True),
+        (lambda host, server: lifecycle.reboot(host, server, hard=True), True),
+        (lambda host, server: lifecycle.stop(host, server, 0), False),
+        (lambda host, server: snapshot.take(host, server, IMAGE, lambda _taken: None), True),
+        (lambda host, server: resize.begin(host, server, server, 0), False),
+        (lambda host, server: resize.fit(host, server, power_on=True), True),
+    ],
+    ids=["start", "reboot", "stop", "snapshot", "resize", "end of a resize"],
+)
+def test_whatever_meets_a_rescue_that_nova_does_not_know_of_has_the_server_itself(world, host, server, work, runs):
+    identity = world.containers[NAME].id
+    rescue.begin(host, rescuing(server))
+    work(host, server)
+    assert world.containers[NAME].id == identity
+    assert list(world.containers) == [NAME]
+    assert (world.containers[NAME].state is PowerState.RUNNING) == runs
+
+
+def test_a_move_of_a_server_whose_rescue_nova_does_not_know_of_sends_the_servers_own_files(host, server, monkeypatch):
+    identity = host.container(UUID).id
+    rescue.begin(host, rescuing(server))
+    sent = []
+
+    class Channel:
+        address = "there"
+
+        def greet(self):
+            return {}
+
+        def drop(self, _uuid):
+            pass
+
+        def seal(self, *_sealed):
+            raise EngineError("the other host is gone")
+
+    monkeypatch.setattr(cold_migration, "open_channel", lambda *_where: Channel())
+    monkeypatch.setattr(cold_migration, "_refuse_unfit", lambda *_hosts: None)
+    monkeypatch.setattr(
+        cold_migration, "_send", lambda _host, _server, container, *_rest, **_more: sent.append(container.id) or Parts()
+    )
+    with pytest.raises(EngineError, match="the other host is gone"):
+        cold_migration.send(host, server, server, Destination("there", "there"), image=None, timeout=0)
+    assert sent == [identity]
+    assert host.container(UUID).state is PowerState.RUNNING, "it runs again as something did before"
+
+
+class Parts:
+    def encode(self):
+        return ""
+
+
+@pytest.mark.parametrize(
+    ("nova_says", "becomes"),
+    [
+        (lambda server: recovery.Itself(server, runs=True), (True, PowerState.RUNNING)),
+        (lambda server: recovery.Itself(server, runs=False), (True, PowerState.SHUTDOWN)),
+        (lambda _server: None, (False, PowerState.RUNNING)),
+    ],
+    ids=["to run", "stopped", "rescued"],
+)
+def test_recovery_ends_only_rescues_that_nova_does_not_know_of(world, host, server, nova_says, becomes):
+    identity = world.containers[NAME].id
+    rescue.begin(host, rescuing(server))
+    recovery.end_unknown_rescues(host, host.engine.containers(), lambda _uuid: nova_says(server))
+    assert (world.containers[NAME].id == identity, world.containers[NAME].state) == becomes
 
 
 def test_a_rescued_server_is_destroyed_whole(world, host, server):

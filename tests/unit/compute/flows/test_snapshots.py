@@ -41,7 +41,7 @@ def upload(taken) -> dict[str, bytes]:
 
 def test_a_running_server_is_copied_and_goes_on(host, world, server):
     got = []
-    snapshot.take(host, server.uuid, IMAGE, lambda taken: got.append((taken, upload(taken))))
+    snapshot.take(host, server, IMAGE, lambda taken: got.append((taken, upload(taken))))
 
     [(taken, image)] = got
     assert image["layers"] == [world.root_file_system]
@@ -58,13 +58,13 @@ def test_the_copy_is_not_taken_for_the_server(host, world, server):
         assert len(world.containers) == 2
         assert [container.name for container in host.audit.list_servers()] == [NAME]
 
-    snapshot.take(host, server.uuid, IMAGE, look)
+    snapshot.take(host, server, IMAGE, look)
 
 
 @pytest.mark.parametrize("state", ["stop", "pause"])
 def test_a_server_that_does_not_run_needs_no_copy(host, world, server, state):
     lifecycle.stop(host, server, 0) if state == "stop" else lifecycle.pause(host, server)
-    snapshot.take(host, server.uuid, IMAGE, upload)
+    snapshot.take(host, server, IMAGE, upload)
     assert "commit" not in world.calls
 
 
@@ -73,7 +73,7 @@ def test_a_server_may_be_deleted_while_its_image_is_sent(host, world, server):
         lifecycle.destroy(host, server)
         upload(taken)
 
-    snapshot.take(host, server.uuid, IMAGE, delete_and_send)
+    snapshot.take(host, server, IMAGE, delete_and_send)
     assert world.containers == {}
     assert world.copies() == []
 
@@ -86,7 +86,7 @@ def test_a_stopped_server_that_is_deleted_while_its_image_is_sent_is_in_it_whole
         lifecycle.destroy(host, server)
         got.append(upload(taken))
 
-    snapshot.take(host, server.uuid, IMAGE, delete_and_send)
+    snapshot.take(host, server, IMAGE, delete_and_send)
     assert got[0]["layers"] == [world.root_file_system]
 
 
@@ -100,20 +100,20 @@ def test_a_stopped_server_that_is_deleted_while_it_is_read_is_not_found(host, se
 
     monkeypatch.setattr(host.engine, "export", deleted)
     with pytest.raises(NotFound):
-        snapshot.take(host, server.uuid, IMAGE, upload)
+        snapshot.take(host, server, IMAGE, upload)
 
 
 def test_every_failing_step_leaves_nothing(host, world, server):
-    snapshot.take(host, server.uuid, IMAGE, upload)
+    snapshot.take(host, server, IMAGE, upload)
     world.calls.clear()
-    snapshot.take(host, server.uuid, IMAGE, upload)
+    snapshot.take(host, server, IMAGE, upload)
     steps = len(world.calls)
     for step in range(1, steps + 1):
         for after in (False, True):
             world.calls.clear()
             world.fault = Fault(step, lambda: EngineError("failed on purpose"), after)
             try:
-                snapshot.take(host, server.uuid, IMAGE, upload)
+                snapshot.take(host, server, IMAGE, upload)
             except EngineError:
                 pass
             else:
@@ -130,14 +130,14 @@ def test_whoever_refuses_the_upload_is_heard(host, world, server):
         raise InterruptedError("Ctrl-C")
 
     with pytest.raises(InterruptedError):
-        snapshot.take(host, server.uuid, IMAGE, refuse)
+        snapshot.take(host, server, IMAGE, refuse)
     assert world.copies() == []
 
 
 def test_the_next_start_removes_what_a_killed_snapshot_left(host, world, server):
     world.kill_after = "shelter"
     with pytest.raises(Killed):
-        snapshot.take(host, server.uuid, IMAGE, upload)
+        snapshot.take(host, server, IMAGE, upload)
     assert world.copies() == [f"dockstack.local/snapshot:{IMAGE}"]
 
     world.revive()
@@ -149,13 +149,13 @@ def test_the_next_start_removes_what_a_killed_snapshot_left(host, world, server)
 
 
 def test_a_snapshot_under_way_is_not_swept(host, world, server):
-    snapshot.take(host, server.uuid, IMAGE, lambda taken: (snapshot.sweep(host), upload(taken)))
+    snapshot.take(host, server, IMAGE, lambda taken: (snapshot.sweep(host), upload(taken)))
 
 
 def test_a_root_file_system_that_could_not_boot_is_refused(host, world, server):
     world.root_file_system = tar([entry("disk", tarfile.BLKTYPE)])
     with pytest.raises(SnapshotError, match="device node"):
-        snapshot.take(host, server.uuid, IMAGE, upload)
+        snapshot.take(host, server, IMAGE, upload)
     assert world.copies() == []
 
 
@@ -163,5 +163,5 @@ def test_an_image_that_grew_needs_a_larger_disk(host, world, server, monkeypatch
     monkeypatch.setattr("dockstack.oci.snapshot._GIB", len(rootfs()) - 1)
     world.root_file_system = rootfs()
     disks = []
-    snapshot.take(host, server.uuid, IMAGE, lambda taken: disks.append(taken.disk_gb))
+    snapshot.take(host, server, IMAGE, lambda taken: disks.append(taken.disk_gb))
     assert disks == [2]

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look every minute for what should not be here, not only when nova-compute starts or the engine comes back.
+
+A step of Nova's that was lost leaves a container behind while all services run: a source that never heard that its
+move was confirmed, or that the server was deleted meanwhile. Nova asks for it no more.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from dockstack.compute.flows import incoming_migration, recovery
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dockstack.compute.flows.recovery import Claims, Itself
+    from dockstack.compute.host.host import Host
+
+LOG = logging.getLogger(__name__)
+
+INTERVAL = 60.0  # seconds; a round costs one listing of the engine and one question to Nova
+
+
+class Rounds:
+    """One thread that sweeps from time to time; no failure ends it."""
+
+    def __init__(
+        self,
+        host: Host,
+        read_claims: Callable[[], Claims],
+        read_itself: Callable[[str], Itself | None],
+        interval: float = INTERVAL,
+    ) -> None:
+        """Prepare; ``start`` begins.
+
+        Args:
+            host: which.
+            read_claims: asks Nova, in one question, which servers it has here.
+            read_itself: asks Nova for one server, if it is not being rescued.
+            interval: seconds between two rounds.
+        """
+        self._host = host
+        self._read_claims = read_claims
+        self._read_itself = read_itself
+        self._interval = interval
+        self._named: set[str] = set()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rounds", daemon=True)
+
+    def start(self) -> None:
+        """Begin, in a thread of its own; the first round comes later, as Nova's start has swept itself."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 10) -> None:
+        """End the thread and wait for it, at most ``timeout`` seconds."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def go(self) -> None:
+        """Do one round: list what is here, then ask Nova about it, and about whatever is odd once more.
+
+        Nova is asked after the engine: what is made in between is Nova's by then, and left alone.
+        """
+        listed = self._host.engine.containers()
+        recovery.sweep_listed(self._host, self._read_claims(), listed, self._named)
+        incoming_migration.sweep_listed(self._host, listed)
+        recovery.end_unknown_rescues(self._host, listed, self._read_itself)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval):
+            try:
+                self.go()
+            except DockstackError as error:
+                LOG.warning("Cannot look for what is left of servers; trying on: %s", error)
+            except Exception:
+                LOG.exception("Looking for what is left of servers failed; going on")
