@@ -14,9 +14,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from oslo_config import cfg
 from private_engine import NAMESPACES, PrivateEngine, uuid_prefix, wait_for
 
+from dockstack.compute import conf
 from dockstack.compute.containers import namespaces, runtime, spec
+from dockstack.compute.host.host import build_host
 from dockstack.compute.model import Address, Image, Limits, Port, Route, Server
 from dockstack.compute.network import veth
 from dockstack.oci.process import ImageConfig
@@ -177,3 +180,25 @@ class Lab:
         for container_id in runtime.patched(self.private.patches):
             runtime.remove_patch(self.private.patches, container_id)
         assert not list(NAMESPACES.glob(f"nova-{uuid_prefix()}*"))
+
+
+def lab_host(private_engine: PrivateEngine, directory: Path, download=lambda _image: iter(())):
+    """Build a host as nova-compute does, on an engine of the tests' own.
+
+    Args:
+        private_engine: the engine.
+        directory: where the host keeps what is its own.
+        download: streams an image's data, as Glance does.
+    """
+    options = cfg.ConfigOpts()
+    conf.register(options)
+    for name, value in {
+        "host_url": private_engine.url,
+        "patch_directory": private_engine.patches,
+        "state_directory": directory,
+        "lxcfs_directory": "",
+    }.items():
+        options.set_override(name, str(value), group="docker")
+    host = build_host("host", options.docker, download)
+    host.images.sweep()
+    return host

@@ -11,15 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from oslo_config import cfg
-from server_lab import docker_archive
+from server_lab import docker_archive, lab_host
 
 import docker
-from dockstack.compute import conf
 from dockstack.compute.containers import namespaces, runtime, spec
 from dockstack.compute.containers.volumes import MOST
 from dockstack.compute.flows import lifecycle
-from dockstack.compute.host.host import build_host
 from dockstack.compute.model import Image, InjectedFile
 from dockstack.oci.process import ImageConfig
 
@@ -33,17 +30,7 @@ def spawn(lab, private_engine):
 
     def work(volumes: list[str], command: tuple[str, ...] = (), **changes):
         archive = docker_archive({"Volumes": {volume: {} for volume in volumes}})
-        options = cfg.ConfigOpts()
-        conf.register(options)
-        for name, value in (
-            ("host_url", private_engine.url),
-            ("state_directory", private_engine.directory),
-            ("patch_directory", private_engine.patches),
-            ("lxcfs_directory", ""),
-        ):
-            options.set_override(name, str(value), group="docker")
-        host = build_host("host", options.docker, lambda _image: iter([archive]))
-        host.images.sweep()
+        host = lab_host(private_engine, private_engine.directory, lambda _image: iter([archive]))
         server = lab.server(ports=(), **changes)
         key = f"volumes-{os.getpid()}-{next(_numbers)}"
         properties = {"docker_command": json.dumps(command)} if command else server.image.properties

@@ -14,14 +14,11 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from oslo_config import cfg
-from server_lab import docker_archive
+from server_lab import docker_archive, lab_host
 
-from dockstack.compute import conf
 from dockstack.compute.engine import EngineError
 from dockstack.compute.flows import guest_access, lifecycle
 from dockstack.compute.guest.injected_files import PlacementError
-from dockstack.compute.host.host import build_host
 from dockstack.compute.model import Confinement, Image, InjectedFile
 
 KEY = "ssh-ed25519 AAAA me@example"
@@ -82,18 +79,7 @@ def make_host(private_engine, engine, tmp_path):
     """Build a host whose images are these archives, by Glance id."""
 
     def build(archives: dict[str, bytes]):
-        options = cfg.ConfigOpts()
-        conf.register(options)
-        for name, value in (
-            ("host_url", private_engine.url),
-            ("state_directory", private_engine.directory),
-            ("patch_directory", private_engine.patches),
-            ("lxcfs_directory", ""),
-        ):
-            options.set_override(name, str(value), group="docker")
-        host = build_host("host", options.docker, lambda image: iter([archives[image.id]]))
-        host.images.sweep()
-        return host
+        return lab_host(private_engine, private_engine.directory, lambda image: iter([archives[image.id]]))
 
     return build
 

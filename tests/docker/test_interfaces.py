@@ -8,14 +8,11 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from oslo_config import cfg
 from private_engine import wait_for
-from server_lab import make_port
+from server_lab import lab_host, make_port
 
-from dockstack.compute import conf
 from dockstack.compute.containers import namespaces
 from dockstack.compute.flows import interfaces, lifecycle
-from dockstack.compute.host.host import build_host
 from dockstack.compute.model import Address, PowerState
 from dockstack.compute.network import ovs, veth
 
@@ -55,16 +52,8 @@ def bridge(monkeypatch):
 
 
 @pytest.fixture
-def host(private_engine, engine, bridge):
-    options = cfg.ConfigOpts()
-    conf.register(options)
-    for name, value in (
-        ("host_url", private_engine.url),
-        ("patch_directory", str(private_engine.patches)),
-        ("lxcfs_directory", ""),
-    ):
-        options.set_override(name, value, group="docker")
-    return build_host("host", options.docker, lambda _image: iter(()))
+def host(private_engine, bridge, tmp_path):
+    return lab_host(private_engine, tmp_path)
 
 
 @pytest.fixture

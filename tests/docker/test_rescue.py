@@ -8,16 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from oslo_config import cfg
 from private_engine import wait_for
-from server_lab import docker_archive
+from server_lab import docker_archive, lab_host
 
-from dockstack.compute import conf
 from dockstack.compute.containers import namespaces
 from dockstack.compute.engine import EngineError
 from dockstack.compute.flows import crash_dump, lifecycle, rescue
 from dockstack.compute.host import originals
-from dockstack.compute.host.host import build_host
 from dockstack.compute.host.set_aside import find_rescued, name_rescued
 from dockstack.compute.model import Image, PowerState
 from dockstack.compute.network import ovs
@@ -29,18 +26,7 @@ RESCUER = Image(id="7e5c0e00-0000-4000-8000-000000000001", name="rescuer", conta
 def host(private_engine, engine, tmp_path, monkeypatch):
     for name in ("plug", "unplug", "unplug_device"):
         monkeypatch.setattr(ovs, name, lambda *_arguments: None)
-    options = cfg.ConfigOpts()
-    conf.register(options)
-    for name, value in (
-        ("host_url", private_engine.url),
-        ("patch_directory", str(private_engine.patches)),
-        ("state_directory", str(tmp_path)),
-        ("lxcfs_directory", ""),
-    ):
-        options.set_override(name, value, group="docker")
-    host = build_host("host", options.docker, lambda _image: iter([docker_archive({"Cmd": ["/bin/sleep", "2000"]})]))
-    host.images.sweep()
-    return host
+    return lab_host(private_engine, tmp_path, lambda _image: iter([docker_archive({"Cmd": ["/bin/sleep", "2000"]})]))
 
 
 @pytest.fixture

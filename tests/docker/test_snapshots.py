@@ -17,15 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from oslo_config import cfg
 from private_engine import wait_for
-from server_lab import docker_archive
+from server_lab import docker_archive, lab_host
 
 import image_archives
-from dockstack.compute import conf
 from dockstack.compute.engine import NotFound
 from dockstack.compute.flows import snapshot
-from dockstack.compute.host.host import build_host
 from dockstack.compute.model import Image, PowerState
 from dockstack.errors import DockstackError
 from dockstack.oci.normalise import ImageLimits
@@ -65,17 +62,8 @@ def glance() -> Glance:
 
 @pytest.fixture
 def host(lab, private_engine, glance, tmp_path):
-    options = cfg.ConfigOpts()
-    conf.register(options)
-    for name, value in (
-        ("host_url", private_engine.url),
-        ("patch_directory", str(private_engine.patches)),
-        ("state_directory", str(tmp_path)),
-    ):
-        options.set_override(name, value, group="docker")
-    host = build_host("host", options.docker, glance.download)
+    host = lab_host(private_engine, tmp_path, glance.download)
     images, engine = host.images, host.engine
-    images.sweep()
     yield host
     assert not engine.images(reference="dockstack.local/snapshot")
     lab.destroy()  # a container keeps its image
