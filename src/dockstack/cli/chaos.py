@@ -118,13 +118,13 @@ def chaos(
     signal.signal(signal.SIGTERM, interrupt)
     console = Screen(stderr=as_json)
     path = journal_path or Path(paths.LOG) / f"chaos-{seed}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
+    connection = connect(os_cloud)
+    facts = find_facts(connection, Choices())
+    if reason := facts.why_not(NEEDS):
+        raise DockstackError(f"Chaos cannot run here: {reason}.", "Run it as root, on the machine of the cloud.")
+    refuse_strangers(connection, yes=yes)
     with only_run(os_cloud):
-        connection = connect(os_cloud)
-        facts = find_facts(connection, Choices())
-        if reason := facts.why_not(NEEDS):
-            raise DockstackError(f"Chaos cannot run here: {reason}.", "Run it as root, on the machine of the cloud.")
         sweep(connection, SWEEP_SECONDS, lambda text: console.print(text, style="dim", soft_wrap=True), admin=True)
-        refuse_strangers(connection, yes=yes)
         console.print(f"seed {seed}: {len(story.kills)} kills, {servers} servers, {story.wishes.hosts} hosts")
         ctx = Context(connection, facts, "chaos", lambda _: None, Timeouts(terminate=SWEEP_SECONDS))
         wanted = Wanted(os_cloud, path, patience, keep)
