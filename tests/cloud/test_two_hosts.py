@@ -21,6 +21,7 @@ from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.supervision.backends import choose
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.wanted import hosts
+from dockstack.names import UUID_LABEL, enter_host
 from dockstack.verify import host
 from dockstack.verify.exercises.limits import MEMORY, MIB
 from dockstack.verify.exercises.power import Interface, log_in_again
@@ -193,5 +194,5 @@ def host_of(compute, server_id):
 
 def containers_on(key, server_id):
     """Return what the engine of a further host has of a server; that of the machine itself if no key is given."""
-    listed = ("docker", "ps", "-aq", "--filter", f"label={names.UUID_LABEL}={server_id}")
-    return host.ask(*(names.enter_host(key) if key else ()), *listed)
+    listed = ("docker", "ps", "-aq", "--filter", f"label={UUID_LABEL}={server_id}")
+    return host.ask(*(enter_host(key) if key else ()), *listed)
