@@ -100,5 +100,5 @@ def test_only_what_is_asked_for_is_killed_and_the_servers_story_stays_the_same()
     story = draw(replace(WISHES, victims=(Victim.SHIM, Victim.SCHEDULER)))
     assert {kill.victim for kill in story.kills} == {Victim.SHIM, Victim.SCHEDULER}
     assert story.acts == draw(WISHES).acts
-    with pytest.raises(DockstackError, match="One host"):
+    with pytest.raises(DockstackError, match="On one host"):
         draw(replace(WISHES, hosts=1, victims=(Victim.HOST,)))
