@@ -63,6 +63,7 @@ class Follower:
         self._changed_ns: dict[str, int] = {}  # by server: the time of its newest event
         self._seen: set[Event] = set()
         self._last_ns = 0
+        self._began_ns = 0  # what happened before is in the first listing
         self._thread = threading.Thread(target=self._run, name="engine-events", daemon=True)
 
     def start(self) -> None:
@@ -97,7 +98,8 @@ class Follower:
 
         The stream is opened before the listing: what happens between the two waits in it.
         """
-        stream = self._engine.events(max(1, self._last_ns - _WINDOW_NS) if self._last_ns else None)
+        self._began_ns = self._began_ns or time.time_ns()
+        stream = self._engine.events(self._oldest_ns() if self._last_ns else None)
         with self._lock:
             self._stream = stream
         try:
@@ -124,7 +126,7 @@ class Follower:
 
         One that comes after a newer one of the same server is not reported: what it says is over.
         """
-        if event in self._seen or event.time_ns < self._last_ns - _WINDOW_NS:
+        if event in self._seen or event.time_ns < self._oldest_ns():
             return
         self._remember(event)
         if event.time_ns < self._changed_ns.get(event.server_uuid, 0):
@@ -137,10 +139,13 @@ class Follower:
             self._states[event.server_uuid] = state
         self._on_event(event)
 
+    def _oldest_ns(self) -> int:
+        return max(self._began_ns, self._last_ns - _WINDOW_NS)
+
     def _remember(self, event: Event) -> None:
         """Keep an event for as long as the engine may repeat it or send an older one after it."""
         self._last_ns = max(self._last_ns, event.time_ns)
-        oldest = self._last_ns - _WINDOW_NS
+        oldest = self._oldest_ns()
         self._seen = {known for known in self._seen if known.time_ns >= oldest} | {event}
         self._changed_ns = {uuid: time_ns for uuid, time_ns in self._changed_ns.items() if time_ns >= oldest}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,6 +58,7 @@ class FakeStream:
 
 
 LAST: list[Event] = []
+BEGAN = 1  # when a follower began; what its engine tells is younger, unless a test says so
 
 
 class FakeEngine:
@@ -83,6 +86,8 @@ class FakeEngine:
 
 def follow(monkeypatch, *connections):
     monkeypatch.setattr("dockstack.compute.containers.events._FIRST_DELAY", 0.001)
+    clock = SimpleNamespace(time_ns=lambda: BEGAN, monotonic=time.monotonic)
+    monkeypatch.setattr(events_module, "time", clock)
     engine, events, listings = FakeEngine(*connections), queue.Queue(), queue.Queue()
     follower = Follower(engine, events.put, listings.put)
     follower.start()
@@ -118,6 +123,13 @@ def test_after_an_outage_the_engine_is_asked_for_the_last_moments_only(monkeypat
     late = 100 * 10**9
     _, engine = follow(monkeypatch, ({}, [Event("a", EventKind.STARTED, late)]))
     assert engine.since == [None, late - events_module._WINDOW_NS]
+
+
+def test_what_happened_before_it_began_is_not_told_when_the_engine_repeats_it(monkeypatch) -> None:
+    before, after = Event("old", EventKind.STARTED, BEGAN - 1), Event("new", EventKind.STARTED, BEGAN + 1)
+    told, engine = follow(monkeypatch, ({}, [after]), ({"new": RUNNING}, [before, after]))
+    assert told == [("new", EventKind.STARTED)]
+    assert engine.since == [None, BEGAN, BEGAN]
 
 
 def test_events_that_come_the_wrong_way_round_are_both_told(monkeypatch) -> None:
