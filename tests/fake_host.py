@@ -43,6 +43,7 @@ from dockstack.compute.engine import (
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import ovs, veth
 from dockstack.compute.privileged import network as privileged
+from dockstack.compute.privileged import shims
 from dockstack.compute.resources import usage
 from dockstack.compute.resources.usage import Memory
 from dockstack.names import NAME_PREFIX, RESCUE_LABEL, UUID_LABEL
@@ -213,6 +214,7 @@ class World:
                 for name in ("create_namespace", "delete_namespace", "delete_device", "lower_device", "raise_device")
             ),
             (privileged, "wire", kernel.wire),
+            (shims, "end", lambda _container_id: 0),
             (limits, "usage", self.usage),
             (veth, "wired", kernel.wired),
             (usage, "read_memory", lambda: self.memory),

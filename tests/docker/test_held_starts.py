@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 from private_engine import wait_for
+from server_lab import lab_host
 
 from dockstack.compute.containers import namespaces, runtime, spec
 from dockstack.compute.engine import EngineError
+from dockstack.compute.flows import lifecycle
+from dockstack.compute.host import creation
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import veth
 from dockstack.oci.process import ImageConfig
@@ -93,6 +96,16 @@ def find_processes(container_id):
     return found
 
 
+def is_waiting(container_id) -> bool:
+    """Whether the runtime has made a container, and waits to start it."""
+    for pid in find_processes(container_id):
+        with suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            if "start" in words and any(word.endswith("dockstack-runtime-editor") for word in words):
+                return True
+    return False
+
+
 def test_without_its_network_no_process_runs(lab, made) -> None:
     server, container_id = made()
     with ThreadPoolExecutor(1) as beside:
@@ -118,3 +131,44 @@ def test_with_the_drivers_death_no_process_runs(lab, made) -> None:
         with pytest.raises(EngineError, match="the network of this container was not completed"):
             started.result()
     assert lab.engine.logs(server.container_name, 1 << 20) == b""
+
+
+@pytest.fixture
+def forgotten(lab, made):
+    """Kill a whole engine between a container's making by the runtime and its start; `runc init` waits for ever."""
+
+    def forget() -> tuple:
+        server, container_id = made()
+        with ThreadPoolExecutor(1) as beside, runtime.holding(lab.private.patches, container_id):
+            started = beside.submit(lab.engine.start, server.container_name)
+            wait_for(lambda: is_waiting(container_id), "the held start")
+            lab.private.kill_whole()
+            wait_for(lambda: not is_waiting(container_id), "the end of what containerd had asked for")
+        with pytest.raises(EngineError):
+            started.result()
+        lab.private.start()
+        assert len(find_processes(container_id)) == 2, "the shim and its child"
+        return server, container_id
+
+    return forget
+
+
+def test_what_a_killed_engine_forgot_ends_with_its_container(lab, forgotten, tmp_path) -> None:
+    _, container_id = forgotten()
+    other = lab.boot()
+    host = lab_host(lab.private, tmp_path)
+    creation.remove(host, host.engine.container(container_id))
+    wait_for(lambda: not find_processes(container_id), "its processes to be reaped", 20)
+    assert not list(lab.private.directory.glob(f"*/io.containerd.runtime.v2.task/moby/{container_id}"))
+    assert container_id not in runtime.patched(host.patches)
+    assert lab.state(other).state is PowerState.RUNNING
+
+
+def test_it_does_not_keep_its_server_from_starting(lab, forgotten, tmp_path) -> None:
+    server, container_id = forgotten()
+    with pytest.raises(EngineError, match="already in use"):
+        lab.engine.start(server.container_name)
+    lifecycle.start(lab_host(lab.private, tmp_path), replace(server, ports=()))
+    assert lab.state(server).state is PowerState.RUNNING
+    lab.engine.remove(container_id)
+    wait_for(lambda: not find_processes(container_id), "all of it to be gone", 20)

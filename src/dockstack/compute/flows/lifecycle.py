@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from oslo_log import log as logging
 
 from dockstack.compute.containers import limits, lxcfs, namespaces, runtime, spec
-from dockstack.compute.engine import Conflict, EngineError, ImageUnusable, NotFound
+from dockstack.compute.engine import Conflict, EngineError, EngineUnavailable, ImageUnusable, NotFound
 from dockstack.compute.flows import guest_access, interfaces
 from dockstack.compute.guest.injected_files import PlacementError
 from dockstack.compute.host import config_drives, creation, disks, originals, received, set_aside
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 FREEZE_PATIENCE = 5.0  # seconds
+_NOTICE_SECONDS, _NOTICE_INTERVAL = 5.0, 0.1  # that an engine may take to see that a shim has ended
 HELD_SECONDS = 3600  # that a start may wait for Neutron: whoever holds it gives up long before
 VOLUMES_LABEL = LABEL_PREFIX + "volumes"
 
@@ -196,8 +197,33 @@ def start(host: Host, server: Server) -> None:
         write_patch(host, server, container.id, config, set_aside.list_roots(host, container))
         if container.state is PowerState.SHUTDOWN:
             set_limits(host, server, container)
-        host.engine.start(container.id)
+        _begin(host, container.id)
     host.audit.forget(server.uuid)
+
+
+def _begin(host: Host, container_id: str) -> None:
+    """Have the engine start a container, also where an engine that was killed has left half a start of it behind.
+
+    What is left has the container's place at the runtime ("id already in use"), and no engine ends it.
+    """
+    try:
+        host.engine.start(container_id)
+    except EngineError as error:
+        if isinstance(error, EngineUnavailable) or not creation.end_forgotten(container_id):
+            raise
+        deadline = time.monotonic() + _NOTICE_SECONDS
+        while not _is_begun(host, container_id, last=time.monotonic() >= deadline):
+            time.sleep(_NOTICE_INTERVAL)
+
+
+def _is_begun(host: Host, container_id: str, *, last: bool) -> bool:
+    try:
+        host.engine.start(container_id)
+    except EngineError:
+        if last:
+            raise
+        return False
+    return True
 
 
 def set_limits(host: Host, server: Server, container: Container) -> None:

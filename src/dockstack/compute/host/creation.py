@@ -10,14 +10,20 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from oslo_log import log as logging
+
 from dockstack.compute.containers import runtime
 from dockstack.compute.engine import Conflict, EngineError, EngineUnavailable
+from dockstack.compute.model import PowerState
+from dockstack.compute.privileged import shims
 from dockstack.names import HOST_LABEL, REQUEST_LABEL
 
 if TYPE_CHECKING:
     from dockstack.compute.engine import Container, ContainerSpec
     from dockstack.compute.host.host import Host
     from dockstack.compute.undo import Undo
+
+LOG = logging.getLogger(__name__)
 
 
 def create(host: Host, name: str, specification: ContainerSpec, undo: Undo) -> str:
@@ -39,7 +45,6 @@ def create(host: Host, name: str, specification: ContainerSpec, undo: Undo) -> s
         if made is None:
             raise describe_obstacle(host, name, error) from error
         container_id = made.id
-    undo.push(runtime.remove_patch, host.patches, container_id)
     return container_id
 
 
@@ -56,7 +61,7 @@ def remove_requested(host: Host, name: str, request: str) -> None:
     """Remove the container that a request made; whatever else bears its name stays."""
     made = host.find_own(name)
     if made is not None and made.labels.get(REQUEST_LABEL) == request:
-        host.engine.remove(made.id)
+        remove(host, made)
 
 
 def describe_obstacle(host: Host, name: str, error: EngineError) -> EngineError:
@@ -78,10 +83,20 @@ def describe_obstacle(host: Host, name: str, error: EngineError) -> EngineError:
 
 
 def remove(host: Host, container: Container) -> None:
-    """Remove a container and its note; absent is success.
+    """Remove a container, whatever a killed engine left of it and its note; absent is success.
 
-    The note goes first, as it can be found by its container only. Without one the runtime refuses a start, and ours
-    write it anew.
+    The container goes last, as all else is found by it only. Without a note the runtime refuses a start, and ours write
+    it anew.
     """
+    if container.state is PowerState.SHUTDOWN:
+        end_forgotten(container.id)
     runtime.remove_patch(host.patches, container.id)
     host.engine.remove(container.id)
+
+
+def end_forgotten(container_id: str) -> bool:
+    """End what a killed engine left of a container that does not run; say whether there was anything."""
+    ended = shims.end(container_id)
+    if ended:
+        LOG.warning("Ended %d processes of container %s, which its engine had forgotten", ended, container_id[:12])
+    return bool(ended)

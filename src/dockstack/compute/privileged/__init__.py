@@ -16,6 +16,7 @@ context = priv_context.PrivContext(
     capabilities=[
         capabilities.CAP_SYS_ADMIN,
         capabilities.CAP_NET_ADMIN,
+        capabilities.CAP_KILL,  # ending what an engine has forgotten, whose user may be another
         capabilities.CAP_SYS_CHROOT,  # entering a server's mount namespace
         capabilities.CAP_SYS_PTRACE,  # looking at a server's processes, whose capabilities are others
     ],
