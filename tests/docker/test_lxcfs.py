@@ -6,13 +6,15 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from private_engine import wait_for
 
-from dockstack.compute.containers import namespaces, runtime, spec
+from dockstack.compute.containers import editor, namespaces, runtime, spec
 from dockstack.compute.containers.lxcfs import Views, hidden
 from dockstack.compute.model import Limits
 from dockstack.oci.process import ImageConfig
@@ -173,3 +175,29 @@ def test_an_lxcfs_that_hangs_stops_no_start(lab, lxcfs) -> None:
         container = lab.state(server)
         assert found.renew(container.pid, container.id)
         looks_its_own(lab, server)
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    """Where a file system is mounted that takes questions and does not answer."""
+    program = Path(__file__).with_name("hanging_files.py")
+    process = subprocess.Popen([sys.executable, program, tmp_path], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    yield tmp_path
+    process.kill()
+    process.wait()
+    subprocess.run(["umount", tmp_path], check=False)
+
+
+def test_an_lxcfs_that_hangs_over_a_question_stops_no_start(hanging) -> None:
+    """Who asked it stays for as long as it hangs, even killed; no start waits for that, nor who reads its output."""
+    program = "import editor, sys; c = {}; editor.add_mounts(c, [eval(sys.argv[1])], []); print(c)"
+    mount = {"source": f"{hanging}/proc/uptime", "destination": "/proc/uptime", "required": False}
+    command = [sys.executable, "-c", program, repr(mount)]
+    began = time.monotonic()
+    done = subprocess.run(
+        command, cwd=Path(editor.__file__).parent, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "{'mounts': []}\n"
+    assert "does not answer" in done.stderr
+    assert editor._ANSWER_SECONDS <= time.monotonic() - began < 30
