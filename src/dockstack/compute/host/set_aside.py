@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Containers of a server besides the one that bears its name: what is not the server now, but may be or may have been.
+"""Name and find the containers that a server has besides the one that bears its name; nothing is changed here.
 
-All of them are found by what the engine lists, so that whatever was broken off between two of them can be taken up.
+There are three kinds: the server's own while it is rescued (``originals`` puts it back), what a move is making of
+another host's files, and what an earlier move left here. All of them are found in what the engine lists, so that
+whatever was broken off between two of them can be taken up.
 """
 
 from __future__ import annotations
