@@ -15,12 +15,12 @@ import pytest
 from private_engine import wait_for
 
 from dockstack.compute.containers import editor, namespaces, runtime, spec
-from dockstack.compute.containers.lxcfs import Views, hidden
+from dockstack.compute.containers.lxcfs import Lxcfs, hidden
 from dockstack.compute.model import Limits
 from dockstack.oci.process import ImageConfig
 
 
-class Lxcfs:
+class Daemon:
     """An LXCFS of the tests' own, below the directory from which the tests' runtime may mount."""
 
     def __init__(self, directory) -> None:
@@ -32,7 +32,7 @@ class Lxcfs:
         options = ["--enable-loadavg", "--enable-cfs", "--foreground", f"--pidfile={self.directory}.pid"]
         with open(f"{self.directory}.log", "a") as log:  # noqa: PTH123
             self.process = subprocess.Popen(["lxcfs", *options, self.directory], stdout=log, stderr=log)
-        wait_for(lambda: Views(self.directory).ask(), "LXCFS")
+        wait_for(lambda: Lxcfs(self.directory).ask(), "LXCFS")
 
     def freeze(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
@@ -50,20 +50,20 @@ class Lxcfs:
 @pytest.fixture
 def lxcfs(private_engine):
     assert shutil.which("lxcfs"), "these tests need LXCFS: apt-get install lxcfs"
-    lxcfs = Lxcfs(private_engine.directory.resolve() / "lxcfs")
+    lxcfs = Daemon(private_engine.directory.resolve() / "lxcfs")
     lxcfs.start()
     yield lxcfs
     lxcfs.kill()
 
 
-def asked(lxcfs) -> Views:
-    """Return views that know which LXCFS runs."""
-    found = Views(lxcfs.directory)
+def asked(lxcfs) -> Lxcfs:
+    """Return an LXCFS that was asked."""
+    found = Lxcfs(lxcfs.directory)
     found.ask()
     return found
 
 
-def boot(lab, found: Views):
+def boot(lab, found: Lxcfs):
     server = lab.server(limits=Limits(vcpus=1, memory_mb=64, disk_gb=1, cpus=(0,)), ports=())
     config = ImageConfig(env={"PATH": "/bin"})
     namespaces.prepare(server.uuid)
@@ -122,7 +122,7 @@ def test_a_server_starts_without_lxcfs_and_gets_its_view_later(lab, lxcfs) -> No
     lxcfs.kill()
     found.ask()
     assert found.mounts() == ()
-    server = boot(lab, Views(None))
+    server = boot(lab, Lxcfs(None))
     container = lab.state(server)
     lxcfs.start()
     found.ask()
@@ -132,7 +132,7 @@ def test_a_server_starts_without_lxcfs_and_gets_its_view_later(lab, lxcfs) -> No
 
 
 def test_lxcfs_that_ends_between_patch_and_start_stops_no_server(lab, lxcfs) -> None:
-    class Doomed(Views):
+    class Doomed(Lxcfs):
         def mounts(self):
             found = super().mounts()
             lxcfs.kill()
@@ -146,7 +146,7 @@ def test_lxcfs_that_ends_between_patch_and_start_stops_no_server(lab, lxcfs) -> 
 
 
 def test_another_containers_process_is_left_alone(lab, lxcfs) -> None:
-    first, second = boot(lab, Views(None)), boot(lab, Views(None))
+    first, second = boot(lab, Lxcfs(None)), boot(lab, Lxcfs(None))
     found = asked(lxcfs)
     assert not found.renew(lab.state(first).pid, lab.state(second).id)
     assert found.renew(lab.state(first).pid, lab.state(first).id)
