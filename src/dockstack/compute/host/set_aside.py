@@ -63,7 +63,10 @@ def is_rescuing(container: Container) -> bool:
 
 
 def list_roots(host: Host, container: Container) -> tuple[Overlay | Root, ...]:
-    """Say what a rescuing container gets of the server's own; nothing for every other container."""
+    """Return what to mount into a container so that a rescue can reach the server's own root file system.
+
+    Only a rescuing container gets such a mount; for every other one there is none.
+    """
     rescued = find_rescued(host, container.server_uuid) if is_rescuing(container) else None
     if rescued is None:
         return ()
