@@ -83,7 +83,7 @@ def test_a_broken_arrival_goes_and_a_rescue_that_nova_does_not_know_of_ends(worl
         id="a" * 64,
         labels={**world.containers[NAME].labels, "org.openstack.nova.rescue": ""},
     )
-    Rounds(host, lambda: claims(UUID), {UUID: recovery.Itself(server, runs=True)}.get).go()
+    Rounds(host, lambda: claims(UUID), {UUID: recovery.Unrescued(server, runs=True)}.get).go()
     assert list(world.containers) == [NAME]
     assert world.containers[NAME].id == identity
     assert world.containers[NAME].state is PowerState.RUNNING
