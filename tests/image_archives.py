@@ -121,12 +121,12 @@ def oci_archive(layers: Sequence[bytes], compress: str = "gzip") -> bytes:
     return oci_layout([descriptor(manifest, "manifest.v1+json")], blobs)
 
 
-def multi_platform(layers_of: dict[str, Sequence[bytes]], compress: str = "gzip") -> bytes:
+def multi_platform(layers_of: dict[str, Sequence[bytes]]) -> bytes:
     """What ``buildah manifest push --all`` writes: an index below index.json, beside BuildKit's attestation."""
     blobs: list[bytes] = []
     manifests = []
     for architecture, layers in layers_of.items():
-        manifest, more = oci_image(layers, compress, architecture)
+        manifest, more = oci_image(layers, architecture=architecture)
         blobs += more
         platform = {"os": "linux", "architecture": architecture}
         manifests.append(descriptor(manifest, "manifest.v1+json", platform=platform))

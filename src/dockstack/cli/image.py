@@ -174,7 +174,7 @@ def _check(path: Path, machine: str) -> int:
         chunks = iter(lambda: file.read(_CHUNK), b"")
         limits, place = ImageLimits(), Path(workspace)
         with normalise(chunks, architecture=machine, limits=limits, workspace=place, timeout=_CHECK_SECONDS) as checked:
-            return checked.verdict.size >> 30
+            return checked.size >> 30
 
 
 @contextmanager

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The check of one image, as a process of its own: ``python -m dockstack.oci REQUEST``; see ``dockstack.oci.sandbox``.
 
-It reads the archive from its standard input and writes lines of JSON to its standard output: slices that may be sent
-to the engine already, and its answer. Its limits are set before the first byte is read: memory, computing time, no
-further files, no network, no processes, no privileges.
+It reads the archive from its standard input and writes one line of JSON to its standard output. Its limits are set
+before the first byte is read: memory, computing time, no further files, no network, no processes, no privileges.
 """
 
 from __future__ import annotations
@@ -103,7 +102,7 @@ def _answer(request: dict[str, Any], limits: ImageLimits, pace: _Pace) -> dict[s
 
 def _check(request: dict[str, Any], limits: ImageLimits, pace: _Pace) -> dict[str, Any]:
     archive, unpacked = (Spool(number, pace) for number in request["spools"])
-    verdict = check(_input(), request["architecture"], limits, (archive, unpacked), _say)
+    verdict = check(_input(), request["architecture"], limits, (archive, unpacked))
     return {"image": {**vars(verdict), "config": asdict(verdict.config)}}
 
 
@@ -124,11 +123,10 @@ def _input() -> Iterator[bytes]:
         yield chunk
 
 
-def _say(message: object) -> None:
-    data = json.dumps(message).encode()
+def _say(answer: dict[str, Any]) -> None:
+    data = json.dumps(answer).encode()
     if len(data) > ANSWER_BYTES:
         data = json.dumps({"long": len(data)}).encode()
-    data += b"\n"
     while data:
         data = data[os.write(sys.stdout.fileno(), data) :]
 

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dockstack.oci import tar
-from dockstack.oci.ahead import Ahead
 from dockstack.oci.documents import Digest, ImageRejected, json_value, shown
 from dockstack.oci.layers import Budget, check_entry, check_layer
 from dockstack.oci.spool import Extent
 from dockstack.oci.streams import MAGIC, compression, decoded, require_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from dockstack.oci.spool import Spool
@@ -87,20 +86,13 @@ class _Contents:
 class Archive:
     """The spooled archive: its blobs by name, its layers by content."""
 
-    def __init__(
-        self,
-        chunks: Iterable[Chunk],
-        spools: tuple[Spool, Spool],
-        limits: ImageLimits,
-        send: Callable[[Extent], object] | None = None,
-    ) -> None:
+    def __init__(self, chunks: Iterable[Chunk], spools: tuple[Spool, Spool], limits: ImageLimits) -> None:
         """Read an archive to its end.
 
         Args:
             chunks: the archive, possibly compressed.
             spools: two empty files: for the archive, and for layers that it holds compressed.
             limits: how much is read.
-            send: takes slices that the engine may be given before the verdict; None: there shall be none.
 
         Raises:
             ImageRejected: it is empty, corrupt, too large or no sound tar.
@@ -108,7 +100,6 @@ class Archive:
         """
         self._spool, self._unpacked = spools
         self._limits = limits
-        self._ahead = Ahead(spools, limits.max_unpacked_bytes, send) if send else None
         self._contents = _Contents()
         self._checked: dict[Blob, CheckedLayer | ImageRejected] = {}
         self._speculated = 0
@@ -134,11 +125,6 @@ class Archive:
     def is_root(self) -> bool:
         """Whether it has what a root file system has at its top."""
         return bool(self._contents.roots & _ROOT_NAMES)
-
-    @property
-    def sent(self) -> Mapping[Extent, str]:
-        """What was sent before the verdict: where it lies, and the name that it was given."""
-        return self._ahead.names if self._ahead else {}
 
     def require_sound(self) -> None:
         """Insist on what only an image archive has to keep: unique names, files and links alone, not too many."""
@@ -248,8 +234,6 @@ class Archive:
                 "Make it smaller, for one platform alone, or raise the host's limit.",
             )
         self._spool.write(chunk)
-        if self._ahead:
-            self._ahead.go_on()
 
     def _as_root(self, check: Callable[[Any], None], what: object) -> None:
         """Check something as of a root file system, and remember what is wrong: it may be an image archive yet."""
@@ -327,16 +311,11 @@ class Archive:
         ):
             return
         head = stream.peek(tar.BLOCK)
-        packed = compression(head[:MAGIC]) is not None
-        if not packed and not _is_header(head):
+        if compression(head[:MAGIC]) is None and not _is_header(head):
             return
-        if self._ahead and not packed:
-            self._ahead.offer(Extent(ARCHIVE, blob.offset, blob.size))
         budget, kept = Budget(self._limits), self._unpacked.size
         try:
-            checked = self._checked[blob] = self._check(blob, stream.pieces(blob.size), budget)
-            if self._ahead and packed:
-                self._ahead.offer(checked.place)
+            self._checked[blob] = self._check(blob, stream.pieces(blob.size), budget)
         except ImageRejected as error:
             if self._broken is not None:
                 raise self._broken from error

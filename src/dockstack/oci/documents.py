@@ -13,13 +13,12 @@ import json
 import re
 import tarfile
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -333,16 +332,8 @@ def hybrid_archive(configuration: Configuration, layers: Sequence[Layer]) -> Gen
             raise ImageRejected(f"Layer {part.diff_id} changed while it was read.", "Try again.")
 
 
-def hybrid_parts(
-    configuration: Configuration, layers: Sequence[Layer], sent: Mapping[Digest, str] = MappingProxyType({})
-) -> Iterator[bytes | Layer]:
-    """Describe that archive: what is written between the layers, and each layer where its bytes go.
-
-    Args:
-        configuration: the image's.
-        layers: its layers.
-        sent: of layers that stand in the archive already, before this, under other names: these.
-    """
+def hybrid_parts(configuration: Configuration, layers: Sequence[Layer]) -> Iterator[bytes | Layer]:
+    """Describe that archive: what is written between the layers, and each layer where its bytes go."""
     descriptors = tuple(Descriptor(LAYER_TYPE, layer.diff_id, layer.size) for layer in layers)
     config = Descriptor(CONFIG_TYPE, configuration.digest, len(configuration.raw))
     manifest = Manifest(config, descriptors).encode()
@@ -354,9 +345,6 @@ def hybrid_parts(
     yield from tar_file(config.digest.path, configuration.raw)
     yield from tar_file(pointer.digest.path, manifest)
     for layer in {layer.diff_id: layer for layer in layers}.values():
-        if name := sent.get(layer.diff_id):
-            yield tar_link(layer.diff_id.path, name)
-            continue
         yield tar_header(layer.diff_id.path, layer.size)
         yield layer
         yield bytes(-layer.size % tarfile.BLOCKSIZE)
@@ -367,13 +355,6 @@ def tar_header(name: str, size: int) -> bytes:
     """Build a regular file's header: owner root, epoch, mode 0644."""
     info = tarfile.TarInfo(name)
     info.size = size
-    return info.tobuf(tarfile.PAX_FORMAT)
-
-
-def tar_link(name: str, target: str) -> bytes:
-    """Build one more name for a file that stands before it."""
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = tarfile.LNKTYPE, target
     return info.tobuf(tarfile.PAX_FORMAT)
 
 

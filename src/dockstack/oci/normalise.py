@@ -2,7 +2,7 @@
 """A stranger's image archive becomes the one form that the engine is ever shown.
 
 Whatever comes in (docker-save, OCI layout, both, a root file system; plain or compressed), what goes out holds one
-image, for this host, without a name, and is an image only when every byte of it was checked.
+image, for this host, without a name, every byte of it checked before the engine sees the first.
 
 Services call this through ``dockstack.oci.sandbox``, in a process of its own: what is read here is a stranger's.
 """
@@ -31,7 +31,7 @@ from dockstack.oci.spool import Extent, Spool, WorkspaceFull, open_spools
 from dockstack.oci.streams import ImageLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from dockstack.oci.streams import Chunk
@@ -60,52 +60,33 @@ def normalise(chunks: Iterable[Chunk], *, architecture: str, limits: ImageLimits
     with ExitStack() as stack:
         spools = open_spools(stack, workspace, 2)
         verdict = check(chunks, architecture, limits, (Spool(spools[ARCHIVE]), Spool(spools[UNPACKED])))
-        return NormalisedImage(iter([verdict]), spools, stack.pop_all())
+        return NormalisedImage(verdict, spools, stack.pop_all())
 
 
-def check(
-    chunks: Iterable[Chunk],
-    architecture: str,
-    limits: ImageLimits,
-    spools: tuple[Spool, Spool],
-    send: Callable[[Extent], object] | None = None,
-) -> Verdict:
+def check(chunks: Iterable[Chunk], architecture: str, limits: ImageLimits, spools: tuple[Spool, Spool]) -> Verdict:
     """Read an image archive into two empty spools and check it.
-
-    Args:
-        chunks: the archive, as Glance stores it.
-        architecture: the host's.
-        limits: how much is read.
-        spools: two empty files.
-        send: takes slices with which the archive for the engine begins, while the check goes on; None: none.
 
     Raises:
         ImageRejected: the image is broken, hostile, too large, or not for this host.
         WorkspaceFull: the spools' file system has no room.
     """
-    archive = Archive(chunks, spools, limits, send)
+    archive = Archive(chunks, spools, limits)
     if archive.is_image:
         image = select_image(archive, architecture)
         configuration = image.configuration
         layers = _check_layers(archive, configuration, image.layers, Budget(limits))
     else:
         configuration, layers = _root_file_system(archive, architecture)
-    extents = _lay_out(configuration, layers, archive.sent, spools[UNPACKED])
+    extents = _lay_out(configuration, layers, spools[UNPACKED])
     size = sum(layer.size for layer in layers)
     return Verdict(str(configuration.digest), image_config(configuration.process), size, extents)
 
 
-def _lay_out(
-    configuration: Configuration, layers: Sequence[CheckedLayer], sent: Mapping[Extent, str], spool: Spool
-) -> tuple[Extent, ...]:
-    """Say where the archive for the engine lies, or what of it was not sent yet.
-
-    Layers are where they are; what belongs between them is written to a spool's end.
-    """
+def _lay_out(configuration: Configuration, layers: Sequence[CheckedLayer], spool: Spool) -> tuple[Extent, ...]:
+    """Say where the archive for the engine lies: layers where they are, what belongs between them at a spool's end."""
     places = {layer.diff_id: layer.place for layer in layers}
-    names = {diff_id: sent[place] for diff_id, place in places.items() if place in sent}
     extents: list[Extent] = []
-    for part in hybrid_parts(configuration, [Layer(layer.diff_id, layer.size, tuple) for layer in layers], names):
+    for part in hybrid_parts(configuration, [Layer(layer.diff_id, layer.size, tuple) for layer in layers]):
         if isinstance(part, Layer):
             extents.append(places[part.diff_id])
         elif extents and extents[-1].spool == UNPACKED and sum(extents[-1][1:]) == spool.size:

@@ -2,8 +2,8 @@
 """Images are checked in a process of their own, which a hostile one may fill, slow down or crash as it likes.
 
 This process only passes the download on, by a pipe. The other one checks it and keeps it in files without a name that
-both have open; it says little: which slices of those files the engine is to be given, some while it still checks. So
-the memory here stays flat whatever an image holds, and none of its bytes is interpreted.
+both have open; its answer is small, and says which slices of those files the engine is to be given. So the memory here
+stays flat whatever an image holds, and none of its bytes is interpreted.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ import json
 import os
 import selectors
 import signal
-import subprocess
 import threading
 import time
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from dockstack import confinement
@@ -29,16 +27,15 @@ from dockstack.oci.process import ImageConfig
 from dockstack.oci.spool import Extent, WorkspaceFull, open_spools, read_slice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    import subprocess
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from dockstack.oci.streams import ImageLimits
 
 READY = b"\n"  # what the other process says when its limits are set: from here on, its end is the image's fault
 ANSWER_BYTES = 1 << 20
-_PER_MIB = 128  # bytes that it may say of each MiB that goes ahead of its answer
 _PROGRAM = "dockstack.oci"
-_MANIFESTS = 64 << 20  # bytes of all that is no layer
 _PIPE_BYTES = 1 << 20  # what an unprivileged process may ask for
 _ERRORS = 4000  # bytes of what it says before it is ready
 _MINIMUM_SECONDS = 10  # of computing, also where the time is short: the end of the time is told by the clock
@@ -56,10 +53,7 @@ class InputTooSlow(DockstackError):  # noqa: N818 - said of where it comes from
 def normalise(
     chunks: Iterable[bytes], *, architecture: str, limits: ImageLimits, workspace: Path, timeout: float
 ) -> NormalisedImage:
-    """Have an image archive read whole and checked; nothing of it stays in the workspace after ``close`` or an error.
-
-    This returns when the engine may be given something, which of an image without large layers is after the check. What
-    is raised here is otherwise raised by the stream.
+    """Read an image archive whole and check it; nothing of it stays in the workspace after ``close`` or an error.
 
     Args:
         chunks: the archive, as Glance stores it; read to its end, or until it is refused, in a thread of its own.
@@ -77,10 +71,10 @@ def normalise(
     """
     with ExitStack() as stack:
         spools = _open(stack, workspace, 2)
-        check = _Check({"task": "image", "architecture": architecture}, limits, spools, timeout)
-        parts = _parts(stack.enter_context(closing(check.run(chunks))), spools, limits)
-        first = next(parts)
-        return NormalisedImage(chain((first,), parts), spools, stack.pop_all())
+        answer = _Check({"task": "image", "architecture": architecture}, limits, spools, timeout).run(chunks)
+        with _understanding():
+            verdict = _verdict(**answer["image"])
+        return NormalisedImage(verdict, spools, stack.pop_all())
 
 
 def measure(
@@ -101,8 +95,7 @@ def measure(
     """
     with ExitStack() as stack:
         spools = _open(stack, workspace, int(keep))
-        with closing(_Check({"task": "layer"}, limits, spools, timeout).run(chunks)) as said:
-            answer = next(said)
+        answer = _Check({"task": "layer"}, limits, spools, timeout).run(chunks)
         with _understanding():
             digest, size = Digest.parse(answer["layer"]["digest"]), int(answer["layer"]["size"])
         resources.push(stack.pop_all())
@@ -115,7 +108,6 @@ class _Check:
     def __init__(self, request: dict[str, Any], limits: ImageLimits, spools: Sequence[int], timeout: float) -> None:
         self._deadline = time.monotonic() + timeout
         self._timeout = timeout
-        self._most = ANSWER_BYTES + _PER_MIB * (limits.max_unpacked_bytes >> 20)
         seconds = max(_MINIMUM_SECONDS, int(timeout))
         arguments = json.dumps(request | {"limits": asdict(limits), "spools": list(spools), "seconds": seconds})
         try:
@@ -123,8 +115,8 @@ class _Check:
         except OSError as error:
             raise _cannot(str(error)) from error
 
-    def run(self, chunks: Iterable[bytes]) -> Generator[Any]:
-        """Pass the input on, and yield what the other process says: lists while it checks, at last its answer.
+    def run(self, chunks: Iterable[bytes]) -> dict[str, Any]:
+        """Pass the input on and return the answer.
 
         Raises:
             Exception: as ``normalise``.
@@ -132,49 +124,29 @@ class _Check:
         try:
             feeder = _Feeder(self._process, chunks)
             feeder.start()
-            lines, answer = self._lines(feeder), None
-            if next(lines, None) != READY.strip():
-                raise _cannot(os.read(_descriptor(self._process.stderr), _ERRORS).decode(errors="replace"))
-            for line in lines:
-                with _understanding():
-                    answer = json.loads(line)
-                if not isinstance(answer, list):
-                    break
-                yield answer
+            said = self._listen(feeder)
+            self._process.wait()
             if feeder.error is not None:
                 raise feeder.error
-            if answer is None or isinstance(answer, list):
-                raise self._silenced(feeder)
-            with _understanding():
-                for kind in answer.keys() & _FAULTS.keys():
-                    raise _FAULTS[kind](answer[kind])
-            yield answer
+            return self._judge(said)
         finally:
             self._end()
 
-    def _lines(self, feeder: _Feeder) -> Iterator[bytes]:
-        """Read what the other process says, until it ends or the time is over."""
-        output, rest, left = _descriptor(self._process.stdout), b"", self._most
+    def _listen(self, feeder: _Feeder) -> bytes:
+        """Read all that the other process says, until it ends or the time is over."""
+        said = b""
+        output = _descriptor(self._process.stdout)
         with selectors.DefaultSelector() as selector:
             selector.register(output, selectors.EVENT_READ)
-            while left > 0:
-                seconds = self._deadline - time.monotonic()
-                if seconds <= 0 or not selector.select(seconds):
+            while len(said) <= ANSWER_BYTES + len(READY):
+                left = self._deadline - time.monotonic()
+                if left <= 0 or not selector.select(left):
                     raise self._late(feeder)
                 data = os.read(output, 65536)
                 if not data:
-                    return
-                left -= len(data)
-                *lines, rest = (rest + data).split(b"\n")
-                yield from lines
-        raise _senseless("it does not end")
-
-    def _silenced(self, feeder: _Feeder) -> DockstackError:
-        """Say what became of a process that gave no answer."""
-        try:
-            return _ended(self._process.wait(max(0, self._deadline - time.monotonic())))
-        except subprocess.TimeoutExpired:
-            return self._late(feeder)
+                    break
+                said += data
+        return said
 
     def _late(self, feeder: _Feeder) -> DockstackError:
         if not feeder.done:
@@ -183,6 +155,18 @@ class _Check:
             f"The image could not be checked within {self._timeout:g} s.",
             "Make it smaller or compress it less; on a slow host, raise [docker] image_timeout.",
         )
+
+    def _judge(self, said: bytes) -> dict[str, Any]:
+        if not said.startswith(READY):
+            raise _cannot(os.read(_descriptor(self._process.stderr), _ERRORS).decode(errors="replace"))
+        if len(said) == len(READY):
+            raise _ended(self._process.returncode)
+        with _understanding():
+            answer: dict[str, Any] = json.loads(said)
+            for kind, said_of in answer.items():
+                if kind in _FAULTS:
+                    raise _FAULTS[kind](said_of)
+        return answer
 
     def _end(self) -> None:
         """End the other process if it goes on; the feeder notices, and closes its pipe itself."""
@@ -248,37 +232,20 @@ def _open(stack: ExitStack, workspace: Path, count: int) -> tuple[int, ...]:
         raise _cannot(str(error)) from error
 
 
-def _parts(said: Iterator[Any], spools: Sequence[int], limits: ImageLimits) -> Iterator[Extent | Verdict]:
-    """Read what the other process says of an image: slices that are there, and no more than an image may have."""
-    left = 2 * limits.max_unpacked_bytes + _MANIFESTS
-    for message in said:
-        with _understanding():
-            part = Extent(*map(int, message)) if isinstance(message, list) else _verdict(**message["image"])
-            for extent in part.extents if isinstance(part, Verdict) else (part,):
-                left -= extent.size
-                if min(extent) < 0 or left < 0 or sum(extent[1:]) > os.fstat(spools[extent.spool]).st_size:
-                    raise ValueError(f"{extent} is too much, or not there")
-        yield part
-
-
 def _verdict(engine_id: str, config: dict[str, Any], size: int, extents: list[list[int]]) -> Verdict:
     """Read what the other process says of a sound image."""
     lists = {name: tuple(config[name]) for name in ("command", "entrypoint", "volumes")}
-    places = tuple(Extent(*map(int, extent)) for extent in extents)
+    places = tuple(Extent(int(spool), int(offset), int(length)) for spool, offset, length in extents)
     return Verdict(str(Digest.parse(engine_id)), ImageConfig(**(config | lists)), int(size), places)
 
 
 @contextmanager
 def _understanding() -> Iterator[None]:
-    """Take what makes no sense for a refusal: an image that takes the other process over is no sound one."""
+    """Take an answer that makes no sense for a refusal: an image that takes the other process over is no sound one."""
     try:
         yield
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise _senseless(str(error)) from error
-
-
-def _senseless(details: str) -> ImageRejected:
-    return ImageRejected("The image's check gave no sensible answer.", _BROKEN, details)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ImageRejected("The image's check gave no sensible answer.", _BROKEN, str(error)) from error
 
 
 def _cannot(details: str) -> CannotCheck:

@@ -54,7 +54,7 @@ def run(
     """Normalise and return the engine's id, the configuration and the archive that the engine would get."""
     with normalise(pieces(data, piece), architecture=architecture, limits=limits, workspace=workspace) as image:
         assert list(workspace.iterdir()) == [], "the spool has a name"
-        return image.verdict.engine_id, image.verdict.config, b"".join(image.stream())
+        return image.engine_id, image.config, b"".join(image.stream())
 
 
 def files(data: bytes) -> dict[str, bytes]:

@@ -119,9 +119,9 @@ def assert_loads(layer: Layer, data: bytes, tmp_path: Path) -> None:
 
     archive = hybrid_archive(configuration, [layer])
     with normalise(archive, architecture="x86_64", limits=ImageLimits(), workspace=tmp_path) as normalised:
-        assert normalised.verdict.engine_id == str(configuration.digest)
-        assert normalised.verdict.config.command == ("/bin/sh",)
-        assert normalised.verdict.size == len(data)
+        assert normalised.engine_id == str(configuration.digest)
+        assert normalised.config.command == ("/bin/sh",)
+        assert normalised.size == len(data)
 
 
 def test_a_root_file_system_that_changes_between_the_readings_is_noticed(tmp_path, monkeypatch):

@@ -74,8 +74,7 @@ class Images(Connection):
     def load_image(self, chunks: Iterable[bytes], deadline: float | None = None) -> tuple[str, ...]:
         """Load a docker-save archive and return the ids of its images.
 
-        The engine answers 200 before it has looked at the archive; what went wrong comes in the stream. An archive
-        whose chunks break off leaves nothing there.
+        The engine answers 200 before it has looked at the archive; what went wrong comes in the stream.
 
         Args:
             chunks: the archive.
@@ -85,21 +84,18 @@ class Images(Connection):
             ImageUnusable: the archive is broken.
             EngineFull: the engine's disk is full.
             EngineTooSlow: the deadline has passed.
-            Exception: whatever ``chunks`` raises.
         """
         action = "loading an image"
         loaded: list[str] = []
         try:
             with closing(self._connect(_silence(deadline))) as client, translated(action):
-                for line in _in_time(client.load_image(_in_time(_kept_apart(chunks), deadline)), deadline):
+                for line in _in_time(client.load_image(_in_time(chunks, deadline)), deadline):
                     if "error" in line:
                         raise faults.of_stream(action, str(line["error"]))
                     loaded += _LOADED.findall(str(line.get("stream", "")))
         except EngineUnavailable as error:
             _silence(deadline)  # was it silent, or had it no time left?
             raise error from None
-        except _BrokenOff as error:
-            raise error.reason from error.reason.__cause__
         found = [self.image(name) for name in loaded]
         if not found:
             raise faults.of_stream(action, "the archive holds no image")
@@ -199,22 +195,6 @@ class Images(Connection):
                 self._client().remove_image(reference)
         except NotFound:
             return
-
-
-class _BrokenOff(Exception):  # noqa: N818 - said of what is sent
-    """What is sent ended in an error, which the transport would take for one of its own."""
-
-    def __init__(self, reason: Exception) -> None:
-        super().__init__()
-        self.reason = reason
-
-
-def _kept_apart(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Pass chunks on; what goes wrong where they come from passes the transport by."""
-    try:
-        yield from chunks
-    except Exception as error:
-        raise _BrokenOff(error) from error
 
 
 def _in_time(items: Iterable[_Item], deadline: float | None) -> Iterator[_Item]:

@@ -288,31 +288,35 @@ class ImageStore:
             return self._cached(image) or self._fetch(image, max_bytes)
 
     def _fetch(self, image: Image, max_bytes: int) -> LoadedImage:
-        """Give an image to the engine while it comes and is checked; all of that has to be done by the deadline."""
         limits = replace(self.limits, max_unpacked_bytes=max_bytes)
         deadline = time.monotonic() + self._timeout
         try:
-            with normalise(
+            checked = normalise(
                 _counted(self._download(image), image),
                 architecture=self._architecture,
                 limits=limits,
                 workspace=self._workspace,
                 timeout=self._timeout,
-            ) as normalised:
-                LOG.info("Loading image %s (%r)", image.id, image.name)
-                ids = self._engine.load_image(normalised.stream(), deadline)
-                verdict = normalised.verdict
+            )
         except InputTooSlow as error:
             raise self._too_slow("downloading") from error
+        with checked as normalised:
+            LOG.info("Loading image %s (%r) as %s", image.id, image.name, normalised.engine_id)
+            ids = self._load(normalised.stream(), deadline)
+            if ids != (normalised.engine_id,):
+                raise ImageRejected(
+                    f"The engine took the image for {', '.join(ids)} instead of {normalised.engine_id}.",
+                    "This is a fault of the host's engine: look at its log and its version.",
+                )
+            self._tag(image, normalised.engine_id)
+            return LoadedImage(normalised.engine_id, normalised.config, normalised.size)
+
+    def _load(self, chunks: Iterable[bytes], deadline: float) -> tuple[str, ...]:
+        """Give an image to the engine, which gets until the deadline, also for what it does after the last byte."""
+        try:
+            return self._engine.load_image(chunks, deadline)
         except EngineTooSlow as error:
             raise self._too_slow("loading") from error
-        if ids != (verdict.engine_id,):
-            raise ImageRejected(
-                f"The engine took the image for {', '.join(ids)} instead of {verdict.engine_id}.",
-                "This is a fault of the host's engine: look at its log and its version.",
-            )
-        self._tag(image, verdict.engine_id)
-        return LoadedImage(verdict.engine_id, verdict.config, verdict.size)
 
     def _too_slow(self, doing: str) -> FetchTimeout:
         return FetchTimeout(
