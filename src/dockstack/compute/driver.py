@@ -13,6 +13,7 @@ import nova.context
 from nova.compute import task_states
 from nova.console import type as console_type
 from nova.virt import driver
+from oslo_utils import timeutils
 
 from dockstack.compute import conf
 from dockstack.compute.consoles import log
@@ -42,6 +43,7 @@ from dockstack.compute.model import Destination
 from dockstack.compute.nova_api import (
     config_drive,
     devices,
+    forgotten_tasks,
     glance,
     migrations,
     neutron,
@@ -121,7 +123,8 @@ class DockerDriver(driver.ComputeDriver):
         self._follower.start()
         self._watcher = Watcher(self._host)
         self._watcher.start()
-        self._rounds = rounds.Rounds(self._host, self._read_claims, self._read_unrescued)
+        end_forgotten_tasks = partial(forgotten_tasks.end_all, self._host.name, timeutils.utcnow(), self._host.busy)
+        self._rounds = rounds.Rounds(self._host, self._read_claims, self._read_unrescued, end_forgotten_tasks)
         self._rounds.start()
 
     def process_instances_at_startup(self, context: Any, instances: Any) -> Any:

@@ -33,6 +33,7 @@ class Rounds:
         host: Host,
         read_claims: Callable[[], Claims],
         read_unrescued: Callable[[str], Unrescued | None],
+        end_forgotten_tasks: Callable[[], None],
         interval: float = INTERVAL,
     ) -> None:
         """Prepare; ``start`` begins.
@@ -41,11 +42,13 @@ class Rounds:
             host: which.
             read_claims: asks Nova, in one question, which servers it has here.
             read_unrescued: asks Nova for one server, if it is not being rescued.
+            end_forgotten_tasks: has Nova end what it waits for and nobody is doing.
             interval: seconds between two rounds.
         """
         self._host = host
         self._read_claims = read_claims
         self._read_unrescued = read_unrescued
+        self._end_forgotten_tasks = end_forgotten_tasks
         self._interval = interval
         self._named: set[str] = set()
         self._stopping = threading.Event()
@@ -70,6 +73,7 @@ class Rounds:
         recovery.sweep_listed(self._host, self._read_claims(), listed, self._named)
         incoming_migration.sweep_listed(self._host, listed)
         recovery.end_unknown_rescues(self._host, listed, self._read_unrescued)
+        self._end_forgotten_tasks()
 
     def _run(self) -> None:
         while not self._stopping.wait(self._interval):
