@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import json
 import lzma
 import random
@@ -26,12 +25,16 @@ from typing import TYPE_CHECKING
 import zstandard
 
 from image_archives import (
+    BLOCK,
     COMPRESS,
     HOSTILE,
     config,
     descriptor,
     docker_save,
     entry,
+    files,
+    flat_image,
+    header,
     multi_platform,
     oci_archive,
     oci_layout,
@@ -39,6 +42,7 @@ from image_archives import (
     sample_layer,
     sha256,
     tar,
+    with_checksum,
 )
 
 if TYPE_CHECKING:
@@ -46,20 +50,6 @@ if TYPE_CHECKING:
 
 SIZE = 500
 UNPACKED = 64 << 20  # what an image of the corpus may unpack to
-BLOCK = 512
-
-
-def header(name: str, kind: bytes, size: int, *, extended: bool = False, real: int = 0) -> bytes:
-    """A raw header, with the fields of GNU tar's sparse files."""
-    info = tarfile.TarInfo(name)
-    info.type, info.size = kind, size
-    raw = bytearray(info.tobuf(tarfile.GNU_FORMAT)[-BLOCK:])
-    raw[156:157] = kind
-    if kind == b"S":
-        raw[482] = int(extended)
-        raw[483:495] = b"%011o\0" % real
-    raw[148:156] = b"%06o\0 " % (sum(raw[:148]) + sum(raw[156:]) + 8 * 32)
-    return bytes(raw)
 
 
 def padded(data: bytes) -> bytes:
@@ -117,9 +107,7 @@ def stored_blocks(size: int) -> bytes:
 
 def raw_layer(blob: bytes) -> bytes:
     """An image whose layer is these very bytes."""
-    raw = config([sample_layer()])
-    manifest = [{"Config": "c.json", "RepoTags": None, "Layers": ["l.tar"]}]
-    return tar([("l.tar", blob), ("c.json", raw), ("manifest.json", json.dumps(manifest).encode())])
+    return tar(flat_image(config([sample_layer()]), blob))
 
 
 def index_of_indexes() -> bytes:
@@ -153,8 +141,7 @@ def _process(**process: object) -> bytes:
 def _binary_size(field: bytes) -> bytes:
     raw = bytearray(header("f", b"0", 0))
     raw[124:136] = field
-    raw[148:156] = b"%06o\0 " % (sum(raw[:148]) + sum(raw[156:]) + 8 * 32)
-    return bytes(raw)
+    return with_checksum(raw)
 
 
 def _xz_dictionary() -> bytes:
@@ -174,10 +161,8 @@ def _xz_dictionary() -> bytes:
 def _unused_bombs() -> bytes:
     """A sound image among layers that nobody asks for, each of 48 MiB of zeros."""
     bomb = COMPRESS["gzip"](tar([("etc/zeros", bytes(48 << 20))]))
-    sound = docker_save([sample_layer()])
-    with tarfile.open(fileobj=io.BytesIO(sound)) as archive:
-        entries = [(m.name, archive.extractfile(m).read()) for m in archive if m.isreg()]
-    return tar([*((f"bomb{index}/layer.tar", bomb) for index in range(30)), *entries])
+    sound = files(docker_save([sample_layer()]))
+    return tar([*((f"bomb{index}/layer.tar", bomb) for index in range(30)), *sound.items()])
 
 
 BOMBS: dict[str, Callable[[], bytes]] = {
@@ -337,8 +322,7 @@ def _mutate_header(raw: bytearray, chance: random.Random) -> None:
     )
     value = chance.choice(values)
     raw[block + start : block + start + len(value)] = value
-    head = raw[block : block + BLOCK]
-    raw[block + 148 : block + 156] = b"%06o\0 " % (sum(head[:148]) + sum(head[156:]) + 8 * 32)
+    raw[block : block + BLOCK] = with_checksum(raw[block : block + BLOCK])
 
 
 def corpus(seed: int) -> Iterator[tuple[str, bytes]]:

@@ -25,6 +25,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "zstd": zstandard.ZstdCompressor().compress,
 }
 Entry = tuple[str, bytes] | tarfile.TarInfo
+BLOCK = tarfile.BLOCKSIZE
 
 
 def sha256(data: bytes) -> str:
@@ -47,6 +48,29 @@ def tar(entries: Iterable[Entry]) -> bytes:
                 info.size, info.mode = len(data), 0o755
             archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def files(data: bytes) -> dict[str, bytes]:
+    """The content of an archive's files, by name."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return {m.name: file.read() for m in archive if (file := archive.extractfile(m))}
+
+
+def header(name: str, kind: bytes, size: int, *, extended: bool = False, real: int = 0) -> bytes:
+    """A raw header, with the fields of GNU tar's sparse files."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    raw = bytearray(info.tobuf(tarfile.GNU_FORMAT)[-BLOCK:])
+    raw[156:157] = kind
+    if kind == tarfile.GNUTYPE_SPARSE:
+        raw[482] = int(extended)
+        raw[483:495] = b"%011o\0" % real
+    return with_checksum(raw)
+
+
+def with_checksum(raw: bytearray) -> bytes:
+    """A raw header, with the checksum that it must have."""
+    return bytes(raw[:148] + b"%06o\0 " % (sum(raw[:148]) + sum(raw[156:]) + 8 * 32) + raw[156:])
 
 
 def sample_layer(text: str = "hello") -> bytes:
@@ -79,6 +103,12 @@ def docker_save(
         entries += [entry(name.partition("/")[0], tarfile.DIRTYPE), (name, COMPRESS[compress](layer))]
     entries += [(f"{sha256(configuration)}.json", configuration), ("manifest.json", json.dumps(manifest).encode())]
     return tar(entries)
+
+
+def flat_image(raw_config: bytes, layer: bytes) -> list[Entry]:
+    """The entries of an image of one layer, which may be anything, as ``docker save`` writes them."""
+    manifest = [{"Config": "c.json", "RepoTags": None, "Layers": ["l.tar"]}]
+    return [("l.tar", layer), ("c.json", raw_config), ("manifest.json", json.dumps(manifest).encode())]
 
 
 def descriptor(data: bytes, kind: str, **more: object) -> dict[str, object]:
@@ -184,10 +214,8 @@ def _wrong_blob() -> bytes:
 def _janus() -> bytes:
     """One image in index.json, another in manifest.json."""
     manifest, blobs = oci_image([sample_layer("shown")])
-    layers = [sample_layer("hidden")]
-    raw = config(layers)
-    docker = [{"Config": "c.json", "RepoTags": None, "Layers": ["l.tar"]}]
-    more: list[Entry] = [("c.json", raw), ("l.tar", layers[0]), ("manifest.json", json.dumps(docker).encode())]
+    hidden = sample_layer("hidden")
+    more = flat_image(config([hidden]), hidden)
     return oci_layout([descriptor(manifest, "manifest.v1+json")], blobs, more)
 
 
@@ -197,16 +225,8 @@ def _missing_layer() -> bytes:
 
 
 def _sparse_bomb() -> bytes:
-    """A layer of a few blocks with a GNU sparse file of 64 GiB, which the engine would write out as zeros."""
-    size = b"%011o\0" % 0o777777777  # the map's only piece lies at the end, the real size follows
-    info = tarfile.TarInfo("bomb")
-    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
-    header[156:157] = tarfile.GNUTYPE_SPARSE
-    header[386:398] = b"%011o\0" % 0  # first piece: at 0, no bytes
-    header[398:410] = b"%011o\0" % 0
-    header[483:495] = size
-    header[148:156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:512]) + 8 * 32)
-    return docker_save([bytes(header) + bytes(1024)])
+    """A layer of a few blocks with a GNU sparse file of 8 GiB, which the engine would write out as zeros."""
+    return docker_save([header("bomb", tarfile.GNUTYPE_SPARSE, 0, real=0o77777777777) + bytes(2 * BLOCK)])
 
 
 def _deep_json() -> bytes:
@@ -215,9 +235,7 @@ def _deep_json() -> bytes:
 
 def _vast_header() -> bytes:
     """A pax header that claims 8 GiB - 1, which a careless reader would read into memory."""
-    info = tarfile.TarInfo("pax")
-    info.type, info.size = tarfile.XHDTYPE, 0o77777777777
-    return info.tobuf(tarfile.GNU_FORMAT) + bytes(4 << 20)
+    return header("pax", tarfile.XHDTYPE, 0o77777777777) + bytes(4 << 20)
 
 
 # name -> (archive, what the error has to speak of)

@@ -65,8 +65,9 @@ def options() -> str:
         [
             "# The driver's options: `[docker]` in nova.conf",
             "",
-            "The driver is loaded by `[DEFAULT] compute_driver = docker.DockerDriver`. All options have defaults that",
-            "fit what `dockstack up` sets up.",
+            "The driver is loaded by `[DEFAULT] compute_driver = docker.DockerDriver` ([in a Nova that you",
+            "have](../driver.md), `dockstack driver install` first). All options have defaults that fit what",
+            "`dockstack up` sets up.",
             "",
             "| option | default | when to change it |",
             "|---|---|---|",

@@ -6,19 +6,21 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from private_engine import wait_for
 
-from dockstack.compute.containers import namespaces, runtime, spec
-from dockstack.compute.containers.lxcfs import Views, hidden
+from dockstack.compute.containers import editor, namespaces, runtime, spec
+from dockstack.compute.containers.lxcfs import Lxcfs, hidden
 from dockstack.compute.model import Limits
 from dockstack.oci.process import ImageConfig
 
 
-class Lxcfs:
+class Daemon:
     """An LXCFS of the tests' own, below the directory from which the tests' runtime may mount."""
 
     def __init__(self, directory) -> None:
@@ -30,7 +32,7 @@ class Lxcfs:
         options = ["--enable-loadavg", "--enable-cfs", "--foreground", f"--pidfile={self.directory}.pid"]
         with open(f"{self.directory}.log", "a") as log:  # noqa: PTH123
             self.process = subprocess.Popen(["lxcfs", *options, self.directory], stdout=log, stderr=log)
-        wait_for(lambda: Views(self.directory).ask(), "LXCFS")
+        wait_for(lambda: Lxcfs(self.directory).ask(), "LXCFS")
 
     def freeze(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
@@ -48,20 +50,20 @@ class Lxcfs:
 @pytest.fixture
 def lxcfs(private_engine):
     assert shutil.which("lxcfs"), "these tests need LXCFS: apt-get install lxcfs"
-    lxcfs = Lxcfs(private_engine.directory.resolve() / "lxcfs")
+    lxcfs = Daemon(private_engine.directory.resolve() / "lxcfs")
     lxcfs.start()
     yield lxcfs
     lxcfs.kill()
 
 
-def asked(lxcfs) -> Views:
-    """Return views that know which LXCFS runs."""
-    found = Views(lxcfs.directory)
+def asked(lxcfs) -> Lxcfs:
+    """Return an LXCFS that was asked."""
+    found = Lxcfs(lxcfs.directory)
     found.ask()
     return found
 
 
-def boot(lab, found: Views):
+def boot(lab, found: Lxcfs):
     server = lab.server(limits=Limits(vcpus=1, memory_mb=64, disk_gb=1, cpus=(0,)), ports=())
     config = ImageConfig(env={"PATH": "/bin"})
     namespaces.prepare(server.uuid)
@@ -120,7 +122,7 @@ def test_a_server_starts_without_lxcfs_and_gets_its_view_later(lab, lxcfs) -> No
     lxcfs.kill()
     found.ask()
     assert found.mounts() == ()
-    server = boot(lab, Views(None))
+    server = boot(lab, Lxcfs(None))
     container = lab.state(server)
     lxcfs.start()
     found.ask()
@@ -130,7 +132,7 @@ def test_a_server_starts_without_lxcfs_and_gets_its_view_later(lab, lxcfs) -> No
 
 
 def test_lxcfs_that_ends_between_patch_and_start_stops_no_server(lab, lxcfs) -> None:
-    class Doomed(Views):
+    class Doomed(Lxcfs):
         def mounts(self):
             found = super().mounts()
             lxcfs.kill()
@@ -144,7 +146,7 @@ def test_lxcfs_that_ends_between_patch_and_start_stops_no_server(lab, lxcfs) -> 
 
 
 def test_another_containers_process_is_left_alone(lab, lxcfs) -> None:
-    first, second = boot(lab, Views(None)), boot(lab, Views(None))
+    first, second = boot(lab, Lxcfs(None)), boot(lab, Lxcfs(None))
     found = asked(lxcfs)
     assert not found.renew(lab.state(first).pid, lab.state(second).id)
     assert found.renew(lab.state(first).pid, lab.state(first).id)
@@ -173,3 +175,29 @@ def test_an_lxcfs_that_hangs_stops_no_start(lab, lxcfs) -> None:
         container = lab.state(server)
         assert found.renew(container.pid, container.id)
         looks_its_own(lab, server)
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    """Where a file system is mounted that takes questions and does not answer."""
+    program = Path(__file__).with_name("hanging_files.py")
+    process = subprocess.Popen([sys.executable, program, tmp_path], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    yield tmp_path
+    process.kill()
+    process.wait()
+    subprocess.run(["umount", tmp_path], check=False)
+
+
+def test_an_lxcfs_that_hangs_over_a_question_stops_no_start(hanging) -> None:
+    """Who asked it stays for as long as it hangs, even killed; no start waits for that, nor who reads its output."""
+    program = "import editor, sys; c = {}; editor.add_mounts(c, [eval(sys.argv[1])], []); print(c)"
+    mount = {"source": f"{hanging}/proc/uptime", "destination": "/proc/uptime", "required": False}
+    command = [sys.executable, "-c", program, repr(mount)]
+    began = time.monotonic()
+    done = subprocess.run(
+        command, cwd=Path(editor.__file__).parent, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "{'mounts': []}\n"
+    assert "does not answer" in done.stderr
+    assert editor._ANSWER_SECONDS <= time.monotonic() - began < 30

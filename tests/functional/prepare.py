@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make the environment in which the driver runs inside Nova's own code.
 
-Nova loads drivers from ``nova.virt`` only, so the driver's door is linked into that environment's copy of Nova, and
-this checkout's ``src`` is put on its path. Nothing is done twice: a stamp holds the hash of the lock.
+The driver's door is put into that environment's Nova, and this checkout's ``src`` on its path. Nothing is done twice: a
+stamp holds the hash of the lock.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from dockstack.deploy import door
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "src/dockstack/deploy/locks/functional.txt"
@@ -39,7 +41,7 @@ def prepare(environment: Path = ENVIRONMENT) -> Path:
         if not (stamp.exists() and stamp.read_text() == wanted and python.exists()):
             _install(environment, python)
             stamp.write_text(wanted)
-        _link(environment)
+        _join(environment)
     return python
 
 
@@ -55,11 +57,11 @@ def _install(environment: Path, python: Path) -> None:
     )
 
 
-def _link(environment: Path) -> None:
+def _join(environment: Path) -> None:
     """Join this checkout to the environment; every step may be there already."""
     packages = next((environment / "lib").glob("python3*")) / "site-packages"
     (packages / "dockstack-checkout.pth").write_text(f"{ROOT / 'src'}\n")
-    _symlink(packages / "nova/virt/docker.py", ROOT / "src/nova/virt/docker.py")
+    door.install(str(environment / "bin/python"))
     # Nova's test fixtures look for api-paste.ini beside the package, where a checkout of Nova has it.
     (packages / "etc").mkdir(exist_ok=True)
     _symlink(packages / "etc/nova", environment / "etc/nova")

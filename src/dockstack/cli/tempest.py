@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import psutil
 
 from dockstack.compute import support
 from dockstack.deploy import external_programs, paths
@@ -24,7 +25,7 @@ from dockstack.verify.tempest import configuration, report, runner
 from dockstack.verify.tempest.discover import discover
 from dockstack.verify.tempest.model import Verdict
 from dockstack.verify.tempest.progress import Progress
-from dockstack.verify.tempest.selection import Choice, Selection, load_impossible, load_interop, name_of, select
+from dockstack.verify.tempest.selection import Choice, Selection, load_excluded, load_interop, name_of, select
 from dockstack.verify.tempest.sweep import swept
 from dockstack.verify.tempest.workspace import Workspace
 
@@ -84,7 +85,7 @@ def tempest(
     with workspace.alone():
         with console.status("Installing Tempest, if it is not there"):
             workspace.install(lock_text("tempest"), uv_program(), index_environment())
-        selection = select(workspace.tests(), choice, load_impossible())
+        selection = select(workspace.tests(), choice, load_excluded(swap=psutil.swap_memory().total > 0))
         if list_only:
             click.echo("\n".join(name_of(test) for test in selection.tests))
             return

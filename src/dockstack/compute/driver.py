@@ -13,6 +13,7 @@ import nova.context
 from nova.compute import task_states
 from nova.console import type as console_type
 from nova.virt import driver
+from oslo_utils import timeutils
 
 from dockstack.compute import conf
 from dockstack.compute.consoles import log
@@ -42,6 +43,7 @@ from dockstack.compute.model import Destination
 from dockstack.compute.nova_api import (
     config_drive,
     devices,
+    forgotten_tasks,
     glance,
     migrations,
     neutron,
@@ -114,14 +116,15 @@ class DockerDriver(driver.ComputeDriver):
             recovery.prepare(self._host)
             cold_migration.announce(self._host)
         reconcile = recovery.Reconciler(
-            self._host, self._read_claims, self._list_wanted, self._read_wanted, self._read_itself
+            self._host, self._read_claims, self._list_wanted, self._read_wanted, self._read_unrescued
         )
         self._notifier = EventNotifier(self._host.busy, self._tell)
         self._follower = Follower(self._host.engine, self._on_event, reconcile)
         self._follower.start()
         self._watcher = Watcher(self._host)
         self._watcher.start()
-        self._rounds = rounds.Rounds(self._host, self._read_claims, self._read_itself)
+        end_forgotten_tasks = partial(forgotten_tasks.end_all, self._host.name, timeutils.utcnow(), self._host.busy)
+        self._rounds = rounds.Rounds(self._host, self._read_claims, self._read_unrescued, end_forgotten_tasks)
         self._rounds.start()
 
     def process_instances_at_startup(self, context: Any, instances: Any) -> Any:
@@ -136,7 +139,7 @@ class DockerDriver(driver.ComputeDriver):
                 if record.half_rescued:
                     originals.restore(self._host, servers.describe(record.instance))
                     records.give_back(record)
-            recovery.end_unknown_rescues(self._host, self._host.engine.containers(), self._read_itself)
+            recovery.end_unknown_rescues(self._host, self._host.engine.containers(), self._read_unrescued)
         records.explain_abandoned(context, found.values())
         return instances
 
@@ -579,7 +582,7 @@ class DockerDriver(driver.ComputeDriver):
         )
 
     def _complete_arrival(self, context: Any, instance: Any, network_info: Any, server: Server) -> None:
-        """Have the container of a server whose move to this host was broken off; mostly there is nothing to do."""
+        """Complete a server's move to this host if it was broken off after all its files had come; else do nothing."""
         if not incoming_migration.is_unfinished(self._host, server):
             return
         drive = config_drive.find_drive(instance, network_info)
@@ -620,13 +623,20 @@ class DockerDriver(driver.ComputeDriver):
             return None
         return self._describe_whole(record.instance)
 
-    def _read_itself(self, server_uuid: str) -> recovery.Itself | None:
+    def _read_unrescued(self, server_uuid: str) -> recovery.Unrescued | None:
         record = records.read_record(self._host.name, server_uuid)
         if record is None or not record.unrescued:
             return None
-        return recovery.Itself(self._describe_whole(record.instance), runs=record.should_run)
+        return recovery.Unrescued(self._describe_whole(record.instance), runs=record.should_run)
 
 
 def _build_claims(host: str, found: Collection[str], abandoned: Collection[str] = ()) -> recovery.Claims:
-    """Say what Nova keeps. Only while Nova starts is a build that has not ended one that was broken off."""
+    """Say which servers Nova has on this host, and which of them may go.
+
+    Args:
+        host: Nova's name of it.
+        found: the servers that Nova has on it.
+        abandoned: those whose build was broken off. Only when nova-compute starts can one tell: at other times, a build
+            that has not ended is under way.
+    """
     return recovery.Claims(set(found) - set(abandoned), abandoned, has_left=partial(records.has_left, host))

@@ -8,8 +8,17 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: str | Path, content: str | bytes, *, mode: int = 0o644) -> None:
-    """Write a file beside its target, sync it, and rename it over the target."""
+def write_atomically(
+    path: str | Path, content: str | bytes, *, mode: int = 0o644, owner: tuple[int, int] | None = None
+) -> None:
+    """Write a file beside its target, sync it, and rename it over the target.
+
+    Args:
+        path: the target; what is there, a link too, is replaced.
+        content: text or bytes.
+        mode: its permissions.
+        owner: user and group id, for a process that may give files away; others keep what they write.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
@@ -17,6 +26,8 @@ def write_atomically(path: str | Path, content: str | bytes, *, mode: int = 0o64
     try:
         with os.fdopen(descriptor, "wb") as stream:
             os.fchmod(stream.fileno(), mode)
+            if owner is not None and os.geteuid() == 0:
+                os.fchown(stream.fileno(), *owner)
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())

@@ -13,6 +13,7 @@ import json
 import os
 import selectors
 import signal
+import subprocess
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,7 +28,6 @@ from dockstack.oci.process import ImageConfig
 from dockstack.oci.spool import Extent, WorkspaceFull, open_spools, read_slice
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
@@ -73,7 +73,7 @@ def normalise(
         spools = _open(stack, workspace, 2)
         answer = _Check({"task": "image", "architecture": architecture}, limits, spools, timeout).run(chunks)
         with _understanding():
-            verdict = _verdict(**answer["image"])
+            verdict = _verdict(spools, **answer["image"])
         return NormalisedImage(verdict, spools, stack.pop_all())
 
 
@@ -125,7 +125,7 @@ class _Check:
             feeder = _Feeder(self._process, chunks)
             feeder.start()
             said = self._listen(feeder)
-            self._process.wait()
+            self._await_end(feeder)
             if feeder.error is not None:
                 raise feeder.error
             return self._judge(said)
@@ -147,6 +147,13 @@ class _Check:
                     break
                 said += data
         return said
+
+    def _await_end(self, feeder: _Feeder) -> None:
+        """Wait for the end of a process that says no more; one that was taken over may stay."""
+        try:
+            self._process.wait(max(0, self._deadline - time.monotonic()))
+        except subprocess.TimeoutExpired as error:
+            raise self._late(feeder) from error
 
     def _late(self, feeder: _Feeder) -> DockstackError:
         if not feeder.done:
@@ -232,10 +239,15 @@ def _open(stack: ExitStack, workspace: Path, count: int) -> tuple[int, ...]:
         raise _cannot(str(error)) from error
 
 
-def _verdict(engine_id: str, config: dict[str, Any], size: int, extents: list[list[int]]) -> Verdict:
+def _verdict(
+    spools: Sequence[int], engine_id: str, config: dict[str, Any], size: int, extents: list[list[int]]
+) -> Verdict:
     """Read what the other process says of a sound image."""
     lists = {name: tuple(config[name]) for name in ("command", "entrypoint", "volumes")}
     places = tuple(Extent(int(spool), int(offset), int(length)) for spool, offset, length in extents)
+    for place in places:
+        if min(place) < 0 or place.offset + place.size > os.fstat(spools[place.spool]).st_size:
+            raise ValueError(f"there is no {place}")
     return Verdict(str(Digest.parse(engine_id)), ImageConfig(**(config | lists)), int(size), places)
 
 
@@ -244,7 +256,7 @@ def _understanding() -> Iterator[None]:
     """Take an answer that makes no sense for a refusal: an image that takes the other process over is no sound one."""
     try:
         yield
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ImageRejected("The image's check gave no sensible answer.", _BROKEN, str(error)) from error
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import resource
 import signal
@@ -28,6 +27,7 @@ from image_archives import (
     descriptor,
     docker_save,
     entry,
+    files,
     multi_platform,
     oci_archive,
     oci_image,
@@ -55,11 +55,6 @@ def run(
     with normalise(pieces(data, piece), architecture=architecture, limits=limits, workspace=workspace) as image:
         assert list(workspace.iterdir()) == [], "the spool has a name"
         return image.engine_id, image.config, b"".join(image.stream())
-
-
-def files(data: bytes) -> dict[str, bytes]:
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        return {m.name: file.read() for m in archive if (file := archive.extractfile(m))}
 
 
 @pytest.mark.parametrize("outer", COMPRESS)

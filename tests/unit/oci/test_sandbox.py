@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import struct
@@ -12,6 +13,7 @@ import sys
 import termios
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from dockstack import confinement
 from dockstack.deploy.node import processes
 from dockstack.oci import normalise, sandbox
 from dockstack.oci.documents import ImageRejected
+from dockstack.oci.process import ImageConfig
 from dockstack.oci.sandbox import CannotCheck, InputTooSlow
 from dockstack.oci.spool import WorkspaceFull
 from dockstack.oci.streams import ImageLimits
@@ -167,9 +170,10 @@ def test_a_download_that_falls_silent_is_not_the_images_fault(tmp_path):
         gate.set()
 
 
-def test_more_memory_than_a_check_may_have_is_the_images_fault(tmp_path, monkeypatch):
-    def greedy(program, arguments, files, *, piped):
-        code = "from dockstack.oci import __main__ as m; m._check = lambda *a: b'x' * (1 << 30); m.main()"
+def run_instead(monkeypatch, code: str) -> None:
+    """Have other code run in the place of the check, as whoever takes it over has."""
+
+    def start(program, arguments, files, *, piped):
         return subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             stdin=subprocess.PIPE,
@@ -179,9 +183,21 @@ def test_more_memory_than_a_check_may_have_is_the_images_fault(tmp_path, monkeyp
             env={"PYTHONPATH": str(Path(confinement.__file__).parent.parent)},
         )
 
-    monkeypatch.setattr(confinement, "start", greedy)
+    monkeypatch.setattr(confinement, "start", start)
+
+
+def test_more_memory_than_a_check_may_have_is_the_images_fault(tmp_path, monkeypatch):
+    run_instead(
+        monkeypatch, "from dockstack.oci import __main__ as m; m._check = lambda *a: b'x' * (1 << 30); m.main()"
+    )
     with pytest.raises(ImageRejected, match="more than 224 MiB of memory"):
         run(DATA, tmp_path)
+
+
+def test_a_process_that_closes_its_output_and_stays_is_ended(tmp_path, monkeypatch):
+    run_instead(monkeypatch, "import os, sys, time; os.write(1, b'\\n'); os.close(1); sys.stdin.read(); time.sleep(50)")
+    with pytest.raises(ImageRejected, match="could not be checked within 3 s"):
+        run(DATA, tmp_path, timeout=3)
 
 
 @pytest.mark.parametrize("program", ["dockstack.no_such_module", "this"])
@@ -216,12 +232,40 @@ def test_a_full_workspace_is_the_hosts_trouble(tmp_path):
             check.run(pieces(DATA))
 
 
-@pytest.mark.parametrize("said", [b"\n[]", b"\n{", b'\n{"image": {}}', b'\n{"rejected": 5}', b"\n" + b"[" * 100_000])
+def sound(**more) -> bytes:
+    """An answer as of a sound image."""
+    process = asdict(ImageConfig()) | {"command": [], "entrypoint": [], "volumes": []}
+    image = {"engine_id": "sha256:" + "0" * 64, "config": process, "size": 1, "extents": [[0, 0, 0]]}
+    return b"\n" + json.dumps({"image": image | more}).encode()
+
+
+SENSELESS = {
+    "a-list": b"\n[]",
+    "no-json": b"\n{",
+    "no-image": b'\n{"image": {}}',
+    "no-text": b'\n{"rejected": 5}',
+    "deep": b"\n" + b"[" * 100_000,
+    "infinite": sound(size=float("inf")),
+    "beyond-a-files-end": sound(extents=[[0, 0, 1 << 40]]),
+    "before-a-files-start": sound(extents=[[1, -1, 1]]),
+    "less-than-nothing": sound(extents=[[1, 0, -1]]),
+    "another-file": sound(extents=[[2, 0, 0]]),
+    "a-file-from-the-end": sound(extents=[[-1, 0, 0]]),
+}
+
+
+@pytest.mark.parametrize("said", SENSELESS.values(), ids=SENSELESS)
 def test_an_answer_without_sense_is_a_refusal(said, tmp_path, monkeypatch):
     """Whoever took the other process over is not believed, and not the next host's guest."""
     monkeypatch.setattr(sandbox._Check, "_listen", lambda *_: said)
-    with pytest.raises(ImageRejected):
+    with pytest.raises(ImageRejected, match="no sensible answer"):
         run(DATA, tmp_path)
+
+
+def test_an_answer_with_sense_is_taken(tmp_path, monkeypatch):
+    """So that what is refused above is refused for what is said there."""
+    monkeypatch.setattr(sandbox._Check, "_listen", lambda *_: sound())
+    assert run(DATA, tmp_path) == ("sha256:" + "0" * 64, ImageConfig(), 1, b"")
 
 
 def test_a_large_image_does_not_pass_through_this_process_at_once(tmp_path):

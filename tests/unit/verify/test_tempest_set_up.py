@@ -13,7 +13,16 @@ from dockstack.deploy.configuration.nova import FILTERS
 from dockstack.errors import DockstackError
 from dockstack.verify.tempest.configuration import build, render
 from dockstack.verify.tempest.model import Credentials, TempestFacts
-from dockstack.verify.tempest.selection import APART, Choice, class_of, load_impossible, load_interop, name_of, select
+from dockstack.verify.tempest.selection import (
+    APART,
+    NEED_SWAP,
+    Choice,
+    class_of,
+    load_excluded,
+    load_interop,
+    name_of,
+    select,
+)
 from dockstack.verify.tempest.workspace import Workspace
 
 pytestmark = pytest.mark.unit
@@ -128,6 +137,13 @@ def test_what_no_container_can_pass_is_left_out_with_its_reason():
     assert selection.excluded == {name_of(TESTS[1]): "why"}
 
 
+def test_what_needs_swap_is_left_out_of_a_machine_without():
+    with_swap, without = load_excluded(swap=True), load_excluded(swap=False)
+    assert NEED_SWAP.isdisjoint(with_swap)
+    assert without.keys() - with_swap.keys() == NEED_SWAP
+    assert all(why.startswith("No container can pass it: ") for why in with_swap.values())
+
+
 @pytest.mark.parametrize("pattern", ["(", "no.such.test"])
 def test_a_choice_of_nothing_is_refused(pattern):
     with pytest.raises(DockstackError):
@@ -135,7 +151,7 @@ def test_a_choice_of_nothing_is_refused(pattern):
 
 
 def test_the_impossible_are_few_and_each_has_a_reason():
-    impossible = load_impossible()
+    impossible = load_excluded(swap=True)
     assert len(impossible) == 13
     assert all(len(why) > 20 for why in impossible.values())
 
@@ -143,7 +159,7 @@ def test_the_impossible_are_few_and_each_has_a_reason():
 def test_the_guideline_s_tests_are_all_there():
     names = load_interop()
     assert len(names) == 173
-    assert not names & load_impossible().keys()
+    assert not names & load_excluded(swap=True).keys()
     assert "tempest.api.compute.servers.test_create_server.ServersTestJSON.test_verify_created_server_vcpus" in names
 
 

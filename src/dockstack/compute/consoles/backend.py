@@ -168,7 +168,10 @@ class Backend:
         return shown
 
     def _hear_end(self) -> bytes:
-        """Go back to the log after a program; after all else, ``connect`` finds out what happened."""
+        """Do what is due at the end of the stream: after a program, say that it ended; the log is shown next.
+
+        The server's terminal or its log may have ended for several reasons; ``connect`` finds out.
+        """
         program, self._program = self._program, None
         self._drop()
         if program is None:
@@ -203,7 +206,7 @@ class Backend:
         return None
 
     def _clear_away(self, container: Container) -> None:
-        """End what nobody can reach any more: a predecessor of this process or of the engine left it behind."""
+        """End programs that no console is connected to, because nova-compute or the engine was restarted meanwhile."""
         lost, self._lost = self._lost, []
         for pid in (*lost, *self._terminals.programs(container.id)):
             self._kill(pid)
@@ -230,7 +233,11 @@ class Backend:
                 self._terminals.resize(self._container.id, self._size)
 
     def _wait(self, text: str, patience: float) -> bytes:
-        """Say it once, and give up after a while."""
+        """Go on waiting for a server that cannot be reached, and end the console after ``patience`` seconds of that.
+
+        Returns:
+            The text, the first time; then nothing, so that viewers do not see it at each try.
+        """
         now = time.monotonic()
         self._down_since = self._down_since or now
         if now - self._down_since > patience:

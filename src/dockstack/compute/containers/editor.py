@@ -9,6 +9,9 @@ socket and so is root's equal already; a patch as that user's own file adds noth
 must be unable to write there, and a namespace is only ever one of ours below /run/netns, never the host's. What is
 mounted comes from directories that were named when the wrapper was installed, and never by way of a link: a mistake of
 the driver must not hand a file of the host to a tenant.
+
+It is one file because it is replaced, in one step, on hosts where servers are starting: none may meet half of it in one
+version and half in another. Below, the story comes first; a section for each of its steps follows.
 """
 
 # pathlib would cost more than all the rest of this start-up:
@@ -23,59 +26,15 @@ import re
 import select
 import signal
 import stat
-import subprocess
 import sys
 import time
-
-# A key that is not known here refuses the start, so that a patch of a newer driver is never applied by halves; the
-# version need only rise when a key changes its meaning.
-VERSION = 1
-NAMESPACES = "/run/netns/"
-NAMESPACE_PREFIX = "nova-"
-KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths"}
-KEYS |= {"overlays", "roots", "disk_guard", "contents", "interfaces"}  # the last is the driver's own
-OVERLAY_KEYS = {"lower", "upper", "work", "destination"}
-ROOT_KEYS = {"source", "destination"}
-MOUNT_KEYS = {"source", "destination", "type", "options", "required"}
-PATCH_BYTES = 1 << 20
-_MOUNT_DATA = 4000  # mount(2) takes a page; some of it is the kernel's
-
-# linux/nsfs.h: NS_GET_NSTYPE, and linux/sched.h: CLONE_NEWNET
-_NS_GET_NSTYPE = 0xB703
-_CLONE_NEWNET = 0x40000000
-
-# No option of a mount may reach the host (shared propagation) or the kernel's other mount parameters.
-_BIND = ("bind", "rbind")
-_FLAGS = ("ro", "rw", "nosuid", "nodev", "noexec", "noatime", "relatime", "private", "rprivate", "slave", "rslave")
-_ANSWER_SECONDS = 3
-_COVER = "size=4097"  # containers/volumes.py
-_TMPFS_VALUES = ("size=", "mode=", "nr_inodes=", "uid=", "gid=")
-
-# What the engine mounts over a root file system's own, from files of its own that count to nobody's disk.
-ENGINES_FILES = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
-_ENGINES_FILE_BYTES = 1 << 20
-
-# The ioctl requests by which whoever may write a file gets out of its quota, by file system: which bits of a request
-# tell, which values of them are refused, and which requests are not for all that.
-# btrfs: all of its own (linux/btrfs.h: the type byte), such as making a subvolume, which counts for itself; but for
-# FICLONE, FICLONERANGE and FIDEDUPERANGE, which every file system knows.
-# xfs: FS_IOC_FSSETXATTR and FS_IOC_SETFLAGS (linux/fs.h), which give a file to another project, by type and number.
-_DISK_GUARDS = {
-    "btrfs": (0xFF00, (0x9400,), (0x40049409, 0x4020940D, 0xC0189436)),
-    "xfs": (0xFFFF, (0x5820, 0x6602), ()),
-}
-# Since Linux 6.17 a call of its own sets what FS_IOC_FSSETXATTR sets: file_setattr(2).
-_SETS_ATTRIBUTES = "file_setattr"
-_SUBVOLUME_INODE = 256  # linux/btrfs_tree.h: BTRFS_FIRST_FREE_OBJECTID
-
-END_SECONDS = 5.0  # that a refused container's first process may take to end
-_CALLS = ("create", "restore", "run")
-# runc's global options that take a value (runc --help)
-_GLOBAL_VALUES = ("--log", "--log-format", "--root", "--criu", "--rootless")
 
 
 class Refusal(Exception):  # noqa: N818 - the runtime refuses
     """Why the container must not start; the text reaches the engine's error."""
+
+
+# The story: what happens at a call of the runtime.
 
 
 def main(arguments: list[str]) -> None:
@@ -129,6 +88,34 @@ def start(patches: str, identity: str) -> None:
     os.unlink(note)
 
 
+def apply(patch: dict[str, object], path: str, sources: list[str]) -> None:
+    """Rewrite config.json as the patch says; a crash leaves the old file or the new."""
+    namespace = check_namespace(patch.get("netns"))
+    with open(path, encoding="utf-8") as file:
+        config = json.load(file)
+    join_namespace(config, namespace)
+    give_files(config, os.path.dirname(path), patch.get("contents", {}))
+    drop_mounts(config, patch.get("drop_mounts", []))
+    add_overlays(config, patch.get("overlays", []))
+    add_roots(config, patch.get("roots", []))
+    add_mounts(config, patch.get("mounts", []), sources)
+    for key, name in (("masked_paths", "maskedPaths"), ("readonly_paths", "readonlyPaths")):
+        add_paths(config, name, patch.get(key, []))
+    guard_disk(config, patch.get("disk_guard", ""))
+    new = path + ".dockstack"
+    with open(new, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), stat.S_IMODE(os.stat(path).st_mode))
+        json.dump(config, file)
+    os.rename(new, path)
+
+
+# The call: the runtime's command line.
+
+_CALLS = ("create", "restore", "run")
+# runc's global options that take a value (runc --help)
+_GLOBAL_VALUES = ("--log", "--log-format", "--root", "--criu", "--rootless")
+
+
 def find_command(call: list[str]) -> tuple[str, list[str]]:
     """Return the runtime's command and the words after it; empty if there is none."""
     words = list(call)
@@ -162,6 +149,16 @@ def find_bundle(call: list[str]) -> str | None:
     return "."
 
 
+# The driver's notes: the patch of a container, and the gate that holds its start.
+
+# A key that is not known here refuses the start, so that a patch of a newer driver is never applied by halves; the
+# version need only rise when a key changes its meaning.
+VERSION = 1
+KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths"}
+KEYS |= {"overlays", "roots", "disk_guard", "contents", "interfaces"}  # the last is the driver's own
+PATCH_BYTES = 1 << 20
+
+
 def read_patch(directory: str, identity: str) -> dict[str, object]:
     """Read and check a container's patch.
 
@@ -189,26 +186,6 @@ def read_patch(directory: str, identity: str) -> dict[str, object]:
     return patch
 
 
-def end(runtime: str, call: list[str]) -> None:
-    """End what was created of a container whose start is refused.
-
-    Its first process waits already, and the engine, which takes a refused start for one that left nothing, would forget
-    it and its shim with all that they hold.
-    """
-    identity = find_started(call)
-    if identity is None:
-        return
-    _, words = find_command(call)
-    options = call[: len(call) - len(words) - 1]
-    subprocess.run([runtime, *options, "kill", identity, "KILL"], check=False, capture_output=True)
-    deadline = time.monotonic() + END_SECONDS
-    while time.monotonic() < deadline:
-        state = subprocess.run([runtime, *options, "state", identity], check=False, capture_output=True)
-        if state.returncode or b'"stopped"' in state.stdout:
-            return
-        time.sleep(0.02)
-
-
 def wait_gate(directory: str, identity: str) -> None:
     """Wait while the driver holds a container's start.
 
@@ -231,25 +208,14 @@ def wait_gate(directory: str, identity: str) -> None:
         os.close(descriptor)
 
 
-def apply(patch: dict[str, object], path: str, sources: list[str]) -> None:
-    """Rewrite config.json as the patch says; a crash leaves the old file or the new."""
-    namespace = check_namespace(patch.get("netns"))
-    with open(path, encoding="utf-8") as file:
-        config = json.load(file)
-    join_namespace(config, namespace)
-    give_files(config, os.path.dirname(path), patch.get("contents", {}))
-    drop_mounts(config, patch.get("drop_mounts", []))
-    add_overlays(config, patch.get("overlays", []))
-    add_roots(config, patch.get("roots", []))
-    add_mounts(config, patch.get("mounts", []), sources)
-    for key, name in (("masked_paths", "maskedPaths"), ("readonly_paths", "readonlyPaths")):
-        add_paths(config, name, patch.get(key, []))
-    guard_disk(config, patch.get("disk_guard", ""))
-    new = path + ".dockstack"
-    with open(new, "w", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), stat.S_IMODE(os.stat(path).st_mode))
-        json.dump(config, file)
-    os.rename(new, path)
+# The network.
+
+NAMESPACES = "/run/netns/"
+NAMESPACE_PREFIX = "nova-"
+
+# linux/nsfs.h: NS_GET_NSTYPE, and linux/sched.h: CLONE_NEWNET
+_NS_GET_NSTYPE = 0xB703
+_CLONE_NEWNET = 0x40000000
 
 
 def check_namespace(path: object) -> str:
@@ -294,29 +260,11 @@ def join_namespace(config: dict[str, object], path: str) -> None:
         hooks["prestart"] = [hook for hook in hooks["prestart"] if "libnetwork-setkey" not in hook.get("args", [])]
 
 
-def drop_mounts(config: dict[str, object], destinations: object) -> None:
-    """Take what stands over declared volumes away from config.json; what the image has there shows instead.
+# The files that the engine would mount over the server's own.
 
-    That is a cover, or, in a container of an older driver, a volume of the engine's. A tmpfs of another size is the
-    server's own.
-    """
-    if not isinstance(destinations, list):
-        raise Refusal("drop_mounts is no list")
-    unwanted = {os.path.normpath(str(destination)) for destination in destinations}
-    mounts = config.get("mounts")
-    if unwanted and isinstance(mounts, list):
-        config["mounts"] = [
-            mount
-            for mount in mounts
-            if os.path.normpath(mount["destination"]) not in unwanted
-            or not (mount.get("type") == "bind" or is_cover(mount))
-        ]
-
-
-def is_cover(mount: dict[str, object]) -> bool:
-    """Whether a mount keeps the engine from making a volume, and does nothing else."""
-    options = mount.get("options")
-    return mount.get("type") == "tmpfs" and isinstance(options, list) and _COVER in options
+# What the engine mounts over a root file system's own, from files of its own that count to nobody's disk.
+ENGINES_FILES = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+_ENGINES_FILE_BYTES = 1 << 20
 
 
 def give_files(config: dict[str, object], bundle: str, contents: object) -> None:
@@ -394,6 +342,42 @@ def fill_empty(root: str, path: str, data: bytes) -> None:
             os.close(descriptor)
 
 
+# Mounts, and paths that are hidden.
+
+MOUNT_KEYS = {"source", "destination", "type", "options", "required"}
+_COVER = "size=4097"  # containers/volumes.py
+
+# No option of a mount may reach the host (shared propagation) or the kernel's other mount parameters.
+_BIND = ("bind", "rbind")
+_FLAGS = ("ro", "rw", "nosuid", "nodev", "noexec", "noatime", "relatime", "private", "rprivate", "slave", "rslave")
+_TMPFS_VALUES = ("size=", "mode=", "nr_inodes=", "uid=", "gid=")
+
+
+def drop_mounts(config: dict[str, object], destinations: object) -> None:
+    """Take what stands over declared volumes away from config.json; what the image has there shows instead.
+
+    That is a cover, or, in a container of an older driver, a volume of the engine's. A tmpfs of another size is the
+    server's own.
+    """
+    if not isinstance(destinations, list):
+        raise Refusal("drop_mounts is no list")
+    unwanted = {os.path.normpath(str(destination)) for destination in destinations}
+    mounts = config.get("mounts")
+    if unwanted and isinstance(mounts, list):
+        config["mounts"] = [
+            mount
+            for mount in mounts
+            if os.path.normpath(mount["destination"]) not in unwanted
+            or not (mount.get("type") == "bind" or is_cover(mount))
+        ]
+
+
+def is_cover(mount: dict[str, object]) -> bool:
+    """Whether a mount keeps the engine from making a volume, and does nothing else."""
+    options = mount.get("options")
+    return mount.get("type") == "tmpfs" and isinstance(options, list) and _COVER in options
+
+
 def add_mounts(config: dict[str, object], wanted: object, sources: list[str]) -> None:
     """Append mounts to config.json, after the engine's own; one that is not required is left out if its source is gone.
 
@@ -419,26 +403,106 @@ def add_mounts(config: dict[str, object], wanted: object, sources: list[str]) ->
             mounts.append(entry)
 
 
-def all_answer(paths: list[str]) -> bool:
-    """Whether every file system answers that these paths are on; one that hangs must not hold a server's start.
+def has_source(path: object, sources: list[str], required: object) -> bool:
+    """Say whether a bind mount's source can be had.
 
-    Nothing ends a question to a file system but its answer or the death of who asks: so a child asks.
+    Raises:
+        Refusal: it stands elsewhere than in the named directories, or is required and missing.
+    """
+    inside = isinstance(path, str) and any(path == source or path.startswith(source + "/") for source in sources)
+    # realpath leaves a path alone only if it is absolute, normalised and goes by no link.
+    if not isinstance(path, str) or not inside or os.path.realpath(path) != path:
+        raise Refusal(f"{path!r} is no source of a mount: it must stand below {' or '.join(sources)}, and be no link")
+    try:
+        os.stat(path)
+    except OSError as error:
+        if required:
+            raise Refusal(f"the source of a mount cannot be had: {error}") from None
+        return False
+    return True
+
+
+def check_destination(path: object) -> None:
+    """Refuse a path that is not absolute, normalised and below the root.
+
+    Raises:
+        Refusal: it is something else.
+    """
+    if not isinstance(path, str) or not path.startswith("/") or path.strip("/") == "" or os.path.normpath(path) != path:
+        raise Refusal(f"{path!r} is no path in a container")
+
+
+def check_options(kind: object, options: object) -> None:
+    """Refuse a kind of mount or an option that no mount of ours has.
+
+    Raises:
+        Refusal: naming it.
+    """
+    if kind not in ("bind", "tmpfs") or not isinstance(options, list):
+        raise Refusal(f"a mount is of kind {kind!r} with options {options!r}")
+    for option in options:
+        if option in _FLAGS or (kind == "bind" and option in _BIND):
+            continue
+        if kind == "tmpfs" and isinstance(option, str) and option.startswith(_TMPFS_VALUES) and "," not in option:
+            continue
+        raise Refusal(f"a {kind} mount has the option {option!r}")
+    if kind == "bind" and not set(options) & set(_BIND):
+        raise Refusal(f"a bind mount has the options {options!r}")
+
+
+def add_paths(config: dict[str, object], name: str, paths: object) -> None:
+    """Add to the paths that the runtime hides or protects.
+
+    Raises:
+        Refusal: one is no path.
+    """
+    linux = config["linux"]
+    if not isinstance(paths, list) or not isinstance(linux, dict):
+        raise Refusal(f"{name} is no list")
+    for path in paths:
+        check_destination(path)
+    if paths:
+        linux[name] = list(dict.fromkeys([*(linux.get(name) or []), *paths]))
+
+
+# Optional mounts: a file system that does not answer is left out.
+
+_ANSWER_SECONDS = 3
+_MOST_DESCRIPTORS = 1024
+
+
+def all_answer(paths: list[str]) -> bool:
+    """Whether the file systems that these paths are on answer, which one that hangs does not.
+
+    Whoever asks a file system waits for its answer, so a child asks. A signal does not always end that child: if LXCFS
+    took the question and hangs over it, the kernel keeps the child until LXCFS ends. So nobody waits for it, and it has
+    closed what it shared with this process: the engine takes a start for done when the last one closes its output.
     """
     child = os.fork()
     if not child:
+        os.closerange(0, _MOST_DESCRIPTORS)
         for path in paths:
             os.path.exists(path)
         os._exit(0)
     descriptor = os.pidfd_open(child)
     try:
-        if select.select([descriptor], [], [], _ANSWER_SECONDS)[0]:
-            return True
-        os.kill(child, signal.SIGKILL)
-        sys.stderr.write("dockstack-runtime: what servers see of their machine does not answer; left out\n")
-        return False
+        answered = bool(select.select([descriptor], [], [], _ANSWER_SECONDS)[0])
     finally:
         os.close(descriptor)
+    if answered:
         os.waitpid(child, 0)
+    else:
+        os.kill(child, signal.SIGKILL)
+        sys.stderr.write("dockstack-runtime: what servers see of their machine does not answer; left out\n")
+    return answered
+
+
+# The root file systems of stopped containers, for rescue.
+
+OVERLAY_KEYS = {"lower", "upper", "work", "destination"}
+ROOT_KEYS = {"source", "destination"}
+_MOUNT_DATA = 4000  # mount(2) takes a page; some of it is the kernel's
+_SUBVOLUME_INODE = 256  # linux/btrfs_tree.h: BTRFS_FIRST_FREE_OBJECTID
 
 
 def add_overlays(config: dict[str, object], wanted: object) -> None:
@@ -515,6 +579,21 @@ def add_roots(config: dict[str, object], wanted: object) -> None:
         if os.path.realpath(path) != path or os.stat(path).st_ino != _SUBVOLUME_INODE:
             raise Refusal(f"the subvolume {path} cannot be had")
         mounts.append({**root, "type": "bind", "options": ["bind", "rw", "nodev", "rprivate"]})
+
+
+# The disk's limit.
+
+# The ioctl requests by which whoever may write a file gets out of its quota, by file system: which bits of a request
+# tell, which values of them are refused, and which requests are not for all that.
+# btrfs: all of its own (linux/btrfs.h: the type byte), such as making a subvolume, which counts for itself; but for
+# FICLONE, FICLONERANGE and FIDEDUPERANGE, which every file system knows.
+# xfs: FS_IOC_FSSETXATTR and FS_IOC_SETFLAGS (linux/fs.h), which give a file to another project, by type and number.
+_DISK_GUARDS = {
+    "btrfs": (0xFF00, (0x9400,), (0x40049409, 0x4020940D, 0xC0189436)),
+    "xfs": (0xFFFF, (0x5820, 0x6602), ()),
+}
+# Since Linux 6.17 a call of its own sets what FS_IOC_FSSETXATTR sets: file_setattr(2).
+_SETS_ATTRIBUTES = "file_setattr"
 
 
 def guard_disk(config: dict[str, object], file_system: object) -> None:
@@ -594,66 +673,31 @@ def complement(bits: int, values: tuple[int, ...]) -> list[tuple[int, int]]:
     return found
 
 
-def check_destination(path: object) -> None:
-    """Refuse a path that is not absolute, normalised and below the root.
+# The end of a refused start.
 
-    Raises:
-        Refusal: it is something else.
+END_SECONDS = 5.0  # that a refused container's first process may take to end
+
+
+def end(runtime: str, call: list[str]) -> None:
+    """End what was created of a container whose start is refused.
+
+    Its first process waits already, and the engine, which takes a refused start for one that left nothing, would forget
+    it and its shim with all that they hold.
     """
-    if not isinstance(path, str) or not path.startswith("/") or path.strip("/") == "" or os.path.normpath(path) != path:
-        raise Refusal(f"{path!r} is no path in a container")
+    import subprocess  # noqa: PLC0415 - a seventh of what every start takes, and hardly any start is refused
 
-
-def check_options(kind: object, options: object) -> None:
-    """Refuse a kind of mount or an option that no mount of ours has.
-
-    Raises:
-        Refusal: naming it.
-    """
-    if kind not in ("bind", "tmpfs") or not isinstance(options, list):
-        raise Refusal(f"a mount is of kind {kind!r} with options {options!r}")
-    for option in options:
-        if option in _FLAGS or (kind == "bind" and option in _BIND):
-            continue
-        if kind == "tmpfs" and isinstance(option, str) and option.startswith(_TMPFS_VALUES) and "," not in option:
-            continue
-        raise Refusal(f"a {kind} mount has the option {option!r}")
-    if kind == "bind" and not set(options) & set(_BIND):
-        raise Refusal(f"a bind mount has the options {options!r}")
-
-
-def has_source(path: object, sources: list[str], required: object) -> bool:
-    """Say whether a bind mount's source can be had.
-
-    Raises:
-        Refusal: it stands elsewhere than in the named directories, or is required and missing.
-    """
-    inside = isinstance(path, str) and any(path == source or path.startswith(source + "/") for source in sources)
-    # realpath leaves a path alone only if it is absolute, normalised and goes by no link.
-    if not isinstance(path, str) or not inside or os.path.realpath(path) != path:
-        raise Refusal(f"{path!r} is no source of a mount: it must stand below {' or '.join(sources)}, and be no link")
-    try:
-        os.stat(path)
-    except OSError as error:
-        if required:
-            raise Refusal(f"the source of a mount cannot be had: {error}") from None
-        return False
-    return True
-
-
-def add_paths(config: dict[str, object], name: str, paths: object) -> None:
-    """Add to the paths that the runtime hides or protects.
-
-    Raises:
-        Refusal: one is no path.
-    """
-    linux = config["linux"]
-    if not isinstance(paths, list) or not isinstance(linux, dict):
-        raise Refusal(f"{name} is no list")
-    for path in paths:
-        check_destination(path)
-    if paths:
-        linux[name] = list(dict.fromkeys([*(linux.get(name) or []), *paths]))
+    identity = find_started(call)
+    if identity is None:
+        return
+    _, words = find_command(call)
+    options = call[: len(call) - len(words) - 1]
+    subprocess.run([runtime, *options, "kill", identity, "KILL"], check=False, capture_output=True)
+    deadline = time.monotonic() + END_SECONDS
+    while time.monotonic() < deadline:
+        state = subprocess.run([runtime, *options, "state", identity], check=False, capture_output=True)
+        if state.returncode or b'"stopped"' in state.stdout:
+            return
+        time.sleep(0.02)
 
 
 def report(call: list[str], message: str) -> None:

@@ -67,7 +67,7 @@ class _Memory:
 
 
 @dataclass(frozen=True)
-class Views:
+class Lxcfs:
     """LXCFS on this host, if it runs.
 
     Whoever asks an LXCFS that hangs waits for as long as it does. So only ``ask`` does that, in a thread that nobody
@@ -161,11 +161,11 @@ def main() -> None:
     parser.add_argument("--lxcfs", type=Path, default=DIRECTORY, help="where LXCFS is mounted (default: %(default)s)")
     options = parser.parse_args()
     context.set_client_mode(False)
-    engine, views = Engine(options.engine, 60), Views(options.lxcfs)
+    engine, lxcfs = Engine(options.engine, 60), Lxcfs(options.lxcfs)
     try:
-        views.ask()
+        lxcfs.ask()
         running = [engine.container(found.name) for found in engine.containers()]
-        renewed = sum(views.renew(container.pid, container.id) for container in running if container.pid)
+        renewed = sum(lxcfs.renew(container.pid, container.id) for container in running if container.pid)
     except DockstackError as error:
         sys.exit(f"dockstack-views: {error}")
     print(f"renewed {renewed}")

@@ -129,7 +129,9 @@ def build_spec(
 
 
 def keep_process(specification: ContainerSpec, process: Mapping[str, Any]) -> ContainerSpec:
-    """Return a specification that runs what another container of the same server runs, whatever its image says now.
+    """Return a specification with the command, environment and so on of an earlier container of the same server.
+
+    The image may say something else by now; a server that moves goes on with what it was created with.
 
     Args:
         specification: of the new container.

@@ -78,7 +78,20 @@ def finish(
     power_on: bool,
     read_drive: ReadDrive = None,
 ) -> None:
-    """Do the other end of what ``begin`` began and gave; args and errors as of ``receive`` and of ``resize.fit``."""
+    """Complete a move or a resize on the host where the server shall be.
+
+    Args:
+        host: where.
+        server: with its new flavor.
+        sent: what ``begin`` returned on the host where the server was.
+        image: what it was booted from.
+        ports_plugged: waits for the ports.
+        power_on: whether it is to run.
+        read_drive: gives its config drive's content.
+
+    Raises:
+        DockstackError: as ``incoming_migration.receive`` and ``resize.fit``.
+    """
     if sent == NOTHING_SENT:
         resize.fit(host, server, power_on=power_on)
     else:

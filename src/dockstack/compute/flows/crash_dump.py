@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a non-maskable interrupt is to a machine: a signal on which the first process writes down how it stands."""
+"""Nova's "trigger crash dump": send the server's first process a signal on which it writes a dump of its state.
+
+On other hypervisors that is a non-maskable interrupt, on which the kernel of the virtual machine writes the dump.
+"""
 
 from __future__ import annotations
 

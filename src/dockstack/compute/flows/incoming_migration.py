@@ -4,9 +4,9 @@
 The new container bears the server's name only when every file of it is there, so that a move that was broken off
 anywhere leaves no half of a server.
 
-A name says nothing of what is in a container: an earlier move may have left one here with old files. So a container
-bears the digest of the payload that it was made of, and only by that it is known again. One with other files makes
-room for the new one, and goes when that is whole.
+A container of that name may be here already, with old files, left by an earlier move. So each container that is made of
+a payload has the payload's digest as a label, which tells whether it is the one that this migration made. Any other is
+renamed to make room for the new one, and removed when the new one is whole.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _is_replaced(host: Host, server_uuid: str) -> bool:
 
 
 def _is_made_of(container: Container | None, payload: Payload) -> bool:
-    """Whether a container was made of exactly what this migration sent; its name does not say it."""
+    """Whether a container was made of exactly what this migration sent, which its label tells."""
     return container is not None and container.labels.get(PAYLOAD_LABEL) == payload.digest
 
 
@@ -259,7 +259,11 @@ def _get_image(host: Host, server: Server, payload: Payload, image: Image) -> Lo
 
 
 def _runnable(server: Server, process: dict[str, Any]) -> Server:
-    """Let the server's image say what to run: Glance may have forgotten it, and what it says now does not count."""
+    """Return the server with the command and the interfaces that it had on the other host.
+
+    They are written into the image's properties, and the server's metadata is left out. Neither may decide again: the
+    image may be gone from Glance by now, and properties may have changed since the server was created.
+    """
     command = [*(process["Entrypoint"] or ()), *(process["Cmd"] or ())]
     properties = {"docker_entrypoint": "[]", "docker_command": json.dumps(command)}
     names = process["Interfaces"]

@@ -169,7 +169,7 @@ def wired_devices(server_uuid: str) -> list[str]:
 
 
 def disconnect_devices(devices: Iterable[str]) -> None:
-    """Unplug and unwire each device; the order lets the switch never see a device vanish."""
+    """Take each device off the switch, then remove it, so that the switch never has a port without a device."""
     for device in devices:
         ovs.unplug_device(device)
         veth.unwire_device(device)

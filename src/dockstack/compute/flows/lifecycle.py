@@ -392,12 +392,12 @@ def write_patch(
     host: Host, server: Server, container_id: str, image: ImageConfig, roots: tuple[Overlay | Root, ...] = ()
 ) -> None:
     """Leave the note by which the runtime gives a server its network, config drive and own view of the machine."""
-    seen = host.views.mounts()
-    if not seen and host.views.directory is not None:
+    seen = host.lxcfs.mounts()
+    if not seen and host.lxcfs.directory is not None:
         LOG.warning(
             "The server starts without a view of its own: LXCFS does not answer below %s. It sees the host's "
             "processors, memory and uptime until LXCFS answers again.",
-            host.views.directory,
+            host.lxcfs.directory,
             instance_uuid=server.uuid,
         )
     mounts = (*seen, *config_drives.list_mounts(host, server.uuid))

@@ -57,11 +57,16 @@ class Claims:
 
 
 @dataclass(frozen=True)
-class Itself:
-    """A server that Nova knows of no rescue for."""
+class Unrescued:
+    """A server that is not rescued, in Nova's records.
+
+    Attributes:
+        server: as Nova describes it.
+        runs: Nova wants it running.
+    """
 
     server: Server
-    runs: bool  # it is to run
+    runs: bool
 
 
 class Reconciler:
@@ -73,7 +78,7 @@ class Reconciler:
         read_claims: Callable[[], Claims],
         list_wanted: Callable[[], Collection[str]],
         read_wanted: Callable[[str], Server | None],
-        read_itself: Callable[[str], Itself | None],
+        read_unrescued: Callable[[str], Unrescued | None],
     ) -> None:
         """Remember whom to ask.
 
@@ -82,13 +87,13 @@ class Reconciler:
             read_claims: asks Nova what it keeps.
             list_wanted: asks Nova which servers should run.
             read_wanted: asks Nova for one server, if it should still run.
-            read_itself: asks Nova for one server, if it is not being rescued.
+            read_unrescued: asks Nova for one server, if it is not being rescued.
         """
         self._host = host
         self._read_claims = read_claims
         self._list_wanted = list_wanted
         self._read_wanted = read_wanted
-        self._read_itself = read_itself
+        self._read_unrescued = read_unrescued
         self._first = True
 
     def __call__(self, containers: Iterable[Container]) -> None:
@@ -97,7 +102,7 @@ class Reconciler:
             self._first = False
             return
         sweep(self._host, self._read_claims())
-        end_unknown_rescues(self._host, containers, self._read_itself)
+        end_unknown_rescues(self._host, containers, self._read_unrescued)
         resume(self._host, containers, self._list_wanted(), self._read_wanted)
 
 
@@ -215,17 +220,18 @@ def resume(
 
 
 def end_unknown_rescues(
-    host: Host, containers: Iterable[Container], read_itself: Callable[[str], Itself | None]
+    host: Host, containers: Iterable[Container], read_unrescued: Callable[[str], Unrescued | None]
 ) -> None:
-    """Put the own containers of servers back in whose place another image runs without Nova knowing.
+    """End the rescues that Nova has no record of: put the server's own container back, and start it if it is to run.
 
-    Nova takes a rescue's task away when its service starts; one that was still queued then goes on all the same, and
-    its end is not written down.
+    When nova-compute starts, Nova resets the task state of servers that are being rescued. A rescue request that is
+    still in the queue is done afterwards all the same, but Nova does not record it: the server counts as not rescued
+    while the rescuing image runs in its place.
 
     Args:
         host: where.
         containers: what a listing shows.
-        read_itself: asks Nova for one server; None if it is rescued, is being worked on or is not this host's.
+        read_unrescued: asks Nova for one server; None if it is rescued, is being worked on or is not this host's.
     """
     rescuing = {
         container.name: container.server_uuid
@@ -237,7 +243,7 @@ def end_unknown_rescues(
 
     def end(server_uuid: str) -> bool:
         with host.busy.hold(server_uuid):
-            found = read_itself(server_uuid)
+            found = read_unrescued(server_uuid)
             if found is None:
                 return False
             originals.put_back(host, found.server)
@@ -346,7 +352,14 @@ def _destroy(host: Host, claims: Claims, container: Container) -> bool:
 
 
 def _each(kind: str, found: Mapping[str, T], work: Callable[[T], object], done: str = "Removed stray") -> None:
-    """Do the work for each thing found, which it says by False that it did not; no failure keeps the others waiting."""
+    """Do the work for each thing that was found, and log what was done; after a failure, go on with the next.
+
+    Args:
+        kind: what they are, for the log.
+        found: the things, by the names that the log has for them.
+        work: what to do; it returns False if it left the thing alone.
+        done: what was done, for the log.
+    """
     for name, thing in found.items():
         try:
             if work(thing) is not False:

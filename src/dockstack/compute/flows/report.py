@@ -47,7 +47,7 @@ def read_traits(host: Host) -> dict[str, bool]:
     """Tell which of this driver's own traits the host has now."""
     return {
         SIZED_DISKS: host.storage().sized,
-        OWN_VIEWS: host.views.generation() is not None,
+        OWN_VIEWS: host.lxcfs.generation() is not None,
     }
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another image runs in a server's place, with the server's own root file system mounted in it, and goes again.
+"""Rescue and unrescue: run another image in a server's place, with the server's own root file system mounted in it.
 
-The server's container is set aside under another name, and the rescuing one takes its name, network and identity: so
-power, console and state are those of the server without any of them knowing. Names and a label are all that is kept of
-it; a rescue that was broken off anywhere is ended, or taken up, from what the engine lists.
+The server's container is renamed and kept; the rescuing one gets its name, network and identity. Power, console and
+state go by the name, so they work on the rescuing container as they are. Nothing is written down besides: the
+containers' names and a label tell how far a rescue had come that was broken off.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Unrescuable(DockstackError):  # noqa: N818 - said of the server
 
 
 def begin(host: Host, server: Server) -> None:
-    """Run a rescuing image in a stopped server's place. One that a rescue was broken off for is taken up.
+    """Run a rescuing image in a server's place; an earlier rescue that was broken off is undone first.
 
     Args:
         host: where.
@@ -67,7 +67,7 @@ def begin(host: Host, server: Server) -> None:
 
 
 def end(host: Host, server: Server) -> None:
-    """Let a server be itself again and start it; one that is itself is only started.
+    """Put a server's own container back in its place and start it; without a rescue, it is only started.
 
     Raises:
         NotFound: it has no container.

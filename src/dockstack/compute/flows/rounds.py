@@ -17,7 +17,7 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dockstack.compute.flows.recovery import Claims, Itself
+    from dockstack.compute.flows.recovery import Claims, Unrescued
     from dockstack.compute.host.host import Host
 
 LOG = logging.getLogger(__name__)
@@ -32,7 +32,8 @@ class Rounds:
         self,
         host: Host,
         read_claims: Callable[[], Claims],
-        read_itself: Callable[[str], Itself | None],
+        read_unrescued: Callable[[str], Unrescued | None],
+        end_forgotten_tasks: Callable[[], None],
         interval: float = INTERVAL,
     ) -> None:
         """Prepare; ``start`` begins.
@@ -40,12 +41,14 @@ class Rounds:
         Args:
             host: which.
             read_claims: asks Nova, in one question, which servers it has here.
-            read_itself: asks Nova for one server, if it is not being rescued.
+            read_unrescued: asks Nova for one server, if it is not being rescued.
+            end_forgotten_tasks: has Nova end what it waits for and nobody is doing.
             interval: seconds between two rounds.
         """
         self._host = host
         self._read_claims = read_claims
-        self._read_itself = read_itself
+        self._read_unrescued = read_unrescued
+        self._end_forgotten_tasks = end_forgotten_tasks
         self._interval = interval
         self._named: set[str] = set()
         self._stopping = threading.Event()
@@ -69,7 +72,8 @@ class Rounds:
         listed = self._host.engine.containers()
         recovery.sweep_listed(self._host, self._read_claims(), listed, self._named)
         incoming_migration.sweep_listed(self._host, listed)
-        recovery.end_unknown_rescues(self._host, listed, self._read_itself)
+        recovery.end_unknown_rescues(self._host, listed, self._read_unrescued)
+        self._end_forgotten_tasks()
 
     def _run(self) -> None:
         while not self._stopping.wait(self._interval):

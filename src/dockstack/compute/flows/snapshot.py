@@ -74,9 +74,10 @@ def sweep(host: Host) -> None:
 
 @contextmanager
 def _standing_still(host: Host, server: Server, image_id: str) -> Iterator[tuple[Container, str]]:
-    """Give a server's container, and the id or name of one to whose root file system nothing writes: it, or a copy.
+    """Yield a server's container, and the id or name of a container to read its root file system from.
 
-    The server is held only until that is so: it may be deleted while its image is still being sent.
+    Nothing writes to that one: it is a copy if the server runs, and else the server's container itself. The server is
+    held only while the copy is made: it may be deleted while its image is still being sent.
     """
     with ExitStack() as cleanup:
         with host.busy.hold(server.uuid):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Config drives of this host's servers: made with a server, removed with it, the same through all that lies between."""
+"""Config drives of this host's servers: written when a server is created, kept until it is deleted."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Containers are made and removed by what they are, never by what they are called.
+"""Create and remove containers, and never remove one only because of its name.
 
-A name that is taken is not ours to remove: the container that has it may be all that is left of a server.
+A create may fail because the name is taken. The container that has it may be all that is left of a server, so it stays.
+What a failed create has made itself is told from that one by a label (``REQUEST_LABEL``) and by its id.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ LOG = logging.getLogger(__name__)
 def create(host: Host, name: str, specification: ContainerSpec, undo: Undo) -> str:
     """Create a container, which the runtime does not start before it is told how; return its id.
 
-    A name that is taken is not ours to remove. So each request has a word of its own that its container bears: only
-    what bears it is taken back, and by it the container is found if the engine's answer got lost on the way.
+    Each request has a random word, and its container has that as a label. An undo removes only a container with this
+    label, and if the engine's answer gets lost on the way, the label shows whether the container was made.
 
     Raises:
         Conflict: the name is taken, by a container that stays as it is.
@@ -85,8 +86,9 @@ def describe_obstacle(host: Host, name: str, error: EngineError) -> EngineError:
 def remove(host: Host, container: Container) -> None:
     """Remove a container, whatever a killed engine left of it and its note; absent is success.
 
-    The container goes last, as all else is found by it only. Without a note the runtime refuses a start, and ours write
-    it anew.
+    What a killed engine left and the note go first: both are named after the container's id, so nobody would find them
+    once the container is gone. If only the note goes, no harm is done: the runtime refuses to start such a container,
+    and a start by Nova writes a new note before.
     """
     if container.state is PowerState.SHUTDOWN:
         end_forgotten(container.id)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockstack.compute.conf import image_limits
-from dockstack.compute.containers.lxcfs import Views
+from dockstack.compute.containers.lxcfs import Lxcfs
 from dockstack.compute.engine import Engine, NotFound
 from dockstack.compute.host.audit import Audit
 from dockstack.compute.host.guests import Guests
@@ -90,7 +90,7 @@ class Host:
         options: the [docker] options.
         processors: which of the host's processors each server runs on.
         storage: the disk below the engine's data; looked at once.
-        views: what shows servers their own share of the machine.
+        lxcfs: the file system that shows servers their own share of the machine.
         facts: what the engine says of itself; asked once, since nothing that is used of it changes while it runs.
         guests: what there is inside the images that servers boot from.
     """
@@ -103,7 +103,7 @@ class Host:
     options: cfg.GroupAttr
     processors: Processors
     storage: Callable[[], Storage]
-    views: Views
+    lxcfs: Lxcfs
     facts: Callable[[], EngineInfo]
     guests: Guests
 
@@ -164,7 +164,7 @@ def build_host(
         audit=Audit(engine, name),
         busy=Busy(),
         options=options,
-        views=Views(Path(options.lxcfs_directory) if options.lxcfs_directory else None),
+        lxcfs=Lxcfs(Path(options.lxcfs_directory) if options.lxcfs_directory else None),
         processors=Processors(shared, dedicated, spread=options.vcpu_placement == "spread"),
         storage=cache(lambda: read_storage(facts().root_directory, facts().storage_driver)),
         facts=facts,

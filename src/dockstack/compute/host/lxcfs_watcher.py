@@ -35,7 +35,7 @@ class Watcher:
         self._host = host
         self._interval = interval
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="views", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="lxcfs", daemon=True)
         self._known: int | None = None
         self._missing = 0
         self._again = True  # the first look finds what happened while nobody watched
@@ -43,7 +43,7 @@ class Watcher:
 
     def start(self) -> None:
         """Begin to watch, in a thread of its own, if this host is to have an LXCFS; its first answer is waited for."""
-        if self._host.views.directory is not None:
+        if self._host.lxcfs.directory is not None:
             self._thread.start()
             self._asked.wait(lxcfs.PATIENCE)
 
@@ -60,7 +60,7 @@ class Watcher:
         and has no view therefore, gets one when that goes on.
         """
         began = time.monotonic()
-        found = self._host.views.ask()
+        found = self._host.lxcfs.ask()
         self._asked.set()
         hung = time.monotonic() - began > lxcfs.PATIENCE
         if found is None:
@@ -70,7 +70,7 @@ class Watcher:
                 LOG.warning(
                     "LXCFS does not answer below %s: servers see the host's processors, memory and uptime until it is "
                     "back",
-                    self._host.views.directory,
+                    self._host.lxcfs.directory,
                 )
         else:
             self._missing = 0
@@ -106,7 +106,7 @@ def renew_all(host: Host) -> int:
             continue
         try:
             container = host.engine.container(listed.name)
-            renewed += bool(container.pid and host.views.renew(container.pid, container.id))
+            renewed += bool(container.pid and host.lxcfs.renew(container.pid, container.id))
         except DockstackError as error:
             LOG.warning("Cannot renew what %s sees of its machine: %s", listed.name, error)
     return renewed

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server's own container, also where a rescuing one bears its name and Nova knows of no rescue.
+"""Put a server's own container back in its place after a rescue, also after one that Nova knows nothing of.
 
-Whether a server is rescued, Nova says. A rescue may have ended here while Nova took its task away meanwhile, as it does
-when its service starts: then the rescuing container runs under the server's name, and whoever starts, copies or moves
-that has the rescuing image's files for the server's.
+Whether a server is rescued, Nova says. A rescue may be done here while Nova takes its task back, as it does when its
+service starts: then the rescuing container runs under the server's name, and whoever starts, copies or moves that takes
+the rescuing image's files for the server's. So those ask ``require`` for the container. Which containers there are
+besides the server's own, ``set_aside`` finds out; here they are changed.
 """
 
 from __future__ import annotations

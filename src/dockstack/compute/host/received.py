@@ -59,7 +59,7 @@ def drop(host: Host, server_uuid: str) -> None:
 
 
 def refuse_unfinished(host: Host, server_uuid: str) -> None:
-    """Refuse what would take a server's container for the server, while its newest files still lie beside it.
+    """Refuse to work with a server's container while newer files of the server wait to be put into one.
 
     Raises:
         Unfinished: an arrival was broken off.

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Containers of a server besides the one that bears its name: what is not the server now, but may be or may have been.
+"""Name and find the containers that a server has besides the one that bears its name; nothing is changed here.
 
-All of them are found by what the engine lists, so that whatever was broken off between two of them can be taken up.
+There are three kinds: the server's own while it is rescued (``originals`` puts it back), what a move is making of
+another host's files, and what an earlier move left here. All of them are found in what the engine lists, so that
+whatever was broken off between two of them can be taken up.
 """
 
 from __future__ import annotations
@@ -61,7 +63,10 @@ def is_rescuing(container: Container) -> bool:
 
 
 def list_roots(host: Host, container: Container) -> tuple[Overlay | Root, ...]:
-    """Say what a rescuing container gets of the server's own; nothing for every other container."""
+    """Return what to mount into a container so that a rescue can reach the server's own root file system.
+
+    Only a rescuing container gets such a mount; for every other one there is none.
+    """
     rescued = find_rescued(host, container.server_uuid) if is_rescuing(container) else None
     if rescued is None:
         return ()

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nova import exception
+from oslo_log import log as logging
 
 from dockstack.compute.engine import EngineUnavailable, NotFound
 from dockstack.compute.nova_api.servers import describe
@@ -94,7 +94,7 @@ def snapshot_faults(instance: Any) -> Iterator[None]:
     except exception.InstanceNotFound as error:
         raise exception.InstanceNotRunning(instance_id=instance.uuid) from error
     except Exception as error:
-        LOG.warning("No image is made of server %s: %s", instance.uuid, error)
+        LOG.warning("No image is made of the server: %s", error, instance_uuid=instance.uuid)
         raise
 
 

@@ -169,9 +169,10 @@ class _Upload:
 
 
 def _download_verified(image: Image, requester: Requester) -> Iterator[bytes]:
-    """Go over an unnamed file: Nova's verification reads the whole stream and then returns it spent.
+    """Download an image into an unnamed file, have Nova verify its signature, and then stream the file.
 
-    Any tenant can ask for that, so the file is bounded while it is written.
+    Nova's verification reads all of the data, so a stream would be used up by it. Any tenant can ask for verification,
+    so the file may not become larger than the image is said to be.
     """
     most = image_limits(CONF.docker).max_spooled_bytes
     with tempfile.TemporaryFile(dir=CONF.docker.state_directory) as data:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from keystoneauth1.exceptions import ClientException
 from neutronclient.common.exceptions import NeutronException
 from nova import exception
 from nova.network import neutron as network_api
+from oslo_log import log as logging
 
 from dockstack.compute.nova_api import servers
 from dockstack.errors import DockstackError
@@ -44,7 +44,11 @@ def wait_for_ports(virtapi: Any, instance: Any, ports: Iterable[Port]) -> Iterat
     def on_failure(event: str, _instance: Any) -> bool:
         if CONF.vif_plugging_is_fatal:
             raise _not_plugged(instance, f"Neutron failed to plug port {event.removeprefix(PLUGGED + '-')}")
-        LOG.warning("Neutron reported %s as failed; going on, as vif_plugging_is_fatal is off", event)
+        LOG.warning(
+            "Neutron reported %s as failed; going on, as vif_plugging_is_fatal is off",
+            event,
+            instance_uuid=instance.uuid,
+        )
         return True
 
     try:
@@ -63,7 +67,7 @@ def wait_for_ports(virtapi: Any, instance: Any, ports: Iterable[Port]) -> Iterat
         missing = f"Neutron did not report {', '.join(sorted(awaited))} as plugged within {CONF.vif_plugging_timeout} s"
         if CONF.vif_plugging_is_fatal:
             raise _not_plugged(instance, missing) from error
-        LOG.warning("%s; going on, as vif_plugging_is_fatal is off", missing)
+        LOG.warning("%s; going on, as vif_plugging_is_fatal is off", missing, instance_uuid=instance.uuid)
 
 
 class PortsUnknown(DockstackError):  # noqa: N818 - said of the server
@@ -90,7 +94,7 @@ def complete_ports(instance: Any, network_info: Any, devices: Collection[str]) -
     missing = set(devices) - {port.device for port in servers.build_ports(network_info)}
     if not unbound and not missing:
         return network_info
-    LOG.warning("Nova's record of the ports of server %s is not right; reading it from Neutron", instance.uuid)
+    LOG.warning("Nova's record of the server's ports is wrong; reading it from Neutron", instance_uuid=instance.uuid)
     context, api = nova.context.get_admin_context(), network_api.API()
     try:
         if unbound:
@@ -98,7 +102,9 @@ def complete_ports(instance: Any, network_info: Any, devices: Collection[str]) -
         return api.get_instance_nw_info(context, instance, force_refresh=True)
     except (ClientException, NeutronException, exception.NovaException) as error:
         if network_info and not unbound:  # a port that was detached is missing, too: most likely it is that
-            LOG.warning("Neutron cannot say whether ports of server %s are missing: %s", instance.uuid, error)
+            LOG.warning(
+                "Neutron cannot say whether ports of the server are missing: %s", error, instance_uuid=instance.uuid
+            )
             return network_info
         raise PortsUnknown(
             f"Nova's record of this server's ports {'has unbound ones' if unbound else 'is empty, and the server has'}"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from nova import crypto, exception, objects
 from nova.api.metadata import password as passwords
 from nova.compute import power_state, task_states, vm_states
 from nova.compute import utils as compute_utils
+from oslo_log import log as logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,7 +110,7 @@ def explain_lost_memory(context: Any, instance: Any) -> None:
         "The container engine or its machine was restarted while this server was suspended. What its processes had in "
         "memory is lost; the server was started from its disk instead."
     )
-    LOG.warning("Server %s: %s", instance.uuid, reason)
+    LOG.warning("%s", reason, instance_uuid=instance.uuid)
     objects.InstanceActionEvent.event_start(context, instance.uuid, MEMORY_LOST, want_result=False)
     objects.InstanceActionEvent.event_finish_with_failure(
         context, instance.uuid, MEMORY_LOST, exc_val=reason, exc_tb="", want_result=False

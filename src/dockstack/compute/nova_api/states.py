@@ -42,7 +42,10 @@ def build_info(state: PowerState, instance: Any) -> hardware.InstanceInfo:
 
 
 def number_state(state: PowerState, instance: Any) -> int:
-    """Say a server's state as Nova does: what a suspended one shares with a paused one, Nova keeps apart."""
+    """Return a server's power state as Nova's number.
+
+    The engine has one state for paused and suspended servers. Nova has two, and its record of the server tells which.
+    """
     suspended = instance.vm_state == vm_states.SUSPENDED or instance.task_state == task_states.SUSPENDING
     if state is PowerState.PAUSED and suspended:
         return int(power_state.SUSPENDED)

@@ -77,8 +77,8 @@ def enable_quotas(root: str) -> str:
 def limit(root: str, container_id: str, size: int) -> None:
     """Hold a container's subvolume to a size, whether its container runs or not; the same again is fine.
 
-    The engine would set its own size anew at each start, and that takes room, which a full server has not: so it is
-    made to forget it.
+    The engine remembers the size that it was given at the create, in a file, and sets it again at each start. That
+    would undo this limit, and needs free space that a full server does not have. So the file is removed.
 
     Args:
         root: the engine's data root.

@@ -99,8 +99,9 @@ class Docker(Hypervisor):
         machine.user(NOVA_USER, home=NOVA_HOME, groups=(self._group,))
 
     def configure(self, machine: Machine) -> None:
-        """Install the driver beside Nova and the runtime wrapper, and register that in daemon.json."""
+        """Install the driver and its door beside Nova, and the runtime wrapper; register that in daemon.json."""
         environments.ensure_wheel(machine, paths.OPENSTACK_VENV, extras_installed=paths.DRIVER_MARKER)
+        self._install_door(machine)  # after the wheel: older ones held the door, and take it along
         self._install_runtime(machine)
         self._merge_daemon_json(machine)
 
@@ -230,6 +231,11 @@ class Docker(Hypervisor):
     def _configured(self, info: dict[str, Any]) -> bool:
         runtime = (info.get("Runtimes") or {}).get(RUNTIME) or {}
         return bool(info.get("LiveRestoreEnabled")) and runtime.get("path") == DISPATCHER
+
+    def _install_door(self, machine: Machine) -> None:
+        program, nova = f"{paths.CLI_VENV}/bin/dockstack", ("--python", f"{paths.OPENSTACK_VENV}/bin/python")
+        question = [program, "driver", "check", "--no-load", *nova]
+        machine.command([program, "driver", "install", *nova], unless=question)
 
     def _install_runtime(self, machine: Machine) -> None:
         line = [RUNTIME_INSTALLER, "--directory", paths.RUNTIME_DIRECTORY, "--patches", paths.PATCH_DIRECTORY]

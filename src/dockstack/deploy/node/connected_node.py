@@ -25,15 +25,13 @@ from pyinfra.operations import apt
 
 from dockstack.deploy.node.output import (
     CHANGE_LIMIT,
-    KILL_AFTER,
-    QUESTION_LIMIT,
     Output,
     StepFailedError,
     StepHungError,
-    limited,
     shell_line,
     tail,
 )
+from dockstack.deploy.node.shell import Shell, patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,7 +76,7 @@ class Mounted(NamedTuple):
         return cls(point, words[words.index("-") + 1])
 
 
-class ConnectedNode:
+class ConnectedNode(Shell):
     """A node of the inventory, connected: its commands, files, users and packages."""
 
     def __init__(
@@ -101,45 +99,6 @@ class ConnectedNode:
         self.changes = 0
 
     # -- questions ------------------------------------------------------------------------------------------------
-
-    def run(
-        self,
-        command: str | Sequence[str],
-        *,
-        user: str | None = None,
-        stdin: str | None = None,
-        environment: Mapping[str, str] | None = None,
-        directory: str | None = None,
-        check: bool = True,
-        limit: int = QUESTION_LIMIT,
-    ) -> Output:
-        """Run a command that changes nothing and return its output.
-
-        Args:
-            command: argument list, or one shell line.
-            user: run as this user.
-            stdin: text for its standard input; the only place for a secret.
-            environment: added to its environment; never a secret.
-            directory: working directory.
-            check: raise if it fails.
-            limit: seconds that it may take; then it is ended, and counts as failed.
-
-        Raises:
-            StepFailedError: it failed and ``check`` is set.
-            StepHungError: likewise, because it did not end in its time.
-        """
-        line = self._within(shell_line(command, user=user, environment=environment, directory=directory), limit)
-        began = time.monotonic()
-        try:
-            ok, output = self._host.run_shell_command(StringCommand(line), _stdin=stdin, _timeout=_patience(limit))
-            result = Output(bool(ok), output.stdout, output.stderr)
-        except TimeoutError:  # something of it could not be ended, or has left the pipe to others
-            result = Output(ok=False, stdout="", stderr="")
-        if check and not result.ok:
-            if time.monotonic() - began >= limit:
-                raise StepHungError(self.secrets.redact(shell_line(command)), limit, self.secrets.redact(result.stderr))
-            raise self._failure(shell_line(command), result.stdout, result.stderr)
-        return result
 
     def exists(self, path: str) -> bool:
         """Tell whether a path is there."""
@@ -381,9 +340,12 @@ class ConnectedNode:
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
-    def _within(self, line: str, limit: int) -> str:
-        """Return a line that is ended after so many seconds, with all that it has started."""
-        return limited(line, limit)
+    def _execute(self, line: str, stdin: str | None, timeout: int) -> Output:
+        ok, output = self._host.run_shell_command(StringCommand(line), _stdin=stdin, _timeout=timeout)
+        return Output(bool(ok), output.stdout, output.stderr)
+
+    def _redact(self, text: str) -> str:
+        return self.secrets.redact(text)
 
     def _change(self, line: str, *, limit: int = CHANGE_LIMIT, **keywords: Any) -> bool:
         return self._apply(_execute, line, self._within(line, limit), limit=limit, **keywords)
@@ -392,25 +354,24 @@ class ConnectedNode:
         began = time.monotonic()
         with ctx_state.use(self._state), ctx_host.use(self._host):
             try:
-                meta = engine_operation(*arguments, _timeout=_patience(limit), **keywords)
+                meta = engine_operation(*arguments, _timeout=patience(limit), **keywords)
             except NestedOperationError as error:
                 data = self._state.get_op_data_for_host(self._host, error.args[0])
                 meta = data.operation_meta
-                what = _describe(engine_operation, arguments, keywords)
+                what = self._redact(_describe(engine_operation, arguments, keywords))
+                said = self._redact(tail(f"{meta.stdout}\n{meta.stderr}"))
                 if time.monotonic() - began >= limit:
-                    raise StepHungError(
-                        self.secrets.redact(what), limit, self.secrets.redact(tail(meta.stderr))
-                    ) from error
-                raise self._failure(what, meta.stdout, meta.stderr) from error
+                    raise StepHungError(what, limit, said) from error
+                raise self._failure(what, said) from error
         changed = bool(meta.did_change())
         self.changes += changed
         return changed
 
-    def _failure(self, what: str, stdout: str, stderr: str) -> StepFailedError:
+    def _failure(self, what: str, said: str) -> StepFailedError:
         return StepFailedError(
-            f"A step on {self.node.name} failed: {self.secrets.redact(what)}",
+            f"A step on {self.node.name} failed: {what}",
             "Correct the cause that stands above and run `dockstack up` again: it goes on from here.",
-            self.secrets.redact(tail(f"{stdout}\n{stderr}")),
+            said,
         )
 
     def _claim(self, path: str, *, exists: bool) -> None:
@@ -442,11 +403,6 @@ class ConnectedNode:
             f"if grep -qsF {shlex.quote(POLICY_MARK)} {POLICY}; then"
             f" if test -e {saved}; then mv -f {saved} {POLICY}; else rm -f {POLICY}; fi; fi"
         )
-
-
-def _patience(limit: int) -> int:
-    """Return when not even the end of a command is waited for any more."""
-    return limit + 2 * KILL_AFTER
 
 
 def _describe(engine_operation: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plain shell on this machine, for commands that only look or stop: they need not load the engine of the recipes."""
+"""What every machine can be asked to do, and the plain shell on this one, which commands use that only look or stop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pwd
 import shutil
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-class LocalShell:
-    """Runs commands and writes files on this machine."""
+class Shell(ABC):
+    """Runs commands and writes files on a machine."""
 
     def run(
         self,
@@ -41,32 +42,67 @@ class LocalShell:
         check: bool = True,
         limit: int = QUESTION_LIMIT,
     ) -> Output:
-        """Run a command and return its output.
+        """Run a command that changes nothing and return its output.
+
+        Args:
+            command: argument list, or one shell line.
+            user: run as this user.
+            stdin: text for its standard input; the only place for a secret.
+            environment: added to its environment; never a secret.
+            directory: working directory.
+            check: raise if it fails.
+            limit: seconds that it may take; then it is ended, and counts as failed.
 
         Raises:
             StepFailedError: it failed and ``check`` is set.
-            StepHungError: likewise, because it did not end within ``limit`` seconds.
+            StepHungError: likewise, because it did not end in its time.
         """
-        line = shell_line(command, user=user, environment=environment, directory=directory)
+        line = self._within(shell_line(command, user=user, environment=environment, directory=directory), limit)
         began = time.monotonic()
         try:
-            done = subprocess.run(
-                ["sh", "-c", limited(line, limit)],
-                input=stdin or "",
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=limit + 2 * KILL_AFTER,
-            )
-        except subprocess.TimeoutExpired as error:  # something of it could not be ended
-            if check:
-                raise StepHungError(line, limit) from error
-            return Output(ok=False, stdout="", stderr="")
-        if check and done.returncode != 0 and time.monotonic() - began >= limit:
-            raise StepHungError(line, limit, tail(done.stdout + done.stderr))
-        if check and done.returncode != 0:
-            raise StepFailedError(f"A command failed: {line}", "See its output above.", tail(done.stdout + done.stderr))
-        return Output(done.returncode == 0, done.stdout.rstrip("\n"), done.stderr.rstrip("\n"))
+            result = self._execute(line, stdin, patience(limit))
+        except TimeoutError:  # something of it could not be ended, or has left the pipe to others
+            result = Output(ok=False, stdout="", stderr="")
+        if check and not result.ok:
+            what, said = self._redact(shell_line(command)), self._redact(tail(f"{result.stdout}\n{result.stderr}"))
+            if time.monotonic() - began >= limit:
+                raise StepHungError(what, limit, said)
+            raise self._failure(what, said)
+        return result
+
+    @abstractmethod
+    def file(
+        self, path: str, content: str | bytes, *, owner: str = "root", group: str | None = None, mode: int = 0o644
+    ) -> bool:
+        """Write a file whole if it differs; return whether it did."""
+
+    @abstractmethod
+    def absent(self, path: str) -> bool:
+        """Remove a file or link; return whether it was there."""
+
+    @abstractmethod
+    def _execute(self, line: str, stdin: str | None, timeout: int) -> Output:
+        """Run a shell line.
+
+        Raises:
+            TimeoutError: it takes longer than ``timeout`` seconds.
+        """
+
+    @abstractmethod
+    def _failure(self, what: str, said: str) -> StepFailedError:
+        """Return the error for a command that failed."""
+
+    def _within(self, line: str, limit: int) -> str:
+        """Return a line that is ended after so many seconds, with all that it has started."""
+        return limited(line, limit)
+
+    def _redact(self, text: str) -> str:
+        """Return a text without the secrets that this shell knows."""
+        return text
+
+
+class LocalShell(Shell):
+    """The shell of this machine. It knows no secrets, and need not load the engine of the recipes."""
 
     def file(
         self, path: str, content: str | bytes, *, owner: str = "root", group: str | None = None, mode: int = 0o644
@@ -87,3 +123,20 @@ class LocalShell:
         present = target.exists() or target.is_symlink()
         target.unlink(missing_ok=True)
         return present
+
+    def _execute(self, line: str, stdin: str | None, timeout: int) -> Output:
+        try:
+            done = subprocess.run(
+                ["sh", "-c", line], input=stdin or "", capture_output=True, text=True, check=False, timeout=timeout
+            )
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError from error
+        return Output(done.returncode == 0, done.stdout.rstrip("\n"), done.stderr.rstrip("\n"))
+
+    def _failure(self, what: str, said: str) -> StepFailedError:
+        return StepFailedError(f"A command failed: {what}", "See its output above.", said)
+
+
+def patience(limit: int) -> int:
+    """Return when not even the end of a command is waited for any more."""
+    return limit + 2 * KILL_AFTER

@@ -32,7 +32,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
             "hypervisor-configure",
             "Configuring the hypervisor",
             plugin.configure,
-            ("hypervisor-install", "openstack-environment", NOVA_CONFIGURATION),
+            ("hypervisor-install", "command-line", "openstack-environment", NOVA_CONFIGURATION),
         ),
         Stage(
             "hypervisor-start",

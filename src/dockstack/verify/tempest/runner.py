@@ -118,9 +118,7 @@ def complete(
         else:
             found.append(Outcome(name, unknown, 0.0, words))
     failed_ends = [outcome for outcome in extra if outcome.verdict is Verdict.FAILED]
-    left_out = [
-        Outcome(name, Verdict.SKIPPED, 0.0, f"No container can pass it: {why}") for name, why in excluded.items()
-    ]
+    left_out = [Outcome(name, Verdict.SKIPPED, 0.0, why) for name, why in excluded.items()]
     return found + failed_ends + left_out
 
 

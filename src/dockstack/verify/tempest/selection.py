@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 # in, which would fail. They are run when all others are done.
 APART = frozenset({"tempest.api.compute.servers.test_server_actions.ServerActionsTestJSON.test_change_server_password"})
 
+# Tests whose flavor has swap, and what is said of them where a host refuses such a flavor.
+NEED_SWAP = frozenset({"tempest.api.compute.admin.test_migrations.MigrationsAdminTest.test_cold_migration_with_swap"})
+NO_SWAP = "Its server has swap, and this machine has none (`swapon --show` lists it)"
+
 _TAGS = re.compile(r"\[(.*)\]$")
 
 
@@ -42,7 +46,7 @@ class Selection:
 
     Attributes:
         tests: ids with their tags, as the runner takes them.
-        excluded: name -> why no container can pass it.
+        excluded: name -> why it is not run, a sentence.
     """
 
     tests: tuple[str, ...]
@@ -67,8 +71,13 @@ def class_of(name: str) -> str:
     return inside[1] if inside else name.rpartition(".")[0]
 
 
-def select(tests: Iterable[str], choice: Choice, impossible: Mapping[str, str]) -> Selection:
+def select(tests: Iterable[str], choice: Choice, excluded: Mapping[str, str]) -> Selection:
     """Choose tests.
+
+    Args:
+        tests: all that there are.
+        choice: what a person wants.
+        excluded: name -> why it is not run, whoever wants it.
 
     Raises:
         DockstackError: a pattern is no regular expression, or nothing is left.
@@ -84,13 +93,23 @@ def select(tests: Iterable[str], choice: Choice, impossible: Mapping[str, str]) 
         raise DockstackError(
             "No test of Tempest's is chosen by that.", "See what there is: `dockstack tempest --list`."
         )
-    excluded = {name_of(test): impossible[name_of(test)] for test in chosen if name_of(test) in impossible}
-    return Selection(tuple(test for test in chosen if name_of(test) not in excluded), excluded)
+    left_out = {name_of(test): excluded[name_of(test)] for test in chosen if name_of(test) in excluded}
+    return Selection(tuple(test for test in chosen if name_of(test) not in left_out), left_out)
 
 
-def load_impossible() -> dict[str, str]:
-    """Read the tests that no container can honestly pass: name -> why."""
-    return {f"{place}.{test}": why for place, tests in _load("impossible.toml").items() for test, why in tests.items()}
+def load_excluded(*, swap: bool) -> dict[str, str]:
+    """Return the tests that are not run: those that no container can honestly pass, and what this machine lacks.
+
+    Args:
+        swap: there is some, which servers whose flavor has swap need.
+    """
+    classes = _load("impossible.toml")
+    impossible = {
+        f"{place}.{test}": f"No container can pass it: {why}"
+        for place, tests in classes.items()
+        for test, why in tests.items()
+    }
+    return impossible | ({} if swap else dict.fromkeys(NEED_SWAP, NO_SWAP))
 
 
 def load_interop() -> frozenset[str]:

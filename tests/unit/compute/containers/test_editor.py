@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -204,6 +206,34 @@ def test_only_an_optional_mount_may_lack_its_source(shared) -> None:
     assert config == {"mounts": []}
     with pytest.raises(Refusal, match="cannot be had"):
         editor.add_mounts(config, [bind(shared / "gone")], [str(shared)])
+
+
+def test_one_child_asks_for_all_optional_mounts(shared, monkeypatch) -> None:
+    forks = []
+    fork = os.fork
+    monkeypatch.setattr(os, "fork", lambda: forks.append(fork()) or forks[-1])
+    config = {"mounts": []}
+    wanted = [bind(shared / "file", f"/proc/{name}", required=False) for name in ("cpuinfo", "meminfo", "stat")]
+    editor.add_mounts(config, wanted, [str(shared)])
+    assert [mount["destination"] for mount in config["mounts"]] == ["/proc/cpuinfo", "/proc/meminfo", "/proc/stat"]
+    assert len(forks) == 1
+
+
+def test_what_does_not_answer_is_left_out_even_if_who_asks_cannot_be_ended(shared, monkeypatch) -> None:
+    asking = []
+    monkeypatch.setattr(editor, "_ANSWER_SECONDS", 0.1)
+    exists = os.path.exists
+    source = str(shared / "file")
+    monkeypatch.setattr(os.path, "exists", lambda path: time.sleep(60) if path == source else exists(path))
+    config = {"mounts": []}
+    began = time.monotonic()
+    with monkeypatch.context() as unkillable:
+        unkillable.setattr(os, "kill", lambda child, number: asking.append(child))
+        editor.add_mounts(config, [bind(shared / "file", required=False)], [str(shared)])
+    assert config == {"mounts": []}
+    assert time.monotonic() - began < 30
+    os.kill(asking[0], signal.SIGKILL)
+    os.waitpid(asking[0], 0)
 
 
 @pytest.mark.parametrize("source", ["/etc/shadow", "{}/../x", "{}x", "{}//file", "file", "{}/link", "", None, 7])

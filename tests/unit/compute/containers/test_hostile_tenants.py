@@ -21,9 +21,9 @@ import dockstack.compute
 from dockstack.compute.containers import spec
 from dockstack.compute.containers.volumes import COVER_BYTES
 from dockstack.compute.flows.guest_access import ALWAYS, AUTO, NEVER
-from dockstack.compute.model import Image, Limits, Server
 from dockstack.errors import DockstackError
 from dockstack.oci.process import ImageConfig
+from sample_server import SERVER
 
 pytestmark = pytest.mark.unit
 
@@ -34,16 +34,6 @@ PROPERTY = re.compile(r"docker_[a-z]+(_[a-z]+)*_?|os_(command_line|admin_user)")
 NOVAS = {"docker_suspended_memory_lost"}
 CHOICES = {"docker_inject_key", "docker_inject_password"}
 
-SERVER = Server(
-    uuid="22222222-2222-2222-2222-222222222222",
-    name="web",
-    hostname="web",
-    project_id="p",
-    user_id="u",
-    flavor="m1.tiny",
-    image=Image(id="i", name="busybox"),
-    limits=Limits(vcpus=2, memory_mb=64, disk_gb=1, nofile=512),
-)
 CONFIG = ImageConfig(env={"PATH": "/bin"}, command=("run",), healthcheck={"Test": ["CMD", "x"], "Interval": 1})
 
 # What a tenant may decide, in the engine's words; all else must be what it is without a word of his.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from dockstack.compute.containers.lxcfs import BLOCK_DEVICES, FILES, ViewError, Views, hidden
+from dockstack.compute.containers.lxcfs import BLOCK_DEVICES, FILES, Lxcfs, ViewError, hidden
 from dockstack.compute.containers.runtime import Mount
 from dockstack.compute.privileged import lxcfs as privileged
 
@@ -13,21 +13,21 @@ pytestmark = pytest.mark.unit
 
 
 def test_without_lxcfs_nothing_is_mounted(tmp_path) -> None:
-    assert Views(None).mounts() == ()
-    assert Views(None).ask() is None
-    assert not Views(None).renew(1, "a" * 64)
-    assert Views(tmp_path / "nowhere").mounts() == ()
+    assert Lxcfs(None).mounts() == ()
+    assert Lxcfs(None).ask() is None
+    assert not Lxcfs(None).renew(1, "a" * 64)
+    assert Lxcfs(tmp_path / "nowhere").mounts() == ()
 
 
 def test_a_directory_that_is_no_mount_is_no_lxcfs(tmp_path) -> None:
     (tmp_path / "lxcfs" / "proc").mkdir(parents=True)
     (tmp_path / "lxcfs" / "proc" / "cpuinfo").touch()
-    assert Views(tmp_path / "lxcfs").ask() is None
+    assert Lxcfs(tmp_path / "lxcfs").ask() is None
 
 
 def test_a_server_may_start_without_them(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(Views, "generation", lambda _self: 7)
-    found = Views(tmp_path).mounts()
+    monkeypatch.setattr(Lxcfs, "generation", lambda _self: 7)
+    found = Lxcfs(tmp_path).mounts()
     assert found[0] == Mount(f"{tmp_path}/proc/cpuinfo", "/proc/cpuinfo", required=False)
     assert [mount.destination for mount in found] == [f"/{file}" for file in FILES]
 
@@ -61,4 +61,4 @@ def test_what_the_kernel_refuses_is_explained(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(privileged, "renew", refuse)
     with pytest.raises(ViewError, match="Operation not permitted"):
-        Views(tmp_path).renew(1, "a" * 64)
+        Lxcfs(tmp_path).renew(1, "a" * 64)

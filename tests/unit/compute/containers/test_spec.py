@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sample_server
 from dockstack.compute.containers import spec
 from dockstack.compute.engine import ContainerSpec
-from dockstack.compute.model import Address, Confinement, Image, Limits, Port, Route, Server
+from dockstack.compute.model import Address, Confinement, Port, Route, Server
 from dockstack.errors import DockstackError
 from dockstack.oci.process import ImageConfig
 
@@ -27,15 +28,8 @@ PORT = Port(
     routes=(Route("10.1.0.0/16", "10.0.0.9"),),
     dns=("9.9.9.9",),
 )
-SERVER = Server(
-    uuid="22222222-2222-2222-2222-222222222222",
-    name="web",
-    hostname="web",
-    project_id="p",
-    user_id="u",
-    flavor="m1.tiny",
-    image=Image(id="i", name="busybox"),
-    limits=Limits(vcpus=2, memory_mb=64, disk_gb=1, nofile=512),
+SERVER = replace(
+    sample_server.SERVER,
     ports=(PORT, replace(PORT, id="x", interface="eth1", addresses=(), dns=("9.9.9.9", "1.1.1.1"))),
 )
 CONFIG = ImageConfig(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 from oslo_config import cfg
@@ -12,6 +13,7 @@ from dockstack.compute import conf
 from dockstack.compute.host.host import Host, build_host
 from dockstack.compute.model import Address, Image, Limits, Port, Server
 from fake_host import World, image_archive
+from sample_server import SERVER
 
 UUID = "0fd4b8b6-77f4-4d43-9d49-6d9a4d9f3e11"
 
@@ -29,18 +31,9 @@ def make_server(uuid: str = UUID, **changes) -> Server:
         )
         for number in range(2)
     )
-    fields = {
-        "uuid": uuid,
-        "name": "web",
-        "hostname": "web",
-        "project_id": "p",
-        "user_id": "u",
-        "flavor": "m1.tiny",
-        "image": Image(id="8f6d1f3e-0000-4000-8000-000000000000", name="sample", container_format="docker"),
-        "limits": Limits(vcpus=1, memory_mb=64, disk_gb=1),
-        "ports": ports,
-    }
-    return Server(**(fields | changes))
+    image = Image(id="8f6d1f3e-0000-4000-8000-000000000000", name="sample", container_format="docker")
+    server = replace(SERVER, uuid=uuid, image=image, limits=Limits(vcpus=1, memory_mb=64, disk_gb=1), ports=ports)
+    return replace(server, **changes)
 
 
 def no_events(_ports=()):

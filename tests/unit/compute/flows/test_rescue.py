@@ -184,8 +184,8 @@ class Parts:
 @pytest.mark.parametrize(
     ("nova_says", "becomes"),
     [
-        (lambda server: recovery.Itself(server, runs=True), (True, PowerState.RUNNING)),
-        (lambda server: recovery.Itself(server, runs=False), (True, PowerState.SHUTDOWN)),
+        (lambda server: recovery.Unrescued(server, runs=True), (True, PowerState.RUNNING)),
+        (lambda server: recovery.Unrescued(server, runs=False), (True, PowerState.SHUTDOWN)),
         (lambda _server: None, (False, PowerState.RUNNING)),
     ],
     ids=["to run", "stopped", "rescued"],

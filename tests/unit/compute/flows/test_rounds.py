@@ -25,7 +25,7 @@ def claims(*kept, left=None):
 
 
 def make_rounds(host, answer, interval=60.0):
-    return Rounds(host, answer, {}.get, interval)
+    return Rounds(host, answer, {}.get, lambda: None, interval)
 
 
 def test_a_source_whose_server_was_deleted_elsewhere_goes(world, host):
@@ -41,6 +41,7 @@ def test_a_quiet_round_lists_once_and_asks_about_nobody(world, host):
         host,
         lambda: recovery.Claims((UUID,), (), has_left=lambda uuid: pytest.fail(f"asked about {uuid}")),
         lambda uuid: pytest.fail(f"asked about {uuid}"),
+        lambda: None,
     )
     world.calls.clear()
     rounds.go()
@@ -83,7 +84,7 @@ def test_a_broken_arrival_goes_and_a_rescue_that_nova_does_not_know_of_ends(worl
         id="a" * 64,
         labels={**world.containers[NAME].labels, "org.openstack.nova.rescue": ""},
     )
-    Rounds(host, lambda: claims(UUID), {UUID: recovery.Itself(server, runs=True)}.get).go()
+    Rounds(host, lambda: claims(UUID), {UUID: recovery.Unrescued(server, runs=True)}.get, lambda: None).go()
     assert list(world.containers) == [NAME]
     assert world.containers[NAME].id == identity
     assert world.containers[NAME].state is PowerState.RUNNING

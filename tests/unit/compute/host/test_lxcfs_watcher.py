@@ -12,15 +12,14 @@ from pathlib import Path
 import pytest
 from fake_flows import UUID, make_server, no_events
 
-from dockstack.compute.containers import lxcfs
-from dockstack.compute.containers.lxcfs import ViewError, Views
+from dockstack.compute.containers.lxcfs import Lxcfs, ViewError
 from dockstack.compute.flows import lifecycle, report
 from dockstack.compute.host.lxcfs_watcher import Watcher
 
 pytestmark = pytest.mark.unit
 
 
-class FakeViews(Views):
+class FakeLxcfs(Lxcfs):
     """LXCFS as a number that tests change, and the servers that were renewed."""
 
     now: int | None = 1
@@ -37,70 +36,70 @@ class FakeViews(Views):
 
 
 @pytest.fixture
-def views(tmp_path):
-    FakeViews.now, FakeViews.renewed = 1, []
-    return FakeViews(tmp_path / "lxcfs")
+def lxcfs(tmp_path):
+    FakeLxcfs.now, FakeLxcfs.renewed = 1, []
+    return FakeLxcfs(tmp_path / "lxcfs")
 
 
 @pytest.fixture
-def watcher(host, views):
+def watcher(host, lxcfs):
     lifecycle.spawn(host, make_server(), no_events)
-    return Watcher(replace(host, views=views))
+    return Watcher(replace(host, lxcfs=lxcfs))
 
 
-def test_the_first_look_finds_what_happened_before(watcher, views) -> None:
+def test_the_first_look_finds_what_happened_before(watcher, lxcfs) -> None:
     watcher.look()
-    assert views.renewed == [1]
+    assert lxcfs.renewed == [1]
 
 
-def test_nothing_is_done_while_nothing_changes(watcher, views) -> None:
+def test_nothing_is_done_while_nothing_changes(watcher, lxcfs) -> None:
     for _ in range(5):
         watcher.look()
-    assert views.renewed == [1, 1]  # the second for a server that was starting at the first
+    assert lxcfs.renewed == [1, 1]  # the second for a server that was starting at the first
 
 
-def test_a_restart_renews_and_so_does_the_look_after_it(watcher, views) -> None:
+def test_a_restart_renews_and_so_does_the_look_after_it(watcher, lxcfs) -> None:
     watcher.look()
     watcher.look()
-    FakeViews.now, FakeViews.renewed = None, []
+    FakeLxcfs.now, FakeLxcfs.renewed = None, []
     watcher.look()
-    assert FakeViews.renewed == []
-    FakeViews.now = 2
+    assert FakeLxcfs.renewed == []
+    FakeLxcfs.now = 2
     for _ in range(4):
         watcher.look()
-    assert FakeViews.renewed == [1, 1]
+    assert FakeLxcfs.renewed == [1, 1]
 
 
-def test_dead_files_are_taken_away_when_it_stays_away(watcher, views) -> None:
+def test_dead_files_are_taken_away_when_it_stays_away(watcher, lxcfs) -> None:
     watcher.look()
     watcher.look()
-    FakeViews.now, FakeViews.renewed = None, []
+    FakeLxcfs.now, FakeLxcfs.renewed = None, []
     for _ in range(5):
         watcher.look()
-    assert FakeViews.renewed == [1, 1]
+    assert FakeLxcfs.renewed == [1, 1]
 
 
-def test_one_refusal_does_not_keep_others_waiting(world, watcher, views) -> None:
+def test_one_refusal_does_not_keep_others_waiting(world, watcher, lxcfs) -> None:
     name = f"nova-{UUID}"
     world.containers[name] = replace(world.containers[name], id="short")
     watcher.look()
-    assert views.renewed == [1]
+    assert lxcfs.renewed == [1]
 
 
-def test_a_stopped_server_has_no_view(world, watcher, views) -> None:
+def test_a_stopped_server_has_no_view(world, watcher, lxcfs) -> None:
     world.exit_server(UUID)
     watcher.look()
-    assert views.renewed == []
+    assert lxcfs.renewed == []
 
 
-def test_each_start_mounts_the_view_that_there_is(world, host, views) -> None:
-    host = replace(host, views=views)
-    views.ask()
+def test_each_start_mounts_the_view_that_there_is(world, host, lxcfs) -> None:
+    host = replace(host, lxcfs=lxcfs)
+    lxcfs.ask()
     server = make_server()
     lifecycle.spawn(host, server, no_events)
     path = world.patches / f"{world.containers[server.container_name].id}.json"
     wanted = {
-        "source": f"{views.directory}/proc/uptime",
+        "source": f"{lxcfs.directory}/proc/uptime",
         "destination": "/proc/uptime",
         "type": "bind",
         "options": ["bind", "ro", "nosuid", "nodev"],
@@ -108,13 +107,13 @@ def test_each_start_mounts_the_view_that_there_is(world, host, views) -> None:
     }
     assert wanted in json.loads(path.read_text())["mounts"]
     assert "/sys/block" in json.loads(path.read_text())["masked_paths"]
-    FakeViews.now = None
-    views.ask()
+    FakeLxcfs.now = None
+    lxcfs.ask()
     lifecycle.reboot(host, server, hard=True)
     assert json.loads(Path(path).read_text())["mounts"] == []
 
 
-class HungViews(FakeViews):
+class HungLxcfs(FakeLxcfs):
     """An LXCFS that answers when it is told to."""
 
     answer = threading.Event()
@@ -125,27 +124,27 @@ class HungViews(FakeViews):
 
 
 def test_nobody_waits_for_an_lxcfs_that_hangs(world, host, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(lxcfs, "PATIENCE", 0.05)
-    FakeViews.now, FakeViews.renewed = 1, []
-    HungViews.answer.set()
-    host = replace(host, views=HungViews(tmp_path / "lxcfs"))
+    monkeypatch.setattr("dockstack.compute.containers.lxcfs.PATIENCE", 0.05)
+    FakeLxcfs.now, FakeLxcfs.renewed = 1, []
+    HungLxcfs.answer.set()
+    host = replace(host, lxcfs=HungLxcfs(tmp_path / "lxcfs"))
     server = make_server()
     watcher = Watcher(host, interval=0.01)
     watcher.start()
     try:
-        assert host.views.generation() == 1
-        HungViews.answer.clear()
-        wait_until(lambda: host.views.generation() is None)
+        assert host.lxcfs.generation() == 1
+        HungLxcfs.answer.clear()
+        wait_until(lambda: host.lxcfs.generation() is None)
         lifecycle.spawn(host, server, no_events)
         assert not report.read_traits(host)[report.OWN_VIEWS]
         path = world.patches / f"{world.containers[server.container_name].id}.json"
         assert json.loads(path.read_text())["mounts"] == []
-        FakeViews.renewed.clear()
-        HungViews.answer.set()
-        wait_until(lambda: FakeViews.renewed)  # it started without a view, and gets one now
+        FakeLxcfs.renewed.clear()
+        HungLxcfs.answer.set()
+        wait_until(lambda: FakeLxcfs.renewed)  # it started without a view, and gets one now
         assert report.read_traits(host)[report.OWN_VIEWS]
     finally:
-        HungViews.answer.set()
+        HungLxcfs.answer.set()
         watcher.stop()
 
 

@@ -57,6 +57,7 @@ def test_the_stages_stand_where_they_are_wanted(node):
     install, configure, start = recipe.stages(node())
     assert install.name in configure.after
     assert recipe.NOVA_CONFIGURATION in configure.after
+    assert "command-line" in configure.after  # which puts the door in its place
     assert configure.name in start.after
 
 
@@ -89,6 +90,26 @@ def test_install_brings_the_distributions_engine_and_lets_nova_in(machine):
     assert "usermod -aG docker nova" in one.commands
     made = {(entry.kind, entry.name) for entry in one.manifest.entries()}
     assert {("package", "docker.io"), ("group", "docker"), ("membership", "nova:docker")} <= made
+
+
+DOOR = "/opt/dockstack/cli/bin/dockstack driver {} --python /opt/dockstack/openstack/bin/python"
+DOOR_IS_THERE, PUT_DOOR = DOOR.format("check --no-load"), DOOR.format("install")
+CONFIGURED = {"info": GOOD_INFO, "cat /etc/docker/daemon.json": "{}"}
+
+
+def test_the_door_comes_after_the_wheel_for_older_wheels_take_it_along(machine):
+    one = machine({DOOR_IS_THERE: {"success": False}, **CONFIGURED})
+    Docker(one.attributes).configure(one)
+    (wheel,) = (at for at, command in enumerate(one.commands) if "pip install" in command and ".whl" in command)
+    assert wheel < one.commands.index(PUT_DOOR)
+
+
+def test_a_door_that_is_there_is_no_change(machine):
+    absent, present = machine({DOOR_IS_THERE: {"success": False}, **CONFIGURED}), machine(CONFIGURED)
+    for one in (absent, present):
+        Docker(one.attributes)._install_door(one)
+    assert (absent.changes, present.changes) == (1, 0)
+    assert PUT_DOOR not in present.commands
 
 
 def test_start_uses_a_foreign_engine_and_does_not_restart_it(machine):

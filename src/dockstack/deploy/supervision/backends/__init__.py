@@ -9,7 +9,8 @@ from dockstack.deploy.supervision.backends.supervisor import Supervisor
 from dockstack.deploy.supervision.backends.systemd import Systemd
 
 if TYPE_CHECKING:
-    from dockstack.deploy.supervision.backends.model import Backend, Shell
+    from dockstack.deploy.node.shell import Shell
+    from dockstack.deploy.supervision.backends.model import Backend
 
 # systemd's own documented test for "was this machine booted with systemd" (sd_booted(3)).
 BOOTED_WITH_SYSTEMD = "/run/systemd/system"

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from dockstack.deploy.node.output import Output
     from dockstack.deploy.supervision.services import Service
 
 
@@ -28,34 +27,6 @@ class RunState:
     pid: int | None = None
     failed: bool = False
     reason: str = ""
-
-
-class Shell(Protocol):
-    """The part of a machine that a backend needs; a plain local one serves `status` without loading pyinfra."""
-
-    def run(
-        self,
-        command: str | Sequence[str],
-        *,
-        user: str | None = None,
-        stdin: str | None = None,
-        environment: Mapping[str, str] | None = None,
-        directory: str | None = None,
-        check: bool = True,
-        limit: int = ...,
-    ) -> Output:
-        """Run a command, for at most ``limit`` seconds."""
-        ...
-
-    def file(
-        self, path: str, content: str | bytes, *, owner: str = "root", group: str | None = None, mode: int = 0o644
-    ) -> bool:
-        """Write a file if it differs."""
-        ...
-
-    def absent(self, path: str) -> bool:
-        """Remove a file."""
-        ...
 
 
 class Backend(Protocol):

@@ -29,7 +29,7 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from dockstack.deploy.supervision.backends.model import Shell
+    from dockstack.deploy.node.shell import Shell
     from dockstack.deploy.supervision.services import Service
 
 DIRECTORY = f"{paths.ETC}/supervisor"

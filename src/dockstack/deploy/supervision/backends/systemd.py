@@ -13,7 +13,7 @@ from dockstack.deploy.supervision.services import CheckKind, entered_command, in
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dockstack.deploy.supervision.backends.model import Shell
+    from dockstack.deploy.node.shell import Shell
     from dockstack.deploy.supervision.services import Service
 
 UNITS = "/etc/systemd/system"

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks of servers that nobody is working on any more: found, and brought to an end.
+
+A request to a compute node is a message without an answer. Whoever takes it off the bus has it alone, and the bus keeps
+none over its own death; what a nova-compute was doing when it died, nobody goes on with. Nova looks at some tasks when
+its service starts, and at none later, so a server may say for ever that it is being suspended, and nothing can be asked
+of it. Who works on a server is told by its events (``nova.compute.utils.EventReporter``): a compute node begins one
+with each request, and ends it when it is done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import nova.context
+from nova import exception, objects
+from nova.compute import rpcapi, task_states, vm_states
+from nova.compute import utils as compute_utils
+from oslo_log import log as logging
+from oslo_utils import timeutils
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Container
+
+LOG = logging.getLogger(__name__)
+
+FORGOTTEN = 180  # seconds without a change: no message waits that long for a service that lives
+ELSEWHERE = 600  # seconds that a step on another host may take, as a choice of a host or a claim there
+_ACTIONS = 10  # how many of a server's last actions are looked at: a later one may have been refused meanwhile
+
+# Nova's own start brings these to an end, or whoever asks for them again.
+_OTHERS = (task_states.DELETING, task_states.SOFT_DELETING, task_states.MIGRATING)
+_MOVES = (
+    *(task_states.RESIZE_PREP, task_states.RESIZE_MIGRATING, task_states.RESIZE_MIGRATED, task_states.RESIZE_FINISH),
+    task_states.RESIZE_REVERTING,
+)
+
+
+class TaskForgotten(exception.NovaException):
+    """What the server's fault says."""
+
+    msg_fmt = (
+        "The compute service stopped during %(task)s, and nobody goes on with it. Nothing of the server was removed: "
+        "reboot it with --hard."
+    )
+
+
+def end_all(host: str, began: dt.datetime, busy: Container[str]) -> None:
+    """End the tasks of this host's servers that nobody is working on.
+
+    One that nobody has begun is taken back, so that it can be asked for again. A resize's revert is begun again: its
+    steps may be repeated, and only its end tells where the server is. Anything else brings the server to ERROR with a
+    fault, as it does when it fails.
+
+    Args:
+        host: Nova's name of this host.
+        began: when this process began to take requests, in UTC: no older event is of anybody who lives.
+        busy: the servers that a flow is working on.
+    """
+    context = nova.context.get_admin_context()
+    for instance in objects.InstanceList.get_by_host(context, host, expected_attrs=[]):
+        if instance.task_state is None or instance.task_state in _OTHERS or instance.vm_state == vm_states.BUILDING:
+            continue
+        if instance.uuid in busy or not _is_older(instance.updated_at or instance.created_at, FORGOTTEN):
+            continue
+        open_events = _list_open_events(context, instance)
+        if not any(_is_alive(event, host, began) for event in open_events):
+            _end(context, instance, begun=bool(open_events))
+
+
+def _list_open_events(context: Any, instance: Any) -> list[Any]:
+    actions = objects.InstanceActionList.get_by_instance_uuid(context, instance.uuid, limit=_ACTIONS)
+    events = (event for each in actions for event in objects.InstanceActionEventList.get_by_action(context, each.id))
+    return [event for event in events if event.finish_time is None]
+
+
+def _is_alive(event: Any, host: str, began: dt.datetime) -> bool:
+    if event.host == host:
+        return bool(event.start_time.replace(tzinfo=None) >= began)
+    return not _is_older(event.start_time, ELSEWHERE)
+
+
+def _end(context: Any, instance: Any, *, begun: bool) -> None:
+    task = instance.task_state
+    LOG.warning("Nobody works on this server's task any more: %s", task, instance_uuid=instance.uuid)
+    try:
+        if task == task_states.RESIZE_REVERTING:
+            _revert_again(context, instance)
+            return
+        failed = begun or task in _MOVES
+        if failed:
+            instance.vm_state = vm_states.ERROR
+        instance.task_state = None
+        instance.save(expected_task_state=[task])
+    except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):  # somebody does
+        return
+    except exception.MigrationNotFoundByStatus:
+        LOG.exception("A resize that is being reverted has no migration", instance_uuid=instance.uuid)
+        return
+    if failed:
+        compute_utils.add_instance_fault_from_exc(context, instance, TaskForgotten(task=task))
+
+
+def _revert_again(context: Any, instance: Any) -> None:
+    """Ask for the step of a resize's revert that has not ended.
+
+    The first removes the server from the destination, where there may be nothing left, and says "reverted" of the
+    migration (``ComputeManager.revert_resize``). The second, on the source, begins by giving the server its old host
+    and flavor back (``finish_revert_resize``).
+    """
+    wanted = {"instance_uuid": instance.uuid, "status": ["reverting", "reverted"]}
+    migration = max(objects.MigrationList.get_by_filters(context, wanted), key=lambda each: each.id, default=None)
+    if migration is None:
+        raise exception.MigrationNotFoundByStatus(instance_id=instance.uuid, status="reverting")
+    request = objects.RequestSpec.get_by_instance_uuid(context, instance.uuid)
+    api = rpcapi.ComputeAPI()
+    if migration.status == "reverted":
+        api.finish_revert_resize(context, instance, migration, migration.source_compute, request)
+    else:
+        api.revert_resize(context, instance, migration, migration.dest_compute, request)
+
+
+def _is_older(since: dt.datetime, seconds: int) -> bool:
+    return bool(timeutils.is_older_than(since.replace(tzinfo=None), seconds))
