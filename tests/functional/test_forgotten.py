@@ -172,3 +172,19 @@ class TestForgottenMoves(ForgottenCase):
         assert self.api.get_server(server["id"])["OS-EXT-STS:task_state"] is None
         self.api.post_server_action(server["id"], {"unshelve": None})
         self._wait_for_state_change(server, "ACTIVE")
+
+    def test_a_return_from_the_shelf_that_failed_can_be_asked_for_again(self):
+        server = self.boot()
+        self.flags(shelved_offload_time=0)
+        self.api.post_server_action(server["id"], {"shelve": {}})
+        self._wait_for_state_change(server, "SHELVED_OFFLOADED")
+        with mock.patch.object(self.driver(), "spawn", side_effect=RuntimeError("the engine died")) as reached:
+            self.api.post_server_action(server["id"], {"unshelve": None})
+            wait_until(lambda: reached.called and self.api.get_server(server["id"])["OS-EXT-STS:task_state"] is None)
+        self.api.post_server_action(server["id"], {"os-resetState": {"state": "active"}})
+        self.look_for_forgotten()
+        assert self.api.get_server(server["id"])["status"] == "SHELVED_OFFLOADED"
+        self.api.post_server_action(server["id"], {"unshelve": None})
+        self._wait_for_state_change(server, "ACTIVE")
+        self.look_for_forgotten()
+        assert self.api.get_server(server["id"])["status"] == "ACTIVE"

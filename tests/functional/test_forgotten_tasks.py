@@ -36,7 +36,7 @@ class TestForgottenTasks(ServersCase):
 
     def look(self, began=EARLIER, after=-1, busy=()):
         with mock.patch.object(forgotten_tasks, "FORGOTTEN", after):
-            forgotten_tasks.end_all("host1", timeutils.utcnow() + began, busy)
+            forgotten_tasks.end_all("host1", timeutils.utcnow() + began, busy.__contains__)
 
     def task(self, server):
         return self.api.get_server(server["id"])["OS-EXT-STS:task_state"]

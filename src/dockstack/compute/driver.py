@@ -123,7 +123,9 @@ class DockerDriver(driver.ComputeDriver):
         self._follower.start()
         self._watcher = Watcher(self._host)
         self._watcher.start()
-        end_forgotten_tasks = partial(forgotten_tasks.end_all, self._host.name, timeutils.utcnow(), self._host.busy)
+        end_forgotten_tasks = partial(
+            forgotten_tasks.end_all, self._host.name, timeutils.utcnow(), self._host.busy.__contains__
+        )
         self._rounds = rounds.Rounds(self._host, self._read_claims, self._read_unrescued, end_forgotten_tasks)
         self._rounds.start()
 

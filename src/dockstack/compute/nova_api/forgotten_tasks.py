@@ -21,7 +21,7 @@ from oslo_utils import timeutils
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Container
+    from collections.abc import Callable
 
 LOG = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _MOVES = (
 )
 
 
-class TaskForgotten(exception.NovaException):
+class TaskForgotten(exception.NovaException):  # type: ignore[misc] # Nova has no types
     """What the server's fault says."""
 
     msg_fmt = (
@@ -46,7 +46,7 @@ class TaskForgotten(exception.NovaException):
     )
 
 
-def end_all(host: str, began: dt.datetime, busy: Container[str]) -> None:
+def end_all(host: str, began: dt.datetime, is_busy: Callable[[str], bool]) -> None:
     """End the tasks of this host's servers that nobody is working on.
 
     One that nobody has begun is taken back, so that it can be asked for again. A resize's revert is begun again: its
@@ -56,13 +56,13 @@ def end_all(host: str, began: dt.datetime, busy: Container[str]) -> None:
     Args:
         host: Nova's name of this host.
         began: when this process began to take requests, in UTC: no older event is of anybody who lives.
-        busy: the servers that a flow is working on.
+        is_busy: whether a flow is working on a server.
     """
     context = nova.context.get_admin_context()
     for instance in objects.InstanceList.get_by_host(context, host, expected_attrs=[]):
         if instance.task_state is None or instance.task_state in _OTHERS or instance.vm_state == vm_states.BUILDING:
             continue
-        if instance.uuid in busy or not _is_older(instance.updated_at or instance.created_at, FORGOTTEN):
+        if is_busy(instance.uuid) or not _is_older(instance.updated_at or instance.created_at, FORGOTTEN):
             continue
         open_events = _list_open_events(context, instance)
         if not any(_is_alive(event, host, began) for event in open_events):

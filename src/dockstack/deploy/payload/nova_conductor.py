@@ -92,6 +92,9 @@ class Conductor(manager.ConductorManager):
                 for instance in objects.InstanceList.get_by_filters(inside, wanted):
                     if is_forgotten(instance.updated_at or instance.created_at):
                         _end_task(instance)
+                for instance in objects.InstanceList.get_by_filters(inside, {"host": None, "deleted": False}):
+                    if is_forgotten(instance.updated_at or instance.created_at):
+                        _put_on_shelf(instance)
 
     def _give_back(self, inside: Any, node: Any) -> None:
         """Take from ended moves what they still hold of a node."""
@@ -201,6 +204,22 @@ def _end_task(instance: Any) -> None:
         instance.save(expected_task_state=[before])
     except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):  # somebody does
         return
+
+
+def _put_on_shelf(instance: Any) -> None:
+    """Let a server whose return from the shelf failed be asked for again: it is on no host, and its image is there.
+
+    Nova has it in ERROR then, from where it takes no unshelve, and a reboot is sent to no host.
+    """
+    if "shelved_image_id" not in instance.system_metadata:
+        return
+    if instance.vm_state not in (vm_states.ERROR, vm_states.ACTIVE):  # ACTIVE is what reset-state makes of it
+        return
+    LOG.warning("This server's return from the shelf failed; it can be unshelved again", instance=instance)
+    before = instance.task_state
+    instance.vm_state, instance.task_state = vm_states.SHELVED_OFFLOADED, None
+    with suppress(exception.UnexpectedTaskStateError, exception.InstanceNotFound):  # somebody works on it
+        instance.save(expected_task_state=[before])
 
 
 def is_forgotten(since: dt.datetime) -> bool:
