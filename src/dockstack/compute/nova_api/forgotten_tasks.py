@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 FORGOTTEN = 180  # seconds without a change: no message waits that long for a service that lives
-ELSEWHERE = 600  # seconds that a step on another host may take, as a choice of a host or a claim there
+ELSEWHERE = 300  # seconds that a step on another host may take, as a choice of a host or a claim there
 _ACTIONS = 10  # how many of a server's last actions are looked at: a later one may have been refused meanwhile
 
 # Nova's own start brings these to an end, or whoever asks for them again.
