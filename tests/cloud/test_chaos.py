@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A short story of chaos: a handful of kills, and nothing is lost, left over or stuck.
 
-`dockstack chaos --minutes 40 --kills 200` is the long one. Here engines, the bus and the database are spared: what their
-death costs Nova takes minutes to come right.
+`dockstack chaos --minutes 40 --kills 200` is the long one. Here engines, the bus and the database are spared: what
+their death costs Nova takes minutes to come right.
 """
 
 from __future__ import annotations
