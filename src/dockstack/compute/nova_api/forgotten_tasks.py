@@ -31,10 +31,7 @@ _ACTIONS = 10  # how many of a server's last actions are looked at: a later one 
 
 # Nova's own start brings these to an end, or whoever asks for them again.
 _OTHERS = (task_states.DELETING, task_states.SOFT_DELETING, task_states.MIGRATING)
-_MOVES = (
-    *(task_states.RESIZE_PREP, task_states.RESIZE_MIGRATING, task_states.RESIZE_MIGRATED, task_states.RESIZE_FINISH),
-    task_states.RESIZE_REVERTING,
-)
+_MOVES = (task_states.RESIZE_PREP, task_states.RESIZE_MIGRATING, task_states.RESIZE_MIGRATED, task_states.RESIZE_FINISH)
 
 
 class TaskForgotten(exception.NovaException):  # type: ignore[misc] # Nova has no types
@@ -84,19 +81,16 @@ def _is_alive(event: Any, host: str, began: dt.datetime) -> bool:
 def _end(context: Any, instance: Any, *, begun: bool) -> None:
     task = instance.task_state
     LOG.warning("Nobody works on this server's task any more: %s", task, instance_uuid=instance.uuid)
+    if task == task_states.RESIZE_REVERTING:
+        _revert_again(context, instance)
+        return
+    failed = begun or task in _MOVES
+    if failed:
+        instance.vm_state = vm_states.ERROR
+    instance.task_state = None
     try:
-        if task == task_states.RESIZE_REVERTING:
-            _revert_again(context, instance)
-            return
-        failed = begun or task in _MOVES
-        if failed:
-            instance.vm_state = vm_states.ERROR
-        instance.task_state = None
         instance.save(expected_task_state=[task])
     except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):  # somebody does
-        return
-    except exception.MigrationNotFoundByStatus:
-        LOG.exception("A resize that is being reverted has no migration", instance_uuid=instance.uuid)
         return
     if failed:
         compute_utils.add_instance_fault_from_exc(context, instance, TaskForgotten(task=task))
@@ -112,7 +106,8 @@ def _revert_again(context: Any, instance: Any) -> None:
     wanted = {"instance_uuid": instance.uuid, "status": ["reverting", "reverted"]}
     migration = max(objects.MigrationList.get_by_filters(context, wanted), key=lambda each: each.id, default=None)
     if migration is None:
-        raise exception.MigrationNotFoundByStatus(instance_id=instance.uuid, status="reverting")
+        LOG.error("A resize that is being reverted has no migration", instance_uuid=instance.uuid)
+        return
     request = objects.RequestSpec.get_by_instance_uuid(context, instance.uuid)
     api = rpcapi.ComputeAPI()
     if migration.status == "reverted":
