@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import time
+from unittest import mock
+
 import fixtures
 import pytest
 from nova import context as nova_context
@@ -76,17 +79,18 @@ class TestRescue(ServersCase):
     def break_off(self, server, beside=0):
         """Rescue a server whose task Nova takes away meanwhile, as it does for queued requests when it starts."""
         driver, admin = self.driver(), nova_context.get_admin_context()
-        begin = driver.rescue
+        power_off = driver.power_off
 
-        def begin_late(*arguments, **more):
+        def power_off_late(*arguments, **more):
             instance = objects.Instance.get_by_uuid(admin, server["id"])
             instance.task_state = None
             instance.save()
-            begin(*arguments, **more)
+            power_off(*arguments, **more)
+            time.sleep(1)  # what Nova needs to stop the server again, if it is told of the stop that it asked for
 
-        self.useFixture(fixtures.MockPatchObject(driver, "rescue", begin_late))
-        self.api.post_server_action(server["id"], {"rescue": {"adminPass": "secret-x"}})
-        wait_until(lambda: len(self.world.containers) == 2 + beside and server["id"] not in driver._host.busy)
+        with mock.patch.object(driver, "power_off", power_off_late):
+            self.api.post_server_action(server["id"], {"rescue": {"adminPass": "secret-x"}})
+            wait_until(lambda: len(self.world.containers) == 2 + beside and server["id"] not in driver._host.busy)
         wait_until(lambda: self.api.get_server(server["id"])["status"] == "ACTIVE")
         self._wait_for_instance_action_event(server, "rescue", "compute_rescue_instance", "Error")
 

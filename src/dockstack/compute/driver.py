@@ -298,7 +298,7 @@ class DockerDriver(driver.ComputeDriver):
 
     def power_off(self, instance: Any, timeout: int = 0, retry_interval: int = 0) -> None:
         """Stop a server. A signal, unlike a virtual power button, cannot get lost: nothing is repeated."""
-        with serving(instance) as server:
+        with serving(instance) as server, self._notifier.stopping(server.uuid):
             lifecycle.stop(self._host, server, timeout)
 
     def pause(self, instance: Any) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import queue
+import time
 
 import pytest
 
@@ -59,3 +60,37 @@ def test_what_a_flow_ends_in_is_told_when_it_has_ended(busy, notifier, told, eve
     assert told.get(timeout=30) == STOPPED
     notifier.take(STARTED)
     assert told.get(timeout=30) == STARTED
+
+
+def _stopped_now() -> Event:
+    return Event("u", EventKind.STOPPED, time.time_ns())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_stop_that_nova_asked_for_is_not_told(busy, notifier, told, late) -> None:
+    with notifier.stopping("u"):
+        stop = _stopped_now()
+        if not late:
+            notifier.take(stop)
+    busy.wait("u")
+    if late:
+        notifier.take(stop)
+    by_itself = _stopped_now()
+    notifier.take(by_itself)
+    assert told.get(timeout=30) == by_itself
+    assert told.empty()
+
+
+def test_a_stop_before_the_one_that_nova_asked_for_is_told(notifier, told) -> None:
+    earlier = _stopped_now()
+    with notifier.stopping("u"):
+        pass
+    notifier.take(earlier)
+    assert told.get(timeout=30) == earlier
+
+
+def test_another_servers_stop_is_told_while_nova_stops_one(notifier, told) -> None:
+    with notifier.stopping("u"):
+        other = Event("other", EventKind.STOPPED, time.time_ns())
+        notifier.take(other)
+        assert told.get(timeout=30) == other
