@@ -66,7 +66,7 @@ class TestContract(PytestFriendly, test_virt_drivers._VirtDriverTestCase, test.T
         self.addCleanup(self.assert_only_the_known_is_missing)
 
     def _get_running_instance(self, obj=True):
-        # Nova writes a server's ports into its record before it spawns it; this test of Nova's gives them to spawn alone.
+        # Nova writes a server's ports into its record before it spawns it; this test of Nova's gives spawn alone them.
         instance, network_info = super()._get_running_instance(obj)
         instance.info_cache = objects.InstanceInfoCache.new(self.ctxt, instance.uuid)
         instance.info_cache.network_info = network_info
