@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)  # those that the locks are for; as in pyproject.toml
 LOCKS = CHECKOUT / "src/dockstack/deploy/locks"
 # The distribution's, which users other than root may run too; else the one that runs this file
 PYTHONS = ("/usr/bin/python3", sys.executable)
@@ -28,14 +29,14 @@ def fail(happened: str, cure: str) -> NoReturn:
 
 
 def find_python() -> str:
-    """Return the first Python that is new enough to make the environment with."""
+    """Return the first Python that the locks are for."""
     for python in PYTHONS:
-        check = "import sys; sys.exit(sys.version_info < (3, 11))"
+        check = f"import sys; sys.exit(not {OLDEST_PYTHON} <= sys.version_info[:2] <= {NEWEST_PYTHON})"
         if Path(python).exists() and subprocess.run([python, "-c", check], check=False).returncode == 0:
             return python
     fail(
-        f"dockstack needs Python 3.11 or newer, and there is none of {' and '.join(dict.fromkeys(PYTHONS))}.",
-        "On Debian 12, as root: apt-get install python3 python3-venv; then run this again.",
+        f"dockstack needs Python 3.11 to 3.14, and there is none of {' and '.join(dict.fromkeys(PYTHONS))}.",
+        "On Debian 12 or 13, as root: apt-get install python3 python3-venv; then run this again.",
     )
 
 

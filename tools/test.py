@@ -39,11 +39,19 @@ class Layer:
     needs_root: bool
     needs_cloud: bool
     arguments: tuple[str, ...] = ()
+    release: str = ""  # whose Nova the functional tests run in; "" if they need none
+    nightly: bool = False  # runs only when it is named
+
+    @property
+    def folder(self) -> str:
+        """The folder of tests below ``tests``: a layer may be another's tests with another Nova."""
+        return self.name.partition("-")[0]
 
 
 LAYERS = (
     Layer("unit", "pure logic, linters and import rules", False, False, ("-n", "2")),
-    Layer("functional", "the driver inside Nova's own code, in one process", False, False, ("-n", "2")),
+    Layer("functional", "the driver inside Nova's own code, in one process", False, False, ("-n", "2"), "2026.2"),
+    Layer("functional-2026.1", "the same with Nova 33", False, False, ("-n", "2"), "2026.1", nightly=True),
     Layer("docker", "against a real engine of the tests' own", True, False),
     Layer("cloud", "against the cloud that `dockstack up` builds", True, True),
 )
@@ -70,15 +78,16 @@ class Outcome:
 @click.option("-k", "expression", help="Run only tests whose names match (pytest's -k).")
 @click.option("-x", "--exitfirst", is_flag=True, help="Stop a layer at its first failure.")
 def test(layers: tuple[str, ...], expression: str | None, exitfirst: bool) -> None:
-    """Run the project's tests: all LAYERS, or those named.
+    """Run the project's tests: all LAYERS but the nightly one, or those named.
 
     \b
-    unit        pure logic, linters, import rules      no root    under a minute
-    functional  the driver inside Nova's own code      no root
-    docker      a real engine of the tests' own        root
-    cloud       the cloud that `dockstack up` builds   root, brings it up
+    unit               pure logic, linters, import rules      no root    under a minute
+    functional         the driver inside Nova's own code      no root
+    functional-2026.1  the same with Nova 33                  no root    nightly
+    docker             a real engine of the tests' own        root
+    cloud              the cloud that `dockstack up` builds   root, brings it up
     """  # noqa: D301 - click wants the character itself, in front of a paragraph that it leaves as it is
-    chosen = [layer for layer in LAYERS if not layers or layer.name in layers]
+    chosen = [layer for layer in LAYERS if (layer.name in layers if layers else not layer.nightly)]
     refuse_without_root(chosen)
     extra = [*(["-k", expression] if expression else []), *(["-x"] if exitfirst else [])]
     outcomes = []
@@ -110,8 +119,8 @@ def run(layer: Layer, extra: list[str]) -> Outcome:
     report = CHECKOUT / ".pytest_cache" / f"dockstack-{layer.name}.xml"
     report.parent.mkdir(exist_ok=True)
     report.unlink(missing_ok=True)
-    python = functional_python() if layer.name == "functional" else sys.executable
-    command = [python, "-m", "pytest", f"tests/{layer.name}", f"--junitxml={report}", *layer.arguments, *extra]
+    python = functional_python(layer.release) if layer.release else sys.executable
+    command = [python, "-m", "pytest", f"tests/{layer.folder}", f"--junitxml={report}", *layer.arguments, *extra]
     status = subprocess.run(command, cwd=CHECKOUT, check=False).returncode
     passed, failed, skipped = count(report)
     if status not in (0, PYTEST_NO_TESTS) and failed == 0:
@@ -119,10 +128,10 @@ def run(layer: Layer, extra: list[str]) -> Outcome:
     return Outcome(layer, passed, failed, skipped, time.monotonic() - started)
 
 
-def functional_python() -> str:
+def functional_python(release: str) -> str:
     """Nova's test base classes live in an environment of their own; make it if need be."""
-    script = CHECKOUT / "tests/functional/prepare.py"
-    done = subprocess.run([sys.executable, str(script)], cwd=CHECKOUT, check=False, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, str(CHECKOUT / "tests/functional/prepare.py"), "--release", release]
+    done = subprocess.run(command, cwd=CHECKOUT, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise DockstackError("The functional tests' environment could not be made.", "See the message above.")
     return done.stdout.strip().splitlines()[-1]
@@ -164,6 +173,6 @@ def summarise(outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         word = click.style("ok    ", fg="green") if outcome.good else click.style("failed", fg="red", bold=True)
         numbers = f"{outcome.passed:5} passed {outcome.failed:3} failed {outcome.skipped:3} skipped"
-        click.echo(f"{outcome.layer.name:11} {word} {numbers} {outcome.seconds:7.1f} s")
+        click.echo(f"{outcome.layer.name:17} {word} {numbers} {outcome.seconds:7.1f} s")
     passed, failed, skipped = (sum(getattr(o, key) for o in outcomes) for key in ("passed", "failed", "skipped"))
     click.echo(f"{passed} passed, {failed} failed, {skipped} skipped")

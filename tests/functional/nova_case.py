@@ -12,6 +12,7 @@ from unittest import mock
 
 import fixtures
 import nova.conf
+import nova_33_fixtures
 from nova import context as nova_context
 from nova import objects
 from nova.tests import fixtures as nova_fixtures
@@ -124,7 +125,8 @@ class Lenient(fixtures.Fixture):
 
 nova_fixtures_module.WarningsFixture = nova_fixtures.WarningsFixture = Lenient
 mock.FILTER_DIR = False  # a failing assertion on Nova's objects would load each of their fields to print them
-
+if not hasattr(nova_fixtures_module, "DatabaseWriteLock"):
+    nova_33_fixtures.serve_native_threads()
 
 SECONDS = 120  # what a machine with other work may need for what takes one
 RETRIES = 2 * SECONDS  # Nova's tests look twice a second, and give up after five

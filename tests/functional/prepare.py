@@ -2,11 +2,12 @@
 """Make the environment in which the driver runs inside Nova's own code.
 
 The driver's door is put into that environment's Nova, and this checkout's ``src`` on its path. Nothing is done twice: a
-stamp holds the hash of the lock.
+stamp holds the hash of the lock. ``--release 2026.1`` makes one with that release's Nova, beside the other.
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import hashlib
 import shutil
@@ -17,13 +18,18 @@ from pathlib import Path
 from dockstack.deploy import door
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCK = ROOT / "src/dockstack/deploy/locks/functional.txt"
-ENVIRONMENT = ROOT / ".venv-functional"
+LOCKS = ROOT / "src/dockstack/deploy/locks"
+RELEASES = tuple(sorted(lock.parent.name for lock in LOCKS.glob("*/functional.txt")))
 INTERPRETER = "/usr/bin/python3"
 
 
-def prepare(environment: Path = ENVIRONMENT) -> Path:
-    """Make the environment unless it is there and fresh; return its Python.
+def environment_of(release: str) -> Path:
+    """Return where a release's environment is; the newest's has the short name."""
+    return ROOT / (".venv-functional" if release == RELEASES[-1] else f".venv-functional-{release}")
+
+
+def prepare(release: str) -> Path:
+    """Make a release's environment unless it is there and fresh; return its Python.
 
     Two calls at once wait for each other. One that was killed half-way leaves no stamp, so the next starts over.
 
@@ -31,21 +37,22 @@ def prepare(environment: Path = ENVIRONMENT) -> Path:
         FileNotFoundError: there is no ``uv``.
         subprocess.CalledProcessError: uv could not make the environment; its output says why.
     """
+    environment, lock = environment_of(release), LOCKS / release / "functional.txt"
     python = environment / "bin/python"
     stamp = environment / "dockstack-stamp"
-    wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
     cache = environment.parent / ".pytest_cache"
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{environment.name}.lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if not (stamp.exists() and stamp.read_text() == wanted and python.exists()):
-            _install(environment, python)
+            _install(environment, python, lock)
             stamp.write_text(wanted)
         _join(environment)
     return python
 
 
-def _install(environment: Path, python: Path) -> None:
+def _install(environment: Path, python: Path, lock: Path) -> None:
     beside = Path(sys.prefix) / "bin/uv"  # the test environment's own
     uv = str(beside) if beside.exists() else shutil.which("uv")
     if uv is None:
@@ -53,7 +60,7 @@ def _install(environment: Path, python: Path) -> None:
     shutil.rmtree(environment, ignore_errors=True)
     subprocess.run([uv, "venv", "--quiet", "--python", INTERPRETER, str(environment)], check=True)
     subprocess.run(
-        [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(LOCK)], check=True
+        [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(lock)], check=True
     )
 
 
@@ -75,4 +82,6 @@ def _symlink(link: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{prepare()}\n")
+    parser = argparse.ArgumentParser(description="Make the environment of the functional tests; print its Python.")
+    parser.add_argument("--release", choices=RELEASES, default=RELEASES[-1], help="whose Nova (default: %(default)s)")
+    sys.stdout.write(f"{prepare(parser.parse_args().release)}\n")

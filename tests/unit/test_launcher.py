@@ -26,8 +26,8 @@ def test_without_python_it_says_what_to_install(tmp_path):
     done = launch(tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
-        "error: dockstack needs Python 3.11 or newer, and there is no python3 on the PATH.",
-        "what to do: On Debian 12, as root: apt-get install python3 python3-venv; then run this again.",
+        "error: dockstack needs Python 3.11 to 3.14, and there is no python3 on the PATH.",
+        "what to do: On Debian 12 or 13, as root: apt-get install python3 python3-venv; then run this again.",
     ]
 
 
@@ -55,7 +55,7 @@ def test_a_python_that_is_too_old_is_named(bootstrap, tmp_path, monkeypatch):
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
     monkeypatch.setattr(bootstrap, "PYTHONS", (str(old), str(old)))
-    with pytest.raises(SystemExit, match=f"needs Python 3.11 or newer, and there is none of {old}\\.") as ended:
+    with pytest.raises(SystemExit, match=f"needs Python 3.11 to 3.14, and there is none of {old}\\.") as ended:
         bootstrap.find_python()
     assert "apt-get install python3" in ended.value.code
 

@@ -52,6 +52,7 @@ from dockstack.compute.nova_api import (
     rebuilds,
     records,
     servers,
+    startup,
     states,
 )
 from dockstack.compute.nova_api.faults import (
@@ -112,6 +113,7 @@ class DockerDriver(driver.ComputeDriver):
         self._consoles = self._build_consoles()
         if CONF.docker.skip_allocation_lookup:
             placement.spare_allocations(self.virtapi)
+        startup.process_before_each(self.virtapi, self.process_instances_at_startup)
         with host_faults():
             recovery.prepare(self._host)
             cold_migration.announce(self._host)

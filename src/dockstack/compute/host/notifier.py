@@ -7,8 +7,9 @@ holds for a stop that Nova asked for.
 
 Why: a reboot stops and starts. If Nova were told of the stop at once, it would look at the server, which is stopped,
 and then at its database, where the reboot may have ended meanwhile. It would take the server for one that shut itself
-down, and stop it. Nova's libvirt driver waits 15 s with each stop for the same reason. A stop may also be the first step
-of what Nova asks for, as of a rescue: if Nova took the request back meanwhile, it would stop the server in its midst.
+down, and stop it. Nova's libvirt driver waits 15 s with each stop for the same reason. A stop may also be the first
+step of what Nova asks for, as of a rescue: if Nova took the request back meanwhile, it would stop the server in its
+midst.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ OVS_GROUP = "dockstack-ovs"
 CACHE_GROUP = "dockstack-cache"
 """Whoever is in it may read the token cache."""
 
+# What consoles' proxies, and with Nova 33 nova-compute, do not yet choose by themselves.
+NATIVE_THREADS = {"OS_NOVA_DISABLE_EVENTLET_PATCHING": "true"}
 PYTHON_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1", "LC_ALL": "C.UTF-8"}
 
 NOVA_CONDUCTOR = "nova_conductor"
@@ -185,18 +187,16 @@ def _conductor(settings: Settings, files: tuple[str, ...]) -> Service:
 
 def nova_compute(settings: Settings, groups: tuple[str, ...] = (), watch: tuple[str, ...] = ()) -> tuple[Service, ...]:
     """Return nova-compute; a hypervisor adds groups for its sockets and files that decide on a restart."""
-    files = ("/etc/nova/nova.conf",)
-    return (
-        _daemon(
-            settings,
-            "nova-compute",
-            "nova",
-            files,
-            groups=(OVS_GROUP, CACHE_GROUP, *groups),
-            watch=watch,
-            requires=("rabbitmq", "ovs-vswitchd"),
-        ),
+    service = _daemon(
+        settings,
+        "nova-compute",
+        "nova",
+        ("/etc/nova/nova.conf",),
+        groups=(OVS_GROUP, CACHE_GROUP, *groups),
+        watch=watch,
+        requires=("rabbitmq", "ovs-vswitchd"),
     )
+    return (replace(service, environment={**service.environment, **NATIVE_THREADS}),)
 
 
 def neutron(settings: Settings) -> tuple[Service, ...]:
@@ -243,7 +243,7 @@ def _console_proxy(settings: Settings, name: str, files: tuple[str, ...], port: 
     service = _daemon(settings, name, "nova", (*files, f"/etc/nova/{name}.conf"))
     return replace(
         service,
-        environment={**service.environment, "OS_NOVA_DISABLE_EVENTLET_PATCHING": "true"},  # not yet Nova's default here
+        environment={**service.environment, **NATIVE_THREADS},
         command=("/usr/bin/prlimit", f"--data={VIEWER_BYTES}", *service.command),
         check=Check(CheckKind.TCP, f"{host}:{port}"),
     )

@@ -29,7 +29,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def lock_text(name: str) -> str:
-    """Return a lock that ships with dockstack: "openstack" or "cli"."""
+    """Return a lock that ships with dockstack: "cli", or one of a release, as "2026.2/openstack"."""
     return (resources.files("dockstack.deploy") / "locks" / f"{name}.txt").read_text()
 
 

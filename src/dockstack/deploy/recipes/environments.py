@@ -42,9 +42,8 @@ def command_line(machine: Machine) -> None:
 
 def openstack(machine: Machine) -> None:
     """Have the services' code, without our driver, which the hypervisor plugin installs."""
-    ensure_environment(
-        machine, paths.OPENSTACK_VENV, lock_text("openstack"), title="Installing OpenStack's packages (about 30 s)"
-    )
+    lock = lock_text(f"{machine.attributes.text('release')}/openstack")
+    ensure_environment(machine, paths.OPENSTACK_VENV, lock, title="Installing OpenStack's packages (about 30 s)")
     # The services' lock holds the client already.
     machine.file(f"{PATH_DIRECTORY}/openstack", shim(f"{paths.OPENSTACK_VENV}/bin/openstack"), mode=0o755)
 

@@ -36,6 +36,7 @@ MIB = 1024 * 1024
 LEAST_MEMORY_MB = 3000
 LEAST_DISK_MB = 4500
 SUPPORTED = {("debian", "12")}
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)  # those that the locks are for; as in pyproject.toml
 FOREIGN_FILES = (
     "/etc/nova/nova.conf",
     "/etc/keystone/keystone.conf",
@@ -124,9 +125,9 @@ def _system(facts: MachineFacts) -> Iterable[Problem]:
         yield Problem(
             f"{facts.system} {facts.version} is not tested.", "Debian 12 is; going on all the same.", warning=True
         )
-    if facts.python < (3, 11):
+    if not OLDEST_PYTHON <= facts.python <= NEWEST_PYTHON:
         text = ".".join(map(str, facts.python))
-        yield Problem(f"/usr/bin/python3 is {text}; OpenStack 2026.2 needs 3.11.", "Use Debian 12 or newer.")
+        yield Problem(f"/usr/bin/python3 is {text}; the locks are for 3.11 to 3.14.", "Use Debian 12 or 13.")
     if not facts.network_namespaces:
         yield Problem("The kernel has no network namespaces.", "Boot one with CONFIG_NET_NS.")
     if not facts.tun:

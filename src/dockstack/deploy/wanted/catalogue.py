@@ -31,7 +31,14 @@ def _refuse_nothing(quota: int) -> str:
 
 
 CATALOGUE: tuple[Attribute, ...] = (
-    Attribute("release", Kind.STRING, "2026.2", "The OpenStack release; its lock ships with dockstack.", ("2026.2",)),
+    Attribute(
+        "release",
+        Kind.STRING,
+        "2026.2",
+        "The OpenStack release. Choose it before the first `up`: a cloud cannot go back to an older one. With 2026.1 "
+        "the driver is tested, a whole cloud is not.",
+        ("2026.1", "2026.2"),
+    ),
     Attribute("region", Kind.STRING, "RegionOne", "Change it when this cloud joins others in one Keystone."),
     Attribute(
         "hypervisor",

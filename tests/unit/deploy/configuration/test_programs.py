@@ -45,6 +45,7 @@ def test_compute_joins_the_hypervisors_group_and_watches_its_files(settings):
     assert "docker" in service.groups
     assert "/marker" in service.watch
     assert "/etc/nova/nova-db.conf" not in service.watch
+    assert service.environment["OS_NOVA_DISABLE_EVENTLET_PATCHING"] == "true"
 
 
 def test_every_configuration_file_of_a_service_decides_on_its_restart(settings):

@@ -30,6 +30,7 @@ def test_a_good_machine_has_no_problem(node):
         ({"root": False}, "needs root"),
         ({"apt": False}, "no apt"),
         ({"python": (3, 9)}, "is 3.9"),
+        ({"python": (3, 15)}, "is 3.15"),
         ({"memory_mb": 2000}, "2000 MiB of memory"),
         ({"disk_mb": {"/opt": 100}}, "/opt has 100 MiB free"),
         ({"network_namespaces": False}, "network namespaces"),
