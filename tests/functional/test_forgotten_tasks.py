@@ -100,6 +100,18 @@ class TestForgottenTasks(ServersCase):
         usages = self._get_provider_usages(self._get_provider_uuid_by_host("host1"))
         assert not any(usages.values()), usages
 
+    def test_one_that_cannot_be_ended_keeps_no_other(self):
+        self.flags(allow_resize_to_same_host=True)
+        bigger = self._create_flavor(vcpu=2, memory_mb=128, disk=2, ephemeral=0)
+        first, second = self.boot(networks="none"), self.boot(networks="none")
+        self.api.post_server_action(first["id"], {"resize": {"flavorRef": bigger}})
+        self._wait_for_state_change(first, "VERIFY_RESIZE")
+        self.lose(first, "revert_resize", {"revertResize": None})
+        self.lose(second, "suspend_instance", {"suspend": {}})
+        objects.RequestSpec.get_by_instance_uuid(nova_context.get_admin_context(), first["id"]).destroy()
+        self.look()
+        assert (self.task(first), self.task(second)) == ("resize_reverting", None)
+
     def test_a_move_that_stands_still_is_a_fault(self):
         self.flags(allow_resize_to_same_host=True)
         bigger = self._create_flavor(vcpu=2, memory_mb=128, disk=2, ephemeral=0)

@@ -19,6 +19,8 @@ from nova.compute import utils as compute_utils
 from oslo_log import log as logging
 from oslo_utils import timeutils
 
+from dockstack.compute.failures import isolated
+
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable
@@ -61,9 +63,10 @@ def end_all(host: str, began: dt.datetime, is_busy: Callable[[str], bool]) -> No
             continue
         if is_busy(instance.uuid) or not _is_older(instance.updated_at or instance.created_at, FORGOTTEN):
             continue
-        open_events = _list_open_events(context, instance)
-        if not any(_is_alive(event, host, began) for event in open_events):
-            _end(context, instance, begun=bool(open_events))
+        with isolated(f"ending {instance.task_state}, on which nobody works any more", instance.uuid):
+            open_events = _list_open_events(context, instance)
+            if not any(_is_alive(event, host, began) for event in open_events):
+                _end(context, instance, begun=bool(open_events))
 
 
 def _list_open_events(context: Any, instance: Any) -> list[Any]:
