@@ -25,16 +25,16 @@ class Died(BaseException):
 
 
 class ForgottenCase(ServersCase):
-    def request(self):
+    def request(self, networks=None):
         wanted = self._build_server(
-            image_uuid=IMAGE, flavor_id=self.flavor, networks=[{"port": self.neutron.port_1["id"]}]
+            image_uuid=IMAGE, flavor_id=self.flavor, networks=networks or [{"port": self.neutron.port_1["id"]}]
         )
         return self.api.post_server({"server": wanted})["id"]
 
-    def lose(self, message):
+    def lose(self, message, networks=None):
         """Ask for a server and let a message end on its way; return the server's id and the message."""
         with mock.patch(message, autospec=True) as sent:
-            server_id = self.request()
+            server_id = self.request(networks)
             wait_until(lambda: sent.called)
         assert self.api.get_server(server_id)["status"] == "BUILD"
         return server_id, sent.call_args
@@ -81,6 +81,18 @@ class TestForgottenBuilds(ForgottenCase):
             wait_until(lambda: reached.called)
         self.look_for_forgotten()
         self.check_ended(server_id)
+
+    def test_one_that_cannot_be_ended_keeps_no_other(self):
+        lost = [self.lose(TO_COMPUTE, "none")[0] for _ in range(2)]
+        failing = mock.patch.object(
+            nova_conductor,
+            "_end_instance",
+            side_effect=[RuntimeError("of the database"), mock.DEFAULT],
+            wraps=nova_conductor._end_instance,
+        )
+        with failing:
+            self.look_for_forgotten()
+        assert sorted(self.api.get_server(each)["status"] for each in lost) == ["BUILD", "ERROR"]
 
     def test_a_young_one_is_left_alone_and_so_is_a_server_that_runs(self):
         running = self.boot(networks="none")
