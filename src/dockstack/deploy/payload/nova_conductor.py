@@ -4,8 +4,11 @@
 A build is a chain of messages without answers: from the API to a conductor, from there to a compute node. Whoever takes
 one off the bus has it alone, and the bus keeps none over its own death. If one of them dies with it, no part of Nova
 looks for the server, and it says BUILD for ever. Here such a server gets a fault and goes to ERROR, as one does for
-which there was no host. A message that comes late does no harm: a conductor passes over a request that is gone, a
-compute node builds the server in spite of all.
+which there was no host.
+
+A message may also come late, after its server was ended. A compute node then builds the server in spite of all. A
+conductor would forget where the server's record is, as Nova takes a request that is gone for one that its user deleted:
+the server would be listed for ever, and found by nobody. So it passes over such a request before it does anything.
 
 Likewise with moves and shelved servers. A nova-compute that starts again takes the task from a server whose resize was
 broken off, and leaves the migration as it was, which holds resources in Placement for ever; and no service takes the
@@ -15,6 +18,7 @@ task from a server that was about to leave its host or to come back to one.
 from __future__ import annotations
 
 import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +50,7 @@ ENDED = ("error", "failed", "confirmed", "reverted", "completed", "cancelled")
 MOVES = ("resize", "migration")
 # Set by whoever asks, and kept only until a compute node begins, which takes seconds; with what may be asked for then.
 BEFORE_THE_BEGINNING = (task_states.UNSHELVING, task_states.SHELVING_OFFLOADING)
+_REQUESTS = threading.Lock()  # no build is ended in the moment in which it is taken up
 
 
 class BuildForgotten(exception.NovaException):
@@ -54,15 +59,35 @@ class BuildForgotten(exception.NovaException):
     msg_fmt = "The request to build this server was lost: a service of the cloud ended while it had it. Create it anew."
 
 
+class Builder(manager.ComputeTaskManager):
+    """Nova's own, which builds what is still asked for."""
+
+    def schedule_and_build_instances(
+        self, context: Any, build_requests: Any, request_specs: Any, *arguments: Any, **named: Any
+    ) -> None:
+        """Build servers, those left out whose requests have ended; the others are young again from now on."""
+        pairs = zip(build_requests, request_specs, strict=True)
+        asked_for = [(request, specification) for request, specification in pairs if _take_up(context, request)]
+        if asked_for:
+            requests, specifications = (list(each) for each in zip(*asked_for, strict=True))
+            super().schedule_and_build_instances(context, requests, specifications, *arguments, **named)
+
+
 class Conductor(manager.ConductorManager):
-    """Nova's own, with one more thing to do."""
+    """Nova's own, with more to do."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """Take our builder in the place of Nova's."""
+        super().__init__(*arguments, **named)
+        self.compute_task_mgr: Any = Builder()
+        self.additional_endpoints = [self.compute_task_mgr]
 
     @periodic_task.periodic_task(spacing=EVERY)
     def end_forgotten_builds(self, context: Any) -> None:
         """Put servers in ERROR whose build no service has any more."""
         for request in objects.BuildRequestList.get_all(context):
-            if is_forgotten(request.created_at):
-                with isolated("ending a build", request.instance_uuid):
+            with isolated("ending a build", request.instance_uuid), _REQUESTS:
+                if _is_request_forgotten(context, request):
                     self._end_request(context, request)
         for cell in objects.CellMappingList.get_all(context):
             for inside, instance in _list_forgotten(context, cell, vm_state=vm_states.BUILDING, host=None):
@@ -134,6 +159,39 @@ class Conductor(manager.ConductorManager):
             self.compute_task_mgr.report_client.delete_allocation_for_instance(
                 context, request.instance_uuid, force=True
             )
+
+
+def _take_up(context: Any, request: Any) -> bool:
+    """Begin with a build; return False if it has ended.
+
+    One that comes late is young again from now on, or it would be ended while it is being built. One that its user has
+    deleted is in no cell, and Nova passes over it by itself.
+    """
+    if not _is_older(request.created_at, FORGOTTEN // 2):
+        return True
+    try:
+        with _REQUESTS:
+            request.updated_at = timeutils.utcnow(with_timezone=True)
+            request.save()
+    except exception.BuildRequestNotFound:
+        if not _is_in_a_cell(context, request.instance_uuid):
+            return True
+        LOG.warning("The message to build this server comes too late", instance_uuid=request.instance_uuid)
+        return False
+    return True
+
+
+def _is_in_a_cell(context: Any, server_uuid: str) -> bool:
+    try:
+        mapping = objects.InstanceMapping.get_by_instance_uuid(context, server_uuid)
+    except exception.InstanceMappingNotFound:
+        return False
+    return mapping.cell_mapping is not None
+
+
+def _is_request_forgotten(context: Any, request: Any) -> bool:
+    found = objects.BuildRequest.get_by_instance_uuid(context, request.instance_uuid)
+    return is_forgotten(found.updated_at or found.created_at)
 
 
 @contextmanager
@@ -258,7 +316,11 @@ def _put_on_shelf(instance: Any) -> None:
 
 def is_forgotten(since: dt.datetime) -> bool:
     """Whether a build has stood still for longer than anybody works on it."""
-    return bool(timeutils.is_older_than(since.replace(tzinfo=None), FORGOTTEN))
+    return _is_older(since, FORGOTTEN)
+
+
+def _is_older(since: dt.datetime, seconds: int) -> bool:
+    return bool(timeutils.is_older_than(since.replace(tzinfo=None), seconds))
 
 
 def main() -> None:
