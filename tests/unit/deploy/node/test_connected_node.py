@@ -24,13 +24,8 @@ pytestmark = pytest.mark.unit
 
 
 @pytest.fixture
-def here(tmp_path):
-    """This machine, by the @local connector; the tests touch only their own directory."""
-    node = replace(inventory.load(None, ["services.backend=supervisor"]).local)
-    state = tmp_path / "state"
-    return Machine(
-        node, Secrets(tmp_path / "secrets.yaml"), Manifest(state), connection.connect(node), records=Records(state)
-    )
+def here(this_machine):
+    return this_machine()
 
 
 @pytest.fixture
