@@ -56,7 +56,6 @@ class Docker(Hypervisor):
         self._group = attributes.text("docker.group")
         self._mode = attributes.number("docker.socket_mode")
         self._socket = attributes.text("docker.socket")
-        self._package = attributes.text("docker.package")
         self._lxcfs = attributes.flag("docker.lxcfs")
         self._volume = storage.wanted(attributes)
         root = attributes.text("docker.data_root")
@@ -90,11 +89,14 @@ class Docker(Hypervisor):
         """Have an engine, its group and its storage; an engine that is installed already is used as it is."""
         for volume in storage.all_wanted(machine.attributes):  # here, as stages of several hosts run at once
             storage.provide(machine, volume)
+        distribution = machine.distribution
         if self._program(machine) is None:
-            machine.packages(self._package)
+            machine.packages(*engine_packages(machine))
+        if not machine.run("command -v docker", check=False).ok:  # an engine's packages may come without the client
+            machine.packages(*distribution.packages_of("docker"))
         if self._lxcfs:
-            distribution_units.hold(machine, (lxcfs.UNIT,))
-            machine.packages(lxcfs.PACKAGE)
+            distribution_units.hold(machine, distribution.units[lxcfs.NAME])
+            machine.packages(*distribution.packages_of(lxcfs.NAME))
         machine.group(self._group)
         machine.user(NOVA_USER, home=NOVA_HOME, groups=(self._group,))
 
@@ -168,7 +170,8 @@ class Docker(Hypervisor):
         program = self._program(machine)
         if program is None:
             raise DockstackError(
-                "There is no dockerd on this node.", f"Install {self._package}, or set docker.package."
+                "There is no dockerd on this node.",
+                f"Install {' '.join(engine_packages(machine))}, or set docker.package.",
             )
         client = self._client("version", "--format", "{{.Server.Version}}")
         return Service(
@@ -177,7 +180,7 @@ class Docker(Hypervisor):
             command=(program, f"--host=unix://{self._socket}", f"--group={self._group}", "--pidfile=/run/docker.pid"),
             log="/var/log/docker.log",
             check=Check(CheckKind.COMMAND, command=tuple(client)),
-            packages=(self._package,),
+            packages=engine_packages(machine)[:1],
             unit="docker.service",
             prepare=(
                 *((self._volume.mount_command,) if self._volume else ()),
@@ -307,6 +310,12 @@ class Docker(Hypervisor):
         for name in machine.run(self._client(*images)).lines:
             # By name, without force: the same content may have names of others, or containers.
             machine.run(self._client("rmi", name), check=False)
+
+
+def engine_packages(machine: Machine) -> tuple[str, ...]:
+    """Return the packages of the engine, itself first: the distribution's, with its client, or the attribute's."""
+    named = machine.attributes.text("docker.package")
+    return (named,) if named else machine.distribution.packages_of("dockerd", "docker")
 
 
 def our_containers(lines: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.hypervisors import chosen, lxcfs
 from dockstack.deploy.hypervisors.docker import Docker, our_containers
 from dockstack.deploy.hypervisors.fake import Fake
@@ -180,7 +181,7 @@ def test_cleanup_puts_daemon_json_back(machine):
 
 
 def test_lxcfs_is_our_own_instance_that_survives_its_own_corpse():
-    service = lxcfs.service()
+    service = lxcfs.service(DEBIAN_12)
     assert service.command[4:5] == ("/var/lib/dockstack/lxcfs",)
     assert "--enable-cfs" in service.command
     assert service.command[2].startswith("umount --lazy")
