@@ -17,6 +17,7 @@ from dockstack.deploy.hypervisors import lxcfs
 from dockstack.deploy.hypervisors.docker import Docker
 from dockstack.deploy.node import environments
 from dockstack.deploy.recipes import packages
+from dockstack.deploy.supervision.backends import systemd
 from dockstack.deploy.wanted.catalogue import CATALOGUE
 from dockstack.deploy.wanted.inventory import Role
 from dockstack.errors import DockstackError
@@ -191,6 +192,7 @@ def test_an_engine_without_its_client_gets_it(bare):
 def test_lxcfs_may_end_as_its_version_does(distribution):
     service = lxcfs.service(distribution)
     assert service.end_statuses == LXCFS_MAY_END_WITH.get(distribution.name, (1,))
+    assert ("\nSuccessExitStatus=1\n" in systemd.render(service)) == bool(service.end_statuses)
     assert service.packages == ("lxcfs",)
 
 
