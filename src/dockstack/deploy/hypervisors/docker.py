@@ -43,6 +43,10 @@ DRIVER_STATE = f"{NOVA_HOME}/docker"
 DEFAULT_DATA_ROOT = "/var/lib/docker"
 HANG_UP_BY_PIDFILE = "pid=$(cat /run/docker.pid) && grep -qx dockerd /proc/$pid/comm && kill -HUP $pid"
 HANG_UP_BY_SYSTEMD = "systemctl kill --signal=HUP --kill-whom=main docker.service"
+LIVE_RESTORE_BY_FLAG = (
+    "pid=$(cat /run/docker.pid) && grep -qx dockerd /proc/$pid/comm"
+    " && grep -qzxE -e '--live-restore(=true)?' /proc/$pid/cmdline"
+)
 BEFORE = "daemon-json-before"  # the one-time record of what our keys were
 
 
@@ -58,13 +62,7 @@ class Docker(Hypervisor):
         self._socket = attributes.text("docker.socket")
         self._lxcfs = attributes.flag("docker.lxcfs")
         self._volume = storage.wanted(attributes)
-        root = attributes.text("docker.data_root")
-        self._wanted = daemon_json.Wanted(
-            RUNTIME,
-            DISPATCHER,
-            None if root == DEFAULT_DATA_ROOT else root,
-            self._volume.file_system.driver if self._volume else None,
-        )
+        self._wanted = wanted_keys(attributes)
 
     def contribution(self) -> Contribution:
         """Name the driver, the image format, the engine's group, and the files that decide on a restart."""
@@ -255,7 +253,9 @@ class Docker(Hypervisor):
 
     def _merge_daemon_json(self, machine: Machine) -> None:
         text = machine.read(DAEMON_JSON)
-        merged = daemon_json.merge(text, self._wanted, DAEMON_JSON)
+        # What a flag has switched on must not stand in the file, too: the engine would not start again.
+        by_flag = machine.run(LIVE_RESTORE_BY_FLAG, check=False).ok
+        merged = daemon_json.merge(text, replace(self._wanted, live_restore=not by_flag), DAEMON_JSON)
         if merged == text:
             return
         machine.directory("/etc/docker")
@@ -310,6 +310,17 @@ class Docker(Hypervisor):
         for name in machine.run(self._client(*images)).lines:
             # By name, without force: the same content may have names of others, or containers.
             machine.run(self._client("rmi", name), check=False)
+
+
+def wanted_keys(attributes: Attributes) -> daemon_json.Wanted:
+    """Return what the engine's daemon.json has to say for servers."""
+    root, volume = attributes.text("docker.data_root"), storage.wanted(attributes)
+    return daemon_json.Wanted(
+        RUNTIME,
+        DISPATCHER,
+        data_root=None if root == DEFAULT_DATA_ROOT else root,
+        storage_driver=volume.file_system.driver if volume else None,
+    )
 
 
 def engine_packages(machine: Machine) -> tuple[str, ...]:

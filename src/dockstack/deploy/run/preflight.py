@@ -18,8 +18,9 @@ import click
 
 from dockstack.deploy import distributions, paths
 from dockstack.deploy.distributions import APT, DEBIAN_12, Distribution
-from dockstack.deploy.hypervisors import chosen, storage_obstacles
+from dockstack.deploy.hypervisors import chosen, engine_obstacles, storage_obstacles
 from dockstack.deploy.hypervisors.docker import Docker
+from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
 from dockstack.deploy.hypervisors.storage_obstacles import StorageFacts
 from dockstack.deploy.node import listeners
 from dockstack.deploy.node.manifest import Manifest
@@ -77,6 +78,7 @@ class MachineFacts:
     neighbours: Mapping[str, str] = field(default_factory=dict)  # network or address in use -> by what
     installed: bool = False  # a run of ours completed its packages before
     storage: StorageFacts = field(default_factory=StorageFacts)
+    engine: EngineFacts = field(default_factory=EngineFacts)
 
 
 def check(node: Node) -> None:
@@ -112,6 +114,7 @@ def problems(node: Node, facts: MachineFacts) -> list[Problem]:
         found += _networks(node, facts.neighbours)
     if isinstance(chosen(node), Docker):
         found += [Problem(*obstacle) for obstacle in storage_obstacles.obstacles(node.attributes, facts.storage)]
+        found += [Problem(*obstacle) for obstacle in engine_obstacles.obstacles(node.attributes, facts.engine)]
     return found
 
 
@@ -243,6 +246,7 @@ def gather(node: Node) -> MachineFacts:
         neighbours=_neighbours(node, manifest),
         installed=Path(paths.LOCK_MARKER).exists(),
         storage=storage_obstacles.gather(node.attributes, manifest, Records.here().services()),
+        engine=engine_obstacles.gather(node.attributes),
     )
 
 

@@ -14,6 +14,7 @@ from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
 
+NO_ENGINE = "docker.socket=/nowhere"  # the one of this machine is not to be asked by tests
 GOOD = MachineFacts(disk_mb={"/opt": 20000})
 
 
@@ -61,12 +62,12 @@ def test_a_controller_needs_debian_s_packages(node):
 
 def test_this_machine_is_recognised_and_an_unknown_one_is_a_problem(node, monkeypatch):
     monkeypatch.setattr(preflight.distributions, "here", lambda: 'ID=debian\nVERSION_ID="12"\n')
-    assert preflight.gather(node()).distribution is distributions.DEBIAN_12
+    assert preflight.gather(node(NO_ENGINE)).distribution is distributions.DEBIAN_12
     monkeypatch.setattr(preflight.distributions, "here", lambda: "ID=arch\n")
-    found = preflight.gather(node()).distribution
+    found = preflight.gather(node(NO_ENGINE)).distribution
     assert isinstance(found, Problem)
     assert not found.warning
-    assert preflight.gather(node("distribution=rhel-9")).distribution is distributions.RHEL_9
+    assert preflight.gather(node(NO_ENGINE, "distribution=rhel-9")).distribution is distributions.RHEL_9
 
 
 def test_disk_is_not_asked_for_twice(node):
@@ -107,6 +108,6 @@ def test_all_obstacles_are_said_at_once(node, monkeypatch):
 
 
 def test_gathering_changes_nothing_and_works_here(node):
-    facts = preflight.gather(node())
+    facts = preflight.gather(node(NO_ENGINE))
     assert facts.memory_mb > 0
     assert facts.disk_mb["/opt"] > 0
