@@ -70,7 +70,7 @@ def this_machine(tmp_path):
 @pytest.fixture
 def machine(node, tmp_path):
     def build(answers=None, *assignments):
-        chosen = node("services.backend=supervisor", *assignments)
+        chosen = node("services.backend=supervisor", "distribution=debian-12", *assignments)
         link = connection.connect(chosen, fake_responses=answers or {}, fake_delay=0, fake_delay_jitter=0)
         records = Records(tmp_path / "state")
         return FakeMachine(

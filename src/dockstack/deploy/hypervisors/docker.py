@@ -43,6 +43,10 @@ DRIVER_STATE = f"{NOVA_HOME}/docker"
 DEFAULT_DATA_ROOT = "/var/lib/docker"
 HANG_UP_BY_PIDFILE = "pid=$(cat /run/docker.pid) && grep -qx dockerd /proc/$pid/comm && kill -HUP $pid"
 HANG_UP_BY_SYSTEMD = "systemctl kill --signal=HUP --kill-whom=main docker.service"
+LIVE_RESTORE_BY_FLAG = (
+    "pid=$(cat /run/docker.pid) && grep -qx dockerd /proc/$pid/comm"
+    " && grep -qzxE -e '--live-restore(=true)?' /proc/$pid/cmdline"
+)
 BEFORE = "daemon-json-before"  # the one-time record of what our keys were
 
 
@@ -56,16 +60,9 @@ class Docker(Hypervisor):
         self._group = attributes.text("docker.group")
         self._mode = attributes.number("docker.socket_mode")
         self._socket = attributes.text("docker.socket")
-        self._package = attributes.text("docker.package")
         self._lxcfs = attributes.flag("docker.lxcfs")
         self._volume = storage.wanted(attributes)
-        root = attributes.text("docker.data_root")
-        self._wanted = daemon_json.Wanted(
-            RUNTIME,
-            DISPATCHER,
-            None if root == DEFAULT_DATA_ROOT else root,
-            self._volume.file_system.driver if self._volume else None,
-        )
+        self._wanted = wanted_keys(attributes)
 
     def contribution(self) -> Contribution:
         """Name the driver, the image format, the engine's group, and the files that decide on a restart."""
@@ -90,11 +87,14 @@ class Docker(Hypervisor):
         """Have an engine, its group and its storage; an engine that is installed already is used as it is."""
         for volume in storage.all_wanted(machine.attributes):  # here, as stages of several hosts run at once
             storage.provide(machine, volume)
+        distribution = machine.distribution
         if self._program(machine) is None:
-            machine.packages(self._package)
+            machine.packages(*engine_packages(machine))
+        if not machine.run("command -v docker", check=False).ok:  # an engine's packages may come without the client
+            machine.packages(*distribution.packages_of("docker"))
         if self._lxcfs:
-            distribution_units.hold(machine, (lxcfs.UNIT,))
-            machine.packages(lxcfs.PACKAGE)
+            distribution_units.hold(machine, distribution.units[lxcfs.NAME])
+            machine.packages(*distribution.packages_of(lxcfs.NAME))
         machine.group(self._group)
         machine.user(NOVA_USER, home=NOVA_HOME, groups=(self._group,))
 
@@ -168,7 +168,8 @@ class Docker(Hypervisor):
         program = self._program(machine)
         if program is None:
             raise DockstackError(
-                "There is no dockerd on this node.", f"Install {self._package}, or set docker.package."
+                "There is no dockerd on this node.",
+                f"Install {' '.join(engine_packages(machine))}, or set docker.package.",
             )
         client = self._client("version", "--format", "{{.Server.Version}}")
         return Service(
@@ -177,7 +178,7 @@ class Docker(Hypervisor):
             command=(program, f"--host=unix://{self._socket}", f"--group={self._group}", "--pidfile=/run/docker.pid"),
             log="/var/log/docker.log",
             check=Check(CheckKind.COMMAND, command=tuple(client)),
-            packages=(self._package,),
+            packages=engine_packages(machine)[:1],
             unit="docker.service",
             prepare=(
                 *((self._volume.mount_command,) if self._volume else ()),
@@ -252,7 +253,9 @@ class Docker(Hypervisor):
 
     def _merge_daemon_json(self, machine: Machine) -> None:
         text = machine.read(DAEMON_JSON)
-        merged = daemon_json.merge(text, self._wanted, DAEMON_JSON)
+        # What a flag has switched on must not stand in the file, too: the engine would not start again.
+        by_flag = machine.run(LIVE_RESTORE_BY_FLAG, check=False).ok
+        merged = daemon_json.merge(text, replace(self._wanted, live_restore=not by_flag), DAEMON_JSON)
         if merged == text:
             return
         machine.directory("/etc/docker")
@@ -307,6 +310,23 @@ class Docker(Hypervisor):
         for name in machine.run(self._client(*images)).lines:
             # By name, without force: the same content may have names of others, or containers.
             machine.run(self._client("rmi", name), check=False)
+
+
+def wanted_keys(attributes: Attributes) -> daemon_json.Wanted:
+    """Return what the engine's daemon.json has to say for servers."""
+    root, volume = attributes.text("docker.data_root"), storage.wanted(attributes)
+    return daemon_json.Wanted(
+        RUNTIME,
+        DISPATCHER,
+        data_root=None if root == DEFAULT_DATA_ROOT else root,
+        storage_driver=volume.file_system.driver if volume else None,
+    )
+
+
+def engine_packages(machine: Machine) -> tuple[str, ...]:
+    """Return the packages of the engine, itself first: the distribution's, with its client, or the attribute's."""
+    named = machine.attributes.text("docker.package")
+    return (named,) if named else machine.distribution.packages_of("dockerd", "docker")
 
 
 def our_containers(lines: Iterable[str]) -> list[str]:

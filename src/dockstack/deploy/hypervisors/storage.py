@@ -35,14 +35,12 @@ class FileSystem:
 
     Attributes:
         driver: the engine's storage driver on it.
-        package: what brings its programs.
         make: the command that makes one in a file; blocks stay reserved.
         options: how it is mounted.
         grow: the command that has it fill its file, when it is mounted.
     """
 
     driver: str
-    package: str
     make: tuple[str, ...]
     options: str
     grow: tuple[str, ...]
@@ -51,14 +49,12 @@ class FileSystem:
 FILE_SYSTEMS = {
     "btrfs": FileSystem(
         driver="btrfs",
-        package="btrfs-progs",
         make=("mkfs.btrfs", "--quiet", "--nodiscard"),
         options="nodiscard",
         grow=("btrfs", "filesystem", "resize", "max"),
     ),
     "xfs": FileSystem(
         driver="overlay2",
-        package="xfsprogs",
         make=("mkfs.xfs", "-q", "-K"),
         options="prjquota",
         grow=("xfs_growfs",),
@@ -133,7 +129,7 @@ def image_of(mount_point: str) -> str:
 
 def provide(machine: Machine, volume: Volume) -> None:
     """Have the volume made, mounted now and after a reboot, and grown. Preflight has checked the mount point."""
-    machine.packages(volume.file_system.package)
+    machine.packages(*machine.distribution.packages_of(volume.file_system.make[0]))
     if not machine.exists(volume.image):
         _make(machine, volume)
     before = machine.read(FSTAB) or ""

@@ -93,11 +93,11 @@ def start_switch(machine: Machine, key: str) -> None:
     """Have a host's switch running and joined to the machine's, and the forwarder to the controller."""
     settings = settings_of(machine)
     if settings.datapath == "netdev":
-        machine.packages("ethtool")
+        machine.packages(*machine.distribution.packages_of("ethtool"))
     machine.manifest.made("bridge", hosts.BRIDGE)
     machine.manifest.made("masquerade", hosts.BRIDGE)
     ensure_running(machine, extra_hosts.uplink(settings, key))
-    for service in extra_hosts.network_services(key):
+    for service in extra_hosts.network_services(machine.distribution, key):
         ensure_running(machine, service)
 
 
@@ -136,7 +136,7 @@ def engine_services(machine: Machine, key: str) -> tuple[Service, ...]:
         return ()
     ordinary = [plugin.service(machine)]
     if any(service.name == lxcfs.NAME for service in machine.records.services()):
-        ordinary.append(lxcfs.service())
+        ordinary.append(lxcfs.service(machine.distribution))
     return tuple(extra_hosts.entered(service, key, ()) for service in ordinary)
 
 

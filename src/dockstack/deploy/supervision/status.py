@@ -61,7 +61,7 @@ def _look(service: Service, seen: RunState, everything: dict[int, processes.Proc
     if not seen.running or seen.pid is None:
         state = "failed" if seen.failed else "stopped"
         return Condition(service.name, service.title, state, None, None, 0, seen.reason or "it does not run")
-    problem = readiness.ask(service.check, patience=PATIENCE) if service.check else ""
+    problem = readiness.ask(service.check, patience=PATIENCE).problem if service.check else ""
     memory = processes.pss(processes.tree(seen.pid, everything))
     since = processes.started_at(seen.pid)
     return Condition(service.name, service.title, "running", seen.pid, since, memory, problem)
