@@ -16,20 +16,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dockstack.deploy.hypervisors import daemon_json
-from dockstack.deploy.hypervisors.docker import DAEMON_JSON, wanted_keys
+from dockstack.deploy.hypervisors.engine import DAEMON_JSON, PIDFILE, SERVICE, engine_of, is_own
+from dockstack.deploy.hypervisors.engine_file import BEFORE, wanted_keys
 from dockstack.deploy.hypervisors.storage_obstacles import Obstacle
 from dockstack.deploy.node import processes
 from dockstack.deploy.supervision.backends import BOOTED_WITH_SYSTEMD
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from dockstack.deploy.node.manifest import Manifest
+    from dockstack.deploy.supervision.services import Service
     from dockstack.deploy.wanted.attributes import Attributes
 
+OWN, SHARED = "an engine of its own", "the machine's engine"
+INSTEAD = "Or leave it as it is, and have one of our own beside it: --set docker.own=true"
 PATIENCE = 5.0  # seconds that an engine may take for an answer
 SNAPSHOTTER = ["driver-type", "io.containerd.snapshotter.v1"]  # moby's daemon/containerd/service.go
-PIDFILE = "/run/docker.pid"
 OUR_FLAGS = {"hosts": "--host", "group": "--group", "pidfile": "--pidfile"}  # by key: those of the engine we start
 
 
@@ -43,6 +47,7 @@ class EngineFacts:
         file: the text of daemon.json.
         swarm: its data root holds a swarm's state.
         by_flags: one would be started by a command of ours, not by the distribution's unit.
+        own: whether the cloud that is here has an engine of its own; None if there is no cloud.
     """
 
     info: Mapping[str, Any] = field(default_factory=dict)
@@ -50,25 +55,48 @@ class EngineFacts:
     file: str | None = None
     swarm: bool = False
     by_flags: bool = False
+    own: bool | None = None
 
 
 def obstacles(attributes: Attributes, facts: EngineFacts) -> Iterator[Obstacle]:
     """Yield every setting that prevents servers, each with its cure."""
+    own = engine_of(attributes).own
+    if facts.own not in {None, own}:
+        yield Obstacle(
+            f"The cloud that is here has {OWN if facts.own else SHARED}; docker.own asks for {OWN if own else SHARED}.",
+            "Which engine is chosen with the first `dockstack up`. To change it: make images of the servers that you "
+            "need and save them elsewhere, then `dockstack clean`, then `dockstack up` with docker.own as you want it.",
+        )
+        return
+    if own:
+        yield from _own(attributes)
+        return
     wanted = wanted_keys(attributes)
     try:
         merged = json.loads(daemon_json.merge(facts.file, wanted, DAEMON_JSON))
     except DockstackError as error:
         yield Obstacle(error.brief, error.resolution)
         return
-    yield from _modes(facts, merged)
-    yield from _flags(facts.flags, daemon_json.keys(wanted))
-    if facts.by_flags:
-        for key, flag in OUR_FLAGS.items():
-            if key in merged:
-                yield Obstacle(
-                    f'"{key}" stands in {DAEMON_JSON}, and the engine is started with {flag}; it refuses to have both.',
-                    "Take the key out of that file; docker.socket and docker.group say what it shall be.",
-                )
+    for obstacle in (*_modes(facts, merged), *_flags(facts.flags, daemon_json.keys(wanted)), *_twice(facts, merged)):
+        yield obstacle if facts.own is False else Obstacle(obstacle.brief, f"{obstacle.cure} {INSTEAD}")
+
+
+def _twice(facts: EngineFacts, document: Mapping[str, Any]) -> Iterator[Obstacle]:
+    """Yield keys that the engine which we start has by flag."""
+    for key, flag in OUR_FLAGS.items():
+        if facts.by_flags and key in document:
+            yield Obstacle(
+                f'"{key}" stands in {DAEMON_JSON}, and the engine is started with {flag}; it refuses to have both.',
+                "Take the key out of that file; docker.socket and docker.group say what it shall be.",
+            )
+
+
+def _own(attributes: Attributes) -> Iterator[Obstacle]:
+    """Yield what prevents an engine of our own; settings of the machine's do not."""
+    if attributes.number("hosts") > 1:
+        yield Obstacle(
+            "With several hosts on one machine, docker.own cannot be had.", "Use one host, or the machine's engine."
+        )
 
 
 def _modes(facts: EngineFacts, document: Mapping[str, Any]) -> Iterator[Obstacle]:
@@ -128,8 +156,12 @@ def _flags(flags: Mapping[str, str], keys: Sequence[str]) -> Iterator[Obstacle]:
 # -- looking ----------------------------------------------------------------------------------------------------------
 
 
-def gather(attributes: Attributes) -> EngineFacts:
+def gather(attributes: Attributes, manifest: Manifest, services: Iterable[Service]) -> EngineFacts:
     """Look at this machine; nothing is changed."""
+    ours = [service for service in services if service.name == SERVICE]
+    used = is_own(ours[0]) if ours else (False if manifest.done(BEFORE) else None)
+    if engine_of(attributes).own:
+        return EngineFacts(own=used)
     backend = attributes.text("services.backend")
     systemd = Path(BOOTED_WITH_SYSTEMD).is_dir() if backend == "auto" else backend == "systemd"
     info = ask(attributes.text("docker.socket"))
@@ -140,6 +172,7 @@ def gather(attributes: Attributes) -> EngineFacts:
         file=file.read_text() if file.exists() else None,
         swarm=Path(attributes.text("docker.data_root"), "swarm", "docker-state.json").exists(),
         by_flags=not systemd,
+        own=used,
     )
 
 

@@ -11,6 +11,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.node.output import StepFailedError
 from dockstack.deploy.wanted import hosts
 
@@ -26,7 +27,6 @@ MADE = "storage"  # the manifest's kind; the name is the mount point
 EMPTY = "storage-empty"  # noted by `clean` once nothing of others is in it
 FSTAB = "/etc/fstab"
 COMMENT = "# Made by dockstack: where the container engine keeps its data."
-UNIT = "docker.service"
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,11 @@ def wanted(attributes: Attributes, key: str = "") -> Volume | None:
         attributes: the node's.
         key: the further host on this machine whose engine uses it; "" for the machine's own.
     """
-    kind, root = attributes.text("docker.storage"), attributes.text("docker.data_root")
+    kind, engine = attributes.text("docker.storage"), engine_of(attributes)
     if kind == DIRECTORY:
         return None
-    point = f"{hosts.state_directory(key)}{root}" if key else root
-    return Volume(kind, attributes.number("docker.storage_gb"), point, "" if key else UNIT)
+    point = f"{hosts.state_directory(key)}{engine.data_root}" if key else engine.data_root
+    return Volume(kind, attributes.number("docker.storage_gb"), point, "" if key else engine.unit)
 
 
 def all_wanted(attributes: Attributes) -> tuple[Volume, ...]:

@@ -16,6 +16,7 @@ from dockstack.deploy.configuration.nova import nova_conf
 from dockstack.deploy.configuration.privilege import ROOTWRAP_CONF, ROOTWRAP_FILTERS, rootwrap_conf, rootwrap_filters
 from dockstack.deploy.hypervisors import chosen, lxcfs, storage
 from dockstack.deploy.hypervisors.docker import DRIVER_STATE, Docker
+from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.paths import PATCH_DIRECTORY
 from dockstack.deploy.recipes import fabric, host_removal
 from dockstack.deploy.recipes.compute import await_service
@@ -82,7 +83,7 @@ def configure(machine: Machine, key: str) -> None:
     machine.file(f"{state}{ROOTWRAP_FILTERS}/dockstack.filters", render_ini(rootwrap_filters()))
     machine.directory(extra_hosts.script_directory(key))
     volume = storage.wanted(machine.attributes, key)
-    data_root = machine.attributes.text("docker.data_root")
+    data_root = engine_of(machine.attributes).data_root
     mount_point = volume.mount_point if volume else ""
     for path, content in extra_hosts.all_scripts(settings, host, data_root, mount_point).items():
         machine.file(path, content, mode=0o755)

@@ -231,7 +231,7 @@ def gather(node: Node) -> MachineFacts:
     """Look at this machine; nothing is changed, and nothing takes longer than a moment."""
     distribution = _recognise(node.attributes.text("distribution"))
     known = distribution if isinstance(distribution, Distribution) else DEBIAN_12
-    manifest = Manifest(paths.STATE_DIRECTORY)
+    manifest, services = Manifest(paths.STATE_DIRECTORY), Records.here().services()
     return MachineFacts(
         root=os.geteuid() == 0,
         distribution=distribution,
@@ -245,8 +245,8 @@ def gather(node: Node) -> MachineFacts:
         foreign_openstack=_foreign_openstack(manifest, known),
         neighbours=_neighbours(node, manifest),
         installed=Path(paths.LOCK_MARKER).exists(),
-        storage=storage_obstacles.gather(node.attributes, manifest, Records.here().services()),
-        engine=engine_obstacles.gather(node.attributes),
+        storage=storage_obstacles.gather(node.attributes, manifest, services),
+        engine=engine_obstacles.gather(node.attributes, manifest, services),
     )
 
 

@@ -116,7 +116,7 @@ class _Patience:
         if answer.spoken or now > self._first + LONGEST or worked < WORKING_SHARE * (now - self._begun):
             return False
         self._begun, self._before = now, used
-        self._machine.say(f"Waiting on: {self._name} does not answer yet, and works")
+        self._machine.say(f"Waiting for {self._name}: it works, and does not answer yet")
         return True
 
     def _used(self, pid: int | None) -> tuple[int | None, int]:
@@ -131,9 +131,8 @@ def _answer(machine: Machine, service: Service, pid: int | None) -> Answer:
     if machine.node.connector == "@local":
         answer = readiness.ask(service.check)
         return answer if answer.problem else _port_conflict(service.check, pid)
-    return (
-        Answer() if machine.run(readiness.shell_line(service.check), check=False).ok else Answer("it does not answer")
-    )
+    said = machine.run(readiness.shell_line(service.check), check=False)
+    return Answer() if said.ok else Answer("it does not answer")
 
 
 def _port_conflict(check: Check, pid: int | None) -> Answer:

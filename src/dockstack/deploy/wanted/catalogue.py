@@ -95,6 +95,13 @@ CATALOGUE: tuple[Attribute, ...] = (
         "",
         "The engine's package, if no engine is there yet; empty means the distribution's, with its client.",
     ),
+    Attribute(
+        "docker.own",
+        Kind.BOOLEAN,
+        False,
+        "Run an engine of our own beside the machine's, with another socket, data root and containerd namespace; where "
+        "that one is in a swarm, or another deployer's. Choose it with the first `up`, which remembers.",
+    ),
     Attribute("docker.group", Kind.STRING, "docker", "The group that may speak to the engine; nova joins it."),
     Attribute("docker.socket", Kind.PATH, "/run/docker.sock", "The engine's socket."),
     Attribute(

@@ -11,7 +11,9 @@ import pytest
 
 from dockstack.deploy.hypervisors import engine_obstacles
 from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts, ask, gather, obstacles, parse_flags
+from dockstack.deploy.node.manifest import Manifest
 from dockstack.deploy.run.preflight import MachineFacts, problems
+from dockstack.deploy.supervision.services import Service
 
 pytestmark = pytest.mark.unit
 
@@ -80,7 +82,9 @@ CONTAINERD = {**INFO, "Driver": "overlayfs", "DriverStatus": [["driver-type", "i
 def test_each_setting_is_refused_by_its_name(node, key, changes):
     (obstacle,) = found(node, **changes)
     assert key in obstacle.brief
-    assert obstacle.cure
+    assert ("--set docker.own=true" in obstacle.cure) == (changes.get("file") != "{")
+    (obstacle,) = found(node, own=False, **changes)  # there is a cloud in it, which has to stay
+    assert "docker.own" not in obstacle.cure
 
 
 def test_where_the_data_is_contradicts_only_an_attribute(node):
@@ -163,7 +167,27 @@ def test_gathering_puts_what_it_sees_together(node, socket_of, tmp_path, monkeyp
     monkeypatch.setattr(engine_obstacles, "_arguments", lambda _: ["dockerd", "--live-restore"])
     path = socket_of(json.dumps(INFO).encode())
     chosen = node(f"docker.socket={path}", f"docker.data_root={tmp_path}", "services.backend=supervisor")
-    assert gather(chosen.attributes) == EngineFacts(INFO, {"live-restore": "true"}, "{}", swarm=True, by_flags=True)
+    seen = EngineFacts(INFO, {"live-restore": "true"}, "{}", swarm=True, by_flags=True)
+    manifest = Manifest(tmp_path / "state")
+    assert gather(chosen.attributes, manifest, ()) == seen
+    manifest.set_done("daemon-json-before", "{}")
+    assert gather(chosen.attributes, manifest, ()) == replace(seen, own=False)  # one that was there is used
+    own = Service(name="docker", command=("dockerd", "--config-file=/etc/dockstack/docker.json"))
+    assert gather(chosen.attributes, manifest, (own,)) == replace(seen, own=True)
+    assert gather(node("docker.own=true").attributes, Manifest(tmp_path / "new"), ()) == EngineFacts()
+
+
+@pytest.mark.parametrize("facts", [EngineFacts(), replace(USUAL, info=SWARM, file="{", by_flags=True)])
+def test_settings_of_the_machine_s_engine_do_not_matter_to_one_of_our_own(node, facts):
+    assert list(obstacles(node("docker.own=true").attributes, facts)) == []
+
+
+def test_which_engine_is_chosen_once(node):
+    for wanted, used in (("true", False), ("false", True)):
+        (obstacle,) = found(node, f"docker.own={wanted}", own=used)
+        assert "docker.own asks for" in obstacle.brief
+        assert found(node, f"docker.own={wanted}", own=not used) == []
+    assert found(node, "docker.own=true", "hosts=2")[0].brief.endswith("docker.own cannot be had.")
 
 
 def test_the_command_is_the_engine_s_and_nobody_else_s(tmp_path):

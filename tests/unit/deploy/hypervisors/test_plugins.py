@@ -8,8 +8,10 @@ import sys
 import pytest
 
 from dockstack.deploy.distributions import DEBIAN_12
-from dockstack.deploy.hypervisors import chosen, lxcfs
-from dockstack.deploy.hypervisors.docker import LIVE_RESTORE_BY_FLAG, Docker, our_containers
+from dockstack.deploy.hypervisors import chosen, engine_file, lxcfs
+from dockstack.deploy.hypervisors.docker import Docker, our_containers
+from dockstack.deploy.hypervisors.engine import engine_of
+from dockstack.deploy.hypervisors.engine_file import LIVE_RESTORE_BY_FLAG
 from dockstack.deploy.hypervisors.fake import Fake
 from dockstack.deploy.hypervisors.model import Hypervisor
 from dockstack.deploy.node.output import StepFailedError
@@ -174,7 +176,7 @@ def test_cleanup_puts_daemon_json_back(machine):
     theirs = '{"dns": ["192.0.2.1"]}'
     one = machine({"cat /etc/docker/daemon.json": theirs})
     plugin = Docker(one.attributes)
-    plugin._merge_daemon_json(one)
+    engine_file.place(one, engine_of(one.attributes), engine_file.wanted_keys(one.attributes))
     assert one.manifest.done("daemon-json-before")
     assert "cp -a /etc/docker/daemon.json /etc/docker/daemon.json.before-dockstack" in one.commands
     plugin.cleanup(one)
@@ -187,7 +189,7 @@ def test_live_restore_stands_in_one_place(machine, by_flag):
     one = machine({"grep -qzxE -e": {"success": by_flag}, "cat /etc/docker/daemon.json": "{}"})
     written = []
     one.file = lambda path, content, **_: written.append(json.loads(content))
-    Docker(one.attributes)._merge_daemon_json(one)
+    engine_file.place(one, engine_of(one.attributes), engine_file.wanted_keys(one.attributes))
     assert ["live-restore" in document for document in written] == [not by_flag]
 
 
