@@ -50,6 +50,24 @@ def node():
 
 
 @pytest.fixture
+def this_machine(tmp_path):
+    """This machine, by the @local connector; the tests touch only their own directory."""
+
+    def build(*assignments):
+        local = inventory.load(None, ["services.backend=supervisor", *assignments]).local
+        state = tmp_path / "state"
+        return Machine(
+            local,
+            Secrets(tmp_path / "secrets.yaml"),
+            Manifest(state),
+            connection.connect(local),
+            records=Records(state),
+        )
+
+    return build
+
+
+@pytest.fixture
 def machine(node, tmp_path):
     def build(answers=None, *assignments):
         chosen = node("services.backend=supervisor", *assignments)

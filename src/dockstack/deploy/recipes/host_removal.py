@@ -12,6 +12,7 @@ from dockstack.deploy.configuration.extra_hosts import script_directory, uplink_
 from dockstack.deploy.hypervisors import storage
 from dockstack.deploy.hypervisors.docker import CONTAINER_LINE, our_containers
 from dockstack.deploy.node import processes
+from dockstack.deploy.node.output import ENGINE_LIMIT
 from dockstack.deploy.wanted import hosts
 from dockstack.names import UUID_LABEL
 
@@ -97,7 +98,7 @@ def _remove_servers(machine: Machine, key: str) -> None:
     socket = hosts.outside(key, machine.attributes.text("docker.socket"))
     client = ["docker", "-H", f"unix://{socket}"]
     listed = ["ps", "-a", "--no-trunc", "--filter", f"label={UUID_LABEL}", "--format", CONTAINER_LINE]
-    containers = our_containers(machine.run([*client, *listed], check=False).lines)
+    containers = our_containers(machine.run([*client, *listed], check=False, limit=ENGINE_LIMIT).lines)
     if containers:
         machine.say(f"Removing {len(containers)} servers")
         machine.command([*client, "rm", "-f", "-v", *containers])
