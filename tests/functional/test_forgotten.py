@@ -243,6 +243,29 @@ class TestForgottenMoves(ForgottenCase):
         self.api.post_server_action(server["id"], {"unshelve": None})
         self._wait_for_state_change(server, "ACTIVE")
 
+    def set_forced_down(self, *, down):
+        service = objects.Service.get_by_compute_host(nova_context.get_admin_context(), "host1")
+        service.forced_down = down
+        service.save()
+
+    def test_a_return_that_waits_for_a_host_that_is_down_is_left_to_it(self):
+        server = self.boot()
+        self.flags(shelved_offload_time=0)
+        self.api.post_server_action(server["id"], {"shelve": {}})
+        self._wait_for_state_change(server, "SHELVED_OFFLOADED")
+        with mock.patch("nova.compute.rpcapi.ComputeAPI.unshelve_instance", autospec=True) as sent:
+            self.api.post_server_action(server["id"], {"unshelve": None})
+            wait_until(lambda: sent.called)
+        self.set_forced_down(down=True)
+        self.look_for_forgotten()
+        assert self.api.get_server(server["id"])["OS-EXT-STS:task_state"] == "unshelving"
+        self.set_forced_down(down=False)
+        self.look_for_forgotten()
+        assert self.api.get_server(server["id"])["OS-EXT-STS:task_state"] is None
+        self.api.post_server_action(server["id"], {"unshelve": None})
+        self._wait_for_state_change(server, "ACTIVE")
+        assert self.holds(server["id"]) == [64]
+
     def test_a_return_from_the_shelf_that_failed_can_be_asked_for_again(self):
         server = self.boot()
         self.flags(shelved_offload_time=0)
