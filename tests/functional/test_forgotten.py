@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 from nova import context as nova_context
-from nova import exception, objects
+from nova import exception, objects, service
 from nova.compute import rpcapi
 from nova.conductor import manager
 from nova_case import IMAGE, NOTHING, ServersCase, wait_until
@@ -28,6 +28,13 @@ class Died(BaseException):
 
 
 class ForgottenCase(ServersCase):
+    def setUp(self):
+        ours = f"{nova_conductor.Conductor.__module__}.{nova_conductor.Conductor.__name__}"
+        managers = mock.patch.dict(service.SERVICE_MANAGERS, {nova_conductor.BINARY: ours})
+        managers.start()
+        self.addCleanup(managers.stop)
+        super().setUp()
+
     def request(self, networks=None):
         wanted = self._build_server(
             image_uuid=IMAGE, flavor_id=self.flavor, networks=networks or [{"port": self.neutron.port_1["id"]}]
@@ -159,6 +166,12 @@ class TestForgottenBuilds(ForgottenCase):
         with mock.patch(schedule, look_and_schedule):
             self.come_late(message, after=60)
         self._wait_for_state_change({"id": server_id}, "ACTIVE")
+
+    def test_one_that_comes_late_by_the_bus_is_built_by_the_service(self):
+        take_up = mock.patch.object(nova_conductor, "_take_up", wraps=nova_conductor._take_up)
+        with mock.patch.object(nova_conductor, "FORGOTTEN", -2), take_up as taken:
+            self.boot()
+        assert taken.called
 
     def test_a_request_that_its_user_deleted_is_left_to_nova(self):
         server_id, message = self.lose(TO_CONDUCTOR)
