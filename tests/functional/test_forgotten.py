@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 from nova import context as nova_context
-from nova import exception, objects
+from nova import exception, objects, service
 from nova.compute import rpcapi
 from nova.conductor import manager
 from nova_case import IMAGE, NOTHING, ServersCase, wait_until
@@ -28,6 +28,13 @@ class Died(BaseException):
 
 
 class ForgottenCase(ServersCase):
+    def setUp(self):
+        ours = f"{nova_conductor.Conductor.__module__}.{nova_conductor.Conductor.__name__}"
+        managers = mock.patch.dict(service.SERVICE_MANAGERS, {nova_conductor.BINARY: ours})
+        managers.start()
+        self.addCleanup(managers.stop)
+        super().setUp()
+
     def request(self, networks=None):
         wanted = self._build_server(
             image_uuid=IMAGE, flavor_id=self.flavor, networks=networks or [{"port": self.neutron.port_1["id"]}]
@@ -160,6 +167,12 @@ class TestForgottenBuilds(ForgottenCase):
             self.come_late(message, after=60)
         self._wait_for_state_change({"id": server_id}, "ACTIVE")
 
+    def test_one_that_comes_late_by_the_bus_is_built_by_the_service(self):
+        take_up = mock.patch.object(nova_conductor, "_take_up", wraps=nova_conductor._take_up)
+        with mock.patch.object(nova_conductor, "FORGOTTEN", -2), take_up as taken:
+            self.boot()
+        assert taken.called
+
     def test_a_request_that_its_user_deleted_is_left_to_nova(self):
         server_id, message = self.lose(TO_CONDUCTOR)
         self.api.delete_server(server_id)
@@ -242,6 +255,29 @@ class TestForgottenMoves(ForgottenCase):
         assert self.api.get_server(server["id"])["OS-EXT-STS:task_state"] is None
         self.api.post_server_action(server["id"], {"unshelve": None})
         self._wait_for_state_change(server, "ACTIVE")
+
+    def set_forced_down(self, *, down):
+        service = objects.Service.get_by_compute_host(nova_context.get_admin_context(), "host1")
+        service.forced_down = down
+        service.save()
+
+    def test_a_return_that_waits_for_a_host_that_is_down_is_left_to_it(self):
+        server = self.boot()
+        self.flags(shelved_offload_time=0)
+        self.api.post_server_action(server["id"], {"shelve": {}})
+        self._wait_for_state_change(server, "SHELVED_OFFLOADED")
+        with mock.patch("nova.compute.rpcapi.ComputeAPI.unshelve_instance", autospec=True) as sent:
+            self.api.post_server_action(server["id"], {"unshelve": None})
+            wait_until(lambda: sent.called)
+        self.set_forced_down(down=True)
+        self.look_for_forgotten()
+        assert self.api.get_server(server["id"])["OS-EXT-STS:task_state"] == "unshelving"
+        self.set_forced_down(down=False)
+        self.look_for_forgotten()
+        assert self.api.get_server(server["id"])["OS-EXT-STS:task_state"] is None
+        self.api.post_server_action(server["id"], {"unshelve": None})
+        self._wait_for_state_change(server, "ACTIVE")
+        assert self.holds(server["id"]) == [64]
 
     def test_a_return_from_the_shelf_that_failed_can_be_asked_for_again(self):
         server = self.boot()

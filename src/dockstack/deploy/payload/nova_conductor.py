@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from nova import monkey_patch
@@ -27,7 +27,7 @@ from nova import monkey_patch
 monkey_patch.patch(backend="threading")  # as nova-conductor itself does, before anything else of Nova is loaded
 
 from nova import context as nova_context  # noqa: E402
-from nova import exception, objects  # noqa: E402
+from nova import exception, objects, servicegroup  # noqa: E402
 from nova.compute import task_states, utils, vm_states  # noqa: E402
 from nova.conductor import manager  # noqa: E402
 from oslo_log import log as logging  # noqa: E402
@@ -81,6 +81,7 @@ class Conductor(manager.ConductorManager):
         super().__init__(*arguments, **named)
         self.compute_task_mgr: Any = Builder()
         self.additional_endpoints = [self.compute_task_mgr]
+        self._services = servicegroup.API()
 
     @periodic_task.periodic_task(spacing=EVERY)
     def end_forgotten_builds(self, context: Any) -> None:
@@ -113,12 +114,25 @@ class Conductor(manager.ConductorManager):
     def end_forgotten_tasks(self, context: Any) -> None:
         """Let a shelved server be asked for again if no service has the last request any more."""
         for cell in objects.CellMappingList.get_all(context):
-            for _, instance in _list_forgotten(context, cell, task_state=list(BEFORE_THE_BEGINNING)):
+            for inside, instance in _list_forgotten(context, cell, task_state=list(BEFORE_THE_BEGINNING)):
                 with isolated("ending a task", instance.uuid):
-                    _end_task(instance)
+                    if not self._waits_for_a_host(inside, instance):
+                        _end_task(instance)
             for _, instance in _list_forgotten(context, cell, host=None):
                 with isolated("putting it on the shelf again", instance.uuid):
                     _put_on_shelf(instance)
+
+    def _waits_for_a_host(self, inside: Any, instance: Any) -> bool:
+        """Whether a request lies in the queue of a host that is down, and that begins with it when it is back.
+
+        If it were asked for again meanwhile, the server would come up on another host, and that one take it away.
+        """
+        for provider in self.compute_task_mgr.report_client.get_allocations_for_consumer(inside, instance.uuid):
+            with suppress(exception.NotFound):  # the host was removed from the cloud
+                node = objects.ComputeNode.get_by_uuid(inside, provider)
+                if not self._services.service_is_up(objects.Service.get_by_compute_host(inside, node.host)):
+                    return True
+        return False
 
     def _give_back(self, inside: Any, node: Any) -> None:
         """Take from ended moves what they still hold of a node."""

@@ -7,18 +7,12 @@ import hashlib
 import os
 import subprocess
 import time
-from dataclasses import replace
 
 import pytest
 
-from dockstack.deploy.node import connection, processes
-from dockstack.deploy.node.manifest import Manifest
+from dockstack.deploy.node import processes
 from dockstack.deploy.node.output import StepFailedError, StepHungError, shell_line
-from dockstack.deploy.node.secrets import Secrets
 from dockstack.deploy.node.shell import LocalShell
-from dockstack.deploy.supervision.machine import Machine
-from dockstack.deploy.supervision.records import Records
-from dockstack.deploy.wanted import inventory
 
 pytestmark = pytest.mark.unit
 
