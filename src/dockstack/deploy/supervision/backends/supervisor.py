@@ -16,6 +16,7 @@ import socket
 import subprocess
 import time
 import xmlrpc.client
+from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -136,6 +137,14 @@ def _plain_environment(service: Service) -> dict[str, str]:
     return {name: value for name, value in service.environment.items() if not set(value) & set("'\"\\\n")}
 
 
+class Reach(Enum):
+    """What one finds behind supervisord's socket."""
+
+    ANSWERS = auto()
+    HANGS = auto()
+    NONE = auto()
+
+
 class SupervisordHungError(DockstackError):
     """Supervisord runs, and does not answer."""
 
@@ -170,13 +179,10 @@ class Supervisor:
         for directory, mode in ((DIRECTORY, "755"), (PROGRAMS, "755"), (paths.RUN, "755"), (paths.LOG, "755")):
             self._shell.run(["install", "-d", "-m", mode, directory])
         self._shell.file(CONFIGURATION, SUPERVISORD_CONF)
-        limit = STOP_LIMIT
-        try:
-            if self._answers():
-                return
-        except SupervisordHungError:
-            limit = HUNG_LIMIT
-        processes.end(_supervisors(), limit)
+        found = self._reach()
+        if found is Reach.ANSWERS:
+            return
+        _end_supervisors(found)
         self._end_leftovers()
         with Path(OUTPUT).open("w") as output:
             subprocess.Popen(
@@ -191,7 +197,7 @@ class Supervisor:
                 preexec_fn=_raise_file_limit,  # noqa: PLW1509 - this process has one thread
             )
         deadline = time.monotonic() + START_LIMIT
-        while not self._answers():
+        while self._reach() is not Reach.ANSWERS:
             if time.monotonic() > deadline:
                 tail = Path(OUTPUT).read_text()
                 raise DockstackError("supervisord does not come up.", f"Its log is {LOG}.", tail)
@@ -259,16 +265,8 @@ class Supervisor:
         self._shell.absent(f"{PROGRAMS}/{service.name}.conf")
 
     def finish(self) -> None:
-        """Shut supervisord down, also one whose socket is gone, and wait until it has ended its services.
-
-        One that hangs ends none of them, and is not waited for.
-        """
-        limit = STOP_LIMIT
-        try:
-            self._answers()
-        except SupervisordHungError:
-            limit = HUNG_LIMIT
-        processes.end(_supervisors(), limit)
+        """Shut supervisord down, also one whose socket is gone, and wait until it has ended its services."""
+        _end_supervisors(self._reach())
 
     def leave(self) -> None:
         """There is nothing to do: supervisord's files are noted as ours and go with the rest."""
@@ -292,12 +290,14 @@ class Supervisor:
         """End what a killed supervisord left, except the children of an engine: those are servers."""
         in_stop_order(Records.here().services(), self.sweep)
 
-    def _answers(self) -> bool:
+    def _reach(self) -> Reach:
         try:
             self._call("getSupervisorVersion")
+        except SupervisordHungError:
+            return Reach.HANGS
         except (OSError, http.client.HTTPException):
-            return False
-        return True
+            return Reach.NONE
+        return Reach.ANSWERS
 
     def _info(self, name: str) -> Mapping[str, Any] | None:
         try:
@@ -325,6 +325,11 @@ class Supervisor:
 def _supervisors() -> list[int]:
     """Return the pids of our supervisord: one, or none, or one more that lost its socket."""
     return processes.with_arguments("-n", "-c", CONFIGURATION)
+
+
+def _end_supervisors(found: Reach) -> None:
+    """End our supervisord, and wait until it has ended its services; one that hangs ends none."""
+    processes.end(_supervisors(), HUNG_LIMIT if found is Reach.HANGS else STOP_LIMIT)
 
 
 def _raise_file_limit() -> None:
