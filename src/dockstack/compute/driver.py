@@ -53,6 +53,7 @@ from dockstack.compute.nova_api import (
     rebuilds,
     records,
     servers,
+    shelf,
     startup,
     states,
 )
@@ -129,7 +130,14 @@ class DockerDriver(driver.ComputeDriver):
         end_forgotten_tasks = partial(
             forgotten_tasks.end_all, self._host.name, timeutils.utcnow(), self._host.busy.__contains__
         )
-        self._rounds = rounds.Rounds(self._host, self._read_claims, self._read_unrescued, end_forgotten_tasks)
+        return_to_shelf = partial(shelf.return_all, self._host.name, hold=self._host.busy.hold)
+        self._rounds = rounds.Rounds(
+            self._host,
+            self._read_claims,
+            self._read_unrescued,
+            end_forgotten_tasks=end_forgotten_tasks,
+            return_to_shelf=return_to_shelf,
+        )
         self._rounds.start()
 
     def process_instances_at_startup(self, context: Any, instances: Any) -> Any:

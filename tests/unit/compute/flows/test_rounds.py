@@ -12,7 +12,7 @@ from fake_flows import UUID, make_server, no_events
 from dockstack.compute.engine import EngineError
 from dockstack.compute.flows import lifecycle, recovery, rescue
 from dockstack.compute.flows.rounds import Rounds
-from dockstack.compute.host import creation, set_aside
+from dockstack.compute.host import creation, received, set_aside
 from dockstack.compute.model import PowerState
 
 NAME = f"nova-{UUID}"
@@ -25,8 +25,10 @@ def claims(*kept, left=None):
     return recovery.Claims(kept=kept, abandoned=(), has_left=(left or {}).get)
 
 
-def make_rounds(host, answer, interval=60.0):
-    return Rounds(host, answer, {}.get, lambda: None, interval)
+def make_rounds(host, answer, *, interval=60.0, read_unrescued={}.get, end_tasks=lambda: None, shelve=len):
+    return Rounds(
+        host, answer, read_unrescued, end_forgotten_tasks=end_tasks, return_to_shelf=shelve, interval=interval
+    )
 
 
 def test_a_source_whose_server_was_deleted_elsewhere_goes(world, host):
@@ -38,11 +40,10 @@ def test_a_source_whose_server_was_deleted_elsewhere_goes(world, host):
 
 def test_a_quiet_round_lists_once_and_asks_about_nobody(world, host):
     lifecycle.spawn(host, make_server(), no_events)
-    rounds = Rounds(
+    rounds = make_rounds(
         host,
         lambda: recovery.Claims((UUID,), (), has_left=lambda uuid: pytest.fail(f"asked about {uuid}")),
-        lambda uuid: pytest.fail(f"asked about {uuid}"),
-        lambda: None,
+        read_unrescued=lambda uuid: pytest.fail(f"asked about {uuid}"),
     )
     world.calls.clear()
     rounds.go()
@@ -85,7 +86,8 @@ def test_a_broken_arrival_goes_and_a_rescue_that_nova_does_not_know_of_ends(worl
         id="a" * 64,
         labels={**world.containers[NAME].labels, "org.openstack.nova.rescue": ""},
     )
-    Rounds(host, lambda: claims(UUID), {UUID: recovery.Unrescued(server, runs=True)}.get, lambda: None).go()
+    unrescued = {UUID: recovery.Unrescued(server, runs=True)}
+    make_rounds(host, lambda: claims(UUID), read_unrescued=unrescued.get).go()
     assert list(world.containers) == [NAME]
     assert world.containers[NAME].id == identity
     assert world.containers[NAME].state is PowerState.RUNNING
@@ -110,7 +112,7 @@ def test_what_fails_at_one_server_or_in_one_step_keeps_no_other(world, host, mon
         raise KeyError("of Nova's")
 
     monkeypatch.setattr(creation, "remove", fail_at_first)
-    Rounds(host, claims_fail, {}.get, ended.set).go()  # Nova does not even say which servers it has
+    make_rounds(host, claims_fail, end_tasks=ended.set).go()  # Nova does not even say which servers it has
     assert [name for name in beginnings if name in world.containers] == beginnings[:1]
     assert ended.is_set()
 
@@ -141,3 +143,11 @@ def test_a_round_that_fails_ends_no_other(world, host, failure):
         assert world.leftovers() == NOTHING
     finally:
         rounds.stop()
+
+
+def test_whom_the_host_has_anything_of_is_told_to_those_who_look_at_the_shelf(world, host):
+    told = []
+    lifecycle.spawn(host, make_server(), no_events)
+    (received.find_directory(host) / OTHER).mkdir(parents=True)
+    make_rounds(host, lambda: claims(UUID, OTHER), shelve=told.append).go()
+    assert told == [{UUID, OTHER}]
