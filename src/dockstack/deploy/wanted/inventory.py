@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SECTIONS = ("attributes", "roles", "nodes")
 CONNECTORS = ("@local", "@ssh")
 EARLIER_NAME = "asked.yaml"  # of the file of saved options
-NODE_KEYS = ("connector", "address", "user", "port", "key", "roles", "attributes")
+NODE_KEYS = ("connector", "address", "user", "port", "key", "jump", "known_hosts", "roles", "attributes")
 
 
 class Role(StrEnum):
@@ -44,8 +44,12 @@ class Node:
     Attributes:
         name: as in the environment file; this machine is "local".
         connector: "@local", "@ssh" or, in tests, "@fake".
-        address: where SSH finds it.
         attributes: resolved for this node.
+        address: where SSH finds it; empty: by its name.
+        user: who logs in; anybody but root needs sudo without a password.
+        key: the file of the private key; None: what ~/.ssh/config says, ssh-agent has, or is in ~/.ssh.
+        jump: the hosts on the way, as ProxyJump takes them: user@host:port, several with commas.
+        known_hosts: the file with the host keys; None: those of the person and of the system.
     """
 
     name: str
@@ -55,6 +59,8 @@ class Node:
     user: str = "root"
     port: int = 22
     key: str | None = None
+    jump: str = ""
+    known_hosts: str | None = None
     roles: frozenset[Role] = ALL_ROLES
 
     def has(self, role: Role) -> bool:
@@ -165,6 +171,8 @@ def _node(
         user=str(raw.get("user", "root")),
         port=_ssh_port(raw.get("port", 22), name, source),
         key=raw.get("key"),
+        jump=str(raw.get("jump", "")),
+        known_hosts=raw.get("known_hosts"),
         roles=roles,
     )
 
