@@ -45,6 +45,7 @@ class NodeFile:
     content: str
     group: str = "root"
     mode: int = 0o644
+    secret: bool = False  # the whole of it, not only values of options that say so by their names
 
 
 def settings_on(cloud: CloudDocument, settings: Settings) -> Settings:
@@ -87,9 +88,8 @@ def files(cloud: CloudDocument, settings: Settings) -> dict[str, NodeFile]:
     if encrypted(cloud):
         for key, (path, _) in OVN_FILES.items():
             secret = key == "ovn.private_key"
-            found[path] = NodeFile(
-                _pem(cloud, key), programs.OVS_GROUP if secret else "root", 0o640 if secret else 0o644
-            )
+            group, mode = (programs.OVS_GROUP, 0o640) if secret else ("root", 0o644)
+            found[path] = NodeFile(_pem(cloud, key), group, mode, secret)
     return found
 
 

@@ -23,7 +23,7 @@ from dockstack.errors import DockstackError
 from dockstack.names import IMAGE_DOMAIN, NAME_PREFIX, NAMESPACES, UUID_LABEL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.attributes import Attributes
@@ -86,15 +86,22 @@ class Docker(Hypervisor):
             agent_watch=(paths.DRIVER_MARKER,),
         )
 
+    def packages(self, *, engine: bool) -> tuple[str, ...]:
+        """Name the engine's package where there is no engine, and LXCFS."""
+        return (*(() if engine else (self._package,)), *((lxcfs.PACKAGE,) if self._lxcfs else ()))
+
+    def edits(self) -> Mapping[str, Callable[[str | None], str]]:
+        """Merge what we need into the engine's configuration."""
+        return {DAEMON_JSON: lambda text: daemon_json.merge(text, self._wanted, DAEMON_JSON)}
+
     def install(self, machine: Machine) -> None:
         """Have an engine, its group and its storage; an engine that is installed already is used as it is."""
         for volume in storage.all_wanted(machine.attributes):  # here, as stages of several hosts run at once
             storage.provide(machine, volume)
-        if self._program(machine) is None:
-            machine.packages(self._package)
         if self._lxcfs:
             distribution_units.hold(machine, (lxcfs.UNIT,))
-            machine.packages(lxcfs.PACKAGE)
+        for package in self.packages(engine=self._program(machine) is not None):
+            machine.packages(package)
         machine.group(self._group)
         machine.user(NOVA_USER, home=NOVA_HOME, groups=(self._group,))
 
@@ -252,7 +259,7 @@ class Docker(Hypervisor):
 
     def _merge_daemon_json(self, machine: Machine) -> None:
         text = machine.read(DAEMON_JSON)
-        merged = daemon_json.merge(text, self._wanted, DAEMON_JSON)
+        merged = self.edits()[DAEMON_JSON](text)
         if merged == text:
             return
         machine.directory("/etc/docker")

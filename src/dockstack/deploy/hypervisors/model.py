@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from dockstack.deploy.supervision.machine import Machine
 
 
@@ -42,6 +44,15 @@ class Hypervisor(ABC):
     @abstractmethod
     def contribution(self) -> Contribution:
         """Return what it adds to the configuration of Nova and Glance; pure."""
+
+    def packages(self, *, engine: bool) -> tuple[str, ...]:
+        """Return the distribution's packages that ``install`` brings; ``engine``: whether one is there; pure."""
+        del engine
+        return ()
+
+    def edits(self) -> Mapping[str, Callable[[str | None], str]]:
+        """Return the files of others that ``configure`` edits, and what becomes of each one's text; pure."""
+        return {}
 
     @abstractmethod
     def install(self, machine: Machine) -> None:

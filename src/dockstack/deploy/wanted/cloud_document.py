@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 LISTING = "dockstack cloud keys"
 HEADING = "# Written by `dockstack cloud import`. What is changed here by hand counts, until the next import.\n"
+FORMS = (
+    ("messaging.transport_url", r"rabbit://\S+@\S+", "rabbit://USER:PASSWORD@HOST:PORT/"),
+    ("identity.auth_url", r"https?://[^\s/]+\S*", "http://HOST:PORT/v3"),
+    ("ovn.southbound", r"(tcp|ssl):\S+:\d+", "tcp:HOST:PORT"),
+    ("ovn.northbound", r"(tcp|ssl):\S+:\d+", "tcp:HOST:PORT"),
+)
 _HOST = re.compile(r"(?:^|://|@|,|:)(\[[0-9a-fA-F:.]+\]|127(?:\.\d+){3}|localhost)(?=[:/,]|$)")
 
 
@@ -71,7 +77,7 @@ class CloudDocument:
 
     def problems(self) -> tuple[Problem, ...]:
         """Return all that keeps other machines from joining: keys that are missing, and addresses of this machine."""
-        return (*self._missing(), *self._unreachable(), *self._certificates(), *self._bypassed())
+        return (*self._missing(), *self._unreachable(), *self._malformed(), *self._certificates(), *self._bypassed())
 
     def require_usable(self, cure: str, known: Iterable[Problem] = ()) -> None:
         """Refuse a document with problems, all named at once.
@@ -108,6 +114,13 @@ class CloudDocument:
                 yield Problem(
                     key.name, f"is on the loopback (from {setting.source}), where no other machine reaches it."
                 )
+
+    def _malformed(self) -> Iterator[Problem]:
+        for key, pattern, form in FORMS:
+            value = self.values[key]
+            for text in value if isinstance(value, tuple) else (value,):
+                if text and not re.fullmatch(pattern, text) and not text.startswith("unix:"):
+                    yield Problem(key, f"is not of the form {form} (from {self.values.setting(key).source}).")
 
     def _certificates(self) -> Iterator[Problem]:
         encrypted = any(remote.startswith("ssl:") for remote in self.values.items("ovn.southbound"))

@@ -107,6 +107,7 @@ def load(
     *,
     required: bool = False,
     saved_options: str | Path | None = None,
+    further: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Inventory:
     """Read the environment file and resolve every node's attributes.
 
@@ -115,6 +116,7 @@ def load(
         assignments: ``name=value`` of the command line; they win over all.
         required: whether the file must be there (a person named it).
         saved_options: where ``remember`` keeps options of earlier runs; the environment file wins over it.
+        further: nodes of the command line, as the file would have them; the file's own of that name wins.
 
     Raises:
         DockstackError: the file cannot be read, or holds something that is not known.
@@ -127,7 +129,8 @@ def load(
     nodes = tree.get("nodes") or {"local": {}}
     if not isinstance(nodes, dict):
         raise DockstackError(f"nodes: in {source} is no mapping.", "Write nodes as names with their keys below.")
-    return Inventory(tuple(_node(str(name), raw or {}, tree, source, (saved, last)) for name, raw in nodes.items()))
+    named = {**(further or {}), **{str(name): raw or {} for name, raw in nodes.items()}}
+    return Inventory(tuple(_node(name, raw, tree, source, (saved, last)) for name, raw in named.items()))
 
 
 def remember(saved_options: str | Path, options: Mapping[str, Any]) -> None:

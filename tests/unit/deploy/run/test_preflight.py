@@ -51,6 +51,11 @@ def test_an_untested_debian_is_only_a_warning(node):
     assert problem.warning
 
 
+def test_a_compute_node_needs_less_memory_than_a_cloud(node):
+    assert not briefs(node(roles=frozenset({Role.COMPUTE})), memory_mb=2000)
+    assert briefs(node(roles=frozenset({Role.COMPUTE})), memory_mb=1000)
+
+
 def test_disk_is_not_asked_for_twice(node):
     assert not briefs(node(), disk_mb={"/opt": 100}, installed=True)
 

@@ -110,3 +110,19 @@ def test_cinders_password_is_asked_for_where_there_is_a_cinder(cinder, missing):
 )
 def test_addresses_of_the_loopback_are_told_from_others(text, loopback):
     assert names_loopback(text) is loopback
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "form"),
+    [
+        ("messaging.transport_url", "amqp://u:hush-hush@192.0.2.1:5672/", "rabbit://USER"),
+        ("identity.auth_url", "192.0.2.1:5000", "http://HOST"),
+        ("ovn.southbound", ["tcp:192.0.2.1:6642", "192.0.2.2:6642"], "tcp:HOST:PORT"),
+    ],
+)
+def test_what_nobody_could_connect_to_is_refused(key, value, form):
+    problems = CloudDocument([SourceValues("some.conf", {key: value})]).problems()
+    (problem,) = (problem for problem in problems if problem.key == key)
+    assert form in problem.text
+    assert "some.conf" in problem.text
+    assert "hush" not in problem.text

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The questions, asked of this machine; programs that would tell of a cloud on it are hidden."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import time
+
+import pytest
+
+from dockstack.deploy.join import look
+from dockstack.deploy.join.look import Questions
+from dockstack.deploy.node import connection
+from dockstack.deploy.wanted import inventory
+
+pytestmark = pytest.mark.unit
+HIDDEN = ("bash", "docker", "modprobe", "ovs-vsctl", "pgrep", "systemctl")
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Put a program before all others of its name: one that prints something, or one that fails."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def place(name, output=None):
+        line = "exit 1" if output is None else f"printf %s {shlex.quote(output)}"
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+
+    for name in HIDDEN:
+        place(name)
+    return place
+
+
+@pytest.fixture
+def here():
+    return connection.connect(inventory.load(None).local)
+
+
+QUESTIONS = Questions(packages=("dpkg", "no-such-package"), services=("nova-compute",), endpoints=(("127.0.0.1", 1),))
+
+
+def test_a_machine_tells_what_it_is_like(program, here):
+    program("ip", "192.0.2.1 via 192.0.2.254 dev eth0 src 192.0.2.7 uid 0 \\\\    cache\n")
+    facts = look.gather(here, QUESTIONS)
+    assert facts.hostname == platform.node()
+    assert facts.machine.python >= (3, 9)
+    assert facts.machine.memory_mb > 100
+    assert set(facts.machine.disk_mb) == {"/opt", "/var/lib"}
+    assert facts.source == "192.0.2.7"
+    assert abs(facts.clock) < 5
+    assert "no-such-package" not in facts.packages
+    assert facts.packages.get("dpkg", "") != ""
+    assert facts.silent == ("127.0.0.1:1",)
+    assert (facts.active, facts.servers, facts.nova_compute, facts.chassis) == (frozenset(), 0, False, "")
+
+
+def test_what_runs_there_is_seen(program, here):
+    uuid = "7e2b0dd8-2c71-4bd5-9f3c-3f1f1c4c1c11"
+    program("systemctl", "")
+    program("pgrep", "4711\n")
+    program("ovs-vsctl", '"one.example.org"\n')
+    program("docker", f"abc nova-{uuid} {uuid}\ndef somebodys-copy {uuid}\n")
+    facts = look.gather(here, QUESTIONS)
+    assert facts.active == {"nova-compute"}
+    assert facts.nova_compute
+    assert facts.chassis == "one.example.org"
+    assert facts.servers == 1
+
+
+def test_who_answers_is_not_silent(program, here):
+    program("bash", "")
+    assert look.gather(here, QUESTIONS).silent == ()
+
+
+def test_files_are_read_with_owner_and_mode(here, tmp_path):
+    (tmp_path / "a b").write_text("one\ntwo 'quoted' ä\n")
+    (tmp_path / "a b").chmod(0o640)
+    (tmp_path / "empty").touch()
+    wanted = [str(tmp_path / name) for name in ("a b", "absent", "empty")]
+    found = look.read(here, wanted)
+    assert set(found) == {wanted[0], wanted[2]}
+    assert found[wanted[0]].content == "one\ntwo 'quoted' ä\n"
+    assert found[wanted[0]].mode == 0o640
+    assert found[wanted[0]].owner == (tmp_path / "a b").owner()
+    assert found[wanted[2]].content == ""
+
+
+def test_the_script_is_one_that_a_plain_shell_reads():
+    text = look.script(QUESTIONS)
+    assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
+
+
+def test_an_answer_of_nothing_is_understood():
+    asked = [line.split("'")[1] for line in look.script(Questions()).splitlines() if line.startswith("echo '@@")]
+    facts = look.parse("\n".join(asked), time.time())
+    assert facts.machine.system == "unknown"
+    assert not facts.machine.apt
+    assert facts.datapath == "netdev"
