@@ -13,14 +13,14 @@ from rich.table import Table
 from dockstack.cli.cloud import known_services, load, require_root
 from dockstack.deploy import paths
 from dockstack.deploy.node.shell import LocalShell
-from dockstack.deploy.wanted import cloud_document
+from dockstack.deploy.wanted import cloud_document, inventory
 from dockstack.deploy.wanted.attributes import SourceValues, command_line_values
 from dockstack.deploy.wanted.cloud_keys import CLOUD_KEYS, Need
 from dockstack.errors import DockstackError
 from dockstack.terminal import Screen, say, styled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from dockstack.deploy.join.service_files import Found
     from dockstack.deploy.wanted.attributes import Setting
@@ -42,6 +42,18 @@ def cloud_option(function: Callable[..., None]) -> Callable[..., None]:
     )(function)
 
 
+def login_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add how SSH logs in to hosts that the environment file does not know."""
+    for option in (
+        click.option("--known-hosts", type=click.Path(dir_okay=False), help="The file with the hosts' keys."),
+        click.option("--jump", metavar="[USER@]HOST[:PORT]", help="The host on the way; several with commas."),
+        click.option("--key", type=click.Path(dir_okay=False), help="The file of the private key."),
+        click.option("--user", help="Who logs in; unless root, sudo must work without a password.  [default: root]"),
+    ):
+        function = option(function)
+    return function
+
+
 @click.group()
 def cloud() -> None:
     """Write down what compute nodes must know of a cloud.
@@ -55,24 +67,35 @@ def cloud() -> None:
 @cloud.command("import")
 @click.argument("files", nargs=-1, type=click.Path(dir_okay=False))
 @click.option("--from-here", is_flag=True, help="Take the cloud that `dockstack up` made on this machine.")
+@click.option("--from-host", metavar="[USER@]HOST", help="Take what a running compute node of the cloud has.")
+@login_options
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set one key that is no secret.")
 @click.option("--set-file", "contents", multiple=True, metavar="KEY=FILE", help="Set one key to a file's content.")
 @cloud_option
 def import_(
-    files: tuple[str, ...], assignments: tuple[str, ...], contents: tuple[str, ...], path: str, *, from_here: bool
+    *,
+    files: tuple[str, ...],
+    from_here: bool,
+    from_host: str | None,
+    assignments: tuple[str, ...],
+    contents: tuple[str, ...],
+    path: str,
+    **login: str | None,
 ) -> None:
-    """Fill the cloud document from FILES of a cloud's services.
+    """Fill the cloud document from FILES of a cloud's services, or from a running compute node of any cloud.
 
     Give nova.conf of a compute node, and Neutron's files: the OVN (or OVN metadata) agent's of that node, or
     ml2_conf.ini. What they are, their contents tell. Of several that set a key, the last counts; --set and --set-file
-    win over all. A document that no node could join with is refused, with all that is missing.
+    win over all. With --from-host, these files are looked for on that host, over SSH, where DevStack, Kolla-Ansible
+    and packages put them. A document that no node could join with is refused, with all that is missing.
 
     \b
       dockstack cloud import --set release=2026.1 nova.conf neutron_ovn_metadata_agent.ini ml2_conf.ini
+      dockstack cloud import --set release=2026.1 --from-host admin@compute3
     """  # noqa: D301 - click wants the character itself, in front of a paragraph that it leaves as it is
-    if from_here == bool(files):
-        raise DockstackError("There is nothing to import.", "Name FILES, or give --from-here, and not both.")
-    found = _here() if from_here else _files(files)
+    if [from_here, from_host is not None, bool(files)].count(True) != 1:
+        raise DockstackError("There is no one source to import.", "Name FILES, or --from-here, or --from-host HOST.")
+    found = _here() if from_here else _host(from_host, login) if from_host else _files(files)
     for warning in found.warnings:
         say(f"warning: {warning}", error=True)
     document = cloud_document.CloudDocument([*found.sources, open_values(assignments), *file_values(contents)])
@@ -85,6 +108,15 @@ def _files(files: tuple[str, ...]) -> Found:
     from dockstack.deploy.join import service_files  # noqa: PLC0415 - loads the recipes' engine
 
     return service_files.read(files)
+
+
+def _host(host: str, login: Mapping[str, str | None]) -> Found:
+    from dockstack.deploy.join import running_node, targets  # noqa: PLC0415 - loads the recipes' engine
+    from dockstack.deploy.node.connection import connect  # noqa: PLC0415
+
+    named = targets.described([host], login)
+    (node,) = targets.chosen(inventory.load(None, further=named), named, ())
+    return running_node.values(connect(node))
 
 
 def _here() -> Found:

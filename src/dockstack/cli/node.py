@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dockstack.cli.cloud import environment_options
-from dockstack.cli.cloud_document import cloud_option
+from dockstack.cli.cloud_document import cloud_option, login_options
 from dockstack.deploy import paths
 from dockstack.deploy.wanted import cloud_document, inventory
 from dockstack.errors import DockstackError
@@ -39,10 +39,7 @@ def host_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--limit", "limits", multiple=True, metavar="PATTERN", help="Only hosts like this, as in rack1-*."
         ),
-        click.option("--known-hosts", type=click.Path(dir_okay=False), help="The file with the hosts' keys."),
-        click.option("--jump", metavar="[USER@]HOST[:PORT]", help="The host on the way; several with commas."),
-        click.option("--key", type=click.Path(dir_okay=False), help="The file of the private key."),
-        click.option("--user", help="Who logs in; unless root, sudo must work without a password.  [default: root]"),
+        login_options,
         cloud_option,
         environment_options,
         click.argument("hosts", nargs=-1),

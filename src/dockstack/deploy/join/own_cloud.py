@@ -31,7 +31,7 @@ def values(attributes: Attributes, shell: Shell) -> service_files.Found:
         remotes = listeners(shell.run(command, check=False).lines, own)
         if remotes:
             sources.append(SourceValues(f"OVN's {title} database", {key: remotes}))
-    return service_files.Found(tuple(sources), found.problems)
+    return service_files.Found(tuple(sources), found.problems)  # that it is a controller's is known
 
 
 def listeners(lines: list[str], own: str) -> list[str]:

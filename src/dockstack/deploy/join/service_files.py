@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 KEYS = {key.name: key for key in CLOUD_KEYS}
 SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+DEFAULT_DOMAIN = "default"  # the id of the domain that is named Default
 _YES, _NO = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 
 # Sections with the account of each service; of several, the last that is there wins.
@@ -97,6 +98,10 @@ class Found:
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = field(default=())
 
+    def and_then(self, other: Found) -> Found:
+        """Return both; where they differ, the other wins."""
+        return Found(self.sources + other.sources, self.problems + other.problems, self.warnings + other.warnings)
+
 
 def read(paths: Iterable[str | Path]) -> Found:
     """Read files; as with oslo.config, what is named later wins.
@@ -104,27 +109,44 @@ def read(paths: Iterable[str | Path]) -> Found:
     Raises:
         DockstackError: one cannot be read, is no such file, or tells nothing.
     """
-    sources: list[SourceValues] = []
-    problems: list[Problem] = []
-    warnings: list[str] = []
+    found = Found()
     for path in paths:
-        name = str(path)
-        ini = oslo_file.parse(_text(Path(path)), name)
-        told = [*_of_nova(ini, name)] if is_nova(ini) else [*_rows(ini, NEUTRON, name)]
-        if not told:
+        told = told_by(str(path), _text(Path(path)))
+        if not told.sources:
             raise DockstackError(
-                f"{name} tells nothing that a compute node needs.", "Give nova.conf of a compute node."
+                f"{path} tells nothing that a compute node needs.", "Give nova.conf of a compute node."
             )
-        sources += told
-        problems += _elsewhere(ini, name)
-        warnings += _warnings(ini, name)
-    return Found(tuple(sources), tuple(problems), tuple(warnings))
+        found = found.and_then(told)
+    return found
+
+
+def told_by(name: str, text: str) -> Found:
+    """Return what one file tells; pure.
+
+    Args:
+        name: what the file is called in provenance and errors.
+        text: its content.
+
+    Raises:
+        DockstackError: it is no configuration file.
+    """
+    ini = oslo_file.parse(text, name)
+    told = _of_nova(ini, name) if is_nova(ini) else _rows(ini, NEUTRON, name)
+    return Found(tuple(told), tuple(_elsewhere(ini, name)), tuple(_warnings(ini, name)))
+
+
+def authority_paths(text: str) -> tuple[str, ...]:
+    """Return the files with certificates of authorities that a file names, but for the system's own; pure."""
+    ini = oslo_file.parse(text, "the file")
+    named = (ini.get(section, {}).get(option, "") for section, option in AUTHORITIES)
+    return tuple(dict.fromkeys(path for path in named if path and path not in SYSTEM_BUNDLES))
 
 
 def is_nova(ini: Ini) -> bool:
     """Tell whether a file is Nova's rather than Neutron's."""
-    general, placement = ini.get("DEFAULT", {}), ini.get("placement", {})
-    return "compute_driver" in general or ("auth_url" in placement and "core_plugin" not in general)
+    general = ini.get("DEFAULT", {})
+    neutrons = "core_plugin" in general or "auth_url" in ini.get("nova", {})
+    return "compute_driver" in general or ("auth_url" in ini.get("placement", {}) and not neutrons)
 
 
 def _text(path: Path) -> str:
@@ -179,11 +201,17 @@ def _elsewhere(ini: Ini, name: str) -> Iterator[Problem]:
         path = ini.get(section, {}).get(option, "")
         if path and path not in SYSTEM_BUNDLES:
             yield Problem("tls.authority", f"{name} [{section}] {option} names {path}. Give that file's content.")
-    for section in {part for parts in ACCOUNT_SECTIONS.values() for part in parts}:
-        kind = ini.get(section, {}).get("auth_type", "password")
-        if kind not in {"password", "v3password"}:
-            account = next(account for account, sections in ACCOUNT_SECTIONS.items() if section in sections)
-            yield Problem(f"accounts.{account}.password", f"{name} [{section}] logs in by {kind}, not by a password.")
+    for account, sections in ACCOUNT_SECTIONS.items():
+        for section in sections:
+            options = ini.get(section, {})
+            kind = options.get("auth_type", "password")
+            if kind not in {"password", "v3password"}:
+                why = f"{name} [{section}] logs in by {kind}, not by a password."
+                yield Problem(f"accounts.{account}.password", why)
+            for domain in ("user_domain", "project_domain"):
+                identifier = options.get(f"{domain}_id", DEFAULT_DOMAIN)
+                if identifier != DEFAULT_DOMAIN and f"{domain}_name" not in options:
+                    yield Problem(f"accounts.{account}.{domain}", f"{name} [{section}] has its id only. Give its name.")
 
 
 def _warnings(ini: Ini, name: str) -> Iterator[str]:

@@ -89,7 +89,7 @@ class CloudDocument:
         Raises:
             CloudIncompleteError: it has some.
         """
-        found = {problem.key: problem for problem in known if not self.values[problem.key]}
+        found = {problem.key: problem for problem in known if self._is_default(problem.key)}
         found |= {problem.key: problem for problem in self.problems() if problem.key not in found}
         if found:
             details = "\n".join(f"- {problem.key}: {problem.text}" for problem in found.values())
@@ -97,6 +97,9 @@ class CloudDocument:
             raise CloudIncompleteError(
                 f"No other machine could join with this: {what} missing or wrong.", cure, details
             )
+
+    def _is_default(self, key: str) -> bool:
+        return self.values.setting(key).source == "default"
 
     def _missing(self) -> Iterator[Problem]:
         for key, setting in self.settings():

@@ -92,6 +92,16 @@ def test_another_way_to_log_in_is_refused(tmp_path):
     assert "v3applicationcredential" in problem.text
 
 
+def test_a_domain_that_is_given_by_its_id_only_is_asked_for(tmp_path):
+    of_cinder = KOLLA_ITEMS[0][1].replace("username = cinder", "user_domain_id = 4711\nusername = cinder")
+    found = found_in({**cloud_files.KOLLA, "nova.conf": of_cinder}, tmp_path)
+    with pytest.raises(CloudIncompleteError) as refused:
+        CloudDocument([*found.sources, RELEASE]).require_usable("", found.problems)
+    assert refused.value.details.startswith("- accounts.cinder.user_domain: ")
+    given = SourceValues("test", {"accounts.cinder.user_domain": "services"})
+    CloudDocument([*found.sources, RELEASE, given]).require_usable("", found.problems)
+
+
 def test_iptables_hybrid_is_refused_with_ml2_ovs_only(tmp_path):
     files = {"ml2_conf.ini": "[ml2]\nmechanism_drivers = M\n[securitygroup]\nfirewall_driver = iptables_hybrid\n"}
     for mechanism, refused in (("openvswitch", True), ("ovn", False)):
