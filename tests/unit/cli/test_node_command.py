@@ -30,7 +30,7 @@ def plan(tmp_path, monkeypatch):
     files = [str(path) for path in cloud_files.write(cloud_files.KOLLA, tmp_path)]
     CliRunner().invoke(cloud, ["import", "--cloud", document, "--set", "release=2026.2", *files])
     with serving(tmp_path / "up", {"root": key}) as server:
-        for hidden in ("bash", "docker", "modprobe", "ovs-vsctl", "pgrep", "systemctl"):
+        for hidden in ("bash", "docker", "modprobe", "ovs-vsctl", "systemctl"):
             (tmp_path / "up" / hidden).write_text("#!/bin/sh\nexit 1\n")
             (tmp_path / "up" / hidden).chmod(0o755)
         (tmp_path / "known").write_text(server.known_hosts_line)

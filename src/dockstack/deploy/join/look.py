@@ -31,6 +31,14 @@ KNOCK = (
     f'{{ timeout {KNOCK_LIMIT} bash -c \'exec 3<>"/dev/tcp/$0/$1"\' "${{each%%/*}}" "${{each##*/}}"'
     ' || echo "$each"; } &'
 )
+# Which of its addresses a machine would send from; nothing is sent, and no program is needed that it may lack.
+SOURCE = """\
+import socket, sys
+family, kind, _, _, address = socket.getaddrinfo(sys.argv[1], 9, type=socket.SOCK_DGRAM)[0]
+with socket.socket(family, kind) as out:
+    out.connect(address)
+    print(out.getsockname()[0])
+"""
 FOREIGN = f'test -e "$each" && ! grep -qF {shlex.quote(WRITTEN_BY_US)} "$each" && echo "$each"'
 ACTIVE = 'systemctl -q is-active "dockstack-$each" && echo "$each"'
 
@@ -111,17 +119,17 @@ def gather(connection: Connection, questions: Questions) -> NodeFacts:
             "See what hangs there: a file system, the engine, or the switch.",
             answer.stderr,
         )
-    return parse(answer.stdout, (began + time.time()) / 2)
+    return parse(answer.stdout, began, time.time())
 
 
 def script(questions: Questions) -> str:
     """Return the questions as one shell script; each answer stands below a line with its name."""
     packages = shlex.join(dict.fromkeys((*questions.packages, *FOREIGN_PACKAGES)))
-    first = shlex.quote(questions.endpoints[0][0]) if questions.endpoints else ""
-    source = f"ip -o route get $(getent ahosts {first} | awk 'NR == 1 {{ print $1 }}')" if first else ":"
+    towards = questions.endpoints[0][0] if questions.endpoints else "127.0.0.1"
     client = ["timeout", "10", "docker", "-H", f"unix://{questions.socket}"]
     servers = [*client, "ps", "-a", "--no-trunc", "--filter", f"label={names.UUID_LABEL}", "--format", CONTAINER_LINE]
     asked = {
+        "clock": "date +%s.%N",
         "os": "cat /etc/os-release",
         "hostname": "uname -n",
         "apt": "command -v apt-get",
@@ -131,14 +139,13 @@ def script(questions: Questions) -> str:
         "namespaces": "ls /proc/self/ns/net",
         "tun": "ls -d /dev/net/tun /sys/module/openvswitch",
         "datapath": "{ test -d /sys/module/openvswitch || modprobe -n -q openvswitch; } && echo system",
-        "source": source,
-        "clock": "date +%s.%N",
+        "source": shlex.join(["/usr/bin/python3", "-c", SOURCE, towards]),
         "systemd": "ls -d /run/systemd/system",
         "packages": f"dpkg-query -W -f '${{Package}} ${{db:Status-Status}} ${{Version}}\\n' {packages}",
         "active": _each(questions.services, ACTIVE),
         "engine": "command -v dockerd",
         "servers": shlex.join(servers),
-        "nova-compute": "pgrep -x nova-compute",
+        "nova-compute": "grep -lx nova-compute /proc/[0-9]*/comm",
         "controller": f"ls {paths.SECRETS_FILE}",
         "chassis": "ovs-vsctl --timeout=5 --if-exists get Open_vSwitch . external-ids:hostname",
         "lock": f"cat {paths.LOCK_MARKER}",
@@ -158,8 +165,14 @@ def _each(items: Iterable[str], line: str) -> str:
     return f"for each in {shlex.join(items)}; do\n{line}\ndone"
 
 
-def parse(text: str, now: float) -> NodeFacts:
-    """Return the facts of the script's output; pure."""
+def parse(text: str, began: float, ended: float) -> NodeFacts:
+    """Return the facts of the script's output; pure.
+
+    Args:
+        text: what the script printed.
+        began: when it was sent, by this machine's clock.
+        ended: when its answer was there.
+    """
     answers: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in text.splitlines():
@@ -172,8 +185,8 @@ def parse(text: str, now: float) -> NodeFacts:
         machine=_machine(answers, installed),
         hostname=_first(answers["hostname"]),
         datapath=_first(answers["datapath"]) or "netdev",
-        source=_after("src", _first(answers["source"]).split()),
-        clock=round(float(_first(answers["clock"]) or now) - now, 1),
+        source=_first(answers["source"]),
+        clock=_apart(float(_first(answers["clock"]) or began), began, ended),
         systemd=bool(answers["systemd"]),
         packages=installed,
         active=frozenset(answers["active"]),
@@ -217,8 +230,9 @@ def _first(lines: list[str]) -> str:
     return lines[0].strip() if lines else ""
 
 
-def _after(word: str, words: list[str]) -> str:
-    return words[words.index(word) + 1] if word in words[:-1] else ""
+def _apart(told: float, began: float, ended: float) -> float:
+    """Return how far a clock is ahead at least, as it was read at some time between these two."""
+    return round(max(0.0, told - ended) + min(0.0, told - began), 1)
 
 
 def read(connection: Connection, wanted: Iterable[str]) -> dict[str, PresentFile]:

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from dockstack.deploy.wanted.attributes import Attributes
 
 FILES = (nova.CONF, neutron.CONF, neutron.ML2_CONF, neutron.AGENT_CONF)
-# Database, its client's program, the key that it fills.
-DATABASES = (("southbound", "ovn-sbctl", "ovn.southbound"), ("northbound", "ovn-nbctl", "ovn.northbound"))
+# Database, its control socket, the key that it fills.
+DATABASES = (
+    ("southbound", "/run/ovn/ovnsb_db.ctl", "ovn.southbound"),
+    ("northbound", "/run/ovn/ovnnb_db.ctl", "ovn.northbound"),
+)
 _LISTENER = re.compile(r"^p(tcp|ssl):(\d+)(?::(\[[^]]+\]|[^:\s]+))?$")
 
 
@@ -26,8 +29,8 @@ def values(attributes: Attributes, shell: Shell) -> service_files.Found:
     release = attributes.setting("release")
     sources = [*found.sources, SourceValues(f"attribute release ({release.source})", {"release": release.value})]
     own = attributes.text("public_address") or attributes.text("listen_address")
-    for title, program, key in DATABASES:
-        command = [program, "--no-leader-only", "--timeout=10", "get-connection"]
+    for title, socket, key in DATABASES:
+        command = ["ovs-appctl", "--timeout=10", "-t", socket, "ovsdb-server/list-remotes"]
         remotes = listeners(shell.run(command, check=False).lines, own)
         if remotes:
             sources.append(SourceValues(f"OVN's {title} database", {key: remotes}))
@@ -35,7 +38,7 @@ def values(attributes: Attributes, shell: Shell) -> service_files.Found:
 
 
 def listeners(lines: list[str], own: str) -> list[str]:
-    """Return how others reach a database, from what ``get-connection`` prints: ``ptcp:6642:0.0.0.0`` and the like.
+    """Return how others reach a database, from what it says of its remotes: ``ptcp:6642:0.0.0.0`` and the like.
 
     Args:
         lines: what it printed.

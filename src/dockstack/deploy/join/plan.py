@@ -18,6 +18,8 @@ from dockstack.deploy.join.obstacles import namesakes, problems
 from dockstack.deploy.node.environments import lock_text
 from dockstack.deploy.recipes import packages
 from dockstack.deploy.recipes.facts import settings_from
+from dockstack.deploy.run.preflight import Problem
+from dockstack.deploy.wanted.cloud_document import names_loopback
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from dockstack.deploy.configuration.settings import Settings
     from dockstack.deploy.hypervisors.model import Contribution, Hypervisor
     from dockstack.deploy.join.look import NodeFacts, PresentFile
-    from dockstack.deploy.run.preflight import Problem
     from dockstack.deploy.wanted.cloud_document import CloudDocument
     from dockstack.deploy.wanted.inventory import Node
 
@@ -121,12 +122,19 @@ class Joining:
         """Return what would change, from what the machine is like and the files that are there."""
         return NodePlan(
             hostname=facts.hostname,
-            problems=tuple(problems(self.node, facts)),
+            problems=(*problems(self.node, facts), *self._unknown_address(facts)),
             packages=tuple(name for name in self.packages(engine=facts.engine) if name not in facts.packages),
             environments=tuple(self._environments(facts)),
             files=(changed := tuple(self._changed(facts, present))),
             services=tuple(self._services(facts, {change.path for change in changed})),
         )
+
+    def _unknown_address(self, facts: NodeFacts) -> Iterator[Problem]:
+        if names_loopback(self.settings(facts).tunnel_address):
+            yield Problem(
+                "From which of its addresses it reaches the cloud is not known, so its tunnels would end nowhere.",
+                "Has it a route there, and a name server? Or set network.encap_ip for this node.",
+            )
 
     def _environments(self, facts: NodeFacts) -> Iterator[str]:
         release = self.cloud.text("release")

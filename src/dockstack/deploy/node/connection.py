@@ -11,9 +11,10 @@ import logging
 import socket
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paramiko import AuthenticationException, BadHostKeyException, SSHException
+from paramiko import AuthenticationException, BadHostKeyException, PasswordRequiredException, PKey, SSHException
 from pyinfra.api import Config, Inventory, State
 from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import ConnectError, PyinfraError
@@ -85,6 +86,8 @@ def connect(node: Node, **host_data: Any) -> Connection:
     quiet()
     if node.connector != "@ssh":
         return _connected(node, node.connector, {**host_data})
+    if node.key:
+        _require_open(node.key)
     with tempfile.NamedTemporaryFile("w", prefix="dockstack-ssh-") as config:
         config.write(ssh_config(node))
         config.flush()
@@ -156,6 +159,19 @@ def _refusal(node: Node, error: PyinfraError) -> UnreachableError:
             brief = f"Node {node.name} cannot be reached at {address}{through}: {cause}"
             cure = "Check its address and port, and that SSH answers."
     return UnreachableError(brief, cure)
+
+
+def _require_open(key: str) -> None:
+    """Refuse a key with a passphrase here: pyinfra would ask for it, once for each of many nodes."""
+    try:
+        PKey.from_path(Path(key).expanduser())
+    except OSError as error:
+        raise UnreachableError(
+            f"The key {key} cannot be read: {error.strerror}.", "Check its path and mode."
+        ) from error
+    except (PasswordRequiredException, TypeError) as error:  # the latter from the library that paramiko calls
+        cure = f"Add it to ssh-agent (ssh-add {key}), and name no key."
+        raise UnreachableError(f"The key {key} has a passphrase.", cure) from error
 
 
 def _watch(transport: Any) -> None:

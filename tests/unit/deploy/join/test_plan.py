@@ -124,6 +124,7 @@ def test_the_node_tunnels_from_its_address_towards_the_cloud_unless_it_is_told_a
         ({"silent": ("a:1", "b:2")}, "No answer from here: a:1, b:2."),
         ({"controller": True, "nova_compute": True}, "holds a cloud that `dockstack up` made"),
         ({"clock": -90.0}, "clock is 90 s behind"),
+        ({"source": ""}, "tunnels would end nowhere"),
         ({"machine": MachineFacts(memory_mb=1000)}, "1000 MiB of memory"),
         ({"machine": MachineFacts(python=(3, 9))}, "is 3.9"),
         ({"machine": MachineFacts(foreign_openstack=("/etc/nova/nova.conf",))}, "did not make: /etc/nova/nova.conf"),

@@ -87,6 +87,17 @@ def test_a_user_whom_nobody_knows_is_refused(node):
         connection.connect(replace(node, user="nobody"))
 
 
+def test_a_key_with_a_passphrase_is_refused_instead_of_asked_for(node, key, tmp_path):
+    key.write_private_key_file(str(tmp_path / "locked"), password="open sesame")
+    with pytest.raises(UnreachableError, match="has a passphrase"):
+        connection.connect(replace(node, key=str(tmp_path / "locked")))
+
+
+def test_a_key_that_is_not_there_is_named(node):
+    with pytest.raises(UnreachableError, match="/no/key cannot be read: No such file"):
+        connection.connect(replace(node, key="/no/key"))
+
+
 def test_where_nobody_answers_is_said(node, server):
     server.close()
     with pytest.raises(UnreachableError, match="cannot be reached"):
