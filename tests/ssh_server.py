@@ -12,6 +12,7 @@ import select
 import socket
 import subprocess
 import threading
+import time
 from contextlib import contextmanager
 
 import paramiko
@@ -47,6 +48,7 @@ class SshServer:
     def __init__(self, directory, users):
         self.users = users
         self.commands = []
+        self.fatal = None  # the machine is switched off as soon as a command has this in it
         self.forwarded = []
         self.targets = {}
         self._key = paramiko.ECDSAKey.generate()
@@ -93,6 +95,10 @@ class SshServer:
 
     def execute(self, channel, command):
         self.commands.append(command)
+        if self.fatal and self.fatal in command:
+            time.sleep(0.2)  # for the client to wait for the answer
+            self.hang_up()
+            return
         environment = {**os.environ, "PATH": f"{self._directory}:{os.environ['PATH']}"}
         done = subprocess.run(
             ["sh", "-c", command], input=b"", capture_output=True, check=False, env=environment, timeout=20

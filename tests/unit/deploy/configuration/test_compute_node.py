@@ -67,6 +67,13 @@ def test_no_secret_of_a_whole_cloud_goes_to_a_node(settings):
     assert "mysql" not in text
 
 
+def test_the_builders_of_a_node_could_not_use_another_secret(settings):
+    on_node = compute_node.settings_on(with_secrets(), settings)
+    assert on_node.secrets == {"metadata_secret": "<metadata.secret>"}
+    with pytest.raises(KeyError):
+        on_node.database_url("nova", "nova")
+
+
 def test_no_databases_password_goes_from_a_controllers_file_to_a_node(settings, tmp_path):
     sources = service_files.read(cloud_files.write(cloud_files.BY_HAND, tmp_path)).sources
     text = sent(CloudDocument(sources), settings)

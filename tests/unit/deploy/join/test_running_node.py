@@ -73,11 +73,12 @@ def test_packages_second_file_adds_to_the_first(tell):
     assert document.values["messaging.rabbit_stream_fanout"] is True
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_certificates_are_read_where_the_host_has_them(tell, there):
-    conf = NOVA.replace("/etc/ssl/certs/ca-certificates.crt", "ROOT/etc/own.pem")
-    document, found = tell({"/etc/nova/nova.conf": conf, **({"/etc/own.pem": "PEM\n"} if there else {})})
-    assert document.text("tls.authority") == ("PEM" if there else "")
+@pytest.mark.parametrize(("there", "told"), [((), ""), (("a",), ""), (("a", "b"), "PEM a\nPEM b")])
+def test_certificates_are_read_where_the_host_has_all_of_them(tell, there, told):
+    conf = NOVA.replace("/etc/ssl/certs/ca-certificates.crt", "ROOT/etc/a.pem")
+    conf = conf.replace("use_queue_manager", "ssl_ca_file = ROOT/etc/b.pem\nuse_queue_manager")
+    document, found = tell({"/etc/nova/nova.conf": conf, **{f"/etc/{name}.pem": f"PEM {name}\n" for name in there}})
+    assert document.text("tls.authority") == told
     assert {problem.key for problem in found.problems} == {"tls.authority"}  # counts only as long as that is empty
 
 

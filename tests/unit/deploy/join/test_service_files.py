@@ -92,6 +92,13 @@ def test_another_way_to_log_in_is_refused(tmp_path):
     assert "v3applicationcredential" in problem.text
 
 
+def test_the_account_that_nova_sends_along_counts_more_than_the_one_that_checks_tokens(tmp_path):
+    text = "[{}]\nauth_url = http://192.0.2.1\nusername = {}\n"
+    parts = [("service_user", "nova"), ("keystone_authtoken", "checker"), ("placement", "p")]
+    found = found_in({"nova.conf": "".join(text.format(*part) for part in parts)}, tmp_path)
+    assert CloudDocument(found.sources).text("accounts.nova.username") == "nova"
+
+
 def test_a_domain_that_is_given_by_its_id_only_is_asked_for(tmp_path):
     of_cinder = KOLLA_ITEMS[0][1].replace("username = cinder", "user_domain_id = 4711\nusername = cinder")
     found = found_in({**cloud_files.KOLLA, "nova.conf": of_cinder}, tmp_path)

@@ -111,6 +111,13 @@ def test_a_broken_connection_is_no_answer(node, server):
         link.run("true", None, 20)
 
 
+def test_neither_is_one_that_breaks_in_the_midst_of_a_command(node, server):
+    link = connection.connect(node)
+    server.fatal = "test -e"
+    with pytest.raises(UnreachableError, match="broke"):
+        link.run("test -e /no/such/file", None, 20)
+
+
 class TestJumpHosts:
     @pytest.fixture
     def jump(self, tmp_path, key, node):
