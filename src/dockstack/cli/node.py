@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Outcome = NodePlan | DockstackError
 
 FORKS = 10
+GROUP = "docker_compute"
 CURE = "Import the cloud anew (`dockstack cloud import`), or correct the document."
 
 
@@ -40,6 +41,8 @@ def host_options(function: Callable[..., None]) -> Callable[..., None]:
             "--limit", "limits", multiple=True, metavar="PATTERN", help="Only hosts like this, as in rack1-*."
         ),
         login_options,
+        click.option("--group", default=GROUP, show_default=True, help="Whose hosts of the Ansible inventory."),
+        click.option("--inventory", "ansible_inventory", help="An Ansible inventory, or its listing as JSON."),
         cloud_option,
         environment_options,
         click.argument("hosts", nargs=-1),
@@ -52,8 +55,9 @@ def host_options(function: Callable[..., None]) -> Callable[..., None]:
 def node() -> None:
     """Have compute nodes for a cloud that exists.
 
-    HOSTS are [USER@]HOST[:PORT], or nodes of the environment file; without any, all of its compute nodes that are
-    reached over SSH. What they must know of the cloud stands in the cloud document (`dockstack cloud import`).
+    HOSTS are [USER@]HOST[:PORT], nodes of the environment file or hosts of an Ansible inventory; without any, all of
+    these that are compute nodes and reached over SSH. What they must know of the cloud stands in the cloud document
+    (`dockstack cloud import`).
     """
 
 
@@ -68,6 +72,8 @@ def plan(
     path: str,
     limits: tuple[str, ...],
     forks: int,
+    ansible_inventory: str | None,
+    group: str,
     as_json: bool,
     diff: bool,
     **login: str | None,
@@ -77,15 +83,16 @@ def plan(
     What keeps a host from becoming a node is said by name. A host that cannot be reached stops only itself. Exit status
     0: all would do; 1: one would not.
     """
-    from dockstack.deploy.join import fleet, obstacles, targets  # noqa: PLC0415 - loads the recipes' engine
+    from dockstack.deploy.join import ansible, fleet, obstacles, targets  # noqa: PLC0415 - loads the recipes' engine
     from dockstack.deploy.join.plan import together  # noqa: PLC0415
 
     document = cloud_document.load(path)
     document.require_usable(CURE)
     obstacles.require_kind(document)
     named = targets.described(hosts, login)
+    listed = ansible.read(ansible_inventory, group) if ansible_inventory else {}
     known = inventory.load(
-        environment or paths.ENVIRONMENT_FILE, assignments, required=environment is not None, further=named
+        environment or paths.ENVIRONMENT_FILE, assignments, required=environment is not None, further=named | listed
     )
     nodes = targets.chosen(known, named, limits)
     with Screen(stderr=True).status(f"Looking at {len(nodes)} hosts ...") as status:

@@ -83,6 +83,16 @@ def test_people_read_it_too(plan):
     assert "down: cannot be looked at" in done.output
 
 
+def test_hosts_of_an_ansible_inventory_are_nodes_too(plan, tmp_path):
+    variables = {"ansible_host": "127.0.0.1", "ansible_port": plan.server.port}
+    variables |= {"ansible_ssh_private_key_file": f"{tmp_path}/id"}
+    variables |= {"ansible_ssh_common_args": f"-o UserKnownHostsFile={tmp_path}/known"}
+    listing = {"_meta": {"hostvars": {"theirs": variables}}, "docker_compute": {"hosts": ["theirs"]}}
+    (tmp_path / "inventory.json").write_text(json.dumps(listing))
+    found = json.loads(plan("--json", "--inventory", f"{tmp_path}/inventory.json", "theirs").stdout)
+    assert found["theirs"]["hostname"] == platform.node()
+
+
 def test_a_document_that_cannot_be_used_is_refused_before_anybody_is_asked(plan, tmp_path):
     (tmp_path / "cloud.yaml").write_text("release: '2026.2'\n")
     with pytest.raises(DockstackError, match="missing or wrong"):
