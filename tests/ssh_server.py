@@ -12,7 +12,6 @@ import select
 import socket
 import subprocess
 import threading
-import time
 from contextlib import contextmanager
 
 import paramiko
@@ -21,6 +20,7 @@ import paramiko
 class _Door(paramiko.ServerInterface):
     def __init__(self, server):
         self._server = server
+        self.targets = {}  # where a forwarded channel leads, by its number
 
     def get_allowed_auths(self, username):
         return "publickey"
@@ -38,7 +38,7 @@ class _Door(paramiko.ServerInterface):
 
     def check_channel_direct_tcpip_request(self, chanid, origin, destination):
         self._server.forwarded.append(destination)
-        self._server.targets[chanid] = destination
+        self.targets[chanid] = destination
         return paramiko.OPEN_SUCCEEDED
 
 
@@ -50,7 +50,6 @@ class SshServer:
         self.commands = []
         self.fatal = None  # the machine is switched off as soon as a command has this in it
         self.forwarded = []
-        self.targets = {}
         self._key = paramiko.ECDSAKey.generate()
         self._directory = directory
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -95,13 +94,14 @@ class SshServer:
 
     def execute(self, channel, command):
         self.commands.append(command)
+        # Until its end: the client closes it when it knows that its request was taken, and no answer may come before.
+        given = b"".join(iter(lambda: channel.recv(65536), b""))
         if self.fatal and self.fatal in command:
-            time.sleep(0.2)  # for the client to wait for the answer
             self.hang_up()
             return
         environment = {**os.environ, "PATH": f"{self._directory}:{os.environ['PATH']}"}
         done = subprocess.run(
-            ["sh", "-c", command], input=b"", capture_output=True, check=False, env=environment, timeout=20
+            ["sh", "-c", command], input=given, capture_output=True, check=False, env=environment, timeout=20
         )
         if not channel.closed:
             channel.sendall(done.stdout)
@@ -121,14 +121,15 @@ class SshServer:
         transport = paramiko.Transport(connection)
         self._transports.append(transport)
         transport.add_server_key(self._key)
+        door = _Door(self)
         try:
-            transport.start_server(server=_Door(self))
+            transport.start_server(server=door)
         except (paramiko.SSHException, EOFError, OSError):
             return
         while transport.is_active():
             channel = transport.accept(timeout=1)
-            if channel is not None and channel.get_id() in self.targets:
-                target = self.targets.pop(channel.get_id())
+            if channel is not None and channel.get_id() in door.targets:
+                target = door.targets.pop(channel.get_id())
                 threading.Thread(target=_forward, args=(channel, target), daemon=True).start()
 
 

@@ -13,7 +13,7 @@ from dockstack import names
 from dockstack.deploy import paths
 from dockstack.deploy.configuration.ini import WRITTEN_BY_US
 from dockstack.deploy.hypervisors.docker import CONTAINER_LINE, our_containers
-from dockstack.deploy.node.output import limited
+from dockstack.deploy.node.output import Output, limited
 from dockstack.deploy.node.shell import patience
 from dockstack.deploy.run.preflight import FOREIGN_FILES, FOREIGN_PACKAGES, MachineFacts
 from dockstack.errors import DockstackError
@@ -110,16 +110,33 @@ class NodeFacts:
 
 
 def gather(connection: Connection, questions: Questions) -> NodeFacts:
-    """Ask a machine all of it."""
+    """Ask a machine all of it.
+
+    Raises:
+        DockstackError: it does not answer.
+    """
     began = time.time()
-    answer = connection.run(limited(script(questions), LIMIT), None, patience(LIMIT))
+    answer = ask(connection, script(questions))
+    return parse(answer.stdout, began, time.time())
+
+
+def ask(connection: Connection, line: str) -> Output:
+    """Ask a machine something in a line of shell whose last command always succeeds.
+
+    Raises:
+        DockstackError: it does not end in its time.
+    """
+    try:
+        answer = connection.run(limited(line, LIMIT), None, patience(LIMIT))
+    except TimeoutError:
+        answer = Output(ok=False, stdout="", stderr="")
     if not answer.ok:
         raise DockstackError(
             f"{connection.node.name} does not answer all questions within {LIMIT} s.",
             "See what hangs there: a file system, the engine, or the switch.",
             answer.stderr,
         )
-    return parse(answer.stdout, began, time.time())
+    return answer
 
 
 def script(questions: Questions) -> str:
@@ -240,7 +257,7 @@ def read(connection: Connection, wanted: Iterable[str]) -> dict[str, PresentFile
     tell = 'printf "%s %s %s\\n" "$(stat -c "%U %G %a" "$each")" "$(base64 -w0 "$each")" "$each"'
     line = _each(wanted, f'test -f "$each" && {tell}')
     found = {}
-    for told in connection.run(limited(f"{line}; :", LIMIT), None, patience(LIMIT)).lines:
+    for told in ask(connection, f"{line}; :").lines:
         owner, group, mode, content, path = told.split(" ", 4)
         found[path] = PresentFile(base64.b64decode(content).decode(errors="replace"), owner, group, int(mode, 8))
     return found

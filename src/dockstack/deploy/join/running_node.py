@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy.join import look, service_files
 from dockstack.deploy.join.service_files import Found
-from dockstack.deploy.node.output import limited
-from dockstack.deploy.node.shell import patience
 from dockstack.deploy.wanted.attributes import SourceValues
 from dockstack.errors import DockstackError
 
@@ -42,7 +40,6 @@ NEUTRON = (
 )
 # external-ids of Open vSwitch, and the keys that they fill.
 SWITCH = (("ovn-remote", "ovn.southbound"), ("ovn-encap-type", "ovn.encap_type"))
-LIMIT = 30  # seconds
 
 
 def values(connection: Connection, root: str = "") -> Found:
@@ -79,12 +76,11 @@ def _switch(connection: Connection) -> Found:
     """Return what the switch tells of OVN; where there is none, or it is in a container, nothing."""
     sources = []
     for identifier, key in SWITCH:
-        line = f"ovs-vsctl --timeout=10 --if-exists get Open_vSwitch . external-ids:{identifier}"
-        answer = connection.run(limited(line, LIMIT), None, patience(LIMIT))
-        value = answer.stdout.strip().strip('"')
+        line = f"ovs-vsctl --timeout=10 --if-exists get Open_vSwitch . external-ids:{identifier} 2>/dev/null; :"
+        value = look.ask(connection, line).stdout.strip().strip('"')
         if key == "ovn.encap_type":  # several are offered, the first is preferred
             value = value.partition(",")[0]
-        if answer.ok and value:
+        if value:
             sources.append(
                 SourceValues(f"{connection.node.name}: Open vSwitch, external-ids:{identifier}", {key: value})
             )

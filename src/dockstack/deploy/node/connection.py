@@ -51,10 +51,25 @@ class Connection:
             TimeoutError: it takes longer than ``timeout`` seconds.
             UnreachableError: the connection broke; nobody knows what became of the command.
         """
-        try:
-            ok, output = self.host.run_shell_command(
-                StringCommand(line), _stdin=stdin, _timeout=timeout, _sudo=self.state.config.SUDO
+        return self._run(line, stdin, timeout, sudo=self.state.config.SUDO)
+
+    def require_sudo(self) -> None:
+        """Refuse a user without sudo here: pyinfra would ask for a password, in the midst of many nodes' output.
+
+        Raises:
+            UnreachableError: there is no sudo without a password.
+        """
+        # Without sudo's own words, of which pyinfra would make that question.
+        if self.state.config.SUDO and not self._run("sudo -n true 2>/dev/null", None, SSH_TIMEOUT, sudo=False).ok:
+            user = self.node.user
+            raise UnreachableError(
+                f"{user} is not root on {self.node.name}, and sudo does not work there without a password.",
+                f"Let it, in a file of /etc/sudoers.d: {user} ALL=(ALL) NOPASSWD: ALL",
             )
+
+    def _run(self, line: str, stdin: str | None, timeout: int, *, sudo: bool) -> Output:
+        try:
+            ok, output = self.host.run_shell_command(StringCommand(line), _stdin=stdin, _timeout=timeout, _sudo=sudo)
         except TimeoutError:
             raise
         except (SSHException, EOFError, OSError) as error:
@@ -100,7 +115,7 @@ def connect(node: Node, **host_data: Any) -> Connection:
         }
         connection = _connected(node, node.name, {**data, **host_data})
     _watch(connection.host.connector.client.get_transport())
-    _require_sudo(connection)
+    connection.require_sudo()
     return connection
 
 
@@ -179,20 +194,6 @@ def _watch(transport: Any) -> None:
     transport.set_keepalive(KEEP_ALIVE)
     if isinstance(transport.sock, socket.socket):  # through a jump host, it is a channel
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
-
-
-def _require_sudo(connection: Connection) -> None:
-    """Refuse a user without sudo here: pyinfra would ask for a password later, in the midst of many nodes' output."""
-    node = connection.node
-    if not connection.state.config.SUDO:
-        return
-    # Of sudo's own words on it, pyinfra would make that question.
-    ok, _ = connection.host.run_shell_command(StringCommand("sudo -n true 2>/dev/null"), _timeout=SSH_TIMEOUT)
-    if not ok:
-        raise UnreachableError(
-            f"{node.user} is not root on {node.name}, and sudo does not work there without a password.",
-            f"Let it, in a file of /etc/sudoers.d: {node.user} ALL=(ALL) NOPASSWD: ALL",
-        )
 
 
 def quiet() -> None:

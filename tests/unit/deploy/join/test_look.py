@@ -15,6 +15,7 @@ from dockstack.deploy.join import look
 from dockstack.deploy.join.look import Questions
 from dockstack.deploy.node import connection
 from dockstack.deploy.wanted import inventory
+from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
 HIDDEN = ("bash", "docker", "modprobe", "ovs-vsctl", "systemctl")
@@ -103,6 +104,12 @@ def test_files_are_read_with_owner_and_mode(here, tmp_path):
     assert found[wanted[0]].mode == 0o640
     assert found[wanted[0]].owner == (tmp_path / "a b").owner()
     assert found[wanted[2]].content == ""
+
+
+def test_a_machine_that_hangs_is_named(here, monkeypatch):
+    monkeypatch.setattr(look, "LIMIT", 1)
+    with pytest.raises(DockstackError, match="local does not answer all questions within 1 s"):
+        look.ask(here, "sleep 30; :")
 
 
 def test_the_script_is_one_that_a_plain_shell_reads():

@@ -51,6 +51,7 @@ def test_root_runs_commands_without_sudo(node, server):
     link = connection.connect(node)
     assert link.run("echo told; echo seen >&2", None, 20).lines == ["told"]
     assert not link.run("exit 3", None, 20).ok
+    assert link.run("cat", "given\n", 20).stdout == "given"
     assert not any("sudo" in command for command in server.commands)
 
 
@@ -64,6 +65,12 @@ def test_anybody_else_runs_commands_by_sudo(node, server):
 def test_a_user_without_sudo_is_refused_at_once(node, server):
     server.sudo(exit_status=1)
     with pytest.raises(UnreachableError, match="sudo does not work there"):
+        connection.connect(replace(node, user="admin"))
+
+
+def test_a_machine_that_goes_down_while_it_is_entered_is_said_to(node, server):
+    server.fatal = "sudo -n true"
+    with pytest.raises(UnreachableError, match="The connection to one broke"):
         connection.connect(replace(node, user="admin"))
 
 
