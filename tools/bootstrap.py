@@ -105,8 +105,19 @@ def prepare(environment: Path, lock: Path) -> None:
         stamp.write_text(wanted)
 
 
+def remove_old_caches() -> None:
+    """Remove `src/nova` if it holds nothing but Python's caches, which git leaves where files have moved away.
+
+    The driver's door was there. Python takes the folder for a package: `import nova` succeeds, and finds nothing.
+    """
+    old = CHECKOUT / "src/nova"
+    if old.is_dir() and all(path.is_dir() or path.parent.name == "__pycache__" for path in old.rglob("*")):
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def main() -> None:
     """Prepare, then become the command line."""
+    remove_old_caches()
     lock = LOCKS / ("test.txt" if sys.argv[1:2] == ["test"] else "cli.txt")
     environment = choose_environment()
     prepare(environment, lock)

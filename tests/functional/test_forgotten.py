@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from unittest import mock
 
 import pytest
 from nova import context as nova_context
-from nova import objects
+from nova import exception, objects, service
 from nova.compute import rpcapi
-from nova_case import IMAGE, ServersCase, wait_until
+from nova.conductor import manager
+from nova_case import IMAGE, NOTHING, ServersCase, wait_until
+from oslo_utils import timeutils
 
 from dockstack.deploy.payload import nova_conductor
 
@@ -25,16 +28,23 @@ class Died(BaseException):
 
 
 class ForgottenCase(ServersCase):
-    def request(self):
+    def setUp(self):
+        ours = f"{nova_conductor.Conductor.__module__}.{nova_conductor.Conductor.__name__}"
+        managers = mock.patch.dict(service.SERVICE_MANAGERS, {nova_conductor.BINARY: ours})
+        managers.start()
+        self.addCleanup(managers.stop)
+        super().setUp()
+
+    def request(self, networks=None):
         wanted = self._build_server(
-            image_uuid=IMAGE, flavor_id=self.flavor, networks=[{"port": self.neutron.port_1["id"]}]
+            image_uuid=IMAGE, flavor_id=self.flavor, networks=networks or [{"port": self.neutron.port_1["id"]}]
         )
         return self.api.post_server({"server": wanted})["id"]
 
-    def lose(self, message):
+    def lose(self, message, networks=None):
         """Ask for a server and let a message end on its way; return the server's id and the message."""
         with mock.patch(message, autospec=True) as sent:
-            server_id = self.request()
+            server_id = self.request(networks)
             wait_until(lambda: sent.called)
         assert self.api.get_server(server_id)["status"] == "BUILD"
         return server_id, sent.call_args
@@ -82,6 +92,18 @@ class TestForgottenBuilds(ForgottenCase):
         self.look_for_forgotten()
         self.check_ended(server_id)
 
+    def test_one_that_cannot_be_ended_keeps_no_other(self):
+        lost = [self.lose(TO_COMPUTE, "none")[0] for _ in range(2)]
+        failing = mock.patch.object(
+            nova_conductor,
+            "_end_instance",
+            side_effect=[RuntimeError("of the database"), mock.DEFAULT],
+            wraps=nova_conductor._end_instance,
+        )
+        with failing:
+            self.look_for_forgotten()
+        assert sorted(self.api.get_server(each)["status"] for each in lost) == ["BUILD", "ERROR"]
+
     def test_a_young_one_is_left_alone_and_so_is_a_server_that_runs(self):
         running = self.boot(networks="none")
         server_id, _ = self.lose(TO_COMPUTE)
@@ -97,6 +119,67 @@ class TestForgottenBuilds(ForgottenCase):
         assert self.api.get_server(server_id)["status"] == "ERROR"
         rpcapi.ComputeAPI().build_and_run_instance(*arguments, **named)
         self._wait_for_state_change({"id": server_id}, "ACTIVE")
+
+    def test_a_message_to_a_compute_node_that_comes_after_the_servers_delete_leaves_nothing(self):
+        server_id, (arguments, named) = self.lose(TO_COMPUTE)
+        self.look_for_forgotten()
+        self.check_ended(server_id)
+        with mock.patch.object(self.compute.manager, "_build_failed") as failed:  # the last that it does
+            rpcapi.ComputeAPI().build_and_run_instance(*arguments, **named)
+            wait_until(lambda: failed.called)
+        assert self.world.leftovers() == NOTHING
+        assert self.holds(server_id) == []
+
+    def come_late(self, message, after=-1):
+        """Have a conductor get what was lost: its processes are one here, so it is called."""
+        (context,), named = message
+        specifications = {"request_specs": named["request_spec"]}
+        named = {name: value for name, value in named.items() if name != "request_spec"} | specifications
+        with mock.patch.object(nova_conductor, "FORGOTTEN", after):
+            builder = nova_conductor.Conductor().compute_task_mgr
+            builder.schedule_and_build_instances(context, **named)
+
+    def test_a_message_to_a_conductor_that_comes_late_finds_the_server_ended_and_leaves_it_so(self):
+        server_id, message = self.lose(TO_CONDUCTOR)
+        self.look_for_forgotten()
+        self.come_late(message)
+        assert [each["id"] for each in self.api.get_servers()] == [server_id]
+        self.check_ended(server_id)
+        self.come_late(message)
+        assert self.api.get_servers() == []
+        assert self.holds(server_id) == []
+        assert self.world.leftovers() == NOTHING
+
+    def test_a_message_to_a_conductor_that_comes_in_time_builds_and_nobody_ends_it(self):
+        server_id, message = self.lose(TO_CONDUCTOR)
+        schedule = "nova.conductor.manager.ComputeTaskManager._schedule_instances"
+
+        def look_and_schedule(*arguments, **named):
+            self.look_for_forgotten(after=60)  # the request is young again
+            return real(*arguments, **named)
+
+        request = objects.BuildRequest.get_by_instance_uuid(nova_context.get_admin_context(), server_id)
+        request.created_at = request.updated_at = timeutils.utcnow(with_timezone=True) - dt.timedelta(seconds=100)
+        request.save()
+        message[1]["build_requests"][0].created_at = request.created_at
+        real = manager.ComputeTaskManager._schedule_instances
+        with mock.patch(schedule, look_and_schedule):
+            self.come_late(message, after=60)
+        self._wait_for_state_change({"id": server_id}, "ACTIVE")
+
+    def test_one_that_comes_late_by_the_bus_is_built_by_the_service(self):
+        take_up = mock.patch.object(nova_conductor, "_take_up", wraps=nova_conductor._take_up)
+        with mock.patch.object(nova_conductor, "FORGOTTEN", -2), take_up as taken:
+            self.boot()
+        assert taken.called
+
+    def test_a_request_that_its_user_deleted_is_left_to_nova(self):
+        server_id, message = self.lose(TO_CONDUCTOR)
+        self.api.delete_server(server_id)
+        self.come_late(message)
+        assert self.api.get_servers() == []
+        with pytest.raises(exception.InstanceMappingNotFound):
+            objects.InstanceMapping.get_by_instance_uuid(nova_context.get_admin_context(), server_id)
 
 
 class TestForgottenMoves(ForgottenCase):
@@ -172,6 +255,29 @@ class TestForgottenMoves(ForgottenCase):
         assert self.api.get_server(server["id"])["OS-EXT-STS:task_state"] is None
         self.api.post_server_action(server["id"], {"unshelve": None})
         self._wait_for_state_change(server, "ACTIVE")
+
+    def set_forced_down(self, *, down):
+        service = objects.Service.get_by_compute_host(nova_context.get_admin_context(), "host1")
+        service.forced_down = down
+        service.save()
+
+    def test_a_return_that_waits_for_a_host_that_is_down_is_left_to_it(self):
+        server = self.boot()
+        self.flags(shelved_offload_time=0)
+        self.api.post_server_action(server["id"], {"shelve": {}})
+        self._wait_for_state_change(server, "SHELVED_OFFLOADED")
+        with mock.patch("nova.compute.rpcapi.ComputeAPI.unshelve_instance", autospec=True) as sent:
+            self.api.post_server_action(server["id"], {"unshelve": None})
+            wait_until(lambda: sent.called)
+        self.set_forced_down(down=True)
+        self.look_for_forgotten()
+        assert self.api.get_server(server["id"])["OS-EXT-STS:task_state"] == "unshelving"
+        self.set_forced_down(down=False)
+        self.look_for_forgotten()
+        assert self.api.get_server(server["id"])["OS-EXT-STS:task_state"] is None
+        self.api.post_server_action(server["id"], {"unshelve": None})
+        self._wait_for_state_change(server, "ACTIVE")
+        assert self.holds(server["id"]) == [64]
 
     def test_a_return_from_the_shelf_that_failed_can_be_asked_for_again(self):
         server = self.boot()

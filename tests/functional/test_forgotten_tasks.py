@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 from nova import context as nova_context
 from nova import objects
-from nova_case import ServersCase, wait_until
+from nova_case import NOTHING, ServersCase, wait_until
 from oslo_utils import timeutils
 
 from dockstack.compute.nova_api import forgotten_tasks
@@ -21,10 +21,13 @@ EARLIER, LATER = dt.timedelta(hours=-1), dt.timedelta(hours=1)
 
 
 class TestForgottenTasks(ServersCase):
-    def lose(self, server, message, action):
-        """Ask for something, and let the message to the compute node end on its way."""
+    def lose(self, server, message, action=None):
+        """Ask for something, by itself for a delete, and let the message to the compute node end on its way."""
         with mock.patch(RPC + message, autospec=True) as sent:
-            self.api.post_server_action(server["id"], action)
+            if action is None:
+                self.api.delete_server(server["id"])
+            else:
+                self.api.post_server_action(server["id"], action)
             wait_until(lambda: sent.called)
             instance = self.instance(server)
             wait_until(lambda: not forgotten_tasks._list_open_events(nova_context.get_admin_context(), instance))
@@ -99,6 +102,50 @@ class TestForgottenTasks(ServersCase):
         self._wait_until_deleted(server)
         usages = self._get_provider_usages(self._get_provider_uuid_by_host("host1"))
         assert not any(usages.values()), usages
+
+    def test_a_delete_goes_on_whether_somebody_had_begun_or_not(self):
+        for begun in (False, True):
+            server = self.boot()
+            self.lose(server, "terminate_instance")
+            if begun:
+                self.begin(server, "compute_terminate_instance")
+            assert self.task(server) == "deleting"
+            self.look(after=60)
+            assert self.task(server) == "deleting"
+            self.look(began=LATER)
+            self._wait_until_deleted(server)
+            assert self.world.leftovers() == NOTHING
+
+    def test_a_delete_of_a_server_that_was_being_built_goes_on(self):
+        server = self.boot()
+        self.lose(server, "terminate_instance")
+        instance = self.instance(server)
+        instance.vm_state = "building"
+        instance.save()
+        self.look()
+        self._wait_until_deleted(server)
+
+    def test_a_delete_that_may_be_taken_back_goes_on(self):
+        self.flags(reclaim_instance_interval=3600)
+        server = self.boot()
+        self.lose(server, "soft_delete_instance")
+        assert self.task(server) == "soft-deleting"
+        self.look()
+        self._wait_for_state_change(server, "SOFT_DELETED")
+        self.api.post_server_action(server["id"], {"restore": {}})
+        self._wait_for_state_change(server, "ACTIVE")
+
+    def test_one_that_cannot_be_ended_keeps_no_other(self):
+        self.flags(allow_resize_to_same_host=True)
+        bigger = self._create_flavor(vcpu=2, memory_mb=128, disk=2, ephemeral=0)
+        first, second = self.boot(networks="none"), self.boot(networks="none")
+        self.api.post_server_action(first["id"], {"resize": {"flavorRef": bigger}})
+        self._wait_for_state_change(first, "VERIFY_RESIZE")
+        self.lose(first, "revert_resize", {"revertResize": None})
+        self.lose(second, "suspend_instance", {"suspend": {}})
+        objects.RequestSpec.get_by_instance_uuid(nova_context.get_admin_context(), first["id"]).destroy()
+        self.look()
+        assert (self.task(first), self.task(second)) == ("resize_reverting", None)
 
     def test_a_move_that_stands_still_is_a_fault(self):
         self.flags(allow_resize_to_same_host=True)

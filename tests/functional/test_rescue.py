@@ -13,6 +13,8 @@ from nova import objects
 from nova.compute import power_state, task_states
 from nova_case import IMAGE, NOTHING, ServersCase, wait_until
 
+from dockstack.compute.engine import EngineError
+from dockstack.compute.host import originals
 from dockstack.compute.model import PowerState
 from fake_host import image_archive
 
@@ -75,6 +77,16 @@ class TestRescue(ServersCase):
         assert self.container(server).state is PowerState.RUNNING
         assert self.api.get_server(rescued["id"])["status"] == "RESCUE"
         assert self.container(rescued).state is PowerState.RUNNING
+
+    def test_one_that_cannot_be_taken_back_does_not_keep_the_service_from_starting(self):
+        server = self.boot()
+        instance = self.instance(server)
+        instance.task_state = task_states.RESCUING
+        instance.save()
+        with mock.patch.object(originals, "restore", side_effect=EngineError("It is busy.")) as tried:
+            self.compute = self.restart_compute_service(self.compute, keep_hypervisor_state=False)
+        assert tried.called
+        assert self.driver()._rounds._thread.is_alive()
 
     def break_off(self, server, beside=0):
         """Rescue a server whose task Nova takes away meanwhile, as it does for queued requests when it starts."""

@@ -66,3 +66,14 @@ def test_the_first_python_that_is_new_enough_is_taken(bootstrap, tmp_path, monke
     new.chmod(0o755)
     monkeypatch.setattr(bootstrap, "PYTHONS", (str(tmp_path / "none"), str(new)))
     assert bootstrap.find_python() == str(new)
+
+
+@pytest.mark.parametrize(("file", "stays"), [("virt/__pycache__/docker.cpython-311.pyc", False), ("mine.py", True)])
+def test_a_folder_that_holds_caches_of_moved_files_only_is_removed(bootstrap, tmp_path, monkeypatch, file, stays):
+    monkeypatch.setattr(bootstrap, "CHECKOUT", tmp_path)
+    bootstrap.remove_old_caches()
+    for name in ("__pycache__/x.pyc", file):
+        (tmp_path / "src/nova" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "src/nova" / name).touch()
+    bootstrap.remove_old_caches()
+    assert (tmp_path / "src/nova").exists() is stays

@@ -111,15 +111,26 @@ def find_running_compute() -> RunningCompute:
         with contextlib.suppress(psutil.Error):  # it ended meanwhile
             arguments = tuple(process.cmdline())
             named = any(Path(each).name == "nova-compute" for each in arguments[:2])
-            if named and HOST not in " ".join(arguments) and runs_beside_us(process.pid):
+            if named and HOST not in " ".join(arguments) and is_of_this_host(process.pid):
                 return RunningCompute(arguments, process.username(), process.pid)
     raise DockstackError("No nova-compute runs on this machine.", "Run on the cloud's machine, after `dockstack up`.")
 
 
 def runs_beside_us(pid: int) -> bool:
     """Whether a process is in our own pid namespace; a nova-compute in a container belongs to another cloud."""
+    return _shares(pid, "pid")
+
+
+def is_of_this_host(pid: int) -> bool:
+    """Whether a process is of this machine's own host; those of its further hosts have a network of their own."""
+    return _shares(pid, "pid", "net")
+
+
+def _shares(pid: int, *namespaces: str) -> bool:
     try:
-        return Path(f"/proc/{pid}/ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
+        return all(
+            Path(f"/proc/{pid}/ns/{kind}").readlink() == Path(f"/proc/self/ns/{kind}").readlink() for kind in namespaces
+        )
     except OSError:  # it ended meanwhile
         return False
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from rich.table import Table
 
-from dockstack.bench.control_plane_baseline import find_running_compute, runs_beside_us
+from dockstack.bench.control_plane_baseline import find_running_compute, is_of_this_host, runs_beside_us
 from dockstack.bench.fixture import set_up, zone_of_real_hosts
 from dockstack.bench.machine import describe_machine
 from dockstack.bench.model import PREFIX, verdict
@@ -140,11 +140,11 @@ def processor_seconds(pid: int) -> float:
 
 
 def find_processes(name: str) -> list[int]:
-    """Return the processes on this machine whose command has this name."""
+    """Return the processes of this machine's own host whose command has this name."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):  # it ended meanwhile
-            if name in {Path(each).name for each in process.cmdline()[:2] if each} and runs_beside_us(process.pid):
+            if name in {Path(each).name for each in process.cmdline()[:2] if each} and is_of_this_host(process.pid):
                 found.append(process.pid)
     return found
 

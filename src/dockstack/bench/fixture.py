@@ -8,6 +8,7 @@ results files and tables they are called "floor" and "raw".
 from __future__ import annotations
 
 import fcntl
+import socket
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ def prepare(connection: Any, request: Request, stack: ExitStack, say: Callable[[
     image = wanted(connection.image.find_image(request.image), "image", request.image)
     flavor = wanted(connection.compute.find_flavor(request.flavor), "flavor", request.flavor)
     network = wanted(connection.network.find_network(request.network), "network", request.network)
-    server = ServerTemplate(image.id, flavor.id, network.id, zone_of_real_hosts(connection))
+    server = ServerTemplate(image.id, flavor.id, network.id, zone_of_real_hosts(connection), host_here(connection))
     say("warming up")
     keeper = post(connection, server, "keeper")  # it keeps the image in the engine for the engine baseline
     wait_active(connection, keeper.id)
@@ -135,14 +136,29 @@ def wanted(found: Any, kind: str, name: str) -> Any:
 
 
 def zone_of_real_hosts(connection: Any) -> str:
-    """Return the availability zone of the compute services that run."""
+    """Return the availability zone of the compute services that run, of this machine's own if it is one of them."""
+    services = real_services(connection)
+    own = [each for each in services if each.host == socket.gethostname()]
+    return str(min(each.availability_zone for each in own or services))
+
+
+def host_here(connection: Any) -> str | None:
+    """Return this machine's own host where the cloud has more: its engine is the one that we can ask.
+
+    None if there is nothing to choose, or this machine is no host.
+    """
+    hosts = {each.host for each in real_services(connection)}
+    own = socket.gethostname()
+    return own if own in hosts and len(hosts) > 1 else None
+
+
+def real_services(connection: Any) -> list[Any]:
+    """Return the compute services that run, without the baseline's."""
     services = connection.compute.services(binary="nova-compute")
-    zones = sorted(
-        {each.availability_zone for each in services if each.state == "up" and not each.host.startswith(PREFIX)}
-    )
-    if not zones:
+    found = [each for each in services if each.state == "up" and not each.host.startswith(PREFIX)]
+    if not found:
         raise DockstackError("No compute service is up.", "See `dockstack status`.")
-    return str(zones[0])
+    return found
 
 
 def find_engine(server_id: str) -> tuple[EngineBaseline | None, str, str]:

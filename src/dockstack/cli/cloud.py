@@ -17,7 +17,7 @@ from rich.table import Table
 
 from dockstack.cli import root_disks
 from dockstack.deploy import paths
-from dockstack.deploy.hypervisors import storage
+from dockstack.deploy.hypervisors import engine, storage
 from dockstack.deploy.node import processes
 from dockstack.deploy.node.manifest import Manifest
 from dockstack.deploy.node.secrets import Secrets
@@ -101,7 +101,8 @@ def up(
     require_root("up")
     with exclusive("up"):
         preflight.check(settings.local)
-        inventory.remember(paths.SAVED_OPTIONS, storage.to_remember(settings.local.attributes))
+        chosen = settings.local.attributes
+        inventory.remember(paths.SAVED_OPTIONS, {**storage.to_remember(chosen), **engine.to_remember(chosen)})
         if hosts is not None:
             # More are remembered at once, so that a killed run goes on; fewer when they are gone: it may be refused.
             inventory.remember(
@@ -191,7 +192,7 @@ def status(environment: str | None, assignments: tuple[str, ...], *, as_json: bo
     backend = choose(LocalShell(), settings.local.attributes.text("services.backend"))
     found = conditions(services, backend)
     healthy = all(condition.healthy for condition in found)
-    disks = root_disks.look(services, settings.local.attributes.text("docker.socket"), LocalShell())
+    disks = root_disks.look(services, engine.engine_of(settings.local.attributes).socket, LocalShell())
     if as_json:
         services_json = [{**asdict(condition), "healthy": condition.healthy} for condition in found]
         disks_json = [asdict(told) for told in disks]

@@ -119,7 +119,7 @@ def look(node: Node, document: cloud_document.CloudDocument) -> NodePlan:
 
     joining = Joining(node, document)
     connection = connect(node)
-    facts = looking.gather(connection, joining.questions())
+    facts = looking.gather(connection, joining.questions(looking.os_release(connection)))
     return joining.plan(facts, looking.read(connection, joining.paths(facts)))
 
 

@@ -20,6 +20,7 @@ from dockstack.compute.consoles import log
 from dockstack.compute.consoles.listener import NoPort
 from dockstack.compute.consoles.vnc_workers import CannotDraw
 from dockstack.compute.containers.events import Follower
+from dockstack.compute.failures import isolated
 from dockstack.compute.flows import (
     cold_migration,
     console,
@@ -141,8 +142,9 @@ class DockerDriver(driver.ComputeDriver):
             incoming_migration.sweep(self._host, claims)
             for record in found.values():
                 if record.half_rescued:
-                    originals.restore(self._host, servers.describe(record.instance))
-                    records.give_back(record)
+                    with isolated("taking back the rescue that was broken off", record.instance.uuid):
+                        originals.restore(self._host, servers.describe(record.instance))
+                        records.give_back(record)
             recovery.end_unknown_rescues(self._host, self._host.engine.containers(), self._read_unrescued)
         records.explain_abandoned(context, found.values())
         return instances

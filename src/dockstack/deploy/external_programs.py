@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs of the distribution that dockstack calls: which package has each, and which command needs it.
+"""The programs of the distribution that dockstack calls, and which command needs each.
 
 A minimal system (debootstrap --variant=minbase) has those of ``MINIMAL``. What else ``up`` needs, its recipes install;
 other commands, which may run beside a cloud that ``up`` did not make, say what is missing before they start.
@@ -11,6 +11,7 @@ import os
 import shutil
 from typing import NamedTuple
 
+from dockstack.deploy import distributions
 from dockstack.errors import DockstackError
 
 MINIMAL = frozenset(
@@ -27,39 +28,38 @@ ADMINISTRATORS = "/usr/local/sbin:/usr/sbin:/sbin"  # not everybody has them in 
 
 
 class Program(NamedTuple):
-    """A program that is no part of a minimal system."""
+    """A program that is no part of a minimal system; distributions.py says which package has it."""
 
     name: str
-    package: str
     needed_by: tuple[str, ...]  # dockstack's commands
 
 
 PROGRAMS = (
-    Program("dockerd", "docker.io", ("up",)),
-    Program("docker", "docker.io", ("up", "status", "clean")),
-    Program("dropbear", "dropbear-bin", ("up",)),
-    Program("dropbearkey", "dropbear-bin", ("up",)),
-    Program("epmd", "rabbitmq-server", ("up",)),  # by way of Erlang, on which it depends
-    Program("ethtool", "ethtool", ("up",)),
-    Program("haproxy", "haproxy", ("up",)),
-    Program("ip", "iproute2", ("up", "clean")),
-    Program("iptables", "iptables", ("up", "clean")),
-    Program("lxcfs", "lxcfs", ("up",)),
-    Program("mariadbd", "mariadb-server-core", ("up",)),
-    Program("memcached", "memcached", ("up",)),
-    Program("modprobe", "kmod", ("up",)),
-    Program("ovn-controller", "ovn-host", ("up",)),
-    Program("ovn-northd", "ovn-central", ("up",)),
-    Program("ovn-sbctl", "ovn-central", ("up",)),
-    Program("ovsdb-tool", "openvswitch-switch", ("up",)),  # by way of openvswitch-common, on which it depends
-    Program("ovs-vsctl", "openvswitch-switch", ("up", "clean", "bench boot")),
-    Program("ovs-vswitchd", "openvswitch-switch", ("up",)),
-    Program("ping", "iputils-ping", ("tempest",)),  # tempest/common/utils/net_utils.py calls it
-    Program("ps", "procps", ("up",)),
-    Program("python3", "python3", ("up",)),
-    Program("ssh-keygen", "openssh-client", ("up",)),
-    Program("sysctl", "procps", ("up",)),
-    Program("sudo", "sudo", ("up",)),
+    Program("dockerd", ("up",)),
+    Program("docker", ("up", "status", "clean")),
+    Program("dropbear", ("up",)),
+    Program("dropbearkey", ("up",)),
+    Program("epmd", ("up",)),
+    Program("ethtool", ("up",)),
+    Program("haproxy", ("up",)),
+    Program("ip", ("up", "clean")),
+    Program("iptables", ("up", "clean")),
+    Program("lxcfs", ("up",)),
+    Program("mariadbd", ("up",)),
+    Program("memcached", ("up",)),
+    Program("modprobe", ("up",)),
+    Program("ovn-controller", ("up",)),
+    Program("ovn-northd", ("up",)),
+    Program("ovn-sbctl", ("up",)),
+    Program("ovsdb-tool", ("up",)),
+    Program("ovs-vsctl", ("up", "clean", "bench boot")),
+    Program("ovs-vswitchd", ("up",)),
+    Program("ping", ("tempest",)),  # tempest/common/utils/net_utils.py calls it
+    Program("ps", ("up",)),
+    Program("python3", ("up",)),
+    Program("ssh-keygen", ("up",)),
+    Program("sysctl", ("up",)),
+    Program("sudo", ("up",)),
 )
 
 SUPERVISORS = frozenset({"systemctl"})
@@ -76,8 +76,8 @@ def require(command: str) -> None:
     missing = [one for one in PROGRAMS if command in one.needed_by and shutil.which(one.name, path=path) is None]
     if missing:
         names = ", ".join(one.name for one in missing)
-        packages = " ".join(dict.fromkeys(one.package for one in missing))
+        distribution = distributions.recognise(distributions.here()) or distributions.DEBIAN_12
         raise DockstackError(
             f"`dockstack {command}` needs {names}, which this machine does not have.",
-            f"apt-get install --no-install-recommends {packages}",
+            f"{distribution.manager.install} {' '.join(distribution.packages_of(*(one.name for one in missing)))}",
         )

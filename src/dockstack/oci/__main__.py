@@ -23,7 +23,7 @@ from dockstack.oci.layers import Budget, check_layer
 from dockstack.oci.normalise import check
 from dockstack.oci.sandbox import ANSWER_BYTES, READY
 from dockstack.oci.spool import Spool, WorkspaceFull
-from dockstack.oci.streams import CHUNK, ImageLimits
+from dockstack.oci.streams import ImageLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,7 @@ TEXT = 2000  # characters of each part of an error
 _PATIENCE = 9  # seconds of computing that any image may take
 _PATIENCE_PER_MIB = 0.5  # and for each MiB that came of it; slow decoders on slow processors need a fifth
 _STEP = 16 << 20
+_INPUT = 256 << 10  # bytes; what fits a cache is hashed and kept faster than a MiB, which is new memory every time
 
 
 class _Pace:
@@ -119,7 +120,7 @@ def _texts(error: DockstackError) -> list[str]:
 
 def _input() -> Iterator[bytes]:
     descriptor = sys.stdin.fileno()
-    while chunk := os.read(descriptor, CHUNK):
+    while chunk := os.read(descriptor, _INPUT):
         yield chunk
 
 

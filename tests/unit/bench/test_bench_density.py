@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from dockstack.bench import density, plots
+from dockstack.bench.control_plane_baseline import is_of_this_host, runs_beside_us
 from dockstack.bench.density import Densities, Level
 from dockstack.errors import DockstackError
 
@@ -55,6 +56,18 @@ def test_a_busy_process_is_seen_to_be_busy():
         pass
     assert density.processor_seconds(os.getpid()) - began >= 0.1
     assert os.getpid() in density.find_processes(next(iter(_own_names())))
+
+
+def test_a_process_of_a_further_host_is_not_this_ones():
+    """Further hosts on this machine have a network namespace of their own."""
+    line = ["unshare", "--map-root-user", "--net", "sh", "-c", "echo in; read hold"]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        if process.stdout.readline() != b"in\n":
+            pytest.skip("this kernel gives ordinary users no network namespaces")
+        assert runs_beside_us(process.pid)
+        assert not is_of_this_host(process.pid)
+        process.stdin.close()
+    assert is_of_this_host(os.getpid())
 
 
 def _own_names():

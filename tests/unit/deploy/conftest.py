@@ -50,9 +50,27 @@ def node():
 
 
 @pytest.fixture
+def this_machine(tmp_path):
+    """This machine, by the @local connector; the tests touch only their own directory."""
+
+    def build(*assignments):
+        local = inventory.load(None, ["services.backend=supervisor", *assignments]).local
+        state = tmp_path / "state"
+        return Machine(
+            local,
+            Secrets(tmp_path / "secrets.yaml"),
+            Manifest(state),
+            connection.connect(local),
+            records=Records(state),
+        )
+
+    return build
+
+
+@pytest.fixture
 def machine(node, tmp_path):
     def build(answers=None, *assignments):
-        chosen = node("services.backend=supervisor", *assignments)
+        chosen = node("services.backend=supervisor", "distribution=debian-12", *assignments)
         link = connection.connect(chosen, fake_responses=answers or {}, fake_delay=0, fake_delay_jitter=0)
         records = Records(tmp_path / "state")
         return FakeMachine(

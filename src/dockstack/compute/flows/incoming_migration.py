@@ -21,6 +21,7 @@ from oslo_log import log as logging
 
 from dockstack.compute.containers import namespaces, spec
 from dockstack.compute.engine import Conflict
+from dockstack.compute.failures import isolated
 from dockstack.compute.flows import interfaces, lifecycle
 from dockstack.compute.host import config_drives, creation, disks, received, set_aside
 from dockstack.compute.model import PowerState
@@ -139,19 +140,23 @@ def sweep(host: Host, claims: Claims) -> None:
     """Remove what broken moves have left: containers that are not whole or were replaced, parts of deleted servers."""
     try:
         sweep_listed(host, host.engine.containers({HOST_LABEL: host.name}))
-        for server_uuid in received.list_servers(host):
-            if server_uuid not in host.busy and claims.release(server_uuid):
-                LOG.info("Removing what arrived of the server, which was deleted", instance_uuid=server_uuid)
-                received.drop(host, server_uuid)
+        received_of = [uuid for uuid in received.list_servers(host) if uuid not in host.busy]
     except (DockstackError, OSError) as error:
         LOG.warning("Cannot look for what moves have left: %s", error)
+        return
+    for server_uuid in received_of:
+        with isolated("removing what arrived of the server", server_uuid):
+            if claims.release(server_uuid):
+                LOG.info("Removing what arrived of the server, which was deleted", instance_uuid=server_uuid)
+                received.drop(host, server_uuid)
 
 
 def sweep_listed(host: Host, containers: Iterable[Container]) -> None:
     """Remove those of this host's containers in a listing that are not whole or were replaced."""
     for container in containers:
         if container.labels.get(HOST_LABEL) == host.name and container.server_uuid not in host.busy:
-            _sweep_one(host, container)
+            with isolated(f"looking at container {container.name}", container.server_uuid):
+                _sweep_one(host, container)
 
 
 def _sweep_one(host: Host, container: Container) -> None:

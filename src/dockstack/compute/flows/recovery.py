@@ -15,6 +15,7 @@ from oslo_log import log as logging
 
 from dockstack.compute.containers import namespaces, runtime
 from dockstack.compute.engine import EngineUnavailable, NotFound
+from dockstack.compute.failures import isolated
 from dockstack.compute.flows import lifecycle, snapshot
 from dockstack.compute.guest import config_drive
 from dockstack.compute.host import config_drives, creation, disks, originals, set_aside
@@ -50,10 +51,12 @@ class Claims:
     has_left: Callable[[str], bool | None]
 
     def release(self, server_uuid: str) -> bool | None:
-        """Whether what is left of a server may be removed; None if Nova does not know it."""
+        """Whether what is left of a server may be removed; None if Nova does not know it, False if it cannot tell."""
         if server_uuid in self.kept or server_uuid in self.abandoned:
             return server_uuid in self.abandoned
-        return self.has_left(server_uuid)
+        with isolated("asking Nova whether the server has left", server_uuid):
+            return self.has_left(server_uuid)
+        return False
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,11 @@ def resume(
         containers: what a listing shows.
         wanted: the servers to run, as Nova said at first.
         read_wanted: reads one of them anew; None if it should not run here any more.
+
+    Raises:
+        Exception: Nova could not be asked about one of them. All others have been started by then.
     """
+    unasked: list[Exception] = []
     lost = {
         container.name: container.server_uuid
         for container in containers
@@ -209,7 +216,11 @@ def resume(
 
     def start(server_uuid: str) -> bool:
         with host.busy.hold(server_uuid):
-            server = read_wanted(server_uuid)
+            try:
+                server = read_wanted(server_uuid)
+            except Exception as error:
+                unasked.append(error)
+                raise
             if server is None:
                 LOG.info("Nova does not want the server running here any more", instance_uuid=server_uuid)
                 return False
@@ -217,6 +228,8 @@ def resume(
             return True
 
     _each("server that should run", lost, start, done="Started")
+    if unasked:
+        raise unasked[0]
 
 
 def end_unknown_rescues(
@@ -361,8 +374,6 @@ def _each(kind: str, found: Mapping[str, T], work: Callable[[T], object], done: 
         done: what was done, for the log.
     """
     for name, thing in found.items():
-        try:
+        with isolated(f"recovery of {kind} {name}"):
             if work(thing) is not False:
                 LOG.info("%s %s %s", done, kind, name)
-        except (DockstackError, OSError) as error:
-            LOG.warning("Recovery failed at %s %s: %s", kind, name, error)

@@ -11,6 +11,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from dockstack.compute.failures import isolated
 from dockstack.compute.flows import incoming_migration, recovery
 from dockstack.errors import DockstackError
 
@@ -70,7 +71,8 @@ class Rounds:
         Nova is asked after the engine: what is made in between is Nova's by then, and left alone.
         """
         listed = self._host.engine.containers()
-        recovery.sweep_listed(self._host, self._read_claims(), listed, self._named)
+        with isolated("the round's sweep"):
+            recovery.sweep_listed(self._host, self._read_claims(), listed, self._named)
         incoming_migration.sweep_listed(self._host, listed)
         recovery.end_unknown_rescues(self._host, listed, self._read_unrescued)
         self._end_forgotten_tasks()

@@ -19,6 +19,8 @@ from nova.compute import utils as compute_utils
 from oslo_log import log as logging
 from oslo_utils import timeutils
 
+from dockstack.compute.failures import isolated
+
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable
@@ -29,8 +31,6 @@ FORGOTTEN = 180  # seconds without a change: no message waits that long for a se
 ELSEWHERE = 300  # seconds that a step on another host may take, as a choice of a host or a claim there
 _ACTIONS = 10  # how many of a server's last actions are looked at: a later one may have been refused meanwhile
 
-# Nova's own start brings these to an end, or whoever asks for them again.
-_OTHERS = (task_states.DELETING, task_states.SOFT_DELETING, task_states.MIGRATING)
 _MOVES = (task_states.RESIZE_PREP, task_states.RESIZE_MIGRATING, task_states.RESIZE_MIGRATED, task_states.RESIZE_FINISH)
 
 
@@ -46,9 +46,9 @@ class TaskForgotten(exception.NovaException):  # type: ignore[misc] # Nova has n
 def end_all(host: str, began: dt.datetime, is_busy: Callable[[str], bool]) -> None:
     """End the tasks of this host's servers that nobody is working on.
 
-    One that nobody has begun is taken back, so that it can be asked for again. A resize's revert is begun again: its
-    steps may be repeated, and only its end tells where the server is. Anything else brings the server to ERROR with a
-    fault, as it does when it fails.
+    What may be repeated and has no way back is begun again: a delete, as Nova's own start does, and a resize's revert,
+    of which only the end tells where the server is. Another one that nobody has begun is taken back, so that it can be
+    asked for again. Anything else brings the server to ERROR with a fault, as it does when it fails.
 
     Args:
         host: Nova's name of this host.
@@ -57,13 +57,16 @@ def end_all(host: str, began: dt.datetime, is_busy: Callable[[str], bool]) -> No
     """
     context = nova.context.get_admin_context()
     for instance in objects.InstanceList.get_by_host(context, host, expected_attrs=[]):
-        if instance.task_state is None or instance.task_state in _OTHERS or instance.vm_state == vm_states.BUILDING:
+        if instance.task_state in (None, task_states.MIGRATING):  # Nova's own start ends the latter
+            continue
+        if instance.vm_state == vm_states.BUILDING and instance.task_state not in _BEGUN_AGAIN:
             continue
         if is_busy(instance.uuid) or not _is_older(instance.updated_at or instance.created_at, FORGOTTEN):
             continue
-        open_events = _list_open_events(context, instance)
-        if not any(_is_alive(event, host, began) for event in open_events):
-            _end(context, instance, begun=bool(open_events))
+        with isolated(f"ending {instance.task_state}, on which nobody works any more", instance.uuid):
+            open_events = _list_open_events(context, instance)
+            if not any(_is_alive(event, host, began) for event in open_events):
+                _end(context, instance, begun=bool(open_events))
 
 
 def _list_open_events(context: Any, instance: Any) -> list[Any]:
@@ -81,8 +84,8 @@ def _is_alive(event: Any, host: str, began: dt.datetime) -> bool:
 def _end(context: Any, instance: Any, *, begun: bool) -> None:
     task = instance.task_state
     LOG.warning("Nobody works on this server's task any more: %s", task, instance_uuid=instance.uuid)
-    if task == task_states.RESIZE_REVERTING:
-        _revert_again(context, instance)
+    if task in _BEGUN_AGAIN:
+        _BEGUN_AGAIN[task](context, instance)
         return
     failed = begun or task in _MOVES
     if failed:
@@ -114,6 +117,22 @@ def _revert_again(context: Any, instance: Any) -> None:
         api.finish_revert_resize(context, instance, migration, migration.source_compute, request)
     else:
         api.revert_resize(context, instance, migration, migration.dest_compute, request)
+
+
+def _delete_again(context: Any, instance: Any) -> None:
+    devices = objects.BlockDeviceMappingList.get_by_instance_uuid(context, instance.uuid)
+    rpcapi.ComputeAPI().terminate_instance(context, instance, devices)
+
+
+def _soft_delete_again(context: Any, instance: Any) -> None:
+    rpcapi.ComputeAPI().soft_delete_instance(context, instance)
+
+
+_BEGUN_AGAIN: dict[str, Callable[[Any, Any], None]] = {
+    task_states.RESIZE_REVERTING: _revert_again,
+    task_states.DELETING: _delete_again,
+    task_states.SOFT_DELETING: _soft_delete_again,
+}
 
 
 def _is_older(since: dt.datetime, seconds: int) -> bool:

@@ -14,6 +14,8 @@ from nova.compute import power_state, task_states, vm_states
 from nova.compute import utils as compute_utils
 from oslo_log import log as logging
 
+from dockstack.compute.failures import isolated
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -94,7 +96,8 @@ def explain_abandoned(context: Any, records: Iterable[Record]) -> None:
         if record.half_built:
             reason = "the compute service stopped while it built this server. Delete the server and create it again."
             error = exception.BuildAbortException(instance_uuid=record.instance.uuid, reason=reason)
-            compute_utils.add_instance_fault_from_exc(context, record.instance, error)
+            with isolated("saying why its build was broken off", record.instance.uuid):
+                compute_utils.add_instance_fault_from_exc(context, record.instance, error)
 
 
 def give_back(record: Record) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dockstack.deploy.configuration.ini import Ini
+    from dockstack.deploy.distributions import Distribution
     from dockstack.deploy.supervision.services import Service
     from dockstack.deploy.wanted.cloud_document import CloudDocument
 
@@ -94,18 +95,23 @@ def files(cloud: CloudDocument, settings: Settings) -> dict[str, NodeFile]:
 
 
 def services(
-    cloud: CloudDocument, settings: Settings, groups: tuple[str, ...] = (), watch: tuple[str, ...] = ()
+    distribution: Distribution,
+    cloud: CloudDocument,
+    settings: Settings,
+    groups: tuple[str, ...] = (),
+    watch: tuple[str, ...] = (),
 ) -> tuple[Service, ...]:
     """Return the node's services in the order in which they start.
 
     Args:
+        distribution: the node's.
         cloud: the document.
         settings: of the node.
         groups: that nova-compute needs for its hypervisor.
         watch: files whose content decides on a restart of nova-compute besides its own.
     """
     ordinary = (
-        *programs.network_fabric(),
+        *programs.network_fabric(distribution),
         *programs.neutron(settings),
         *programs.nova_compute(settings, groups, watch),
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from dockstack.deploy.configuration.settings import Settings
+    from dockstack.deploy.distributions import Distribution
     from dockstack.deploy.wanted.hosts import ExtraHost
 
 # Of the machine's /run, what services of a host need: the controller's databases and cache, and the system's bus.
@@ -59,10 +60,12 @@ def entered(service: Service, key: str, own: Collection[str]) -> Service:
     )
 
 
-def network_services(key: str) -> tuple[Service, ...]:
+def network_services(distribution: Distribution, key: str) -> tuple[Service, ...]:
     """Return the switch of a host and OVN on it."""
     found = [
-        entered(service, key, OWN_SERVICES) for service in programs.network_fabric() if service.name in OWN_SERVICES
+        entered(service, key, OWN_SERVICES)
+        for service in programs.network_fabric(distribution)
+        if service.name in OWN_SERVICES
     ]
     return tuple(_joined(service, key) if service.name.endswith("ovn-controller") else service for service in found)
 
@@ -126,7 +129,7 @@ def uplink(settings: Settings, key: str) -> Service:
         prepare=((f"{script_directory(key)}/prepare-host",),),
         check=Check(CheckKind.COMMAND, command=(*net_only, "timeout", "5", "bash", "-c", question)),
         watch=(path, f"{script_directory(key)}/prepare-host"),
-        packages=("haproxy",),
+        packages=settings.distribution.packages_of("haproxy"),
     )
 
 

@@ -46,6 +46,9 @@ def glance_api_conf(settings: Settings) -> Ini:
             "enabled_backends": "files:file",
             # web-download would let a tenant read what only this machine can reach.
             "enabled_import_methods": "[glance-direct]",
+            # No host loads an image, and no snapshot ends, before all of it was hashed; on processors that have
+            # instructions for it, this is three times as fast as the default, sha512.
+            "hashing_algorithm": "sha256",
             "image_size_cap": str(settings.image_size_limit_gb * 1024**3),
             "use_keystone_limits": "true",
             "worker_self_reference_url": settings.url(settings.ports.glance),

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from dockstack.deploy.configuration.settings import Settings
 
 SERVICE = "migration"
-PACKAGES = ("dropbear-bin", "openssh-client")
 PORT = 8222
 DIRECTORY = "/etc/nova/migration"
 KEY, HOST_KEY = f"{DIRECTORY}/id_ed25519", f"{DIRECTORY}/host_key"
@@ -41,7 +40,7 @@ def server(settings: Settings) -> Service:
         log="/var/log/nova/migration.log",
         check=Check(CheckKind.TCP, address),
         watch=(HOST_KEY,),
-        packages=("dropbear-bin",),
+        packages=settings.distribution.packages_of("dropbear"),
     )
 
 

@@ -14,6 +14,7 @@ from dockstack.deploy.supervision.services import Check, CheckKind, Service
 
 if TYPE_CHECKING:
     from dockstack.deploy.configuration.settings import Settings
+    from dockstack.deploy.distributions import Distribution
 
 OVS_GROUP = "dockstack-ovs"
 """Whoever is in it may speak to Open vSwitch's and OVN's databases."""
@@ -61,7 +62,7 @@ def infrastructure(settings: Settings) -> tuple[Service, ...]:
     return (_mariadb(settings), *_rabbitmq(settings), _memcached(settings))
 
 
-def network_fabric() -> tuple[Service, ...]:
+def network_fabric(distribution: Distribution) -> tuple[Service, ...]:
     """Return Open vSwitch and OVN."""
     return (
         Service(
@@ -81,8 +82,8 @@ def network_fabric() -> tuple[Service, ...]:
             log="/var/log/openvswitch/ovsdb-server.log",
             prepare=((scripts.OPEN_VSWITCH_DATABASE,),),
             check=Check(CheckKind.UNIX, DATABASE_SOCKET),
-            packages=("openvswitch-switch",),
-            replaces=("openvswitch-switch.service",),
+            packages=distribution.packages_of("ovs-vswitchd"),
+            replaces=distribution.units["ovs-vswitchd"],
         ),
         Service(
             name="ovs-vswitchd",
@@ -98,10 +99,10 @@ def network_fabric() -> tuple[Service, ...]:
             prepare=((scripts.OPEN_VSWITCH_SETTINGS,),),
             check=Check(CheckKind.COMMAND, command=("ovs-appctl", "-t", "ovs-vswitchd", "version")),
             watch=(scripts.OPEN_VSWITCH_SETTINGS,),
-            packages=("openvswitch-switch",),
+            packages=distribution.packages_of("ovs-vswitchd"),
         ),
-        _ovn_database("nb"),
-        _ovn_database("sb"),
+        _ovn_database(distribution, "nb"),
+        _ovn_database(distribution, "sb"),
         Service(
             name="ovn-northd",
             title="OVN's translator of logical networks to flows",
@@ -116,7 +117,7 @@ def network_fabric() -> tuple[Service, ...]:
             log="/var/log/ovn/ovn-northd.log",
             requires=("ovn-nb", "ovn-sb"),
             check=Check(CheckKind.COMMAND, command=("ovn-appctl", "-t", "ovn-northd", "status")),
-            packages=("ovn-central",),
+            packages=distribution.packages_of("ovn-northd"),
         ),
         Service(
             name="ovn-controller",
@@ -132,8 +133,8 @@ def network_fabric() -> tuple[Service, ...]:
             prepare=((scripts.EXTERNAL_BRIDGE,),),
             check=Check(CheckKind.COMMAND, command=("ovn-appctl", "-t", "ovn-controller", "connection-status")),
             watch=(scripts.EXTERNAL_BRIDGE, scripts.OPEN_VSWITCH_SETTINGS),
-            packages=("ovn-host",),
-            replaces=("ovn-host.service",),
+            packages=distribution.packages_of("ovn-controller"),
+            replaces=distribution.units["ovn-controller"],
         ),
     )
 
@@ -255,13 +256,13 @@ def _mariadb(settings: Settings) -> Service:
     return Service(
         name="mariadb",
         title="Database",
-        command=("/usr/sbin/mariadbd", f"--defaults-file={ETC}/mariadb.cnf"),
+        command=(settings.distribution.paths["mariadbd"], f"--defaults-file={ETC}/mariadb.cnf"),
         user="mysql",
         log="/var/log/mariadb/mariadb.log",
         prepare=(("install", "-d", "-o", "mysql", "-g", "mysql", "-m", "755", directory),),
         check=Check(CheckKind.COMMAND, command=(*question, "-e", "DO 1")),
         watch=(f"{ETC}/mariadb.cnf",),
-        packages=("mariadb-server-core",),
+        packages=settings.distribution.packages_of("mariadbd"),
         stop_timeout=60,
     )
 
@@ -278,7 +279,7 @@ def _rabbitmq(settings: Settings) -> tuple[Service, ...]:
             log="/var/log/rabbitmq/epmd.log",
             check=Check(CheckKind.TCP, f"127.0.0.1:{epmd_port}"),
             # The socket first: it would start its service again, on all addresses.
-            replaces=("epmd.socket", "epmd.service"),
+            replaces=settings.distribution.units["epmd"],
         ),
         Service(
             name="rabbitmq",
@@ -293,14 +294,14 @@ def _rabbitmq(settings: Settings) -> tuple[Service, ...]:
                 f"{rabbitmq.CONFIGURATION_DIRECTORY}/rabbitmq.conf",
                 f"{rabbitmq.CONFIGURATION_DIRECTORY}/definitions.json",
             ),
-            packages=("rabbitmq-server",),
-            replaces=("rabbitmq-server.service",),
+            packages=settings.distribution.packages_of("rabbitmq-server"),
+            replaces=settings.distribution.units["rabbitmq-server"],
         ),
     )
 
 
 def _memcached(settings: Settings) -> Service:
-    directory = f"{settings.run_directory}/memcached"
+    directory, account = f"{settings.run_directory}/memcached", settings.distribution.accounts["memcached"]
     return Service(
         name="memcached",
         title="Token cache",
@@ -317,16 +318,16 @@ def _memcached(settings: Settings) -> Service:
             "-c",
             "512",
         ),
-        user="memcache",
+        user=account,
         group=CACHE_GROUP,
         log="/var/log/dockstack/memcached.log",
-        prepare=(("install", "-d", "-o", "memcache", "-g", CACHE_GROUP, "-m", "750", directory),),
+        prepare=(("install", "-d", "-o", account, "-g", CACHE_GROUP, "-m", "750", directory),),
         check=Check(CheckKind.UNIX, settings.memcached_socket),
-        packages=("memcached",),
+        packages=settings.distribution.packages_of("memcached"),
     )
 
 
-def _ovn_database(side: str) -> Service:
+def _ovn_database(distribution: Distribution, side: str) -> Service:
     socket = f"/run/ovn/ovn{side}_db.sock"
     name = "northbound" if side == "nb" else "southbound"
     return Service(
@@ -345,8 +346,8 @@ def _ovn_database(side: str) -> Service:
         log=f"/var/log/ovn/ovsdb-server-{side}.log",
         prepare=((scripts.OVN_DATABASE, side),),
         check=Check(CheckKind.UNIX, socket),
-        packages=("ovn-central",),
-        replaces=("ovn-central.service",),
+        packages=distribution.packages_of("ovn-northd"),
+        replaces=distribution.units["ovn-northd"],
     )
 
 

@@ -6,8 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dockstack.deploy.distributions import DEBIAN_12
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from dockstack.deploy.distributions import Distribution
 
 SERVICE_USERS = ("keystone", "glance", "placement", "nova", "neutron")
 """The users that services run as, and the names of their SQL and Keystone accounts."""
@@ -86,6 +90,7 @@ class Settings:
 
     secrets: Mapping[str, str] = field(repr=False)
     hostname: str
+    distribution: Distribution = DEBIAN_12
     bind_address: str = "127.0.0.1"
     controller_address: str = "127.0.0.1"
     tunnel_address: str = "127.0.0.1"

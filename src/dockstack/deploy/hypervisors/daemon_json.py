@@ -21,12 +21,20 @@ class Wanted:
         runtime_path: the dispatcher's path.
         data_root: where an engine that we start keeps its data; None leaves it to the file or the engine.
         storage_driver: how it keeps them; None likewise.
+        live_restore: whether to switch that on; False where the engine has it on by its command line.
     """
 
     runtime: str
     runtime_path: str
     data_root: str | None = None
     storage_driver: str | None = None
+    live_restore: bool = True
+
+
+def keys(wanted: Wanted) -> tuple[str, ...]:
+    """Return the keys, besides the runtime and live-restore, that have to be in the file."""
+    chosen = {"data-root": wanted.data_root, "storage-driver": wanted.storage_driver}
+    return tuple(key for key, value in chosen.items() if value is not None)
 
 
 def merge(text: str | None, wanted: Wanted, path: str) -> str:
@@ -35,11 +43,13 @@ def merge(text: str | None, wanted: Wanted, path: str) -> str:
     Raises:
         DockstackError: the file is no JSON object; nothing is overwritten then.
     """
-    document = _parse(text, path)
+    document = parse(text, path)
     runtimes = document.get("runtimes", {})
     if not isinstance(runtimes, dict):
         raise _damaged(path, '"runtimes" is no object')
-    merged = {**document, "runtimes": {**runtimes, wanted.runtime: {"path": wanted.runtime_path}}, "live-restore": True}
+    merged = {**document, "runtimes": {**runtimes, wanted.runtime: {"path": wanted.runtime_path}}}
+    if wanted.live_restore:
+        merged["live-restore"] = True
     if wanted.data_root is not None:
         merged["data-root"] = wanted.data_root
     if wanted.storage_driver is not None:
@@ -49,7 +59,7 @@ def merge(text: str | None, wanted: Wanted, path: str) -> str:
 
 def before(text: str | None, wanted: Wanted, path: str) -> str:
     """Return, as JSON, what our keys were before the first merge; ``restore`` takes it."""
-    document = _parse(text, path)
+    document = parse(text, path)
     kept = {
         "runtime": document.get("runtimes", {}).get(wanted.runtime, ABSENT),
         "live-restore": document.get("live-restore", ABSENT),
@@ -62,7 +72,7 @@ def before(text: str | None, wanted: Wanted, path: str) -> str:
 
 def restore(text: str | None, kept_text: str, wanted: Wanted, path: str) -> str | None:
     """Return the file with our keys as they were before; None if the file was ours alone and is to be removed."""
-    document, kept = _parse(text, path), json.loads(kept_text)
+    document, kept = parse(text, path), json.loads(kept_text)
     runtimes = dict(document.pop("runtimes", {}))
     _put_back(runtimes, wanted.runtime, kept["runtime"])
     if runtimes:
@@ -84,7 +94,12 @@ def _put_back(mapping: dict[str, Any], key: str, value: Any) -> None:
         mapping[key] = value
 
 
-def _parse(text: str | None, path: str) -> dict[str, Any]:
+def parse(text: str | None, path: str) -> dict[str, Any]:
+    """Return what the file says.
+
+    Raises:
+        DockstackError: it is no JSON object.
+    """
     if text is None or not text.strip():
         return {}
     try:

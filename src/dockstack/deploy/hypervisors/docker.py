@@ -12,7 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dockstack.deploy import paths
-from dockstack.deploy.hypervisors import daemon_json, lxcfs, storage
+from dockstack.deploy.hypervisors import daemon_json, engine_file, lxcfs, storage
+from dockstack.deploy.hypervisors.engine import SERVICE, SYSTEM_CONTAINERD, engine_of
+from dockstack.deploy.hypervisors.engine_file import DISPATCHER, RUNTIME
 from dockstack.deploy.hypervisors.model import Contribution, Hypervisor
 from dockstack.deploy.node import environments
 from dockstack.deploy.node.output import ENGINE_LIMIT, StepFailedError
@@ -25,47 +27,38 @@ from dockstack.names import IMAGE_DOMAIN, NAME_PREFIX, NAMESPACES, UUID_LABEL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from dockstack.deploy.distributions import Distribution
     from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.attributes import Attributes
 
-DAEMON_JSON = "/etc/docker/daemon.json"
-SAVED = f"{DAEMON_JSON}.before-dockstack"
-RUNTIME = "dockstack"
-DISPATCHER = f"{paths.RUNTIME_DIRECTORY}/dockstack-runtime"
 RUNTIME_INSTALLER = f"{paths.OPENSTACK_VENV}/bin/dockstack-runtime-install"
 CONTAINER_LINE = f'{{{{.ID}}}} {{{{.Names}}}} {{{{.Label "{UUID_LABEL}"}}}}'
 IMAGE_REFERENCE = f"{IMAGE_DOMAIN}/*"
 # The pattern of a uuid: another program's namespace may begin with "nova-", too.
 SERVER_NAMESPACES = f"{NAMESPACES}/{NAME_PREFIX}" + "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))
 PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
+MACHINES_UNITS = ("docker.socket", "docker.service")  # the first would start the second
 NOVA_USER, NOVA_HOME = "nova", "/var/lib/nova"
 DRIVER_STATE = f"{NOVA_HOME}/docker"
-DEFAULT_DATA_ROOT = "/var/lib/docker"
 HANG_UP_BY_PIDFILE = "pid=$(cat /run/docker.pid) && grep -qx dockerd /proc/$pid/comm && kill -HUP $pid"
 HANG_UP_BY_SYSTEMD = "systemctl kill --signal=HUP --kill-whom=main docker.service"
-BEFORE = "daemon-json-before"  # the one-time record of what our keys were
 
 
 class Docker(Hypervisor):
     """The engine of one node."""
 
-    name = "docker"
+    name = SERVICE
 
     def __init__(self, attributes: Attributes) -> None:
         """Take the node's attributes."""
         self._group = attributes.text("docker.group")
         self._mode = attributes.number("docker.socket_mode")
-        self._socket = attributes.text("docker.socket")
+        self._engine = engine_of(attributes)
+        self._socket = self._engine.socket
         self._package = attributes.text("docker.package")
         self._lxcfs = attributes.flag("docker.lxcfs")
         self._volume = storage.wanted(attributes)
-        root = attributes.text("docker.data_root")
-        self._wanted = daemon_json.Wanted(
-            RUNTIME,
-            DISPATCHER,
-            None if root == DEFAULT_DATA_ROOT else root,
-            self._volume.file_system.driver if self._volume else None,
-        )
+        self._wanted = engine_file.wanted_keys(attributes)
 
     def contribution(self) -> Contribution:
         """Name the driver, the image format, the engine's group, and the files that decide on a restart."""
@@ -86,22 +79,31 @@ class Docker(Hypervisor):
             agent_watch=(paths.DRIVER_MARKER,),
         )
 
-    def packages(self, *, engine: bool) -> tuple[str, ...]:
-        """Name the engine's package where there is no engine, and LXCFS."""
-        return (*(() if engine else (self._package,)), *((lxcfs.PACKAGE,) if self._lxcfs else ()))
+    def packages(self, distribution: Distribution, *, engine: bool, client: bool) -> tuple[str, ...]:
+        """Name the engine's packages where there is no engine, its client's where that is missing, and LXCFS's."""
+        missing = (() if engine else ("dockerd",)) + (() if client else ("docker",))
+        found = (self._package,) if self._package and not engine else distribution.packages_of(*missing)
+        return (*found, *(distribution.packages_of(lxcfs.NAME) if self._lxcfs else ()))
 
     def edits(self) -> Mapping[str, Callable[[str | None], str]]:
         """Merge what we need into the engine's configuration."""
-        return {DAEMON_JSON: lambda text: daemon_json.merge(text, self._wanted, DAEMON_JSON)}
+        path = self._engine.daemon_json
+        return {path: lambda text: daemon_json.merge(text, self._wanted, path)}
 
     def install(self, machine: Machine) -> None:
         """Have an engine, its group and its storage; an engine that is installed already is used as it is."""
         for volume in storage.all_wanted(machine.attributes):  # here, as stages of several hosts run at once
             storage.provide(machine, volume)
+        distribution = machine.distribution
+        if self._program(machine) is None:
+            if self._engine.own:
+                distribution_units.hold(machine, MACHINES_UNITS)
+            machine.packages(*engine_packages(machine))
+        if not machine.run("command -v docker", check=False).ok:  # an engine's packages may come without the client
+            machine.packages(*distribution.packages_of("docker"))
         if self._lxcfs:
-            distribution_units.hold(machine, (lxcfs.UNIT,))
-        for package in self.packages(engine=self._program(machine) is not None):
-            machine.packages(package)
+            distribution_units.hold(machine, distribution.units[lxcfs.NAME])
+            machine.packages(*distribution.packages_of(lxcfs.NAME))
         machine.group(self._group)
         machine.user(NOVA_USER, home=NOVA_HOME, groups=(self._group,))
 
@@ -110,7 +112,7 @@ class Docker(Hypervisor):
         environments.ensure_wheel(machine, paths.OPENSTACK_VENV, extras_installed=paths.DRIVER_MARKER)
         self._install_door(machine)  # after the wheel: older ones held the door, and take it along
         self._install_runtime(machine)
-        self._merge_daemon_json(machine)
+        engine_file.place(machine, self._engine, self._wanted)
 
     def start(self, machine: Machine) -> None:
         """Have the engine running with our runtime registered; it is reloaded, as a restart could end containers."""
@@ -135,7 +137,10 @@ class Docker(Hypervisor):
             machine.backend.stop(service)
 
     def refuse_hung(self, machine: Machine) -> None:
-        """Refuse to go on beside an engine of ours that runs and does not answer: its servers would be left behind."""
+        """Refuse to go on beside an engine of ours that runs and does not answer, as its servers would be left behind.
+
+        Likewise beside one of our own in which somebody has containers, which would go with it.
+        """
         for service in self._recorded(machine):
             seen = machine.backend.look(service)
             if seen.running and not self._answers(machine):
@@ -143,6 +148,15 @@ class Docker(Hypervisor):
                     f"The engine (pid {seen.pid}) does not answer within {ENGINE_LIMIT} s, so its servers cannot be "
                     "removed.",
                     f"Have it started again: kill -9 {seen.pid}. Its containers go on meanwhile. Then try again.",
+                )
+        if self._engine.own and self._answers(machine):
+            lines = machine.run(self._client("ps", "-a", "--no-trunc", "--format", CONTAINER_LINE)).lines
+            ours = our_containers(lines)
+            others = [line.split()[1] for line in lines if line.split()[0] not in ours]
+            if others:
+                raise DockstackError(
+                    f"{len(others)} containers in dockstack's own engine are not servers: {', '.join(others[:5])}.",
+                    f"They would go with it. Remove them (docker -H unix://{self._socket} rm), then try again.",
                 )
 
     def cleanup(self, machine: Machine) -> None:
@@ -153,48 +167,56 @@ class Docker(Hypervisor):
             lxcfs.remove_mount(machine)
             if storage.note_emptiness(machine, self._others(machine)):
                 wanted = replace(wanted, data_root=None, storage_driver=None)
-            self._hand_over(machine)
+            if not self._engine.own:
+                self._hand_over(machine)
         machine.run(
             f"for space in {SERVER_NAMESPACES}; do test -e $space && ip netns delete $(basename $space); done; true",
         )
-        kept = machine.manifest.done(BEFORE)
-        if kept is not None:
-            text = machine.read(DAEMON_JSON)
-            restored = daemon_json.restore(text, kept, wanted, DAEMON_JSON)
-            if restored is None:
-                machine.absent(DAEMON_JSON)
-            else:
-                machine.file(DAEMON_JSON, restored, claim=False)
-            machine.absent(SAVED)
+        if engine_file.put_back(machine, self._engine, wanted):
             if self._foreign(machine):
                 self._hang_up(machine)
-            machine.manifest.forget_done(BEFORE)
+            machine.manifest.forget_done(engine_file.BEFORE)
 
     def service(self, machine: Machine) -> Service:
         """Return the engine as a service of ours: the distribution's unit where there is one."""
         program = self._program(machine)
         if program is None:
             raise DockstackError(
-                "There is no dockerd on this node.", f"Install {self._package}, or set docker.package."
+                "There is no dockerd on this node.",
+                f"Install {' '.join(engine_packages(machine))}, or set docker.package.",
             )
         client = self._client("version", "--format", "{{.Server.Version}}")
+        engine = self._engine
+        places = (f"--host=unix://{engine.socket}", f"--group={self._group}", f"--pidfile={engine.pidfile}")
         return Service(
             name=self.name,
             title="Docker engine",
-            command=(program, f"--host=unix://{self._socket}", f"--group={self._group}", "--pidfile=/run/docker.pid"),
-            log="/var/log/docker.log",
+            command=(program, *places, *engine.options, *self._containerd(machine)),
+            log="" if engine.own else "/var/log/docker.log",
             check=Check(CheckKind.COMMAND, command=tuple(client)),
-            packages=(self._package,),
-            unit="docker.service",
+            packages=engine_packages(machine)[:1],
+            unit=None if engine.own else engine.unit,
             prepare=(
                 *((self._volume.mount_command,) if self._volume else ()),
-                ("install", "-d", "-m", "755", "/etc/docker"),
+                ("install", "-d", "-m", "755", paths.RUN if engine.own else "/etc/docker"),
             ),
             kill_mode="process",
             oom_score=-500,
         )
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _containerd(self, machine: Machine) -> tuple[str, ...]:
+        """Return the option that binds an engine of our own to the machine's containerd, if it has one.
+
+        As it was at the first start: an engine that finds another one has lost its containers.
+        """
+        if not self._engine.own:
+            return ()
+        recorded = self._recorded(machine)
+        if recorded:
+            return tuple(word for word in recorded[0].command if word.startswith("--containerd="))
+        return (f"--containerd={SYSTEM_CONTAINERD}",) if machine.exists(SYSTEM_CONTAINERD) else ()
 
     def _hand_over(self, machine: Machine) -> None:
         """Let the distribution's engine go on if containers of others run on it.
@@ -224,6 +246,8 @@ class Docker(Hypervisor):
 
     def _foreign(self, machine: Machine) -> bool:
         """Return whether an engine answers on the socket, and it is not one that we started."""
+        if self._engine.own:
+            return False
         ours = any(machine.backend.look(service).running for service in self._recorded(machine))
         return not ours and self._answers(machine)
 
@@ -256,18 +280,6 @@ class Docker(Hypervisor):
             machine.command(line)
             after = machine.run(look).stdout.strip()
             machine.manifest.set_done("runtime", f"{environments.source_hash()} {after}")
-
-    def _merge_daemon_json(self, machine: Machine) -> None:
-        text = machine.read(DAEMON_JSON)
-        merged = self.edits()[DAEMON_JSON](text)
-        if merged == text:
-            return
-        machine.directory("/etc/docker")
-        if machine.manifest.done(BEFORE) is None:
-            machine.manifest.set_done(BEFORE, daemon_json.before(text, self._wanted, DAEMON_JSON))
-            if text is not None:
-                machine.run(["cp", "-a", DAEMON_JSON, SAVED])
-        machine.file(DAEMON_JSON, merged, claim=False)
 
     def _reload(self, machine: Machine) -> None:
         self._hang_up(machine)
@@ -314,6 +326,12 @@ class Docker(Hypervisor):
         for name in machine.run(self._client(*images)).lines:
             # By name, without force: the same content may have names of others, or containers.
             machine.run(self._client("rmi", name), check=False)
+
+
+def engine_packages(machine: Machine) -> tuple[str, ...]:
+    """Return the packages of the engine, itself first: the distribution's, with its client, or the attribute's."""
+    named = machine.attributes.text("docker.package")
+    return (named,) if named else machine.distribution.packages_of("dockerd", "docker")
 
 
 def our_containers(lines: Iterable[str]) -> list[str]:

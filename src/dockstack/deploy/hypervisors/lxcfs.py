@@ -10,17 +10,17 @@ from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.supervision.services import Check, CheckKind, Service
 
 if TYPE_CHECKING:
+    from dockstack.deploy.distributions import Distribution
     from dockstack.deploy.supervision.machine import Machine
 
-NAME = PACKAGE = "lxcfs"
-UNIT = "lxcfs.service"
+NAME = "lxcfs"
 VIEWS = f"{paths.OPENSTACK_VENV}/bin/dockstack-views"
 
 # A killed instance leaves its mount behind, dead, and a supervisor starts the next one without asking us.
 _SCRIPT = 'umount --lazy "$1" 2>/dev/null; exec /usr/bin/lxcfs "$@"'
 
 
-def service() -> Service:
+def service(distribution: Distribution) -> Service:
     """Return LXCFS as a service; it counts processors by a server's quota and its set of processors."""
     directory = paths.LXCFS_DIRECTORY
     options = ("--enable-loadavg", "--enable-cfs", "--foreground", f"--pidfile={paths.RUN}/lxcfs.pid")
@@ -29,11 +29,12 @@ def service() -> Service:
         title="What servers see of their machine",
         command=("/bin/sh", "-c", _SCRIPT, "sh", directory, *options),
         check=Check(CheckKind.COMMAND, command=("grep", "-q", "^MemTotal", f"{directory}/proc/meminfo")),
-        packages=(PACKAGE,),
+        packages=distribution.packages_of(NAME),
         prepare=(
             ("install", "-d", "-m", "755", paths.RUN),
             ("sh", "-c", f"umount --lazy {directory} 2>/dev/null; mkdir -p {directory}"),
         ),
+        end_statuses=distribution.end_statuses.get(NAME, ()),
         oom_score=-900,
     )
 
@@ -41,7 +42,7 @@ def service() -> Service:
 def start(machine: Machine) -> None:
     """Have LXCFS running, except on a node without FUSE."""
     if machine.run(["test", "-c", "/dev/fuse"], check=False).ok:
-        ensure_running(machine, service())
+        ensure_running(machine, service(machine.distribution))
     else:
         machine.say("There is no /dev/fuse here, so servers will see this machine's processors, memory and uptime")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from dockstack.deploy.distributions import Distribution
     from dockstack.deploy.supervision.machine import Machine
 
 
@@ -45,9 +46,15 @@ class Hypervisor(ABC):
     def contribution(self) -> Contribution:
         """Return what it adds to the configuration of Nova and Glance; pure."""
 
-    def packages(self, *, engine: bool) -> tuple[str, ...]:
-        """Return the distribution's packages that ``install`` brings; ``engine``: whether one is there; pure."""
-        del engine
+    def packages(self, distribution: Distribution, *, engine: bool, client: bool) -> tuple[str, ...]:
+        """Return the packages that ``install`` brings; pure.
+
+        Args:
+            distribution: whose packages.
+            engine: whether there is one already.
+            client: whether there is one for it.
+        """
+        del distribution, engine, client
         return ()
 
     def edits(self) -> Mapping[str, Callable[[str | None], str]]:

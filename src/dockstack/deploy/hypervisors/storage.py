@@ -11,6 +11,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.node.output import StepFailedError
 from dockstack.deploy.wanted import hosts
 
@@ -26,7 +27,6 @@ MADE = "storage"  # the manifest's kind; the name is the mount point
 EMPTY = "storage-empty"  # noted by `clean` once nothing of others is in it
 FSTAB = "/etc/fstab"
 COMMENT = "# Made by dockstack: where the container engine keeps its data."
-UNIT = "docker.service"
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,12 @@ class FileSystem:
 
     Attributes:
         driver: the engine's storage driver on it.
-        package: what brings its programs.
         make: the command that makes one in a file; blocks stay reserved.
         options: how it is mounted.
         grow: the command that has it fill its file, when it is mounted.
     """
 
     driver: str
-    package: str
     make: tuple[str, ...]
     options: str
     grow: tuple[str, ...]
@@ -51,14 +49,12 @@ class FileSystem:
 FILE_SYSTEMS = {
     "btrfs": FileSystem(
         driver="btrfs",
-        package="btrfs-progs",
         make=("mkfs.btrfs", "--quiet", "--nodiscard"),
         options="nodiscard",
         grow=("btrfs", "filesystem", "resize", "max"),
     ),
     "xfs": FileSystem(
         driver="overlay2",
-        package="xfsprogs",
         make=("mkfs.xfs", "-q", "-K"),
         options="prjquota",
         grow=("xfs_growfs",),
@@ -106,11 +102,11 @@ def wanted(attributes: Attributes, key: str = "") -> Volume | None:
         attributes: the node's.
         key: the further host on this machine whose engine uses it; "" for the machine's own.
     """
-    kind, root = attributes.text("docker.storage"), attributes.text("docker.data_root")
+    kind, engine = attributes.text("docker.storage"), engine_of(attributes)
     if kind == DIRECTORY:
         return None
-    point = f"{hosts.state_directory(key)}{root}" if key else root
-    return Volume(kind, attributes.number("docker.storage_gb"), point, "" if key else UNIT)
+    point = f"{hosts.state_directory(key)}{engine.data_root}" if key else engine.data_root
+    return Volume(kind, attributes.number("docker.storage_gb"), point, "" if key else engine.unit)
 
 
 def all_wanted(attributes: Attributes) -> tuple[Volume, ...]:
@@ -133,7 +129,7 @@ def image_of(mount_point: str) -> str:
 
 def provide(machine: Machine, volume: Volume) -> None:
     """Have the volume made, mounted now and after a reboot, and grown. Preflight has checked the mount point."""
-    machine.packages(volume.file_system.package)
+    machine.packages(*machine.distribution.packages_of(volume.file_system.make[0]))
     if not machine.exists(volume.image):
         _make(machine, volume)
     before = machine.read(FSTAB) or ""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dockstack.deploy.hypervisors import storage
+from dockstack.deploy.hypervisors.engine import engine_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -75,7 +76,7 @@ class StorageFacts:
 def obstacles(attributes: Attributes, facts: StorageFacts) -> Iterator[Obstacle]:
     """Yield all that prevents it, each with its cure."""
     volumes = storage.all_wanted(attributes)
-    root = attributes.text("docker.data_root")
+    root = engine_of(attributes).data_root
     made = facts.places.get(root, Place()).made
     if bool(volumes) != bool(made) and (facts.cloud or made):
         yield _other_storage(root, in_file=made > 0)
@@ -161,7 +162,8 @@ def _room(volumes: Iterable[Volume], facts: StorageFacts) -> Iterator[Obstacle]:
 def gather(attributes: Attributes, manifest: Manifest, services: Iterable[Service]) -> StorageFacts:
     """Look at this machine; nothing is changed."""
     cloud = any(service.name == "docker" for service in services)
-    root = attributes.text("docker.data_root")
+    engine = engine_of(attributes)
+    root = engine.data_root
     volumes = storage.all_wanted(attributes)
     points = {root, *(volume.mount_point for volume in volumes)}
     ours = storage.ours(manifest)
@@ -174,7 +176,7 @@ def gather(attributes: Attributes, manifest: Manifest, services: Iterable[Servic
         xfs_quotas=_has_xfs_quotas(),
         loop=Path("/dev/loop-control").exists(),
         free_gb=shutil.disk_usage(_existing(Path(root))).free / GIB,
-        foreign=not cloud and _answers(attributes.text("docker.socket")),
+        foreign=not cloud and not engine.own and _answers(engine.socket),
     )
 
 

@@ -4,18 +4,23 @@
 from __future__ import annotations
 
 import base64
+import json
 import shlex
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dockstack import names
 from dockstack.deploy import paths
 from dockstack.deploy.configuration.ini import WRITTEN_BY_US
+from dockstack.deploy.distributions import DEBIAN_12, OS_RELEASE, Distribution
 from dockstack.deploy.hypervisors.docker import CONTAINER_LINE, our_containers
+from dockstack.deploy.hypervisors.engine import DAEMON_JSON, MACHINES_DATA_ROOT, MACHINES_SOCKET, PIDFILE
+from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts, parse_flags
 from dockstack.deploy.node.output import Output, limited
 from dockstack.deploy.node.shell import patience
-from dockstack.deploy.run.preflight import FOREIGN_FILES, FOREIGN_PACKAGES, MachineFacts
+from dockstack.deploy.run.preflight import FOREIGN_FILES, MachineFacts, Problem
+from dockstack.deploy.supervision.backends import BOOTED_WITH_SYSTEMD
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -45,19 +50,23 @@ ACTIVE = 'systemctl -q is-active "dockstack-$each" && echo "$each"'
 
 @dataclass(frozen=True)
 class Questions:
-    """What depends on the cloud and on the node's attributes.
+    """What depends on the machine's distribution, on the cloud and on the node's attributes.
 
     Attributes:
+        distribution: the machine's, or why it is none of ours.
         packages: whose versions are wanted.
         services: whose state is wanted.
         endpoints: host and port of what the node must reach.
         socket: the engine's.
+        data_root: where the machine's engine keeps what it has.
     """
 
+    distribution: Distribution | Problem = DEBIAN_12
     packages: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
     endpoints: tuple[tuple[str, int], ...] = ()
-    socket: str = "/run/docker.sock"
+    socket: str = MACHINES_SOCKET
+    data_root: str = MACHINES_DATA_ROOT
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,7 @@ class NodeFacts:
         packages: installed version by name.
         active: services of ours that run.
         engine: whether there is a container engine.
+        client: whether there is a client for it.
         servers: containers of Docker servers on it.
         nova_compute: whether somebody's nova-compute runs.
         controller: whether it holds a cloud that `up` made.
@@ -101,6 +111,7 @@ class NodeFacts:
     packages: Mapping[str, str] = field(default_factory=dict)
     active: frozenset[str] = frozenset()
     engine: bool = False
+    client: bool = False
     servers: int = 0
     nova_compute: bool = False
     controller: bool = False
@@ -117,7 +128,17 @@ def gather(connection: Connection, questions: Questions) -> NodeFacts:
     """
     began = time.time()
     answer = ask(connection, script(questions))
-    return parse(answer.stdout, began, time.time())
+    return parse(answer.stdout, questions.distribution, began, time.time())
+
+
+def os_release(connection: Connection) -> str:
+    """Ask a machine what it is, on which further questions depend."""
+    return ask(connection, f"cat {OS_RELEASE} 2>/dev/null; :").stdout
+
+
+def or_debian(found: Distribution | Problem) -> Distribution:
+    """Return a distribution; one that is none of ours is asked as Debian is, and nothing of it is shown."""
+    return found if isinstance(found, Distribution) else DEBIAN_12
 
 
 def ask(connection: Connection, line: str) -> Output:
@@ -141,26 +162,30 @@ def ask(connection: Connection, line: str) -> Output:
 
 def script(questions: Questions) -> str:
     """Return the questions as one shell script; each answer stands below a line with its name."""
-    packages = shlex.join(dict.fromkeys((*questions.packages, *FOREIGN_PACKAGES)))
+    known = or_debian(questions.distribution)
     towards = questions.endpoints[0][0] if questions.endpoints else "127.0.0.1"
     client = ["timeout", "10", "docker", "-H", f"unix://{questions.socket}"]
     servers = [*client, "ps", "-a", "--no-trunc", "--filter", f"label={names.UUID_LABEL}", "--format", CONTAINER_LINE]
     asked = {
         "clock": "date +%s.%N",
-        "os": "cat /etc/os-release",
         "hostname": "uname -n",
-        "apt": "command -v apt-get",
-        "python": "/usr/bin/python3 -c 'import sys; print(*sys.version_info[:2])'",
+        "manager": f"command -v {known.manager.program}",
+        "python": f"{known.python} -c 'import sys; print(*sys.version_info[:2])'",
         "memory": "awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo",
         "disk": "for place in /opt /var/lib; do df -Pm $place | awk -v p=$place 'NR == 2 { print p, $4 }'; done",
         "namespaces": "ls /proc/self/ns/net",
         "tun": "ls -d /dev/net/tun /sys/module/openvswitch",
         "datapath": "{ test -d /sys/module/openvswitch || modprobe -n -q openvswitch; } && echo system",
-        "source": shlex.join(["/usr/bin/python3", "-c", SOURCE, towards]),
-        "systemd": "ls -d /run/systemd/system",
-        "packages": f"dpkg-query -W -f '${{Package}} ${{db:Status-Status}} ${{Version}}\\n' {packages}",
+        "source": shlex.join([known.python, "-c", SOURCE, towards]),
+        "systemd": f"ls -d {BOOTED_WITH_SYSTEMD}",
+        "packages": shlex.join([*known.manager.versions, *dict.fromkeys((*questions.packages, *known.openstack))]),
         "active": _each(questions.services, ACTIVE),
         "engine": "command -v dockerd",
+        "client": "command -v docker",
+        "engine-info": shlex.join([*client, "info", "--format", "{{json .}}"]),
+        "engine-flags": f"tr '\\0' '\\n' < /proc/$(cat {PIDFILE})/cmdline",
+        "engine-file": f"test -f {DAEMON_JSON} && base64 -w0 {DAEMON_JSON}; echo",
+        "engine-swarm": shlex.join(["ls", f"{questions.data_root}/swarm/docker-state.json"]),
         "servers": shlex.join(servers),
         "nova-compute": "grep -lx nova-compute /proc/[0-9]*/comm",
         "controller": f"ls {paths.SECRETS_FILE}",
@@ -170,7 +195,8 @@ def script(questions: Questions) -> str:
         "silent": f"{_each(_words(questions.endpoints), KNOCK)}; wait",
     }
     return (
-        "\n".join(f"echo '{MARK}{name}'; {{ {line}; }} </dev/null 2>/dev/null" for name, line in asked.items()) + "\n:"
+        "\n".join(f"echo; echo '{MARK}{name}'; {{ {line}; }} </dev/null 2>/dev/null" for name, line in asked.items())
+        + "\n:"
     )
 
 
@@ -182,11 +208,12 @@ def _each(items: Iterable[str], line: str) -> str:
     return f"for each in {shlex.join(items)}; do\n{line}\ndone"
 
 
-def parse(text: str, began: float, ended: float) -> NodeFacts:
+def parse(text: str, distribution: Distribution | Problem, began: float, ended: float) -> NodeFacts:
     """Return the facts of the script's output; pure.
 
     Args:
         text: what the script printed.
+        distribution: the machine's, or why it is none of ours.
         began: when it was sent, by this machine's clock.
         ended: when its answer was there.
     """
@@ -195,11 +222,11 @@ def parse(text: str, began: float, ended: float) -> NodeFacts:
     for line in text.splitlines():
         if line.startswith(MARK):
             lines = answers.setdefault(line.removeprefix(MARK), [])
-        else:
+        elif line:
             lines.append(line)
     installed = dict(_installed(answers["packages"]))
     return NodeFacts(
-        machine=_machine(answers, installed),
+        machine=_machine(answers, distribution, installed),
         hostname=_first(answers["hostname"]),
         datapath=_first(answers["datapath"]) or "netdev",
         source=_first(answers["source"]),
@@ -208,6 +235,7 @@ def parse(text: str, began: float, ended: float) -> NodeFacts:
         packages=installed,
         active=frozenset(answers["active"]),
         engine=bool(answers["engine"]),
+        client=bool(answers["client"]),
         servers=len(our_containers(answers["servers"])),
         nova_compute=bool(answers["nova-compute"]),
         controller=bool(answers["controller"]),
@@ -217,28 +245,51 @@ def parse(text: str, began: float, ended: float) -> NodeFacts:
     )
 
 
-def _machine(answers: Mapping[str, list[str]], installed: Mapping[str, str]) -> MachineFacts:
-    release = dict(line.split("=", 1) for line in answers["os"] if "=" in line)
+def _machine(
+    answers: Mapping[str, list[str]], distribution: Distribution | Problem, installed: Mapping[str, str]
+) -> MachineFacts:
     major, minor = (_first(answers["python"]) or "0 0").split()
+    openstack = distribution.openstack if isinstance(distribution, Distribution) else ()
     return MachineFacts(
         root=True,  # by now, commands run as root
-        system=release.get("ID", "unknown").strip('"'),
-        like=release.get("ID_LIKE", "").strip('"'),
-        version=release.get("VERSION_ID", "").strip('"'),
-        apt=bool(answers["apt"]),
+        distribution=distribution,
+        package_manager=bool(answers["manager"]),
         python=(int(major), int(minor)),
         memory_mb=int(_first(answers["memory"]) or 0),
         disk_mb={place: int(free) for place, free in (line.split() for line in answers["disk"])},
         network_namespaces=bool(answers["namespaces"]),
         tun=bool(answers["tun"]),
-        foreign_openstack=(*answers["foreign"], *(name for name in FOREIGN_PACKAGES if name in installed)),
+        foreign_openstack=(*answers["foreign"], *(name for name in openstack if name in installed)),
         installed=bool(answers["lock"]),
+        engine=_engine(answers),
     )
+
+
+def _engine(answers: Mapping[str, list[str]]) -> EngineFacts:
+    info = _object(_first(answers["engine-info"]))
+    info = info if info.get("ServerVersion") else {}  # without, the client speaks of itself
+    file = _first(answers["engine-file"])
+    return EngineFacts(
+        info=info,
+        flags=parse_flags(answers["engine-flags"]) if info else {},
+        file=base64.b64decode(file).decode(errors="replace") if file else None,
+        swarm=bool(answers["engine-swarm"]),
+        by_flags=not answers["systemd"],
+    )
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _installed(lines: Iterable[str]) -> Iterable[tuple[str, str]]:
     for line in lines:
-        name, status, version = line.split(" ", 2)
+        name, _, told = line.partition(" ")
+        status, _, version = told.partition(" ")
         if status == "installed":
             yield name, version
 

@@ -7,13 +7,14 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dockstack.deploy import paths
+from dockstack.deploy import distributions, paths
 from dockstack.deploy.configuration import compute_node
 from dockstack.deploy.configuration.compute_node import NodeFile
 from dockstack.deploy.hypervisors import chosen
+from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.join.endpoints import endpoints
 from dockstack.deploy.join.file_changes import FileChange, file_change
-from dockstack.deploy.join.look import Questions
+from dockstack.deploy.join.look import Questions, or_debian
 from dockstack.deploy.join.obstacles import namesakes, problems
 from dockstack.deploy.node.environments import lock_text
 from dockstack.deploy.recipes import packages
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from dockstack.deploy.configuration.settings import Settings
+    from dockstack.deploy.distributions import Distribution
     from dockstack.deploy.hypervisors.model import Contribution, Hypervisor
     from dockstack.deploy.join.look import NodeFacts, PresentFile
     from dockstack.deploy.wanted.cloud_document import CloudDocument
@@ -84,18 +86,27 @@ class Joining:
         self.plugin: Hypervisor = plugin
         self._contribution: Contribution = plugin.contribution()
 
-    def questions(self) -> Questions:
-        """Return what has to be asked of the machine."""
-        return Questions(
-            packages=self.packages(engine=False),
+    def questions(self, os_release: str) -> Questions:
+        """Return what has to be asked of the machine, which has told what it is."""
+        questions = Questions(
+            distribution=self._recognised(os_release),
             services=tuple(sorted(compute_node.HERE)),
             endpoints=endpoints(self.cloud),
-            socket=self.node.attributes.text("docker.socket"),
+            socket=engine_of(self.node.attributes).socket,
+            data_root=self.node.attributes.text("docker.data_root"),
         )
+        return replace(questions, packages=self.packages(or_debian(questions.distribution), engine=False, client=False))
 
-    def packages(self, *, engine: bool) -> tuple[str, ...]:
+    def _recognised(self, os_release: str) -> Distribution | Problem:
+        try:
+            return distributions.choose(self.node.attributes.text("distribution"), os_release)
+        except DockstackError as error:
+            return Problem(error.brief, error.resolution)
+
+    def packages(self, distribution: Distribution, *, engine: bool, client: bool) -> tuple[str, ...]:
         """Return all packages that the node has to have."""
-        return tuple(sorted({*packages.wanted(self.node), *self.plugin.packages(engine=engine)}))
+        needed = distribution.packages_of(*packages.wanted(self.node))
+        return tuple(sorted({*needed, *self.plugin.packages(distribution, engine=engine, client=client)}))
 
     def settings(self, facts: NodeFacts) -> Settings:
         """Return the node's settings; without any secret."""
@@ -123,11 +134,14 @@ class Joining:
         return NodePlan(
             hostname=facts.hostname,
             problems=(*problems(self.node, facts), *self._unknown_address(facts)),
-            packages=tuple(name for name in self.packages(engine=facts.engine) if name not in facts.packages),
+            packages=tuple(name for name in self._packages(facts) if name not in facts.packages),
             environments=tuple(self._environments(facts)),
             files=(changed := tuple(self._changed(facts, present))),
             services=tuple(self._services(facts, {change.path for change in changed})),
         )
+
+    def _packages(self, facts: NodeFacts) -> tuple[str, ...]:
+        return self.packages(or_debian(facts.machine.distribution), engine=facts.engine, client=facts.client)
 
     def _unknown_address(self, facts: NodeFacts) -> Iterator[Problem]:
         if names_loopback(self.settings(facts).tunnel_address):
@@ -155,9 +169,9 @@ class Joining:
                 yield change
 
     def _services(self, facts: NodeFacts, changed: set[str]) -> Iterator[ServiceChange]:
-        wanted = compute_node.services(
-            self.cloud, self.settings(facts), self._contribution.groups, self._contribution.watch
-        )
+        added = self._contribution
+        settings, distribution = self.settings(facts), or_debian(facts.machine.distribution)
+        wanted = compute_node.services(distribution, self.cloud, settings, added.groups, added.watch)
         for service in wanted:
             touched = sorted(changed.intersection(service.watch))
             if service.name not in facts.active:

@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import time
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,8 +22,10 @@ from pyinfra.api.command import FileUploadCommand, StringCommand
 from pyinfra.api.exceptions import NestedOperationError
 from pyinfra.api.operation import operation
 from pyinfra.context import ctx_host, ctx_state
-from pyinfra.operations import apt
+from pyinfra.operations import apt, dnf
 
+from dockstack.deploy import distributions
+from dockstack.deploy.distributions import APT, DNF
 from dockstack.deploy.node.output import (
     CHANGE_LIMIT,
     Output,
@@ -36,6 +39,7 @@ from dockstack.deploy.node.shell import Shell, patience
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from dockstack.deploy.distributions import Distribution
     from dockstack.deploy.node.connection import Connection
     from dockstack.deploy.node.manifest import Manifest
     from dockstack.deploy.node.secrets import Secrets
@@ -43,6 +47,19 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 200
 POLICY = "/usr/sbin/policy-rc.d"
+# What each package manager's operation takes: no recommended packages, files of the machine's owner stay as they are.
+INSTALLATION: dict[str, tuple[Any, dict[str, Any]]] = {
+    APT.program: (
+        apt.packages,
+        {
+            "cache_time": 3600,
+            "no_recommends": True,
+            "extra_install_args": "-o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confold",
+            "update": True,
+        },
+    ),
+    DNF.program: (dnf.packages, {"extra_install_args": "--setopt=install_weak_deps=False"}),
+}
 POLICY_MARK = "# dockstack: services do not start while packages are installed"
 
 
@@ -102,6 +119,15 @@ class ConnectedNode(Shell):
 
     # -- questions ------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def distribution(self) -> Distribution:
+        """What the node's packages, units, paths and accounts are called.
+
+        Raises:
+            DockstackError: it is none that we know, and the attribute names none.
+        """
+        return distributions.choose(self.attributes.text("distribution"), self.read(distributions.OS_RELEASE) or "")
+
     def exists(self, path: str) -> bool:
         """Tell whether a path is there."""
         return self.run(["test", "-e", path], check=False).ok
@@ -127,8 +153,7 @@ class ConnectedNode(Shell):
         if not packages:
             return {}
         found = dict.fromkeys(packages, "")
-        form = "${Package} ${db:Status-Status} ${Version}\\n"
-        for line in self.run(["dpkg-query", "-W", "-f", form, *packages], check=False).lines:
+        for line in self.run([*self.distribution.manager.versions, *packages], check=False).lines:
             name, status, version = line.split(" ", 2)
             if status == "installed" and name in found:
                 found[name] = version
@@ -319,19 +344,14 @@ class ConnectedNode(Shell):
             self.manifest.made("package", name)
         self._deny_service_starts()
         try:
-            self.command(
-                "dpkg --configure -a --force-confdef --force-confold",
-                unless='test -z "$(dpkg --audit)"',
-                environment={"DEBIAN_FRONTEND": "noninteractive"},
-            )
-            self._apply(
-                apt.packages,
-                packages=missing,
-                update=True,
-                cache_time=3600,
-                no_recommends=True,
-                extra_install_args="-o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confold",
-            )
+            if self.distribution.manager is APT:
+                self.command(
+                    "dpkg --configure -a --force-confdef --force-confold",
+                    unless='test -z "$(dpkg --audit)"',
+                    environment={"DEBIAN_FRONTEND": "noninteractive"},
+                )
+            install, options = INSTALLATION[self.distribution.manager.program]
+            self._apply(install, packages=missing, **options)
         finally:
             self._restore_policy()
         return True
@@ -386,7 +406,7 @@ class ConnectedNode(Shell):
             self.manifest.made("file", path, backup=kept)
 
     def _deny_service_starts(self) -> None:
-        """Keep packages from starting their services: ours start later, with our configuration."""
+        """Keep packages from starting their services (only Debian's do): ours start later, with our configuration."""
         present = self.read(POLICY)
         if present is not None and POLICY_MARK not in present:
             self.run(["cp", "-a", POLICY, f"{POLICY}.dockstack-saved"])

@@ -22,7 +22,6 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from dockstack.deploy.node.connected_node import ConnectedNode
 
-PYTHON = "/usr/bin/python3"  # the distribution's: services run as users who may not enter somebody's home
 WHEELS = f"{paths.OPT}/wheels"
 NODE_UV = f"{paths.OPT}/uv"
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -52,9 +51,10 @@ def uv_program(machine: ConnectedNode) -> str:
         return str(beside)
     program = f"{NODE_UV}/bin/uv"
     if not machine.exists(program):
-        machine.packages("python3-venv")
+        machine.packages(*machine.distribution.packages_of("venv"))
         machine.manifest.made("directory", NODE_UV)
-        line = f"{PYTHON} -m venv --clear {NODE_UV} && {NODE_UV}/bin/pip install -q --require-hashes -r /dev/stdin"
+        line = f"{machine.distribution.python} -m venv --clear {NODE_UV}"
+        line += f" && {NODE_UV}/bin/pip install -q --require-hashes -r /dev/stdin"
         machine.command(line, stdin=lock_entry("cli", "uv"))
     return program
 
@@ -83,7 +83,7 @@ def ensure_environment(machine: ConnectedNode, venv: str, lock: str, *, title: s
     machine.directory(venv)
     machine.command(["touch", unfinished])
     machine.command(
-        [uv, "venv", "-q", "--allow-existing", "--python", PYTHON, venv],
+        [uv, "venv", "-q", "--allow-existing", "--python", machine.distribution.python, venv],
         unless=f"test -x {venv}/bin/python && {venv}/bin/python -c ''",
         environment=environment,
     )

@@ -20,6 +20,7 @@ SERVICE_MARK = (
     "DOCKSTACK_SERVICE"  # in the environment of every process that supervisor starts for us, and its children
 )
 RUN_MARK = "DOCKSTACK_UP"  # in the environment of `up` and of every command that it runs
+LISTING = ("ps", "-e", "-o", "pid=,ppid=,cputimes=")
 POLL = 0.05
 KILL_GRACE = 5.0
 ENDED = frozenset({psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
@@ -65,6 +66,14 @@ def tree(pid: int, all_processes: dict[int, Process]) -> set[int]:
             found.add(current)
             waiting.extend(children.get(current, []))
     return found
+
+
+def processor_seconds(pid: int, listing: Iterable[str]) -> int:
+    """Return what a process and its descendants have used; the listing is the output of LISTING on their machine."""
+    rows = [tuple(map(int, line.split())) for line in listing]
+    everything = {one: Process(one, parent, 0, "") for one, parent, _ in rows}
+    wanted = tree(pid, everything)
+    return sum(seconds for one, _, seconds in rows if one in wanted)
 
 
 def mark(pid: int, name: str) -> str | None:

@@ -4,8 +4,11 @@
 A build is a chain of messages without answers: from the API to a conductor, from there to a compute node. Whoever takes
 one off the bus has it alone, and the bus keeps none over its own death. If one of them dies with it, no part of Nova
 looks for the server, and it says BUILD for ever. Here such a server gets a fault and goes to ERROR, as one does for
-which there was no host. A message that comes late does no harm: a conductor passes over a request that is gone, a
-compute node builds the server in spite of all.
+which there was no host.
+
+A message may also come late, after its server was ended. A compute node then builds the server in spite of all. A
+conductor would forget where the server's record is, as Nova takes a request that is gone for one that its user deleted:
+the server would be listed for ever, and found by nobody. So it passes over such a request before it does anything.
 
 Likewise with moves and shelved servers. A nova-compute that starts again takes the task from a server whose resize was
 broken off, and leaves the migration as it was, which holds resources in Placement for ever; and no service takes the
@@ -15,7 +18,8 @@ task from a server that was about to leave its host or to come back to one.
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from nova import monkey_patch
@@ -23,7 +27,7 @@ from nova import monkey_patch
 monkey_patch.patch(backend="threading")  # as nova-conductor itself does, before anything else of Nova is loaded
 
 from nova import context as nova_context  # noqa: E402
-from nova import exception, objects  # noqa: E402
+from nova import exception, objects, servicegroup  # noqa: E402
 from nova.compute import task_states, utils, vm_states  # noqa: E402
 from nova.conductor import manager  # noqa: E402
 from oslo_log import log as logging  # noqa: E402
@@ -32,6 +36,7 @@ from oslo_utils import timeutils  # noqa: E402
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Iterator
 
 LOG = logging.getLogger(__name__)
 
@@ -45,6 +50,7 @@ ENDED = ("error", "failed", "confirmed", "reverted", "completed", "cancelled")
 MOVES = ("resize", "migration")
 # Set by whoever asks, and kept only until a compute node begins, which takes seconds; with what may be asked for then.
 BEFORE_THE_BEGINNING = (task_states.UNSHELVING, task_states.SHELVING_OFFLOADING)
+_REQUESTS = threading.Lock()  # no build is ended in the moment in which it is taken up
 
 
 class BuildForgotten(exception.NovaException):
@@ -53,48 +59,80 @@ class BuildForgotten(exception.NovaException):
     msg_fmt = "The request to build this server was lost: a service of the cloud ended while it had it. Create it anew."
 
 
+class Builder(manager.ComputeTaskManager):
+    """Nova's own, which builds what is still asked for."""
+
+    def schedule_and_build_instances(
+        self, context: Any, build_requests: Any, request_specs: Any, *arguments: Any, **named: Any
+    ) -> None:
+        """Build servers, those left out whose requests have ended; the others are young again from now on."""
+        pairs = zip(build_requests, request_specs, strict=True)
+        asked_for = [(request, specification) for request, specification in pairs if _take_up(context, request)]
+        if asked_for:
+            requests, specifications = (list(each) for each in zip(*asked_for, strict=True))
+            super().schedule_and_build_instances(context, requests, specifications, *arguments, **named)
+
+
 class Conductor(manager.ConductorManager):
-    """Nova's own, with one more thing to do."""
+    """Nova's own, with more to do."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """Take our builder in the place of Nova's."""
+        super().__init__(*arguments, **named)
+        self.compute_task_mgr: Any = Builder()
+        self.additional_endpoints = [self.compute_task_mgr]
+        self._services = servicegroup.API()
 
     @periodic_task.periodic_task(spacing=EVERY)
     def end_forgotten_builds(self, context: Any) -> None:
         """Put servers in ERROR whose build no service has any more."""
         for request in objects.BuildRequestList.get_all(context):
-            if is_forgotten(request.created_at):
-                with suppress(exception.NotFound):  # its user deletes it meanwhile, or another conductor was faster
+            with isolated("ending a build", request.instance_uuid), _REQUESTS:
+                if _is_request_forgotten(context, request):
                     self._end_request(context, request)
         for cell in objects.CellMappingList.get_all(context):
-            with nova_context.target_cell(context, cell) as inside:
-                nowhere = {"vm_state": vm_states.BUILDING, "host": None, "deleted": False}
-                for instance in objects.InstanceList.get_by_filters(inside, nowhere):
-                    if is_forgotten(instance.updated_at or instance.created_at):
-                        _end_instance(context, inside, cell, instance)
+            for inside, instance in _list_forgotten(context, cell, vm_state=vm_states.BUILDING, host=None):
+                with isolated("ending a build", instance.uuid):
+                    _end_instance(context, inside, cell, instance)
 
     @periodic_task.periodic_task(spacing=EVERY)
     def end_forgotten_moves(self, context: Any) -> None:
         """End migrations that no service is working on any more, and give back what ended ones hold in Placement."""
         for cell in objects.CellMappingList.get_all(context):
-            with nova_context.target_cell(context, cell) as inside:
+            with (
+                isolated(f"looking at the moves of cell {cell.name}"),
+                nova_context.target_cell(context, cell) as inside,
+            ):
                 for migration in objects.MigrationList.get_by_filters(inside, {"status": list(MOVING)}):
-                    if migration.migration_type in MOVES and _stands_still(inside, migration):
-                        LOG.warning("No service works on this move any more", instance_uuid=migration.instance_uuid)
-                        migration.status = "error"
-                        migration.save()
+                    with isolated("ending a move", migration.instance_uuid):
+                        _end_move(inside, migration)
                 for node in objects.ComputeNodeList.get_all(inside):
-                    self._give_back(inside, node)
+                    with isolated(f"giving back what moves hold of {node.host}"):
+                        self._give_back(inside, node)
 
     @periodic_task.periodic_task(spacing=EVERY)
     def end_forgotten_tasks(self, context: Any) -> None:
         """Let a shelved server be asked for again if no service has the last request any more."""
         for cell in objects.CellMappingList.get_all(context):
-            with nova_context.target_cell(context, cell) as inside:
-                wanted = {"task_state": list(BEFORE_THE_BEGINNING), "deleted": False}
-                for instance in objects.InstanceList.get_by_filters(inside, wanted):
-                    if is_forgotten(instance.updated_at or instance.created_at):
+            for inside, instance in _list_forgotten(context, cell, task_state=list(BEFORE_THE_BEGINNING)):
+                with isolated("ending a task", instance.uuid):
+                    if not self._waits_for_a_host(inside, instance):
                         _end_task(instance)
-                for instance in objects.InstanceList.get_by_filters(inside, {"host": None, "deleted": False}):
-                    if is_forgotten(instance.updated_at or instance.created_at):
-                        _put_on_shelf(instance)
+            for _, instance in _list_forgotten(context, cell, host=None):
+                with isolated("putting it on the shelf again", instance.uuid):
+                    _put_on_shelf(instance)
+
+    def _waits_for_a_host(self, inside: Any, instance: Any) -> bool:
+        """Whether a request lies in the queue of a host that is down, and that begins with it when it is back.
+
+        If it were asked for again meanwhile, the server would come up on another host, and that one take it away.
+        """
+        for provider in self.compute_task_mgr.report_client.get_allocations_for_consumer(inside, instance.uuid):
+            with suppress(exception.NotFound):  # the host was removed from the cloud
+                node = objects.ComputeNode.get_by_uuid(inside, provider)
+                if not self._services.service_is_up(objects.Service.get_by_compute_host(inside, node.host)):
+                    return True
+        return False
 
     def _give_back(self, inside: Any, node: Any) -> None:
         """Take from ended moves what they still hold of a node."""
@@ -105,13 +143,14 @@ class Conductor(manager.ConductorManager):
             except exception.MigrationNotFound:  # a server, or another cell's
                 continue
             ended = migration.status in ENDED or migration.deleted  # with its server
-            if not ended or not _stands_still(inside, migration):
-                continue
-            LOG.warning("A move that has ended held resources", instance_uuid=migration.instance_uuid)
-            if _is_where_it_was(inside, migration):
-                reports.move_allocations(inside, consumer, migration.instance_uuid)
-            else:
-                reports.delete_allocation_for_instance(inside, consumer, consumer_type="migration", force=True)
+            with isolated("giving back what a move held", migration.instance_uuid):
+                if not ended or not _stands_still(inside, migration):
+                    continue
+                LOG.warning("A move that has ended held resources", instance_uuid=migration.instance_uuid)
+                if _is_where_it_was(inside, migration):
+                    reports.move_allocations(inside, consumer, migration.instance_uuid)
+                else:
+                    reports.delete_allocation_for_instance(inside, consumer, consumer_type="migration", force=True)
 
     def _end_request(self, context: Any, request: Any) -> None:
         """End a build that reached no cell, as Nova does if there is no host."""
@@ -134,6 +173,66 @@ class Conductor(manager.ConductorManager):
             self.compute_task_mgr.report_client.delete_allocation_for_instance(
                 context, request.instance_uuid, force=True
             )
+
+
+def _take_up(context: Any, request: Any) -> bool:
+    """Begin with a build; return False if it has ended.
+
+    One that comes late is young again from now on, or it would be ended while it is being built. One that its user has
+    deleted is in no cell, and Nova passes over it by itself.
+    """
+    if not _is_older(request.created_at, FORGOTTEN // 2):
+        return True
+    try:
+        with _REQUESTS:
+            request.updated_at = timeutils.utcnow(with_timezone=True)
+            request.save()
+    except exception.BuildRequestNotFound:
+        if not _is_in_a_cell(context, request.instance_uuid):
+            return True
+        LOG.warning("The message to build this server comes too late", instance_uuid=request.instance_uuid)
+        return False
+    return True
+
+
+def _is_in_a_cell(context: Any, server_uuid: str) -> bool:
+    try:
+        mapping = objects.InstanceMapping.get_by_instance_uuid(context, server_uuid)
+    except exception.InstanceMappingNotFound:
+        return False
+    return mapping.cell_mapping is not None
+
+
+def _is_request_forgotten(context: Any, request: Any) -> bool:
+    found = objects.BuildRequest.get_by_instance_uuid(context, request.instance_uuid)
+    return is_forgotten(found.updated_at or found.created_at)
+
+
+@contextmanager
+def isolated(doing: str, server_uuid: str | None = None) -> Iterator[None]:
+    """Log what the body fails with: the others have their turn, as a failure at one server is that one's own.
+
+    Args:
+        doing: what the body does, as a gerund.
+        server_uuid: whom it is about.
+    """
+    try:
+        yield
+    except exception.NotFound:  # its user deletes it meanwhile, or another conductor was faster
+        LOG.info("Gone before %s", doing, instance_uuid=server_uuid)
+    except Exception:
+        LOG.exception("Failed at %s", doing, instance_uuid=server_uuid)
+
+
+def _list_forgotten(context: Any, cell: Any, **wanted: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the servers of a cell that stand still, each with a context for the cell; none if it does not answer."""
+    with nova_context.target_cell(context, cell) as inside:
+        found: Any = ()
+        with isolated(f"looking at the servers of cell {cell.name}"):
+            found = objects.InstanceList.get_by_filters(inside, {**wanted, "deleted": False})
+        for instance in found:
+            if is_forgotten(instance.updated_at or instance.created_at):
+                yield inside, instance
 
 
 def _unsaved(context: Any, devices: Any) -> Any:
@@ -165,13 +264,27 @@ def _end_instance(context: Any, inside: Any, cell: Any, instance: Any) -> None:
         instance.destroy()
         return
     LOG.warning("No service works on this build any more", instance=instance)
+    if _release(instance, vm_states.ERROR):
+        utils.add_instance_fault_from_exc(inside, instance, BuildForgotten())
+
+
+def _release(instance: Any, vm_state: str) -> bool:
+    """Give a server a state in which it waits for nobody; return whether it has it now, as somebody may be faster."""
     before = instance.task_state
-    instance.vm_state, instance.task_state = vm_states.ERROR, None
+    instance.vm_state, instance.task_state = vm_state, None
     try:
         instance.save(expected_task_state=[before])
-    except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):  # somebody does
+    except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):
+        return False
+    return True
+
+
+def _end_move(inside: Any, migration: Any) -> None:
+    if migration.migration_type not in MOVES or not _stands_still(inside, migration):
         return
-    utils.add_instance_fault_from_exc(inside, instance, BuildForgotten())
+    LOG.warning("No service works on this move any more", instance_uuid=migration.instance_uuid)
+    migration.status = "error"
+    migration.save()
 
 
 def _stands_still(inside: Any, migration: Any) -> bool:
@@ -199,11 +312,7 @@ def _is_where_it_was(inside: Any, migration: Any) -> bool:
 def _end_task(instance: Any) -> None:
     """Take its task from a server: it stays as it is, and may be asked for again."""
     LOG.warning("No service works on this task any more: %s", instance.task_state, instance=instance)
-    before, instance.task_state = instance.task_state, None
-    try:
-        instance.save(expected_task_state=[before])
-    except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):  # somebody does
-        return
+    _release(instance, instance.vm_state)
 
 
 def _put_on_shelf(instance: Any) -> None:
@@ -216,15 +325,16 @@ def _put_on_shelf(instance: Any) -> None:
     if instance.vm_state not in (vm_states.ERROR, vm_states.ACTIVE):  # ACTIVE is what reset-state makes of it
         return
     LOG.warning("This server's return from the shelf failed; it can be unshelved again", instance=instance)
-    before = instance.task_state
-    instance.vm_state, instance.task_state = vm_states.SHELVED_OFFLOADED, None
-    with suppress(exception.UnexpectedTaskStateError, exception.InstanceNotFound):  # somebody works on it
-        instance.save(expected_task_state=[before])
+    _release(instance, vm_states.SHELVED_OFFLOADED)
 
 
 def is_forgotten(since: dt.datetime) -> bool:
     """Whether a build has stood still for longer than anybody works on it."""
-    return bool(timeutils.is_older_than(since.replace(tzinfo=None), FORGOTTEN))
+    return _is_older(since, FORGOTTEN)
+
+
+def _is_older(since: dt.datetime, seconds: int) -> bool:
+    return bool(timeutils.is_older_than(since.replace(tzinfo=None), seconds))
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ def start(machine: Machine) -> None:
             machine.manifest.made("bridge", bridge)
     if settings.networks.masquerade:
         machine.manifest.made("masquerade", settings.networks.external_cidr)
-    for service in programs.network_fabric():
+    for service in programs.network_fabric(machine.distribution):
         if service.name not in CENTRAL or machine.node.has(Role.CONTROLLER):
             ensure_running(machine, service)
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import migration
 from dockstack.deploy.configuration.settings import SECRET_NAMES, ImageQuotas, Networks, Ports, Settings
+from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.hypervisors import Contribution, chosen
 from dockstack.deploy.wanted import hosts
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
+    from dockstack.deploy.distributions import Distribution
     from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.attributes import Attributes
 
@@ -36,6 +38,7 @@ def settings_of(machine: Machine) -> Settings:
         hostname=hostname,
         datapath=datapath if wanted == "auto" else wanted,
         resolvers=tuple(resolvers),
+        distribution=machine.distribution,
     )
 
 
@@ -47,6 +50,7 @@ def settings_from(
     hostname: str,
     datapath: str,
     resolvers: tuple[str, ...] = (),
+    distribution: Distribution = DEBIAN_12,
 ) -> Settings:
     """Return the settings; pure."""
     added = contribution or Contribution(compute_driver="")
@@ -55,6 +59,7 @@ def settings_from(
     return Settings(
         secrets=secrets,
         hostname=hostname,
+        distribution=distribution,
         bind_address=listen,
         controller_address=attributes.text("public_address") or ("127.0.0.1" if listen == "0.0.0.0" else listen),
         tunnel_address=hosts.machine_tunnel_address(attributes),

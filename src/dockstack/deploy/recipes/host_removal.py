@@ -11,7 +11,9 @@ from dockstack import names
 from dockstack.deploy.configuration.extra_hosts import script_directory, uplink_file
 from dockstack.deploy.hypervisors import storage
 from dockstack.deploy.hypervisors.docker import CONTAINER_LINE, our_containers
+from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.node import processes
+from dockstack.deploy.node.output import ENGINE_LIMIT
 from dockstack.deploy.wanted import hosts
 from dockstack.names import UUID_LABEL
 
@@ -94,10 +96,10 @@ def inhabitants(mount_namespace: str) -> set[int]:
 
 
 def _remove_servers(machine: Machine, key: str) -> None:
-    socket = hosts.outside(key, machine.attributes.text("docker.socket"))
+    socket = hosts.outside(key, engine_of(machine.attributes).socket)
     client = ["docker", "-H", f"unix://{socket}"]
     listed = ["ps", "-a", "--no-trunc", "--filter", f"label={UUID_LABEL}", "--format", CONTAINER_LINE]
-    containers = our_containers(machine.run([*client, *listed], check=False).lines)
+    containers = our_containers(machine.run([*client, *listed], check=False, limit=ENGINE_LIMIT).lines)
     if containers:
         machine.say(f"Removing {len(containers)} servers")
         machine.command([*client, "rm", "-f", "-v", *containers])

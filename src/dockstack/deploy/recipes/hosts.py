@@ -16,6 +16,7 @@ from dockstack.deploy.configuration.nova import nova_conf
 from dockstack.deploy.configuration.privilege import ROOTWRAP_CONF, ROOTWRAP_FILTERS, rootwrap_conf, rootwrap_filters
 from dockstack.deploy.hypervisors import chosen, lxcfs, storage
 from dockstack.deploy.hypervisors.docker import DRIVER_STATE, Docker
+from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.paths import PATCH_DIRECTORY
 from dockstack.deploy.recipes import fabric, host_removal
 from dockstack.deploy.recipes.compute import await_service
@@ -82,7 +83,7 @@ def configure(machine: Machine, key: str) -> None:
     machine.file(f"{state}{ROOTWRAP_FILTERS}/dockstack.filters", render_ini(rootwrap_filters()))
     machine.directory(extra_hosts.script_directory(key))
     volume = storage.wanted(machine.attributes, key)
-    data_root = machine.attributes.text("docker.data_root")
+    data_root = engine_of(machine.attributes).data_root
     mount_point = volume.mount_point if volume else ""
     for path, content in extra_hosts.all_scripts(settings, host, data_root, mount_point).items():
         machine.file(path, content, mode=0o755)
@@ -93,11 +94,11 @@ def start_switch(machine: Machine, key: str) -> None:
     """Have a host's switch running and joined to the machine's, and the forwarder to the controller."""
     settings = settings_of(machine)
     if settings.datapath == "netdev":
-        machine.packages("ethtool")
+        machine.packages(*machine.distribution.packages_of("ethtool"))
     machine.manifest.made("bridge", hosts.BRIDGE)
     machine.manifest.made("masquerade", hosts.BRIDGE)
     ensure_running(machine, extra_hosts.uplink(settings, key))
-    for service in extra_hosts.network_services(key):
+    for service in extra_hosts.network_services(machine.distribution, key):
         ensure_running(machine, service)
 
 
@@ -136,7 +137,7 @@ def engine_services(machine: Machine, key: str) -> tuple[Service, ...]:
         return ()
     ordinary = [plugin.service(machine)]
     if any(service.name == lxcfs.NAME for service in machine.records.services()):
-        ordinary.append(lxcfs.service())
+        ordinary.append(lxcfs.service(machine.distribution))
     return tuple(extra_hosts.entered(service, key, ()) for service in ordinary)
 
 

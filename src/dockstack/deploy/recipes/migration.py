@@ -44,7 +44,7 @@ def start(machine: Machine) -> None:
             host_removal.forget(machine, own)
             _give_shell(machine, migration.NO_SHELL)
         return
-    machine.packages(*migration.PACKAGES)
+    machine.packages(*machine.distribution.packages_of("dropbear", "ssh-keygen"))
     _give_shell(machine, migration.SHELL)
     make_keys(machine)
     addresses = (settings.tunnel_address, *(host.tunnel_address for host in others))

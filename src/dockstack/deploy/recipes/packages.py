@@ -13,25 +13,14 @@ if TYPE_CHECKING:
     from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
+# What is needed, as distributions.py names it.
 EVERYWHERE = (
-    *("iproute2", "iptables", "kmod", "openvswitch-switch", "ovn-host", "procps", "sudo"),
-    "iputils-ping",  # what `dockstack tempest` calls
+    *("ip", "iptables", "modprobe", "ovn-controller", "ovs-vswitchd", "ps", "sudo"),
+    "ping",  # what `dockstack tempest` calls
 )
-CONTROLLER = ("mariadb-client-core", "mariadb-server-core", "memcached", "ovn-central", "rabbitmq-server")
+CONTROLLER = ("epmd", "mariadb", "mariadbd", "memcached", "ovn-northd", "rabbitmq-server")
 METADATA = ("haproxy",)
-COMPUTE = ("fonts-dejavu-core",)  # what VNC consoles are written with
-
-# What these packages start by themselves at boot; we run our own instances, or only the program.
-UNITS = (
-    "epmd.service",
-    "epmd.socket",
-    "haproxy.service",
-    "memcached.service",
-    "openvswitch-switch.service",
-    "ovn-central.service",
-    "ovn-host.service",
-    "rabbitmq-server.service",
-)
+COMPUTE = ("fonts",)
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
@@ -42,12 +31,14 @@ def stages(node: Node) -> tuple[Stage, ...]:
 
 def install(machine: Machine) -> None:
     """Install them in one go; nothing of them starts by itself, neither now nor at the next boot."""
-    distribution_units.hold(machine, UNITS)
-    machine.packages(*wanted(machine.node))
+    distribution, needed = machine.distribution, wanted(machine.node)
+    # We run our own instances of what these packages start at boot, or only the program.
+    distribution_units.hold(machine, sorted(unit for one in needed for unit in distribution.units.get(one, ())))
+    machine.packages(*sorted(distribution.packages_of(*needed)))
 
 
 def wanted(node: Node) -> tuple[str, ...]:
-    """Return the packages that a node's roles need."""
+    """Return what a node's roles need."""
     names = list(EVERYWHERE)
     if node.has(Role.CONTROLLER):
         names += CONTROLLER
@@ -55,4 +46,4 @@ def wanted(node: Node) -> tuple[str, ...]:
         names += METADATA
     if node.has(Role.COMPUTE):
         names += COMPUTE
-    return tuple(sorted(names))
+    return tuple(names)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1
 INTERRUPTED = 130
-PACKAGE_TOOLS = {"apt-get", "apt", "dpkg", "dpkg-deb"}
+PACKAGE_TOOLS = {"apt-get", "apt", "dpkg", "dpkg-deb", "dnf", "rpm"}
 LEFTOVER_GRACE = 5.0
 CHILD_GRACE = 10.0
 
@@ -204,7 +204,7 @@ def retire_unwanted(inventory: inventories.Inventory, services: Mapping[str, Col
 
 
 def end_leftovers() -> None:
-    """End commands that a killed run left behind; package tools are let finish, since dpkg has its own lock."""
+    """End commands that a killed run left behind; package tools are let finish, since they have locks of their own."""
     everything = processes.snapshot()
     spared = {os.getpid()}
     current = everything.get(os.getpid())

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dockstack.deploy import paths
-from dockstack.deploy.hypervisors import chosen, storage_obstacles
+from dockstack.deploy import distributions, paths
+from dockstack.deploy.distributions import APT, DEBIAN_12, Distribution
+from dockstack.deploy.hypervisors import chosen, engine_obstacles, storage_obstacles
 from dockstack.deploy.hypervisors.docker import Docker
+from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
 from dockstack.deploy.hypervisors.storage_obstacles import StorageFacts
 from dockstack.deploy.node import listeners
 from dockstack.deploy.node.manifest import Manifest
@@ -36,7 +38,7 @@ MIB = 1024 * 1024
 LEAST_MEMORY_MB = 3000  # for a whole cloud
 LEAST_NODE_MEMORY_MB = 1500  # for a compute node of another one
 LEAST_DISK_MB = 4500
-SUPPORTED = {("debian", "12")}
+NO_PYTHON = (0, 0)
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)  # those that the locks are for; as in pyproject.toml
 FOREIGN_FILES = (
     "/etc/nova/nova.conf",
@@ -45,7 +47,6 @@ FOREIGN_FILES = (
     "/etc/placement/placement.conf",
     "/etc/neutron/neutron.conf",
 )
-FOREIGN_PACKAGES = ("nova-common", "keystone-common", "glance-common", "placement-common", "neutron-common")
 CONTROLLER_PORTS = (
     *("ports.keystone", "ports.glance", "ports.placement", "ports.nova", "ports.metadata", "ports.neutron"),
     *("ports.rabbitmq", "ports.rabbitmq_distribution", "ports.epmd", "ports.serial_console", "ports.novnc"),
@@ -66,11 +67,9 @@ class MachineFacts:
     """What the machine is like."""
 
     root: bool = True
-    system: str = "debian"
-    like: str = ""
-    version: str = "12"
-    apt: bool = True
-    python: tuple[int, int] = (3, 11)
+    distribution: Distribution | Problem = DEBIAN_12
+    package_manager: bool = True
+    python: tuple[int, int] = (3, 11)  # (0, 0): there is none
     memory_mb: int = 8000
     disk_mb: Mapping[str, int] = field(default_factory=dict)  # path -> free
     listeners: tuple[Listener, ...] = ()
@@ -80,6 +79,7 @@ class MachineFacts:
     neighbours: Mapping[str, str] = field(default_factory=dict)  # network or address in use -> by what
     installed: bool = False  # a run of ours completed its packages before
     storage: StorageFacts = field(default_factory=StorageFacts)
+    engine: EngineFacts = field(default_factory=EngineFacts)
 
 
 def check(node: Node) -> None:
@@ -109,32 +109,58 @@ def problems(node: Node, facts: MachineFacts) -> list[Problem]:
     """Return all that stands in the way."""
     found = [*_system(facts), *_resources(node, facts), *_foreign(facts)]
     if node.has(Role.CONTROLLER):
+        found += _base_image(facts.distribution)
         found += _ports(node, facts.listeners)
     if node.has(Role.CONTROLLER) or node.has(Role.NETWORK):
         found += _networks(node, facts.neighbours)
     if isinstance(chosen(node), Docker):
         found += [Problem(*obstacle) for obstacle in storage_obstacles.obstacles(node.attributes, facts.storage)]
+        found += [Problem(*obstacle) for obstacle in engine_obstacles.obstacles(node.attributes, facts.engine)]
     return found
 
 
 def _system(facts: MachineFacts) -> Iterable[Problem]:
     if not facts.root:
         yield Problem("dockstack needs root to install services.", "Run it as root, as in: sudo ./dockstack up")
-    if not facts.apt:
-        yield Problem(f"{facts.system} {facts.version} has no apt.", "Use Debian 12, or a system that is like it.")
-    elif (facts.system, facts.version) not in SUPPORTED:
-        yield Problem(
-            f"{facts.system} {facts.version} is not tested.", "Debian 12 is; going on all the same.", warning=True
-        )
-    if not OLDEST_PYTHON <= facts.python <= NEWEST_PYTHON:
-        text = ".".join(map(str, facts.python))
-        yield Problem(f"/usr/bin/python3 is {text}; the locks are for 3.11 to 3.14.", "Use Debian 12 or 13.")
+    if isinstance(facts.distribution, Problem):
+        yield facts.distribution
+    else:
+        yield from _distribution(facts, facts.distribution)
     if not facts.network_namespaces:
         yield Problem("The kernel has no network namespaces.", "Boot one with CONFIG_NET_NS.")
     if not facts.tun:
         yield Problem(
             "There is no /dev/net/tun, which Open vSwitch needs.",
             "Load the module (modprobe tun); in a container, give it the device (--device /dev/net/tun).",
+        )
+
+
+def _distribution(facts: MachineFacts, distribution: Distribution) -> Iterable[Problem]:
+    manager = distribution.manager
+    if not facts.package_manager:
+        yield Problem(
+            f"There is no {manager.program} here, with which {distribution.title} installs packages.",
+            "Use Debian 12, or a system that is like it.",
+        )
+    if distribution.proven:
+        yield Problem(
+            f"{distribution.title} is not tested as Debian 12 is: {distribution.proven}.",
+            "Going on all the same.",
+            warning=True,
+        )
+    if facts.python == NO_PYTHON:
+        needed = " ".join(distribution.packages_of("python3"))
+        yield Problem(f"There is no {distribution.python}.", f"Install it: {manager.install} {needed}")
+    elif not OLDEST_PYTHON <= facts.python <= NEWEST_PYTHON:
+        text = ".".join(map(str, facts.python))
+        yield Problem(f"{distribution.python} is {text}; the locks are for 3.11 to 3.14.", "Use Debian 12 or 13.")
+
+
+def _base_image(distribution: Distribution | Problem) -> Iterable[Problem]:
+    if isinstance(distribution, Distribution) and distribution.manager is not APT:
+        yield Problem(
+            f"A controller cannot run on {distribution.title} yet: its base image is built from Debian's packages.",
+            "Make this machine a compute node of a cloud whose controller runs on Debian.",
         )
 
 
@@ -207,41 +233,40 @@ def _networks(node: Node, neighbours: Mapping[str, str]) -> Iterable[Problem]:
 
 def gather(node: Node) -> MachineFacts:
     """Look at this machine; nothing is changed, and nothing takes longer than a moment."""
-    release = _os_release()
-    manifest = Manifest(paths.STATE_DIRECTORY)
+    distribution = _recognise(node.attributes.text("distribution"))
+    known = distribution if isinstance(distribution, Distribution) else DEBIAN_12
+    manifest, services = Manifest(paths.STATE_DIRECTORY), Records.here().services()
     return MachineFacts(
         root=os.geteuid() == 0,
-        system=release.get("ID", "unknown"),
-        like=release.get("ID_LIKE", ""),
-        version=release.get("VERSION_ID", ""),
-        apt=shutil.which("apt-get") is not None,
-        python=_python_version(),
+        distribution=distribution,
+        package_manager=shutil.which(known.manager.program) is not None,
+        python=_python_version(known.python),
         memory_mb=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MIB,
         disk_mb={path: _free_mb(path) for path in ("/opt", "/var/lib")},
         listeners=listeners.listening(),
         network_namespaces=Path("/proc/self/ns/net").exists(),
         tun=Path("/dev/net/tun").exists() or Path("/sys/module/openvswitch").exists(),
-        foreign_openstack=_foreign_openstack(manifest),
+        foreign_openstack=_foreign_openstack(manifest, known),
         neighbours=_neighbours(node, manifest),
         installed=Path(paths.LOCK_MARKER).exists(),
-        storage=storage_obstacles.gather(node.attributes, manifest, Records.here().services()),
+        storage=storage_obstacles.gather(node.attributes, manifest, services),
+        engine=engine_obstacles.gather(node.attributes, manifest, services),
     )
 
 
-def _os_release() -> dict[str, str]:
+def _recognise(wanted: str) -> Distribution | Problem:
     try:
-        lines = Path("/etc/os-release").read_text().splitlines()
-    except FileNotFoundError:
-        return {}
-    return {name: value.strip('"') for name, _, value in (line.partition("=") for line in lines)}
+        return distributions.choose(wanted, distributions.here())
+    except DockstackError as error:
+        return Problem(error.brief, error.resolution)
 
 
-def _python_version() -> tuple[int, int]:
-    line = ["/usr/bin/python3", "-c", "import sys; print(*sys.version_info[:2])"]
+def _python_version(program: str) -> tuple[int, int]:
+    line = [program, "-c", "import sys; print(*sys.version_info[:2])"]
     try:
         major, minor = subprocess.run(line, capture_output=True, text=True, check=True).stdout.split()
     except (OSError, subprocess.CalledProcessError):
-        return (0, 0)
+        return NO_PYTHON
     return int(major), int(minor)
 
 
@@ -249,13 +274,10 @@ def _free_mb(path: str) -> int:
     return shutil.disk_usage(path).free // MIB
 
 
-def _foreign_openstack(manifest: Manifest) -> tuple[str, ...]:
+def _foreign_openstack(manifest: Manifest, distribution: Distribution) -> tuple[str, ...]:
     foreign = [path for path in FOREIGN_FILES if Path(path).exists() and not manifest.ours("file", path)]
-    line = ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\\n", *FOREIGN_PACKAGES]
-    if shutil.which("dpkg-query"):
-        answer = subprocess.run(line, capture_output=True, text=True, check=False).stdout
-        foreign += [line.split()[0] for line in answer.splitlines() if line.endswith(" installed")]
-    return tuple(foreign)
+    lines = _lines([*distribution.manager.versions, *distribution.openstack])
+    return (*foreign, *(line.split()[0] for line in lines if " installed " in line))
 
 
 def _neighbours(node: Node, manifest: Manifest) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import neutron
 from dockstack.deploy.hypervisors import chosen, storage
+from dockstack.deploy.hypervisors.docker import engine_packages
 from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.supervision import distribution_units
 from dockstack.deploy.supervision.restart import ensure_running
@@ -103,21 +104,22 @@ def _remove_packages(machine: Machine, names: Sequence[str]) -> None:
     """Purge packages; an engine is only removed: purging it would take containers and images of others along."""
     machine.say("Removing packages")
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
-    engine = machine.attributes.text("docker.package")
-    purged = [name for name in names if name != engine]
+    manager, engine = machine.distribution.manager, engine_packages(machine)
+    purged, removed = [name for name in names if name not in engine], [name for name in names if name in engine]
     superfluous = _superfluous(machine)
-    for verb, chosen_names in (("purge", purged), ("remove", [name for name in names if name == engine])):
+    for verb, chosen_names in ((manager.purge, purged), (manager.remove, removed)):
         if chosen_names:
-            machine.command(["apt-get", "-qy", verb, *chosen_names], environment=environment)
+            machine.command([*verb, *chosen_names], environment=environment)
     # What came along with ours; what nobody needed before stays, for it is not ours.
     along = sorted(_superfluous(machine) - superfluous)
     if along:
-        machine.command(["apt-get", "-qy", "purge", *along], environment=environment)
+        machine.command([*manager.purge, *along], environment=environment)
 
 
 def _superfluous(machine: Machine) -> set[str]:
     """Return the packages that were installed for others only, which are gone."""
-    lines = machine.run(["apt-get", "-s", "autoremove"], check=False).lines
+    question = machine.distribution.manager.superfluous
+    lines = machine.run(question, check=False).lines if question else []
     return {line.split()[1] for line in lines if line.startswith("Remv ")}
 
 

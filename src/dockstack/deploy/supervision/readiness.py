@@ -8,7 +8,7 @@ import shlex
 import socket
 import subprocess
 import urllib.parse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dockstack.deploy.supervision.services import Check, CheckKind
 
@@ -18,19 +18,31 @@ if TYPE_CHECKING:
 ONE_TRY = 5.0
 
 
-def ask(check: Check, *, patience: float = ONE_TRY) -> str:
-    """Ask once; return "" if the service is ready, otherwise why not."""
+class Answer(NamedTuple):
+    """What came of asking.
+
+    Attributes:
+        problem: why the service is not ready; "" if it is.
+        spoken: it has said so itself, so it is not just starting.
+    """
+
+    problem: str = ""
+    spoken: bool = False
+
+
+def ask(check: Check, *, patience: float = ONE_TRY) -> Answer:
+    """Ask once."""
     try:
         if check.kind is CheckKind.HTTP:
-            return _http(check, patience)
+            return Answer(_http(check, patience), spoken=True)
         if check.kind is CheckKind.COMMAND:
-            return _command(check.command, patience)
+            return Answer(_command(check.command, patience))
         _connect(check, patience)
     except (OSError, http.client.HTTPException) as error:
-        return f"{check.target} does not answer: {error}"
+        return Answer(f"{check.target} does not answer: {error}")
     except subprocess.TimeoutExpired:
-        return f"{shlex.join(check.command)} does not end within {patience:.0f} s"
-    return ""
+        return Answer(f"{shlex.join(check.command)} does not end within {patience:.0f} s")
+    return Answer()
 
 
 def shell_line(check: Check) -> str:

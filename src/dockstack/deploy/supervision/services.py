@@ -28,14 +28,14 @@ class CheckKind(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One readiness check, asked again until it succeeds or the time is over.
+    """One readiness check, asked again until it succeeds or its time is over (see restart.py).
 
     Attributes:
         kind: how to ask.
         target: tcp ``host:port``, http URL, path of a unix socket; unused for a command.
         command: exit status 0 means ready.
         statuses: HTTP statuses that count as ready.
-        timeout: seconds after which the service counts as failed.
+        timeout: seconds after which the service counts as failed, unless it has worked all the while.
     """
 
     kind: CheckKind

@@ -14,7 +14,7 @@ from dockstack.deploy.supervision import readiness
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dockstack.deploy.supervision.backends.model import Backend
+    from dockstack.deploy.supervision.backends.model import Backend, RunState
     from dockstack.deploy.supervision.services import Service
 
 PATIENCE = 5.0
@@ -47,18 +47,21 @@ class Condition:
 
 
 def conditions(services: Sequence[Service], backend: Backend) -> list[Condition]:
-    """Look at all services; their readiness checks run side by side."""
+    """Look at all services at once, as a hung supervisor answers about none; then ask whether they are ready."""
+    if not services:
+        return []
     everything = processes.snapshot()
+    with ThreadPoolExecutor(len(services)) as pool:
+        seen = list(pool.map(backend.look, services))
     with ThreadPoolExecutor(CHECKS_AT_ONCE) as pool:
-        return list(pool.map(lambda service: _look(service, backend, everything), services))
+        return list(pool.map(lambda service, state: _look(service, state, everything), services, seen))
 
 
-def _look(service: Service, backend: Backend, everything: dict[int, processes.Process]) -> Condition:
-    seen = backend.look(service)
+def _look(service: Service, seen: RunState, everything: dict[int, processes.Process]) -> Condition:
     if not seen.running or seen.pid is None:
         state = "failed" if seen.failed else "stopped"
         return Condition(service.name, service.title, state, None, None, 0, seen.reason or "it does not run")
-    problem = readiness.ask(service.check, patience=PATIENCE) if service.check else ""
+    problem = readiness.ask(service.check, patience=PATIENCE).problem if service.check else ""
     memory = processes.pss(processes.tree(seen.pid, everything))
     since = processes.started_at(seen.pid)
     return Condition(service.name, service.title, "running", seen.pid, since, memory, problem)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dockstack.deploy import distributions
 from dockstack.deploy.wanted.attributes import Attribute, Kind
 
 # The formats that Glance 33 takes by default, without those that a hypervisor plugin adds.
@@ -76,11 +77,31 @@ CATALOGUE: tuple[Attribute, ...] = (
         "Who supervises: auto takes systemd where it is PID 1, otherwise supervisor.",
         ("auto", "systemd", "supervisor"),
     ),
+    Attribute(
+        "distribution",
+        Kind.STRING,
+        distributions.AUTOMATIC,
+        "What the machine calls packages, units and paths; auto asks it. Set it on a system that is none of these and "
+        "has the packages of one.",
+        (distributions.AUTOMATIC, *distributions.NAMES),
+    ),
     Attribute("deploy.parallel", Kind.INTEGER, 4, "How many stages run at once; lower it on a slow disk.", minimum=1),
     Attribute("deploy.verify", Kind.BOOLEAN, True, "Boot a first server at the end of `up`."),
     # -- the engine -----------------------------------------------------------------------------------------------
     Attribute("docker.enable", Kind.BOOLEAN, True, "Whether a compute node runs Docker servers; decided per node."),
-    Attribute("docker.package", Kind.STRING, "docker.io", "The engine's package, if no engine is there yet."),
+    Attribute(
+        "docker.package",
+        Kind.STRING,
+        "",
+        "The engine's package, if no engine is there yet; empty means the distribution's, with its client.",
+    ),
+    Attribute(
+        "docker.own",
+        Kind.BOOLEAN,
+        False,
+        "Run an engine of our own beside the machine's, with another socket, data root and containerd namespace; where "
+        "that one is in a swarm, or another deployer's. Choose it with the first `up`, which remembers.",
+    ),
     Attribute("docker.group", Kind.STRING, "docker", "The group that may speak to the engine; nova joins it."),
     Attribute("docker.socket", Kind.PATH, "/run/docker.sock", "The engine's socket."),
     Attribute(

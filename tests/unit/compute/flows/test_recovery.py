@@ -113,6 +113,32 @@ def test_one_failure_does_not_keep_the_other_strays(world, host):
     assert world.leftovers() == NOTHING
 
 
+def test_one_of_which_nova_cannot_tell_stays_and_keeps_no_other(world, host):
+    lifecycle.spawn(host, make_server(), no_events)
+    lifecycle.spawn(host, make_server(OTHER), no_events)
+
+    def has_left(server_uuid):
+        if server_uuid == UUID:
+            raise KeyError("of Nova's")
+        return True
+
+    recovery.sweep(host, recovery.Claims((), (), has_left))
+    assert list(world.containers) == [f"nova-{UUID}"]
+    assert OTHER not in str(world.leftovers())
+
+
+def test_one_that_nova_cannot_be_asked_about_keeps_no_other_from_starting_and_is_tried_again(world, host):
+    first, second = make_server(), make_server(OTHER)
+    for server in (first, second):
+        lifecycle.spawn(host, server, no_events)
+    world.reboot_machine()
+
+    with pytest.raises(KeyError):  # which has the follower of the engine's events begin again
+        recovery.resume(host, host.engine.containers(), {UUID, OTHER}, {OTHER: second}.__getitem__)
+    assert world.containers[first.container_name].state is PowerState.SHUTDOWN
+    assert world.containers[second.container_name].state is PowerState.RUNNING
+
+
 def test_servers_that_nova_wants_running_are_started_again(world, host):
     server, stopped = make_server(), make_server(OTHER)
     lifecycle.spawn(host, server, no_events)

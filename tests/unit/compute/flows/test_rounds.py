@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 from fake_flows import UUID, make_server, no_events
 
+from dockstack.compute.engine import EngineError
 from dockstack.compute.flows import lifecycle, recovery, rescue
 from dockstack.compute.flows.rounds import Rounds
-from dockstack.compute.host import set_aside
+from dockstack.compute.host import creation, set_aside
 from dockstack.compute.model import PowerState
 
 NAME = f"nova-{UUID}"
@@ -88,6 +89,30 @@ def test_a_broken_arrival_goes_and_a_rescue_that_nova_does_not_know_of_ends(worl
     assert list(world.containers) == [NAME]
     assert world.containers[NAME].id == identity
     assert world.containers[NAME].state is PowerState.RUNNING
+
+
+def test_what_fails_at_one_server_or_in_one_step_keeps_no_other(world, host, monkeypatch):
+    beginnings = []
+    for uuid in (UUID, OTHER):
+        lifecycle.spawn(host, make_server(uuid), no_events)
+        whole = world.containers[f"nova-{uuid}"]
+        arriving = whole.name + set_aside.ARRIVING
+        world.containers[arriving] = replace(whole, name=arriving, id=uuid[0] * 64)
+        beginnings.append(arriving)
+    remove, ended = creation.remove, threading.Event()
+
+    def fail_at_first(on, container):
+        if container.name == beginnings[0]:
+            raise EngineError("It is busy.")
+        remove(on, container)
+
+    def claims_fail():
+        raise KeyError("of Nova's")
+
+    monkeypatch.setattr(creation, "remove", fail_at_first)
+    Rounds(host, claims_fail, {}.get, ended.set).go()  # Nova does not even say which servers it has
+    assert [name for name in beginnings if name in world.containers] == beginnings[:1]
+    assert ended.is_set()
 
 
 @pytest.mark.parametrize("failure", [KeyError("of Nova's"), None], ids=["Nova", "the engine"])

@@ -8,6 +8,7 @@ import pytest
 import cloud_files
 from dockstack.deploy.configuration import compute_node, oslo_file
 from dockstack.deploy.configuration.settings import SECRET_NAMES, Settings
+from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.join import service_files
 from dockstack.deploy.supervision.services import to_json
 from dockstack.deploy.wanted.attributes import SourceValues
@@ -25,7 +26,7 @@ def sent(document: CloudDocument, settings: Settings) -> str:
     The settings hold every secret of a whole cloud, to see that none of them goes on.
     """
     files = compute_node.files(document, settings)
-    services = compute_node.services(document, settings)
+    services = compute_node.services(DEBIAN_12, document, settings)
     return "\n".join([f"{path}\n{file.content}" for path, file in files.items()] + [str(to_json(s)) for s in services])
 
 
@@ -88,7 +89,7 @@ def test_secrets_stand_only_in_files_that_their_service_alone_reads(settings):
         if secret_keys_in(file.content):
             assert file.mode == 0o640, path
             assert file.group != "root", path
-    services = "".join(str(to_json(service)) for service in compute_node.services(document, settings))
+    services = "".join(str(to_json(service)) for service in compute_node.services(DEBIAN_12, document, settings))
     assert not secret_keys_in(services)
 
 
@@ -117,7 +118,7 @@ def test_the_node_is_a_chassis_without_gateway_or_external_bridge(settings):
 
 
 def test_services_wait_for_nothing_that_is_elsewhere(settings):
-    services = compute_node.services(with_secrets(), settings)
+    services = compute_node.services(DEBIAN_12, with_secrets(), settings)
     names = {service.name for service in services}
     assert names == compute_node.HERE
     assert {required for service in services for required in service.requires} <= names
@@ -126,7 +127,7 @@ def test_services_wait_for_nothing_that_is_elsewhere(settings):
 
 def test_ovn_is_spoken_to_over_tls_where_the_cloud_does(settings):
     document = with_secrets(**TLS)
-    (controller,) = (s for s in compute_node.services(document, settings) if s.name == "ovn-controller")
+    (controller,) = (s for s in compute_node.services(DEBIAN_12, document, settings) if s.name == "ovn-controller")
     assert "--private-key=/etc/dockstack/ovn-key.pem" in controller.command
     assert "--ca-cert=/etc/dockstack/ovn-authority.pem" in controller.command
     assert "/etc/dockstack/ovn-key.pem" in controller.watch

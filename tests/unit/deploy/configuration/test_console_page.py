@@ -13,6 +13,7 @@ import pytest
 
 from dockstack.compute.consoles.vnc import fonts
 from dockstack.deploy.configuration.nova import nova_conf, novncproxy_conf, serialproxy_conf
+from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.recipes import packages
 from dockstack.deploy.recipes.nova import NOVNC, NOVNC_SHA512, PAGE, PAGE_VENDOR, SHARED_PAGE, VNC_PAGE
 
@@ -62,7 +63,8 @@ def test_the_novnc_proxy_listens_no_wider_than_the_apis_and_logs_no_tokens(setti
 
 
 def test_compute_nodes_have_the_font():
-    assert {fonts.PACKAGE} == set(packages.COMPUTE)
+    assert packages.COMPUTE == ("fonts",)
+    assert DEBIAN_12.packages["fonts"] == fonts.PACKAGE
 
 
 def test_the_proxy_listens_no_wider_than_the_apis_and_logs_no_tokens(settings):

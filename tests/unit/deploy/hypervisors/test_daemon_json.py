@@ -69,3 +69,8 @@ def test_restore_keeps_what_was_added_meanwhile():
 
 def test_a_file_that_was_ours_alone_goes():
     assert restore(merge(None, WANTED, PATH), before(None, WANTED, PATH), WANTED, PATH) is None
+
+
+def test_live_restore_is_left_to_a_flag():
+    wanted = Wanted("dockstack", "/x", live_restore=False)
+    assert json.loads(merge(None, wanted, PATH)) == {"runtimes": {"dockstack": {"path": "/x"}}}

@@ -2,11 +2,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from dockstack.deploy.hypervisors import chosen, lxcfs
+from dockstack.deploy.distributions import DEBIAN_12
+from dockstack.deploy.hypervisors import chosen, engine_file, lxcfs
 from dockstack.deploy.hypervisors.docker import Docker, our_containers
+from dockstack.deploy.hypervisors.engine import engine_of
+from dockstack.deploy.hypervisors.engine_file import LIVE_RESTORE_BY_FLAG
 from dockstack.deploy.hypervisors.fake import Fake
 from dockstack.deploy.hypervisors.model import Hypervisor
 from dockstack.deploy.node.output import StepFailedError
@@ -171,7 +176,7 @@ def test_cleanup_puts_daemon_json_back(machine):
     theirs = '{"dns": ["192.0.2.1"]}'
     one = machine({"cat /etc/docker/daemon.json": theirs})
     plugin = Docker(one.attributes)
-    plugin._merge_daemon_json(one)
+    engine_file.place(one, engine_of(one.attributes), engine_file.wanted_keys(one.attributes))
     assert one.manifest.done("daemon-json-before")
     assert "cp -a /etc/docker/daemon.json /etc/docker/daemon.json.before-dockstack" in one.commands
     plugin.cleanup(one)
@@ -179,8 +184,27 @@ def test_cleanup_puts_daemon_json_back(machine):
     assert not one.manifest.ours("file", "/etc/docker/daemon.json")
 
 
+@pytest.mark.parametrize("by_flag", [True, False])
+def test_live_restore_stands_in_one_place(machine, by_flag):
+    one = machine({"grep -qzxE -e": {"success": by_flag}, "cat /etc/docker/daemon.json": "{}"})
+    written = []
+    one.file = lambda path, content, **_: written.append(json.loads(content))
+    engine_file.place(one, engine_of(one.attributes), engine_file.wanted_keys(one.attributes))
+    assert ["live-restore" in document for document in written] == [not by_flag]
+
+
+def test_the_flag_is_read_from_a_real_command_line():
+    wanted, cases = LIVE_RESTORE_BY_FLAG.rpartition(" && ")[2], {}
+    for option in ("--live-restore", "--live-restore=true", "--live-restore=false", "--live-restore-x"):
+        with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", option], stdin=-1) as process:
+            line = wanted.replace("$pid", str(process.pid))
+            cases[option] = subprocess.run(["sh", "-c", line], check=False).returncode == 0
+            process.stdin.close()
+    assert list(cases.values()) == [True, True, False, False]
+
+
 def test_lxcfs_is_our_own_instance_that_survives_its_own_corpse():
-    service = lxcfs.service()
+    service = lxcfs.service(DEBIAN_12)
     assert service.command[4:5] == ("/var/lib/dockstack/lxcfs",)
     assert "--enable-cfs" in service.command
     assert service.command[2].startswith("umount --lazy")

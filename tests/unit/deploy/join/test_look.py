@@ -8,9 +8,12 @@ import platform
 import shlex
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
+from dockstack.deploy.distributions import DEBIAN_12, recognise
+from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
 from dockstack.deploy.join import look
 from dockstack.deploy.join.look import Questions
 from dockstack.deploy.node import connection
@@ -26,8 +29,10 @@ def program(tmp_path, monkeypatch):
     """Put a program before all others of its name: one that prints something, or one that fails."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
-    def place(name, output=None):
+    def place(name, output=None, unless="-no-such-word-"):
+        """``unless``: a word with which it fails."""
         line = "exit 1" if output is None else f"printf %s {shlex.quote(output)}"
+        line = f'case " $* " in *" {unless} "*) exit 1 ;; esac; {line}'
         (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
         (tmp_path / name).chmod(0o755)
 
@@ -43,7 +48,7 @@ def here():
 
 def asked():
     """The names of all questions, as the answers have them."""
-    return [line.split("'")[1] for line in look.script(Questions()).splitlines() if line.startswith("echo '@@")]
+    return [line.split("'")[1] for line in look.script(Questions()).splitlines() if line.startswith("echo; echo '@@")]
 
 
 QUESTIONS = Questions(packages=("dpkg", "no-such-package"), services=("nova-compute",), endpoints=(("127.0.0.1", 1),))
@@ -53,6 +58,8 @@ def test_a_machine_tells_what_it_is_like(program, here):
     facts = look.gather(here, QUESTIONS)
     assert facts.hostname == platform.node()
     assert facts.machine.python >= (3, 9)
+    assert facts.machine.package_manager
+    assert facts.machine.distribution is DEBIAN_12
     assert facts.machine.memory_mb > 100
     assert set(facts.machine.disk_mb) == {"/opt", "/var/lib"}
     assert facts.source == "127.0.0.1"
@@ -67,7 +74,7 @@ def test_what_runs_there_is_seen(program, here):
     uuid = "7e2b0dd8-2c71-4bd5-9f3c-3f1f1c4c1c11"
     program("systemctl", "")
     program("ovs-vsctl", '"one.example.org"\n')
-    program("docker", f"abc nova-{uuid} {uuid}\ndef somebodys-copy {uuid}\n")
+    program("docker", f"abc nova-{uuid} {uuid}\ndef somebodys-copy {uuid}\n", unless="info")
     facts = look.gather(here, QUESTIONS)
     assert facts.active == {"nova-compute"}
     assert facts.chassis == "one.example.org"
@@ -79,13 +86,24 @@ def test_a_running_nova_compute_is_seen_whoever_started_it(program, here, tmp_pa
     text = look.script(QUESTIONS).replace("/proc/[0-9]*/comm", str(tmp_path / "comm"))
     (tmp_path / "comm").write_text(f"{running}\n")
     answer = here.run(text, None, 30)
-    assert look.parse(answer.stdout, 0, time.time()).nova_compute is seen
+    assert look.parse(answer.stdout, DEBIAN_12, 0, time.time()).nova_compute is seen
 
 
 @pytest.mark.parametrize(("told", "apart"), [(9.0, -1.0), (10.0, 0.0), (12.5, 0.0), (15.0, 0.0), (75.0, 60.0)])
 def test_a_clock_counts_as_wrong_only_as_far_as_is_sure(told, apart):
     text = "\n".join(line for name in asked() for line in ([name, str(told)] if name == "@@clock" else [name]))
-    assert look.parse(text, began=10, ended=15).clock == apart
+    assert look.parse(text, DEBIAN_12, began=10, ended=15).clock == apart
+
+
+def test_an_engine_tells_what_it_is_like(program, here):
+    program("docker", '{"ServerVersion": "20.10", "CgroupDriver": "cgroupfs"}', unless="ps")
+    assert look.gather(here, QUESTIONS).machine.engine.info["CgroupDriver"] == "cgroupfs"
+    program("docker", '{"ServerErrors": ["Cannot connect"]}', unless="ps")
+    assert look.gather(here, QUESTIONS).machine.engine.info == {}
+
+
+def test_a_machine_says_what_it_is(here):
+    assert recognise(look.os_release(here)) == recognise(Path("/etc/os-release").read_text())
 
 
 def test_who_answers_is_not_silent(program, here):
@@ -118,7 +136,7 @@ def test_the_script_is_one_that_a_plain_shell_reads():
 
 
 def test_an_answer_of_nothing_is_understood():
-    facts = look.parse("\n".join(asked()), time.time(), time.time())
-    assert facts.machine.system == "unknown"
-    assert not facts.machine.apt
+    facts = look.parse("\n".join(asked()), DEBIAN_12, time.time(), time.time())
+    assert not facts.machine.package_manager
+    assert facts.machine.engine == EngineFacts(by_flags=True)
     assert facts.datapath == "netdev"

@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 
 from dockstack.deploy.configuration import compute_node
-from dockstack.deploy.hypervisors.docker import DAEMON_JSON
+from dockstack.deploy.distributions import DEBIAN_12, DEBIAN_13, RHEL_9
+from dockstack.deploy.hypervisors.engine import DAEMON_JSON
+from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
 from dockstack.deploy.join import obstacles, plan
 from dockstack.deploy.join.endpoints import endpoints
 from dockstack.deploy.join.look import NodeFacts, PresentFile
@@ -34,9 +36,10 @@ def as_joined(joining, facts=FACTS):
     release = joining.cloud.text("release")
     settled = replace(
         facts,
-        packages=dict.fromkeys(joining.packages(engine=False), "1"),
+        packages=dict.fromkeys(joining.packages(DEBIAN_12, engine=False, client=False), "1"),
         active=compute_node.HERE,
         engine=True,
+        client=True,
         lock=hashlib.sha256(lock_text(f"{release}/openstack").encode()).hexdigest(),
     )
     return settled, files
@@ -51,6 +54,37 @@ def test_all_is_new_on_a_bare_machine(cloud, compute):
     assert {change.what for change in made.files} == {"new"}
     assert {change.path for change in made.files} >= {compute_node.NOVA_CONF, compute_node.AGENT_CONF, DAEMON_JSON}
     assert {service.name: service.what for service in made.services} == dict.fromkeys(compute_node.HERE, "start")
+
+
+@pytest.mark.parametrize(
+    ("distribution", "names"),
+    [
+        (DEBIAN_12, {"docker.io", "openvswitch-switch", "ovn-host"}),
+        (DEBIAN_13, {"docker.io", "docker-cli"}),
+        (RHEL_9, {"docker-ce", "openvswitch", "iproute"}),
+    ],
+    ids=lambda it: getattr(it, "name", ""),
+)
+def test_packages_are_called_as_on_the_machine(cloud, compute, distribution, names):
+    facts = replace(FACTS, machine=MachineFacts(distribution=distribution))
+    assert names <= set(Joining(compute(), cloud).plan(facts, {}).packages)
+
+
+def test_an_engine_that_is_there_is_used(cloud, compute):
+    facts = replace(FACTS, engine=True, client=True)
+    assert "docker.io" not in Joining(compute(), cloud).plan(facts, {}).packages
+    clientless = replace(facts, client=False, machine=MachineFacts(distribution=DEBIAN_13))
+    made = set(Joining(compute(), cloud).plan(clientless, {}).packages)
+    assert ("docker-cli" in made, "docker.io" in made) == (True, False)
+
+
+def test_what_the_machine_says_it_is_decides_what_is_asked(cloud, compute):
+    joining = Joining(compute(), cloud)
+    assert joining.questions("ID=rocky\nVERSION_ID=9.4\n").distribution is RHEL_9
+    unknown = joining.questions("ID=plan9\n")
+    made = joining.plan(replace(FACTS, machine=MachineFacts(distribution=unknown.distribution)), {})
+    assert not made.fits
+    assert "plan9 is none of those" in made.problems[0].brief
 
 
 def test_nothing_changes_on_a_machine_that_is_as_it_should_be(cloud, compute):
@@ -124,6 +158,7 @@ def test_the_node_tunnels_from_its_address_towards_the_cloud_unless_it_is_told_a
         ({"silent": ("a:1", "b:2")}, "No answer from here: a:1, b:2."),
         ({"controller": True, "nova_compute": True}, "holds a cloud that `dockstack up` made"),
         ({"clock": -90.0}, "clock is 90 s behind"),
+        ({"machine": MachineFacts(engine=EngineFacts(info={"ServerVersion": "1"}, swarm=True))}, "warm"),
         ({"source": ""}, "tunnels would end nowhere"),
         ({"machine": MachineFacts(memory_mb=1000)}, "1000 MiB of memory"),
         ({"machine": MachineFacts(python=(3, 9))}, "is 3.9"),

@@ -7,30 +7,19 @@ import hashlib
 import os
 import subprocess
 import time
-from dataclasses import replace
 
 import pytest
 
-from dockstack.deploy.node import connection, processes
-from dockstack.deploy.node.manifest import Manifest
+from dockstack.deploy.node import processes
 from dockstack.deploy.node.output import StepFailedError, StepHungError, shell_line
-from dockstack.deploy.node.secrets import Secrets
 from dockstack.deploy.node.shell import LocalShell
-from dockstack.deploy.supervision.machine import Machine
-from dockstack.deploy.supervision.records import Records
-from dockstack.deploy.wanted import inventory
 
 pytestmark = pytest.mark.unit
 
 
 @pytest.fixture
-def here(tmp_path):
-    """This machine, by the @local connector; the tests touch only their own directory."""
-    node = replace(inventory.load(None, ["services.backend=supervisor"]).local)
-    state = tmp_path / "state"
-    return Machine(
-        node, Secrets(tmp_path / "secrets.yaml"), Manifest(state), connection.connect(node), records=Records(state)
-    )
+def here(this_machine):
+    return this_machine()
 
 
 @pytest.fixture

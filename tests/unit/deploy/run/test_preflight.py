@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import pytest
 
+from dockstack.deploy import distributions
 from dockstack.deploy.node.listeners import Listener
 from dockstack.deploy.run import preflight
-from dockstack.deploy.run.preflight import MachineFacts, problems
+from dockstack.deploy.run.preflight import MachineFacts, Problem, problems
 from dockstack.deploy.wanted.inventory import Role
 from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
 
+NO_ENGINE = "docker.socket=/nowhere"  # the one of this machine is not to be asked by tests
 GOOD = MachineFacts(disk_mb={"/opt": 20000})
 
 
@@ -28,8 +30,10 @@ def test_a_good_machine_has_no_problem(node):
     ("changes", "words"),
     [
         ({"root": False}, "needs root"),
-        ({"apt": False}, "no apt"),
+        ({"package_manager": False}, "no apt-get"),
+        ({"python": (0, 0)}, "no /usr/bin/python3"),
         ({"python": (3, 9)}, "is 3.9"),
+        ({"distribution": Problem("Arch Linux is none of those.", "Name one.")}, "Arch Linux is none of those."),
         ({"python": (3, 15)}, "is 3.15"),
         ({"memory_mb": 2000}, "2000 MiB of memory"),
         ({"disk_mb": {"/opt": 100}}, "/opt has 100 MiB free"),
@@ -46,9 +50,24 @@ def test_each_obstacle_is_named_with_its_cure(node, changes, words):
     assert not problem.warning
 
 
-def test_an_untested_debian_is_only_a_warning(node):
-    (problem,) = problems(node(), replace(GOOD, system="ubuntu", version="24.04"))
-    assert problem.warning
+@pytest.mark.parametrize("distribution", distributions.ALL, ids=distributions.NAMES)
+def test_an_untested_distribution_is_only_a_warning(node, distribution):
+    found = problems(node(roles=frozenset({Role.COMPUTE})), replace(GOOD, distribution=distribution))
+    assert [problem.warning for problem in found] == ([] if distribution.name == "debian-12" else [True])
+
+
+def test_a_controller_needs_debian_s_packages(node):
+    assert "A controller cannot run on RHEL 9 yet" in briefs(node(), distribution=distributions.RHEL_9)[-1]
+
+
+def test_this_machine_is_recognised_and_an_unknown_one_is_a_problem(node, monkeypatch):
+    monkeypatch.setattr(preflight.distributions, "here", lambda: 'ID=debian\nVERSION_ID="12"\n')
+    assert preflight.gather(node(NO_ENGINE)).distribution is distributions.DEBIAN_12
+    monkeypatch.setattr(preflight.distributions, "here", lambda: "ID=arch\n")
+    found = preflight.gather(node(NO_ENGINE)).distribution
+    assert isinstance(found, Problem)
+    assert not found.warning
+    assert preflight.gather(node(NO_ENGINE, "distribution=rhel-9")).distribution is distributions.RHEL_9
 
 
 def test_a_compute_node_needs_less_memory_than_a_cloud(node):
@@ -94,6 +113,6 @@ def test_all_obstacles_are_said_at_once(node, monkeypatch):
 
 
 def test_gathering_changes_nothing_and_works_here(node):
-    facts = preflight.gather(node())
+    facts = preflight.gather(node(NO_ENGINE))
     assert facts.memory_mb > 0
     assert facts.disk_mb["/opt"] > 0

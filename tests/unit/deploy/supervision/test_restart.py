@@ -2,15 +2,22 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import os
 import socket
 import subprocess
+import threading
 from dataclasses import replace
 
+import psutil
 import pytest
 
-from dockstack.deploy.node.output import StepFailedError
+from dockstack.deploy.node import processes
+from dockstack.deploy.node.output import Output, StepFailedError
+from dockstack.deploy.node.shell import LocalShell
+from dockstack.deploy.supervision import readiness, restart
 from dockstack.deploy.supervision.backends.model import RunState
+from dockstack.deploy.supervision.readiness import Answer
 from dockstack.deploy.supervision.restart import ensure_running, needs_start, wait_until_ready
 from dockstack.deploy.supervision.services import Check, CheckKind, Service
 
@@ -175,3 +182,121 @@ def test_the_port_of_a_check():
     assert Check(CheckKind.TCP, "127.0.0.1:25672").port == 25672
     assert Check(CheckKind.HTTP, "http://127.0.0.1:5000/").port == 5000
     assert Check(CheckKind.UNIX, "/run/x:1").port is None
+
+
+SILENT = Answer("no answer")
+STARTING = Service(name="keystone", command=("run",), check=Check(CheckKind.TCP, "127.0.0.1:9", timeout=90.0))
+
+
+class Clock:
+    """Lets ``seconds`` pass with each nap."""
+
+    def __init__(self, monkeypatch, seconds=10.0):
+        self.now, self.naps, self.seconds = 0.0, 0, seconds
+        monkeypatch.setattr(restart.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(restart.time, "sleep", self.sleep)
+
+    def sleep(self, _):
+        self.now += self.seconds
+        self.naps += 1
+
+
+@pytest.fixture
+def starting(machine, monkeypatch):
+    """A service that answers after ``ready`` seconds, and whose process uses ``share`` of a processor until then."""
+
+    def build(ready, share, answer=SILENT, pid=lambda _: 7):
+        clock, one, backend = Clock(monkeypatch), machine(), Recorder()
+        backend.look = lambda _: RunState(running=True, pid=pid(clock.now))
+        monkeypatch.setattr(restart, "_answer", lambda *_: Answer() if clock.now >= ready else answer)
+
+        def run(command, **_):
+            listing = [f"{pid(clock.now)} 1 {int(clock.now * share)}", "99 1 100000"]
+            return Output(True, "\n".join(listing if command == processes.LISTING else []), "")
+
+        monkeypatch.setattr(one, "run", run)
+        return clock, one, backend
+
+    return build
+
+
+def test_a_service_is_waited_for_as_long_as_it_works(starting):
+    clock, one, backend = starting(ready=400, share=0.07)
+    wait_until_ready(one, backend, STARTING)
+    assert clock.now == 400
+
+
+@pytest.mark.parametrize(
+    ("share", "answer", "until"),
+    [
+        (0.01, SILENT, 100),  # it idles, so it hangs
+        (0.9, Answer("it answers 500", spoken=True), 100),  # busy with our questions, and not with its start
+        (0.9, SILENT, 1900),  # it works for ever
+    ],
+)
+def test_a_service_that_hangs_or_is_broken_is_not(starting, share, answer, until):
+    clock, one, backend = starting(ready=10000, share=share, answer=answer)
+    with pytest.raises(StepFailedError, match=answer.problem):
+        wait_until_ready(one, backend, STARTING)
+    assert clock.now == until
+
+
+def test_the_work_of_a_new_main_process_counts_from_its_start(starting):
+    clock, one, backend = starting(ready=170, share=0.07, pid=lambda now: 7 if now < 60 else 8)
+    wait_until_ready(one, backend, STARTING)
+    assert clock.now == 170
+
+
+def test_what_processes_have_used_is_read_from_ps():
+    lines = LocalShell().run(processes.LISTING).lines
+    own = psutil.Process().cpu_times()
+    assert processes.processor_seconds(os.getpid(), lines) >= int(own.user + own.system) - 1  # and its descendants'
+    assert processes.processor_seconds(2, ["1 0 500", "2 1 3", "3 2 4", "4 1 50", "5 3 1"]) == 8
+    assert processes.processor_seconds(6, lines[:1]) == 0
+
+
+def test_a_run_that_is_killed_while_a_service_starts_leaves_it_alone(cloud, monkeypatch):
+    build, backend, service, _ = cloud
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(restart, "wait_until_ready", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ensure_running(build(), service)
+    monkeypatch.undo()
+    backend.calls.clear()
+    assert not ensure_running(build(), service)
+    assert backend.calls == ["define", "sweep"]
+
+
+def test_one_that_hangs_is_started_anew_by_the_next_run(cloud, monkeypatch):
+    build, backend, service, _ = cloud
+    monkeypatch.setattr(restart, "_answer", lambda *_: SILENT)
+    Clock(monkeypatch)
+    with pytest.raises(StepFailedError):
+        ensure_running(build(), service)
+    monkeypatch.undo()
+    backend.calls.clear()
+    assert ensure_running(build(), service)
+    assert "start" in backend.calls
+
+
+@pytest.mark.parametrize(("status", "spoken"), [(200, True), (503, True)])
+def test_an_api_that_answers_has_spoken(status, spoken):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as api:
+        thread = threading.Thread(target=api.handle_request)
+        thread.start()
+        target = f"http://127.0.0.1:{api.server_port}/"
+        answer = readiness.ask(Check(CheckKind.HTTP, target))
+        thread.join()
+    assert answer == ("" if status == 200 else f"{target} answers 503", spoken)
+    assert not readiness.ask(Check(CheckKind.HTTP, target)).spoken  # nobody listens any more

@@ -7,6 +7,7 @@ from dockstack.deploy.configuration import extra_hosts, programs, scripts
 from dockstack.deploy.configuration.nova import nova_conf
 from dockstack.deploy.configuration.openvswitch import open_vswitch_settings
 from dockstack.deploy.configuration.settings import SECRET_NAMES, Settings
+from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.recipes.facts import settings_from
 from dockstack.deploy.run import plan
@@ -150,7 +151,7 @@ def test_systemd_and_supervisor_start_it_as_root_who_becomes_the_user_inside():
 
 
 def test_the_cables_are_laid_between_the_switch_and_ovn():
-    *_, controller = extra_hosts.network_services("host2")
+    *_, controller = extra_hosts.network_services(DEBIAN_12, "host2")
     assert [command[-1].rpartition("/")[2] for command in controller.prepare] == [
         "prepare-host",
         "prepare-cables",
@@ -227,4 +228,4 @@ def test_each_host_has_stages_that_fit_together(hypervisor):
 
 def test_every_network_service_of_a_node_that_runs_servers_is_entered():
     central = {"ovn-nb", "ovn-sb", "ovn-northd"}
-    assert {service.name for service in programs.network_fabric()} - central <= extra_hosts.OWN_SERVICES
+    assert {service.name for service in programs.network_fabric(DEBIAN_12)} - central <= extra_hosts.OWN_SERVICES

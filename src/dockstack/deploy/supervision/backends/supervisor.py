@@ -46,6 +46,7 @@ START_LIMIT = 20.0
 FILE_LIMIT = 65536
 STOP_LIMIT = 300.0
 ASK_LIMIT = 10.0  # that supervisord may take for an answer which costs it nothing
+HUNG_LIMIT = 2.0  # that one may take to end which has not answered
 ASKING = {"getSupervisorVersion", "getProcessInfo"}
 POLL = 0.05
 BAD_NAME, ALREADY_ADDED, NOT_RUNNING, ALREADY_STARTED = 10, 90, 70, 60
@@ -169,9 +170,13 @@ class Supervisor:
         for directory, mode in ((DIRECTORY, "755"), (PROGRAMS, "755"), (paths.RUN, "755"), (paths.LOG, "755")):
             self._shell.run(["install", "-d", "-m", mode, directory])
         self._shell.file(CONFIGURATION, SUPERVISORD_CONF)
-        if self._answers():
-            return
-        processes.end(_supervisors(), STOP_LIMIT)
+        limit = STOP_LIMIT
+        try:
+            if self._answers():
+                return
+        except SupervisordHungError:
+            limit = HUNG_LIMIT
+        processes.end(_supervisors(), limit)
         self._end_leftovers()
         with Path(OUTPUT).open("w") as output:
             subprocess.Popen(
@@ -254,8 +259,16 @@ class Supervisor:
         self._shell.absent(f"{PROGRAMS}/{service.name}.conf")
 
     def finish(self) -> None:
-        """Shut supervisord down, also one whose socket is gone, and wait until it has ended its services."""
-        processes.end(_supervisors(), STOP_LIMIT)
+        """Shut supervisord down, also one whose socket is gone, and wait until it has ended its services.
+
+        One that hangs ends none of them, and is not waited for.
+        """
+        limit = STOP_LIMIT
+        try:
+            self._answers()
+        except SupervisordHungError:
+            limit = HUNG_LIMIT
+        processes.end(_supervisors(), limit)
 
     def leave(self) -> None:
         """There is nothing to do: supervisord's files are noted as ours and go with the rest."""
@@ -282,7 +295,7 @@ class Supervisor:
     def _answers(self) -> bool:
         try:
             self._call("getSupervisorVersion")
-        except (OSError, http.client.HTTPException, SupervisordHungError):
+        except (OSError, http.client.HTTPException):
             return False
         return True
 
