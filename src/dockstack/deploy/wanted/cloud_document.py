@@ -164,15 +164,24 @@ def secrets_path(path: str | Path) -> Path:
 
 
 def save(cloud: CloudDocument, path: str | Path) -> None:
-    """Write both files whole, the secrets first; what is as by default is left out."""
+    """Write both files whole, the secrets first; what is as by default is left out.
+
+    Raises:
+        DockstackError: they cannot be written.
+    """
     open_part: dict[str, Any] = {}
     secret_part: dict[str, Any] = {}
     for key, setting in cloud.settings():
         if setting.source != "default":
             value = list(setting.value) if isinstance(setting.value, tuple) else setting.value
             (secret_part if key.secret else open_part)[key.name] = {"value": value, "from": setting.source}
-    write_atomically(secrets_path(path), HEADING + _yaml(secret_part), mode=0o600)
-    write_atomically(path, HEADING + _yaml(open_part))
+    try:
+        write_atomically(secrets_path(path), HEADING + _yaml(secret_part), mode=0o600)
+        write_atomically(path, HEADING + _yaml(open_part))
+    except OSError as error:
+        raise DockstackError(
+            f"{path} cannot be written: {error.strerror}.", "Run as root, or name another place with --cloud."
+        ) from error
 
 
 def load(path: str | Path) -> CloudDocument:

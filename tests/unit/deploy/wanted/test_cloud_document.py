@@ -48,6 +48,12 @@ def test_secrets_are_apart_in_a_file_of_root_alone(saved):
     assert "0123" not in saved.read_text()
 
 
+def test_where_nothing_can_be_written_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DockstackError, match="cannot be written"):
+        cloud_document.save(CloudDocument([]), tmp_path / "file" / "cloud.yaml")
+
+
 def test_a_secret_that_others_may_read_is_refused(saved):
     cloud_document.secrets_path(saved).chmod(0o640)
     with pytest.raises(DockstackError, match="mode 640"):
