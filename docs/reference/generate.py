@@ -13,6 +13,7 @@ from typing import Any
 from dockstack.compute import extra_specs, support
 from dockstack.compute.conf import list_opts
 from dockstack.deploy.wanted.catalogue import CATALOGUE
+from dockstack.deploy.wanted.cloud_keys import CLOUD_KEYS, Key
 from dockstack.verify.exercises import ALL
 
 HERE = Path(__file__).parent
@@ -172,7 +173,32 @@ def extra_specs_page() -> str:
     return "\n".join([*lines, ""])
 
 
+def cloud_document() -> str:
+    """Return the page of what compute nodes must know of a cloud."""
+    rows = [f"| `{k.name}` | {k.kind} | {_value(k.default)} | {k.need} | {_meaning(k)} |" for k in CLOUD_KEYS]
+    return "\n".join(
+        [
+            "# The cloud document",
+            "",
+            "What a compute node must know of a cloud ([guide](../nodes.md)). `dockstack cloud import` fills it from",
+            "the cloud's own files; `--set KEY=VALUE` and `--set-file KEY=FILE` win over them. `dockstack cloud show`",
+            "prints every value and where it came from. Secrets are in a file of their own, mode 0600, and are given",
+            "by `--set-file` only. A key that is needed and empty is refused.",
+            "",
+            "| key | kind | default | needed | meaning |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _meaning(key: Key) -> str:
+    return f"{key.help} **Secret.**" if key.secret else key.help
+
+
 PAGES = {
+    "cloud-document.md": cloud_document,
     "extra-specs.md": extra_specs_page,
     "attributes.md": attributes,
     "driver-options.md": options,

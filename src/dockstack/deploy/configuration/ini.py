@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 Ini = Mapping[str, Mapping[str, str]]
 
-_HEADER = "# Written by dockstack: changes are lost at the next run; set attributes instead.\n"
+WRITTEN_BY_US = "# Written by dockstack"
+_HEADER = f"{WRITTEN_BY_US}: changes are lost at the next run; set attributes instead.\n"
 
 
 def render_ini(ini: Ini) -> str:

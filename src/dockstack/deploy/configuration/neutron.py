@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.configuration import oslo, privilege
-from dockstack.deploy.configuration.openvswitch import DATABASE_REMOTE, NORTHBOUND_REMOTE, SOUTHBOUND_REMOTE
+from dockstack.deploy.configuration.openvswitch import DATABASE_REMOTE
 
 if TYPE_CHECKING:
     from dockstack.deploy.configuration.ini import Ini
@@ -61,8 +61,8 @@ def ml2_conf(settings: Settings) -> Ini:
         "ml2_type_geneve": {"vni_ranges": "1:65536", "max_header_size": "38"},
         "securitygroup": {"enable_security_group": "true"},
         "ovn": {
-            "ovn_nb_connection": NORTHBOUND_REMOTE,
-            "ovn_sb_connection": SOUTHBOUND_REMOTE,
+            "ovn_nb_connection": settings.northbound,
+            "ovn_sb_connection": settings.southbound,
             "ovn_l3_scheduler": "leastloaded",
             "ovn_metadata_enabled": "true",
             "enable_distributed_floating_ip": "true",
@@ -85,6 +85,6 @@ def ovn_agent_conf(settings: Settings) -> Ini:
             "metadata_workers": "0",
         },
         "ovs": {"ovsdb_connection": DATABASE_REMOTE},
-        "ovn": {"ovn_nb_connection": NORTHBOUND_REMOTE, "ovn_sb_connection": SOUTHBOUND_REMOTE},
+        "ovn": {"ovn_nb_connection": settings.northbound, "ovn_sb_connection": settings.southbound},
         "agent": {"extensions": settings.metadata_extension, "root_helper": privilege.root_helper(settings)},
     }

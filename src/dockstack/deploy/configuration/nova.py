@@ -27,34 +27,7 @@ MAX_ATTEMPTS = 3  # hosts that Nova tries for one server; its own default
 def nova_conf(settings: Settings) -> Ini:
     """Return nova.conf, which all Nova services read."""
     return {
-        "DEFAULT": {
-            **oslo.logging_options(settings),
-            "my_ip": settings.tunnel_address,
-            "host": settings.hostname,
-            "state_path": STATE_DIRECTORY,
-            "transport_url": settings.transport_url,
-            "compute_driver": settings.compute_driver,
-            "force_config_drive": "false",
-            # Servers that ran before a reboot of the host run after it.
-            "resume_guests_state_on_host_boot": "true",
-            "initial_cpu_allocation_ratio": str(settings.cpu_allocation_ratio),
-            "initial_ram_allocation_ratio": str(settings.ram_allocation_ratio),
-            "initial_disk_allocation_ratio": str(settings.disk_allocation_ratio),
-            "reserved_host_memory_mb": str(settings.reserved_memory_mb),
-            "reserved_host_disk_mb": str(settings.reserved_disk_mb),
-            # Up to a minute of chance before the first round would be a minute before the first server: it is in such
-            # a round that a new host is found.
-            "periodic_fuzzy_delay": "0",
-            # At each round, by default each minute, Nova reads all servers of a host out of the database.
-            "update_resources_interval": "180",
-            # A service that was busy once keeps its threads, and each wakes every second; there are two such pools.
-            "executor_thread_pool_size": "32",
-            "vif_plugging_is_fatal": "true",
-            "vif_plugging_timeout": "120",
-            "max_concurrent_builds": str(settings.concurrent_builds),
-            # A server may be resized where it is: the only way on one host, and without a copy on many.
-            "allow_resize_to_same_host": "true",
-        },
+        "DEFAULT": host_defaults(settings, settings.transport_url),
         "api": {"auth_strategy": "keystone"},
         "cache": oslo.cache_section(settings),
         "conductor": {"workers": str(settings.conductor_workers)},
@@ -103,6 +76,38 @@ def nova_conf(settings: Settings) -> Ini:
         **{section: dict(options) for section, options in settings.hypervisor_options},
         **privilege.helper_sections(settings, "nova"),
         **oslo.messaging_sections(),
+    }
+
+
+def host_defaults(settings: Settings, transport_url: str) -> dict[str, str]:
+    """Return [DEFAULT] of nova.conf, which is the same on a host that joins another cloud but for its message bus."""
+    return {
+        **oslo.logging_options(settings),
+        "my_ip": settings.tunnel_address,
+        "host": settings.hostname,
+        "state_path": STATE_DIRECTORY,
+        "transport_url": transport_url,
+        "compute_driver": settings.compute_driver,
+        "force_config_drive": "false",
+        # Servers that ran before a reboot of the host run after it.
+        "resume_guests_state_on_host_boot": "true",
+        "initial_cpu_allocation_ratio": str(settings.cpu_allocation_ratio),
+        "initial_ram_allocation_ratio": str(settings.ram_allocation_ratio),
+        "initial_disk_allocation_ratio": str(settings.disk_allocation_ratio),
+        "reserved_host_memory_mb": str(settings.reserved_memory_mb),
+        "reserved_host_disk_mb": str(settings.reserved_disk_mb),
+        # Up to a minute of chance before the first round would be a minute before the first server: it is in such
+        # a round that a new host is found.
+        "periodic_fuzzy_delay": "0",
+        # At each round, by default each minute, Nova reads all servers of a host out of the database.
+        "update_resources_interval": "180",
+        # A service that was busy once keeps its threads, and each wakes every second; there are two such pools.
+        "executor_thread_pool_size": "32",
+        "vif_plugging_is_fatal": "true",
+        "vif_plugging_timeout": "120",
+        "max_concurrent_builds": str(settings.concurrent_builds),
+        # A server may be resized where it is: the only way on one host, and without a copy on many.
+        "allow_resize_to_same_host": "true",
     }
 
 

@@ -10,20 +10,19 @@ if TYPE_CHECKING:
 
 DATABASE_SOCKET = "/run/openvswitch/db.sock"
 DATABASE_REMOTE = f"unix:{DATABASE_SOCKET}"
-NORTHBOUND_REMOTE = "unix:/run/ovn/ovnnb_db.sock"
-SOUTHBOUND_REMOTE = "unix:/run/ovn/ovnsb_db.sock"
 
 
 def open_vswitch_settings(settings: Settings) -> tuple[str, ...]:
     """Return the arguments of `ovs-vsctl set Open_vSwitch .`; they must be in place before ovs-vswitchd starts."""
     networks = settings.networks
+    mappings = f"{networks.physical_network}:{networks.external_bridge}"
     values = [
         f"external-ids:system-id={settings.hostname}",
         f"external-ids:hostname={settings.hostname}",
-        f"external-ids:ovn-remote={SOUTHBOUND_REMOTE}",
-        "external-ids:ovn-encap-type=geneve",
+        f"external-ids:ovn-remote={_atom(settings.southbound)}",
+        f"external-ids:ovn-encap-type={settings.encap_type}",
         f"external-ids:ovn-encap-ip={settings.tunnel_address}",
-        f"external-ids:ovn-bridge-mappings={networks.physical_network}:{networks.external_bridge}",
+        *([f"external-ids:ovn-bridge-mappings={mappings}"] if networks.external_bridge else []),
         f"external-ids:ovn-bridge-datapath-type={settings.datapath}",
         "external-ids:ovn-monitor-all=true",
     ]
@@ -31,6 +30,11 @@ def open_vswitch_settings(settings: Settings) -> tuple[str, ...]:
         # Without it a veth's unfinished checksums make the userspace connection tracker drop every TCP packet.
         values.append("other_config:userspace-tso-enable=true")
     return tuple(values)
+
+
+def _atom(value: str) -> str:
+    """Return a value as one atom of the database's syntax, where a comma separates several."""
+    return f'"{value}"' if "," in value else value
 
 
 def chassis_options(settings: Settings, *, bandwidth: bool) -> str:

@@ -63,7 +63,7 @@ class Networks:
     external_cidr: str = "198.51.100.0/24"
     external_gateway: str = "198.51.100.1"
     external_pool: tuple[str, str] = ("198.51.100.10", "198.51.100.250")
-    external_bridge: str = "br-ex"
+    external_bridge: str = "br-ex"  # "": a host without
     external_bandwidth: int = 10_000  # Mbit/s, each way
     tenant_name: str = "private"
     tenant_cidr: str = "10.77.0.0/24"
@@ -99,6 +99,9 @@ class Settings:
     state_directory: str = "/var/lib/dockstack"
     run_directory: str = "/run/dockstack"
     datapath: str = "system"
+    northbound: str = "unix:/run/ovn/ovnnb_db.sock"
+    southbound: str = "unix:/run/ovn/ovnsb_db.sock"
+    encap_type: str = "geneve"
     gateway_chassis: bool = True
     hosts: int = 1
     ports: Ports = Ports()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dockstack.deploy import paths
-from dockstack.deploy.hypervisors import engine_file, lxcfs, storage
+from dockstack.deploy.hypervisors import daemon_json, engine_file, lxcfs, storage
 from dockstack.deploy.hypervisors.engine import SERVICE, SYSTEM_CONTAINERD, engine_of
 from dockstack.deploy.hypervisors.engine_file import DISPATCHER, RUNTIME
 from dockstack.deploy.hypervisors.model import Contribution, Hypervisor
@@ -25,8 +25,9 @@ from dockstack.errors import DockstackError
 from dockstack.names import IMAGE_DOMAIN, NAME_PREFIX, NAMESPACES, UUID_LABEL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
+    from dockstack.deploy.distributions import Distribution
     from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.attributes import Attributes
 
@@ -54,6 +55,7 @@ class Docker(Hypervisor):
         self._mode = attributes.number("docker.socket_mode")
         self._engine = engine_of(attributes)
         self._socket = self._engine.socket
+        self._package = attributes.text("docker.package")
         self._lxcfs = attributes.flag("docker.lxcfs")
         self._volume = storage.wanted(attributes)
         self._wanted = engine_file.wanted_keys(attributes)
@@ -76,6 +78,17 @@ class Docker(Hypervisor):
             metadata_extension="dockstack_metadata",
             agent_watch=(paths.DRIVER_MARKER,),
         )
+
+    def packages(self, distribution: Distribution, *, engine: bool, client: bool) -> tuple[str, ...]:
+        """Name the engine's packages where there is no engine, its client's where that is missing, and LXCFS's."""
+        missing = (() if engine else ("dockerd",)) + (() if client else ("docker",))
+        found = (self._package,) if self._package and not engine else distribution.packages_of(*missing)
+        return (*found, *(distribution.packages_of(lxcfs.NAME) if self._lxcfs else ()))
+
+    def edits(self) -> Mapping[str, Callable[[str | None], str]]:
+        """Merge what we need into the engine's configuration."""
+        path = self._engine.daemon_json
+        return {path: lambda text: daemon_json.merge(text, self._wanted, path)}
 
     def install(self, machine: Machine) -> None:
         """Have an engine, its group and its storage; an engine that is installed already is used as it is."""

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dockstack.deploy.distributions import Distribution
     from dockstack.deploy.supervision.machine import Machine
 
 
@@ -42,6 +45,21 @@ class Hypervisor(ABC):
     @abstractmethod
     def contribution(self) -> Contribution:
         """Return what it adds to the configuration of Nova and Glance; pure."""
+
+    def packages(self, distribution: Distribution, *, engine: bool, client: bool) -> tuple[str, ...]:
+        """Return the packages that ``install`` brings; pure.
+
+        Args:
+            distribution: whose packages.
+            engine: whether there is one already.
+            client: whether there is one for it.
+        """
+        del distribution, engine, client
+        return ()
+
+    def edits(self) -> Mapping[str, Callable[[str | None], str]]:
+        """Return the files of others that ``configure`` edits, and what becomes of each one's text; pure."""
+        return {}
 
     @abstractmethod
     def install(self, machine: Machine) -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dockstack.deploy.distributions import Distribution
+    from dockstack.deploy.node.connection import Connection
     from dockstack.deploy.node.manifest import Manifest
     from dockstack.deploy.node.secrets import Secrets
     from dockstack.deploy.wanted.inventory import Node
@@ -101,15 +102,16 @@ class ConnectedNode(Shell):
         node: Node,
         secrets: Secrets,
         manifest: Manifest,
-        connection: Any,
+        connection: Connection,
         *,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Use ``connection.connect(node)`` for the pyinfra state and host."""
+        """Use ``connection.connect(node)`` for the connection."""
         self.node = node
         self.attributes = node.attributes
         self.secrets = secrets
         self.manifest = manifest
+        self._connection = connection
         self._state = connection.state
         self._host = connection.host
         self._say = say
@@ -361,8 +363,7 @@ class ConnectedNode(Shell):
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def _execute(self, line: str, stdin: str | None, timeout: int) -> Output:
-        ok, output = self._host.run_shell_command(StringCommand(line), _stdin=stdin, _timeout=timeout)
-        return Output(bool(ok), output.stdout, output.stderr)
+        return self._connection.run(line, stdin, timeout)
 
     def _redact(self, text: str) -> str:
         return self.secrets.redact(text)

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from dockstack.deploy.wanted.inventory import Node
 
 MIB = 1024 * 1024
-LEAST_MEMORY_MB = 3000
+LEAST_MEMORY_MB = 3000  # for a whole cloud
+LEAST_NODE_MEMORY_MB = 1500  # for a compute node of another one
 LEAST_DISK_MB = 4500
 NO_PYTHON = (0, 0)
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)  # those that the locks are for; as in pyproject.toml
@@ -106,7 +107,7 @@ def check(node: Node) -> None:
 
 def problems(node: Node, facts: MachineFacts) -> list[Problem]:
     """Return all that stands in the way."""
-    found = [*_system(facts), *_resources(facts), *_foreign(facts)]
+    found = [*_system(facts), *_resources(node, facts), *_foreign(facts)]
     if node.has(Role.CONTROLLER):
         found += _base_image(facts.distribution)
         found += _ports(node, facts.listeners)
@@ -163,11 +164,14 @@ def _base_image(distribution: Distribution | Problem) -> Iterable[Problem]:
         )
 
 
-def _resources(facts: MachineFacts) -> Iterable[Problem]:
-    if facts.memory_mb < LEAST_MEMORY_MB:
+def _resources(node: Node, facts: MachineFacts) -> Iterable[Problem]:
+    what, least = ("an idle cloud takes about 2.5 GiB", LEAST_MEMORY_MB)
+    if not node.has(Role.CONTROLLER):
+        what, least = ("a node's services take about 1 GiB", LEAST_NODE_MEMORY_MB)
+    if facts.memory_mb < least:
         yield Problem(
-            f"{facts.memory_mb} MiB of memory are too little; an idle cloud takes about 2.5 GiB.",
-            f"Give the machine at least {LEAST_MEMORY_MB} MiB, better 8 GiB.",
+            f"{facts.memory_mb} MiB of memory are too little; {what}.",
+            f"Give the machine at least {least} MiB, better 8 GiB.",
         )
     if facts.installed:
         return

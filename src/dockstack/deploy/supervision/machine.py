@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dockstack.deploy.node.connected_node import ConnectedNode
 from dockstack.deploy.supervision.backends import choose
@@ -12,6 +12,7 @@ from dockstack.deploy.supervision.records import Records
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dockstack.deploy.node.connection import Connection
     from dockstack.deploy.node.manifest import Manifest
     from dockstack.deploy.node.secrets import Secrets
     from dockstack.deploy.supervision.backends.model import Backend
@@ -32,12 +33,12 @@ class Machine(ConnectedNode):
         node: Node,
         secrets: Secrets,
         manifest: Manifest,
-        connection: Any,
+        connection: Connection,
         *,
         say: Callable[[str], None] = lambda _: None,
         records: Records | None = None,
     ) -> None:
-        """Use ``connection.connect(node)`` for the pyinfra state and host."""
+        """Use ``connection.connect(node)`` for the connection."""
         super().__init__(node, secrets, manifest, connection, say=say)
         self.records = records or Records.here()
         self.backend: Backend = choose(self, self.attributes.text("services.backend"))

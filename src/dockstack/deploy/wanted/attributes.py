@@ -123,9 +123,10 @@ class SourceValues:
 class Attributes:
     """The settings of one node, whole."""
 
-    def __init__(self, settings: Mapping[str, Setting]) -> None:
+    def __init__(self, settings: Mapping[str, Setting], listing: str) -> None:
         """Use ``resolve`` rather than this."""
         self._settings = dict(settings)
+        self._listing = listing
 
     def __getitem__(self, name: str) -> Any:
         """Return the typed value; an unknown name is a mistake in our own code and says so."""
@@ -158,7 +159,7 @@ class Attributes:
             AttributeRefusedError: there is no such attribute.
         """
         if name not in self._settings:
-            raise unknown_name(name, "the lookup", self._settings)
+            raise unknown_name(name, "the lookup", self._settings, self._listing)
         return self._settings[name]
 
     def settings(self) -> tuple[Setting, ...]:
@@ -166,8 +167,15 @@ class Attributes:
         return tuple(self._settings.values())
 
 
-def resolve(catalogue: Iterable[Attribute], sources: Iterable[SourceValues]) -> Attributes:
+def resolve(
+    catalogue: Iterable[Attribute], sources: Iterable[SourceValues], listing: str = "dockstack config show"
+) -> Attributes:
     """Lay the values of all sources over the defaults, the later over the earlier.
+
+    Args:
+        catalogue: all names that there are.
+        sources: their values.
+        listing: the command that lists them, for whoever wrote another name.
 
     Raises:
         AttributeRefusedError: a name or value cannot be used.
@@ -179,10 +187,10 @@ def resolve(catalogue: Iterable[Attribute], sources: Iterable[SourceValues]) -> 
     for each in sources:
         for name, value in each.values.items():
             if name not in settings:
-                raise unknown_name(name, each.source, settings)
+                raise unknown_name(name, each.source, settings, listing)
             before = settings[name]
             settings[name] = _overlay(before, value, each.source)
-    return Attributes(settings)
+    return Attributes(settings, listing)
 
 
 def _overlay(before: Setting, value: Any, source: str) -> Setting:
@@ -193,7 +201,7 @@ def _overlay(before: Setting, value: Any, source: str) -> Setting:
     return Setting(before.attribute, before.value + added, f"{before.source} + {source}")
 
 
-def unknown_name(name: str, source: str, known: Iterable[str]) -> AttributeRefusedError:
+def unknown_name(name: str, source: str, known: Iterable[str], listing: str) -> AttributeRefusedError:
     """Build the refusal of a name that is not in the catalogue."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -204,7 +212,7 @@ def unknown_name(name: str, source: str, known: Iterable[str]) -> AttributeRefus
     hint = f"Did you mean {near[0]}?" if near else ""
     return AttributeRefusedError(
         f"There is no attribute {name!r} (from {source}).",
-        f"{hint} `dockstack config show` lists them all.".strip(),
+        f"{hint} `{listing}` lists them all.".strip(),
     )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SECTIONS = ("attributes", "roles", "nodes")
 CONNECTORS = ("@local", "@ssh")
 EARLIER_NAME = "asked.yaml"  # of the file of saved options
-NODE_KEYS = ("connector", "address", "user", "port", "key", "roles", "attributes")
+NODE_KEYS = ("connector", "address", "user", "port", "key", "jump", "known_hosts", "roles", "attributes")
 
 
 class Role(StrEnum):
@@ -44,8 +44,12 @@ class Node:
     Attributes:
         name: as in the environment file; this machine is "local".
         connector: "@local", "@ssh" or, in tests, "@fake".
-        address: where SSH finds it.
         attributes: resolved for this node.
+        address: where SSH finds it; empty: by its name.
+        user: who logs in; anybody but root needs sudo without a password.
+        key: the file of the private key; None: what ~/.ssh/config says, ssh-agent has, or is in ~/.ssh.
+        jump: the hosts on the way, as ProxyJump takes them: user@host:port, several with commas.
+        known_hosts: the file with the host keys; None: those of the person and of the system.
     """
 
     name: str
@@ -55,6 +59,8 @@ class Node:
     user: str = "root"
     port: int = 22
     key: str | None = None
+    jump: str = ""
+    known_hosts: str | None = None
     roles: frozenset[Role] = ALL_ROLES
 
     def has(self, role: Role) -> bool:
@@ -101,6 +107,7 @@ def load(
     *,
     required: bool = False,
     saved_options: str | Path | None = None,
+    further: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Inventory:
     """Read the environment file and resolve every node's attributes.
 
@@ -109,6 +116,7 @@ def load(
         assignments: ``name=value`` of the command line; they win over all.
         required: whether the file must be there (a person named it).
         saved_options: where ``remember`` keeps options of earlier runs; the environment file wins over it.
+        further: nodes of the command line, as the file would have them; the file's own of that name wins.
 
     Raises:
         DockstackError: the file cannot be read, or holds something that is not known.
@@ -121,7 +129,8 @@ def load(
     nodes = tree.get("nodes") or {"local": {}}
     if not isinstance(nodes, dict):
         raise DockstackError(f"nodes: in {source} is no mapping.", "Write nodes as names with their keys below.")
-    return Inventory(tuple(_node(str(name), raw or {}, tree, source, (saved, last)) for name, raw in nodes.items()))
+    named = {**(further or {}), **{str(name): raw or {} for name, raw in nodes.items()}}
+    return Inventory(tuple(_node(name, raw, tree, source, (saved, last)) for name, raw in named.items()))
 
 
 def remember(saved_options: str | Path, options: Mapping[str, Any]) -> None:
@@ -165,6 +174,8 @@ def _node(
         user=str(raw.get("user", "root")),
         port=_ssh_port(raw.get("port", 22), name, source),
         key=raw.get("key"),
+        jump=str(raw.get("jump", "")),
+        known_hosts=raw.get("known_hosts"),
         roles=roles,
     )
 

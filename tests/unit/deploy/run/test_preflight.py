@@ -70,6 +70,11 @@ def test_this_machine_is_recognised_and_an_unknown_one_is_a_problem(node, monkey
     assert preflight.gather(node(NO_ENGINE, "distribution=rhel-9")).distribution is distributions.RHEL_9
 
 
+def test_a_compute_node_needs_less_memory_than_a_cloud(node):
+    assert not briefs(node(roles=frozenset({Role.COMPUTE})), memory_mb=2000)
+    assert briefs(node(roles=frozenset({Role.COMPUTE})), memory_mb=1000)
+
+
 def test_disk_is_not_asked_for_twice(node):
     assert not briefs(node(), disk_mb={"/opt": 100}, installed=True)
 

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A compute node of a cloud that we did not make: its files and services, from the cloud document; pure.
+
+What is returned here is all that ever goes onto such a node. The settings that the other builders get hold one secret,
+that of the metadata, so that a builder which asks for another, as for a database's password, fails.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.configuration import neutron, nova, oslo, privilege, programs, scripts
+from dockstack.deploy.configuration.ini import merge_ini, render_ini
+from dockstack.deploy.configuration.openvswitch import DATABASE_REMOTE
+from dockstack.deploy.configuration.oslo_file import literal
+from dockstack.deploy.configuration.settings import Ports, Settings
+from dockstack.deploy.paths import ETC
+from dockstack.deploy.wanted.cloud_keys import QUEUE_OPTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dockstack.deploy.configuration.ini import Ini
+    from dockstack.deploy.distributions import Distribution
+    from dockstack.deploy.supervision.services import Service
+    from dockstack.deploy.wanted.cloud_document import CloudDocument
+
+NOVA_CONF = "/etc/nova/nova.conf"
+NEUTRON_CONF = "/etc/neutron/neutron.conf"
+AGENT_CONF = "/etc/neutron/ovn_agent.ini"
+AUTHORITY = f"{ETC}/cloud-authority.pem"
+OVN_FILES = {
+    "ovn.authority": (f"{ETC}/ovn-authority.pem", "ca_cert"),
+    "ovn.certificate": (f"{ETC}/ovn-certificate.pem", "certificate"),
+    "ovn.private_key": (f"{ETC}/ovn-key.pem", "private_key"),
+}
+HERE = frozenset({"ovsdb", "ovs-vswitchd", "ovn-controller", "neutron-ovn-agent", "nova-compute"})
+"""The services of such a node besides the engine's; all others are the cloud's, elsewhere."""
+
+
+@dataclass(frozen=True)
+class NodeFile:
+    """A file on a node; root's, and read by a group besides."""
+
+    content: str
+    group: str = "root"
+    mode: int = 0o644
+    secret: bool = False  # the whole of it, not only values of options that say so by their names
+
+
+def settings_on(cloud: CloudDocument, settings: Settings) -> Settings:
+    """Return a node's settings with what the builders ask of a cloud; no gateway, no external bridge."""
+    return replace(
+        settings,
+        secrets={"metadata_secret": literal(cloud.text("metadata.secret"))},
+        controller_address=cloud.text("metadata.host"),
+        ports=Ports(nova_metadata=cloud.values.number("metadata.port")),
+        region=cloud.text("identity.region"),
+        northbound=",".join(cloud.values.items("ovn.northbound")),
+        southbound=",".join(cloud.values.items("ovn.southbound")),
+        encap_type=cloud.text("ovn.encap_type"),
+        gateway_chassis=False,
+        networks=replace(settings.networks, physical_network="", external_bridge=""),
+    )
+
+
+def files(cloud: CloudDocument, settings: Settings) -> dict[str, NodeFile]:
+    """Return all files by their paths.
+
+    Args:
+        cloud: a document without problems, of a cloud with OVN.
+        settings: of the node; what they say of a cloud does not count.
+    """
+    on_node = settings_on(cloud, settings)
+    found = {
+        NOVA_CONF: NodeFile(render_ini(nova_conf(cloud, on_node)), "nova", 0o640),
+        NEUTRON_CONF: NodeFile(render_ini(neutron_conf(on_node)), "neutron", 0o640),
+        AGENT_CONF: NodeFile(render_ini(agent_conf(cloud, on_node)), "neutron", 0o640),
+        privilege.ROOTWRAP_CONF: NodeFile(render_ini(privilege.rootwrap_conf())),
+        f"{privilege.ROOTWRAP_FILTERS}/dockstack.filters": NodeFile(render_ini(privilege.rootwrap_filters())),
+        scripts.OPEN_VSWITCH_DATABASE: NodeFile(scripts.open_vswitch_database(), mode=0o755),
+        scripts.OPEN_VSWITCH_SETTINGS: NodeFile(scripts.open_vswitch_configuration(on_node), mode=0o755),
+    }
+    for user in ("nova", "neutron"):
+        found[f"/etc/sudoers.d/dockstack-{user}"] = NodeFile(privilege.sudoers(on_node, user), mode=0o440)
+    if cloud.text("tls.authority"):
+        found[AUTHORITY] = NodeFile(_pem(cloud, "tls.authority"))
+    if encrypted(cloud):
+        for key, (path, _) in OVN_FILES.items():
+            secret = key == "ovn.private_key"
+            group, mode = (programs.OVS_GROUP, 0o640) if secret else ("root", 0o644)
+            found[path] = NodeFile(_pem(cloud, key), group, mode, secret)
+    return found
+
+
+def services(
+    distribution: Distribution,
+    cloud: CloudDocument,
+    settings: Settings,
+    groups: tuple[str, ...] = (),
+    watch: tuple[str, ...] = (),
+) -> tuple[Service, ...]:
+    """Return the node's services in the order in which they start.
+
+    Args:
+        distribution: the node's.
+        cloud: the document.
+        settings: of the node.
+        groups: that nova-compute needs for its hypervisor.
+        watch: files whose content decides on a restart of nova-compute besides its own.
+    """
+    ordinary = (
+        *programs.network_fabric(distribution),
+        *programs.neutron(settings),
+        *programs.nova_compute(settings, groups, watch),
+    )
+    return tuple(_on_node(service, cloud) for service in ordinary if service.name in HERE)
+
+
+def _on_node(service: Service, cloud: CloudDocument) -> Service:
+    """Leave out what is a controller's: the services that it waits for there, and the external bridge."""
+    flags = _ovn_flags(cloud) if service.name == "ovn-controller" else ()
+    return replace(
+        service,
+        command=(*service.command, *flags),
+        requires=tuple(name for name in service.requires if name in HERE),
+        prepare=tuple(command for command in service.prepare if command != (scripts.EXTERNAL_BRIDGE,)),
+        watch=tuple(path for path in (*service.watch, *_pem_paths(flags)) if path != scripts.EXTERNAL_BRIDGE),
+    )
+
+
+def encrypted(cloud: CloudDocument) -> bool:
+    """Tell whether OVN's databases are spoken to over TLS."""
+    return any(remote.startswith("ssl:") for remote in cloud.values.items("ovn.southbound"))
+
+
+def _ovn_flags(cloud: CloudDocument) -> tuple[str, ...]:
+    if not encrypted(cloud):
+        return ()
+    return tuple(f"--{option.replace('_', '-')}={path}" for path, option in OVN_FILES.values())
+
+
+def _pem_paths(flags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(flag.partition("=")[2] for flag in flags)
+
+
+def _pem(cloud: CloudDocument, key: str) -> str:
+    return cloud.text(key).rstrip("\n") + "\n"
+
+
+# -- what stands in them ----------------------------------------------------------------------------------------------
+
+
+def nova_conf(cloud: CloudDocument, settings: Settings) -> Ini:
+    """Return nova.conf of nova-compute; ``settings`` are those of ``settings_on``."""
+    return {
+        "DEFAULT": nova.host_defaults(settings, literal(cloud.text("messaging.transport_url"))),
+        # Speak as an older conductor understands it, for as long as there is one.
+        "upgrade_levels": {"compute": "auto"},
+        "service_user": {**_account(cloud, "nova"), "send_service_user_token": "true"},
+        "placement": _client(cloud, "placement"),
+        "neutron": _client(cloud, "neutron"),
+        # Without the limit, a Glance that hangs in mid-transfer would hold a build or a snapshot for ever.
+        "glance": {**_client(cloud, "nova"), "timeout": "600"},
+        **_cinder(cloud),
+        "serial_console": _console(cloud, "serial_url", "base_url", "proxyclient_address", settings),
+        "vnc": {
+            **_console(cloud, "novnc_url", "novncproxy_base_url", "server_proxyclient_address", settings),
+            "server_listen": settings.tunnel_address,
+        },
+        "oslo_concurrency": {"lock_path": f"{nova.STATE_DIRECTORY}/lock"},
+        "os_vif_ovs": {"ovsdb_connection": DATABASE_REMOTE},
+        **{section: dict(options) for section, options in settings.hypervisor_options},
+        **privilege.helper_sections(settings, "nova"),
+        "oslo_messaging_rabbit": _messaging(cloud),
+    }
+
+
+def neutron_conf(settings: Settings) -> Ini:
+    """Return neutron.conf of the agent, which speaks to OVN's databases and to the metadata API, not to the bus."""
+    return {
+        "DEFAULT": {
+            **oslo.logging_options(settings),
+            "host": settings.hostname,
+            "state_path": neutron.STATE_DIRECTORY,
+        },
+        "oslo_concurrency": {"lock_path": f"{neutron.STATE_DIRECTORY}/lock"},
+        **privilege.helper_sections(settings, "neutron"),
+    }
+
+
+def agent_conf(cloud: CloudDocument, settings: Settings) -> Ini:
+    """Return ovn_agent.ini: the same as in a cloud of our own, and TLS where the cloud has it."""
+    tls = {
+        f"ovn_{side}_{option}": path for side in ("nb", "sb") for path, option in OVN_FILES.values() if encrypted(cloud)
+    }
+    protocol = {"nova_metadata_protocol": cloud.text("metadata.protocol")}
+    if cloud.text("tls.authority"):
+        protocol["auth_ca_cert"] = AUTHORITY
+    return merge_ini(neutron.ovn_agent_conf(settings), {"DEFAULT": protocol, "ovn": tls})
+
+
+def _account(cloud: CloudDocument, name: str) -> dict[str, str]:
+    prefix = f"accounts.{name}"
+    authority = {"cafile": AUTHORITY} if cloud.text("tls.authority") else {}
+    return {
+        "auth_type": "password",
+        "auth_url": cloud.text("identity.auth_url"),
+        "username": literal(cloud.text(f"{prefix}.username")),
+        "password": literal(cloud.text(f"{prefix}.password")),
+        "user_domain_name": literal(cloud.text(f"{prefix}.user_domain")),
+        "project_name": literal(cloud.text(f"{prefix}.project")),
+        "project_domain_name": literal(cloud.text(f"{prefix}.project_domain")),
+        "region_name": cloud.text("identity.region"),
+        **authority,
+    }
+
+
+def _client(cloud: CloudDocument, name: str) -> dict[str, str]:
+    return {**_account(cloud, name), "valid_interfaces": cloud.text("identity.interface")}
+
+
+def _cinder(cloud: CloudDocument) -> Ini:
+    if not cloud.text("accounts.cinder.username"):
+        return {}
+    account = _account(cloud, "cinder")
+    region = account.pop("region_name")
+    return {"cinder": {**account, "os_region_name": region}}
+
+
+def _console(
+    cloud: CloudDocument, key: str, url_option: str, address_option: str, settings: Settings
+) -> dict[str, str]:
+    url = cloud.text(f"consoles.{key}")
+    if not url:
+        return {"enabled": "false"}
+    return {"enabled": "true", url_option: url, address_option: settings.tunnel_address}
+
+
+def _messaging(cloud: CloudDocument) -> Mapping[str, str]:
+    """Return [oslo_messaging_rabbit]: queues as the cloud declares them, the rest as everywhere with us."""
+    queues = {name: str(cloud.values[f"messaging.{name}"]).lower() for name, _, _ in QUEUE_OPTIONS}
+    authority = {"ssl_ca_file": AUTHORITY} if cloud.text("tls.authority") else {}
+    ours = oslo.messaging_sections()["oslo_messaging_rabbit"]
+    return {**ours, **queues, **authority}

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node must reach of a cloud; pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from dockstack.deploy.wanted.cloud_document import CloudDocument
+
+DEFAULT_PORTS = {"http": 80, "https": 443, "rabbit": 5672}
+_BUS_HOST = re.compile(r"(?:^|@)(\[[^]]+\]|[^:@/,\[]+)(?::(\d+))?$")
+
+
+def endpoints(cloud: CloudDocument) -> tuple[tuple[str, int], ...]:
+    """Return what a node must reach: host and port of the bus, Keystone, OVN's databases and the metadata API."""
+    bus = urlsplit(cloud.text("messaging.transport_url"))
+    found = [
+        (match.group(1), int(match.group(2) or DEFAULT_PORTS["rabbit"]))
+        for part in bus.netloc.split(",")
+        if (match := _BUS_HOST.search(part))
+    ]
+    keystone = urlsplit(cloud.text("identity.auth_url"))
+    found.append((keystone.hostname or "", keystone.port or DEFAULT_PORTS.get(keystone.scheme, 0)))
+    for remote in (*cloud.values.items("ovn.southbound"), *cloud.values.items("ovn.northbound")):
+        host, _, port = remote.partition(":")[2].rpartition(":")
+        found.append((host, int(port)))
+    found.append((cloud.text("metadata.host"), cloud.values.number("metadata.port")))
+    return tuple(dict.fromkeys((host.strip("[]"), port) for host, port in found))

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What keeps a machine, or all machines of a cloud, from becoming a compute node; pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.run import preflight
+from dockstack.deploy.run.preflight import Problem
+from dockstack.deploy.wanted.cloud_keys import OPEN_VSWITCH
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from dockstack.deploy.join.look import NodeFacts
+    from dockstack.deploy.wanted.cloud_document import CloudDocument
+    from dockstack.deploy.wanted.inventory import Node
+
+MOST_CLOCK = 5.0  # seconds apart; tokens and Neutron's agents suffer from more
+
+
+def require_kind(cloud: CloudDocument) -> None:
+    """Refuse a cloud of a kind that nodes cannot join yet.
+
+    Raises:
+        DockstackError: it is one of ML2/OVS.
+    """
+    if cloud.text("network.mechanism") == OPEN_VSWITCH:
+        raise DockstackError(
+            "This cloud's networks are made by Neutron's Open vSwitch agents; so far, nodes join clouds with OVN only.",
+            "See network.mechanism in `dockstack cloud show`.",
+        )
+
+
+def problems(node: Node, facts: NodeFacts) -> Iterator[Problem]:
+    """Yield what keeps one machine from joining; each names what it is."""
+    yield from preflight.problems(node, facts.machine)
+    if facts.controller:
+        yield Problem(
+            "This machine holds a cloud that `dockstack up` made, with a compute host of its own.",
+            "Use another one, or remove that cloud first: dockstack clean",
+        )
+    elif facts.nova_compute and "nova-compute" not in facts.active:
+        yield Problem(
+            "A nova-compute runs here that is not ours.",
+            "A machine has one hypervisor: take it out of the group that its deployer puts compute nodes into.",
+        )
+    if facts.hostname.partition(".")[0] == "localhost":
+        yield Problem(f"The machine calls itself {facts.hostname}.", "Give it a name: hostnamectl set-hostname NAME")
+    if facts.chassis and facts.chassis != facts.hostname:
+        yield Problem(
+            f"OVN knows this machine as {facts.chassis}, Nova would as {facts.hostname}: Neutron would refuse ports.",
+            "Have both be one, letter by letter: ovs-vsctl set Open_vSwitch . external-ids:hostname=NAME",
+        )
+    if facts.servers and "nova-compute" not in facts.active:
+        yield Problem(
+            f"The engine still has {facts.servers} Docker servers, which a new compute service would not know.",
+            "Are they another cloud's? Delete them there, or here: docker rm -f, label org.openstack.nova.uuid.",
+        )
+    if facts.silent:
+        yield Problem(
+            f"No answer from here: {', '.join(facts.silent)}.",
+            "Check the cloud document, and routes and firewalls in between.",
+        )
+    if abs(facts.clock) > MOST_CLOCK:
+        where = "ahead of" if facts.clock > 0 else "behind"
+        yield Problem(f"Its clock is {abs(facts.clock):.0f} s {where} this machine's.", "Have both keep time (chrony).")
+
+
+def namesakes(hostnames: Mapping[str, str]) -> dict[str, Problem]:
+    """Return a problem for each node whose machine calls itself as another one does.
+
+    Args:
+        hostnames: what the machine of each node calls itself.
+    """
+    found = {}
+    for name, hostname in hostnames.items():
+        same = [other for other, called in hostnames.items() if called == hostname]
+        if len(same) > 1:
+            brief = f"{', '.join(same)} all call themselves {hostname}: Nova would take them for one."
+            found[name] = Problem(brief, "Give each machine a name of its own, or name each machine once.")
+    return found

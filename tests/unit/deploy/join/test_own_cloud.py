@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cloud document of a cloud of our own."""
+
+from __future__ import annotations
+
+import pytest
+
+from dockstack.deploy.configuration import neutron, nova
+from dockstack.deploy.configuration.ini import render_ini
+from dockstack.deploy.configuration.settings import SECRET_NAMES
+from dockstack.deploy.join import own_cloud
+from dockstack.deploy.node.output import Output
+from dockstack.deploy.node.shell import LocalShell
+from dockstack.deploy.recipes.facts import settings_from
+from dockstack.deploy.wanted import inventory
+from dockstack.deploy.wanted.cloud_document import CloudDocument
+
+pytestmark = pytest.mark.unit
+OPEN = ("listen_address=192.0.2.1", "network.encap_ip=192.0.2.1")
+
+
+class Answering(LocalShell):
+    def __init__(self, listeners):
+        self._listeners = listeners
+
+    def _execute(self, line, stdin, timeout):
+        return Output(ok=True, stdout=self._listeners, stderr="")
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The document of a cloud with these attributes, from the files that `up` writes for it."""
+
+    def build(*assignments, listeners="ptcp:6642:0.0.0.0"):
+        attributes = inventory.load(None, assignments).local.attributes
+        secrets = {name: f"{name}-value" for name in SECRET_NAMES}
+        settings = settings_from(attributes, None, secrets, hostname="one", datapath="system")
+        inis = (
+            nova.nova_conf(settings),
+            neutron.neutron_conf(settings),
+            neutron.ml2_conf(settings),
+            neutron.ovn_agent_conf(settings),
+        )
+        paths = [tmp_path / name for name in ("nova.conf", "neutron.conf", "ml2_conf.ini", "ovn_agent.ini")]
+        for path, ini in zip(paths, inis, strict=True):
+            path.write_text(render_ini(ini))
+        monkeypatch.setattr(own_cloud, "FILES", paths)
+        return CloudDocument(own_cloud.values(attributes, Answering(listeners)).sources)
+
+    return build
+
+
+def test_a_cloud_that_listens_for_others_can_be_joined(own):
+    document = own(*OPEN)
+    document.require_usable("")
+    assert document.text("release") == "2026.2"
+    assert document.values["ovn.southbound"] == ("tcp:192.0.2.1:6642",)
+    assert document.text("messaging.transport_url") == "rabbit://openstack:rabbitmq_password-value@192.0.2.1:5672/"
+    assert document.text("accounts.neutron.username") == "nova"
+
+
+def test_only_the_secrets_that_a_node_needs_are_taken(own):
+    told = set(own(*OPEN).secrets())
+    assert told == {
+        "rabbit://openstack:rabbitmq_password-value@192.0.2.1:5672/",
+        "metadata_secret-value",
+        "nova_password-value",
+    }
+
+
+def test_a_cloud_that_listens_for_itself_only_is_refused_with_all_that_keeps_others_out(own):
+    document = own(listeners="")
+    keys = {problem.key for problem in document.problems()}
+    addresses = {"messaging.transport_url", "identity.auth_url", "metadata.host", "consoles.novnc_url"}
+    assert addresses | {"ovn.southbound", "ovn.northbound"} <= keys
+    assert "accounts.nova.password" not in keys
+
+
+@pytest.mark.parametrize(
+    ("line", "remote"),
+    [
+        ("ptcp:6642:0.0.0.0", "tcp:own:6642"),
+        ("pssl:6642", "ssl:own:6642"),
+        ("ptcp:6642:192.0.2.9", "tcp:192.0.2.9:6642"),
+        ("ptcp:6642:[::]", "tcp:own:6642"),
+        ("ptcp:6642:[2001:db8::1]", "tcp:[2001:db8::1]:6642"),
+    ],
+)
+def test_listeners_become_what_others_connect_to(line, remote):
+    assert own_cloud.listeners(["punix:/run/x.sock", line], "own") == [remote]
