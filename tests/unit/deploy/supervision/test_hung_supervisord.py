@@ -24,7 +24,7 @@ from dockstack.deploy.supervision.services import Service
 
 pytestmark = pytest.mark.unit
 
-SERVICES = [Service(f"service-{number}", ("/bin/sleep", "60")) for number in range(240)]
+SERVICES = [Service(f"service-{number}", ("/bin/sleep", "60")) for number in range(160)]
 HUNG = r"supervisord \(pid \d+\) did not answer"
 
 
@@ -74,7 +74,7 @@ def test_one_that_answers_tells_the_truth(backend):
 def test_status_says_it_once_its_time_is_over_however_many_services_there_are(backend, hung):
     began = time.monotonic()
     found = status.conditions(SERVICES, backend)
-    assert time.monotonic() - began < 20  # and not 30, one second for every eight
+    assert time.monotonic() - began < 15  # and not 20, one second for every eight
     assert {(one.state, one.healthy) for one in found} == {("stopped", False)}
     assert all(f"(pid {hung}) did not answer" in one.problem for one in found)
 

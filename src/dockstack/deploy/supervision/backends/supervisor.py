@@ -150,10 +150,10 @@ class SupervisordHungError(DockstackError):
 
     def __init__(self, method: str, limit: float) -> None:
         """Say what it was asked for."""
-        pids = " ".join(map(str, _supervisors()))
+        pid = _written_pid()
         super().__init__(
-            f"supervisord (pid {pids}) did not answer {method} within {limit:.0f} s.",
-            f"Look at {LOG}. If it hangs: kill -9 {pids}; `dockstack up` starts it again, and its services go on.",
+            f"supervisord (pid {pid}) did not answer {method} within {limit:.0f} s.",
+            f"Look at {LOG}. If it hangs: kill -9 {pid}; `dockstack up` starts it again, and its services go on.",
         )
 
 
@@ -325,6 +325,14 @@ class Supervisor:
 def _supervisors() -> list[int]:
     """Return the pids of our supervisord: one, or none, or one more that lost its socket."""
     return processes.with_arguments("-n", "-c", CONFIGURATION)
+
+
+def _written_pid() -> str:
+    """Return the pid that supervisord has written down, which costs less than to look for it; "?" if it is gone."""
+    try:
+        return Path(PIDFILE).read_text().strip()
+    except FileNotFoundError:
+        return "?"
 
 
 def _end_supervisors(found: Reach) -> None:
