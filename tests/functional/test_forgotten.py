@@ -223,6 +223,16 @@ class TestForgottenMoves(ForgottenCase):
         self.look_for_forgotten()
         assert self.holds(server["id"]) == [64]
 
+    def test_a_server_that_came_to_another_node_with_its_old_flavor_holds_what_that_one_takes(self):
+        server = self.boot()
+        migration = self.begin(server)
+        self.restart()
+        migration.source_node = "another"
+        migration.save()
+        self.look_for_forgotten()
+        assert self.holds(migration.uuid) == []
+        assert self.holds(server["id"]) == [64]
+
     def test_one_that_somebody_works_on_is_left_alone(self):
         server = self.boot()
         migration = self.begin(server)

@@ -8,7 +8,7 @@ import pytest
 from neutronclient.common.exceptions import ConnectionFailed
 from nova.network import model as network_model
 from nova.network import neutron as network_api
-from nova_case import NOTHING, ServersCase, wait_until
+from nova_case import IMAGE, NOTHING, ServersCase, wait_until
 
 from dockstack.compute.model import PowerState
 from dockstack.compute.network.ovs import PlugError
@@ -188,6 +188,16 @@ class TestRecordsThatAreWrong(ServersCase):
         self.unbind(server)
         self.restart()
         assert self.api.get_server(server["id"])["status"] == "SHUTOFF"
+
+    def test_a_rebuild_where_a_move_broke_off_binds_the_ports_of_the_other_host(self):
+        server = self.boot()
+        bindings = self.neutron._port_bindings[self.neutron.port_1["id"]]
+        bindings["another"] = bindings.pop("host1") | {"host": "another"}
+        del self.world.containers[self.container(server).name]
+        self.api.post_server_action(server["id"], {"rebuild": {"imageRef": IMAGE}})
+        self._wait_for_instance_action_event(server, "rebuild", "compute_rebuild_instance", "Success")
+        assert bindings["host1"]["host"] == "host1"
+        assert self.container(server).state is PowerState.RUNNING
 
     def test_a_hard_reboot_binds_ports_again(self):
         server = self.boot()

@@ -216,6 +216,7 @@ class DockerDriver(driver.ComputeDriver):
         server = servers.build_new_server(instance, image, admin_password, injected_files)
         with spawn_faults(instance, lifecycle.HOPELESS), glance.reading_as(context, instance.trusted_certs):
             lifecycle.require_buildable(self._host, server)
+        network_info = self._complete_ports(instance, network_info)
         with server_faults(instance):
             lifecycle.discard(self._host, server, CONF.shutdown_timeout)
         disks = rebuilds.prepare_devices(context, instance, bdms, attach_block_devices)
@@ -608,7 +609,9 @@ class DockerDriver(driver.ComputeDriver):
     def _complete_ports(self, instance: Any, network_info: Any) -> Any:
         """Read a server's ports anew before it starts, if Nova's record of them cannot be right."""
         with serving(instance, network_info) as server:
-            return neutron.complete_ports(instance, network_info, interfaces.find_devices(self._host, server))
+            devices = interfaces.find_devices(self._host, server)
+            arrives = incoming_migration.arrives(self._host, server)
+            return neutron.complete_ports(instance, network_info, devices, arrives=arrives)
 
     def _describe_whole(self, instance: Any) -> Server:
         server = servers.describe(instance, instance.get_network_info())

@@ -129,6 +129,11 @@ def is_unfinished(host: Host, server: Server) -> bool:
     return received.find(host, server.uuid) is not None
 
 
+def arrives(host: Host, server: Server) -> bool:
+    """Whether a server has not run on this host yet: it has no container, or none with its newest files."""
+    return is_unfinished(host, server) or host.find_own(server.container_name) is None
+
+
 def forget(host: Host, server: Server) -> None:
     """Remove what has arrived of a server that is to be deleted; nothing is fine."""
     with host.busy.hold(server.uuid):

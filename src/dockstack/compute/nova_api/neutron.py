@@ -74,7 +74,7 @@ class PortsUnknown(DockstackError):  # noqa: N818 - said of the server
     """Nova's record of a server's ports is wrong, and Neutron cannot be asked; nothing was started."""
 
 
-def complete_ports(instance: Any, network_info: Any, devices: Collection[str]) -> Any:
+def complete_ports(instance: Any, network_info: Any, devices: Collection[str], *, arrives: bool = False) -> Any:
     """Return Nova's record of a server's ports, made anew if it is wrong; mostly nobody is asked.
 
     What is done is what Nova's own healing of that record does (``_heal_instance_info_cache``), which comes to one
@@ -85,6 +85,8 @@ def complete_ports(instance: Any, network_info: Any, devices: Collection[str]) -
         instance: a ``nova.objects.Instance`` of this host that is about to be started.
         network_info: Nova's record.
         devices: the host's ends of the links that the server has, or had when it started last.
+        arrives: it has not run on this host yet, so its ports may be bound to the one that it came from: a move that
+            was broken off has not come to that. Nova's record does not name the host.
 
     Raises:
         PortsUnknown: Neutron did not answer, and the server would start without a network that it has.
@@ -92,23 +94,29 @@ def complete_ports(instance: Any, network_info: Any, devices: Collection[str]) -
     network_info = network_info or []
     unbound = servers.list_unbound(network_info)
     missing = set(devices) - {port.device for port in servers.build_ports(network_info)}
-    if not unbound and not missing:
+    if not unbound and not missing and not (arrives and network_info):
         return network_info
-    LOG.warning("Nova's record of the server's ports is wrong; reading it from Neutron", instance_uuid=instance.uuid)
+    LOG.warning(
+        "Nova's record of the server's ports may be wrong; reading it from Neutron", instance_uuid=instance.uuid
+    )
     context, api = nova.context.get_admin_context(), network_api.API()
     try:
-        if unbound:
+        if unbound or arrives:
             api.setup_instance_network_on_host(context, instance, instance.host)
         return api.get_instance_nw_info(context, instance, force_refresh=True)
     except (ClientException, NeutronException, exception.NovaException) as error:
-        if network_info and not unbound:  # a port that was detached is missing, too: most likely it is that
+        if (
+            network_info and not unbound and not arrives
+        ):  # a port that was detached is missing, too: most likely it is that
             LOG.warning(
                 "Neutron cannot say whether ports of the server are missing: %s", error, instance_uuid=instance.uuid
             )
             return network_info
+        wrong = (
+            "has unbound ones" if unbound else "is of another host" if network_info else "is empty, and there are some"
+        )
         raise PortsUnknown(
-            f"Nova's record of this server's ports {'has unbound ones' if unbound else 'is empty, and the server has'}"
-            f"{'' if unbound else ' some'}; Neutron could not be asked to put that right ({error}).",
+            f"Nova's record of this server's ports {wrong}; Neutron could not be asked to put that right ({error}).",
             "Reboot the server with --hard when Neutron answers again.",
         ) from error
 

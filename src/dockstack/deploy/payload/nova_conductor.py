@@ -147,10 +147,13 @@ class Conductor(manager.ConductorManager):
                 if not ended or not _stands_still(inside, migration):
                     continue
                 LOG.warning("A move that has ended held resources", instance_uuid=migration.instance_uuid)
-                if _is_where_it_was(inside, migration):
-                    reports.move_allocations(inside, consumer, migration.instance_uuid)
-                else:
-                    reports.delete_allocation_for_instance(inside, consumer, consumer_type="migration", force=True)
+                node_now, flavor_now = _where_and_what_it_is(inside, migration)
+                if flavor_now == migration.old_instance_type_id:
+                    if node_now == migration.source_node:
+                        reports.move_allocations(inside, consumer, migration.instance_uuid)
+                        continue
+                    _hold_there_what_it_held(reports, inside, migration)
+                reports.delete_allocation_for_instance(inside, consumer, consumer_type="migration", force=True)
 
     def _end_request(self, context: Any, request: Any) -> None:
         """End a build that reached no cell, as Nova does if there is no host."""
@@ -300,13 +303,27 @@ def _stands_still(inside: Any, migration: Any) -> bool:
     return instance.task_state is None and instance.vm_state != vm_states.RESIZED
 
 
-def _is_where_it_was(inside: Any, migration: Any) -> bool:
-    """Whether a server is where and what it was before a move."""
+def _where_and_what_it_is(inside: Any, migration: Any) -> tuple[str | None, int | None]:
+    """Return a server's node and its flavor's id; nothing of one that is deleted."""
     try:
         instance = objects.Instance.get_by_uuid(inside, migration.instance_uuid)
     except exception.InstanceNotFound:
-        return False
-    return bool(instance.node == migration.source_node and instance.flavor.id == migration.old_instance_type_id)
+        return None, None
+    return instance.node, instance.flavor.id
+
+
+def _hold_there_what_it_held(reports: Any, inside: Any, migration: Any) -> None:
+    """Have a server that a resize took to another node, and not to another flavor, hold there what it held before.
+
+    Nova gives it the new flavor after its files have come. By then it holds what that one takes.
+    """
+    before = reports.get_allocs_for_consumer(inside, migration.uuid)["allocations"].values()
+    held = next(each["resources"] for each in before if "MEMORY_MB" in each["resources"])
+    now = reports.get_allocs_for_consumer(inside, migration.instance_uuid)
+    for each in now["allocations"].values():
+        if "MEMORY_MB" in each["resources"] and each["resources"] != held:
+            each["resources"] = held
+            reports.put_allocations(inside, migration.instance_uuid, now)
 
 
 def _end_task(instance: Any) -> None:
