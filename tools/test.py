@@ -10,6 +10,7 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -18,8 +19,13 @@ from dockstack.errors import DockstackError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PYTEST_NO_TESTS = 5
-# What the tests themselves call, and the package that has it; what starts services comes with `dockstack up`.
-PROGRAMS = {
+# What the tests themselves call or read, and the package that has it; what starts services comes with `dockstack up`.
+ALWAYS = {
+    "/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf": "fonts-dejavu-core",
+    "git": "git",
+    "ps": "procps",
+}
+FOR_ROOT = {
     "btrfs": "btrfs-progs",
     "busybox": "busybox-static",
     "lxcfs": "lxcfs",
@@ -112,8 +118,7 @@ def refuse_without_root(layers: list[Layer]) -> None:
 def run(layer: Layer, extra: list[str]) -> Outcome:
     """Bring up what the layer needs, run pytest on its folder and count from its report."""
     started = time.monotonic()
-    if layer.needs_root:
-        install_programs()
+    provide(ALWAYS | FOR_ROOT if layer.needs_root else ALWAYS)
     if layer.needs_cloud or (layer.needs_root and not all(shutil.which(name) for name in ENGINE_PROGRAMS)):
         bring_up()
     report = CHECKOUT / ".pytest_cache" / f"dockstack-{layer.name}.xml"
@@ -137,11 +142,17 @@ def functional_python(release: str) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
-def install_programs() -> None:
-    """Install the small programs that the tests call, if they are missing."""
-    missing = [package for program, package in PROGRAMS.items() if shutil.which(program, path=SEARCH) is None]
+def provide(programs: dict[str, str]) -> None:
+    """Install what the tests call or read, if it is missing: a name is looked for on the search path, a path is not."""
+    found = partial(shutil.which, mode=os.F_OK, path=SEARCH)
+    missing = [package for program, package in programs.items() if found(program) is None]
     if not missing:
         return
+    if os.geteuid() != 0:
+        raise DockstackError(
+            f"The tests need {', '.join(missing)}, which this machine does not have.",
+            f"As root: apt-get install --no-install-recommends {' '.join(missing)}",
+        )
     click.echo(f"Installing {', '.join(missing)} for the tests")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)

@@ -7,6 +7,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from dockstack.bench import density, plots
@@ -27,12 +28,13 @@ def test_the_goals_are_judged_at_the_highest_level():
     assert notes[1].endswith("without what the cloud's services grew by, 1.06 x")
 
 
-def test_another_process_of_the_machine_is_weighed():
-    before = density.services_memory_mib()
+def test_another_process_of_the_machine_is_weighed(monkeypatch):
     hold = "ballast = b'x' * (96 << 20); print(flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
-        assert density.services_memory_mib() - before > 48
+        others = [psutil.Process(), psutil.Process(process.pid)]  # the rest of the machine grows and shrinks meanwhile
+        monkeypatch.setattr(psutil, "process_iter", lambda: others)
+        assert 96 < density.services_memory_mib() < 144
         process.stdin.close()
 
 
