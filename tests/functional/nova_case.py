@@ -22,6 +22,7 @@ from nova.tests.functional import integrated_helpers
 from nova.tests.functional.api import client
 
 from dockstack.compute import conf
+from dockstack.compute.flows import rounds
 from fake_host import World, image_archive
 
 NOTHING = {"containers": [], "namespaces": [], "links": [], "switch": [], "patches": [], "spools": []}
@@ -42,6 +43,7 @@ class InMemoryHost(fixtures.Fixture):
         # A server's first process is process 1 here, which is the machine's own: nobody knows what that one handles.
         handled = "dockstack.compute.containers.signals.is_handled"
         self.useFixture(fixtures.MonkeyPatch(handled, lambda _pid, _name: True))
+        self._end_rounds_with_the_test()
         conf.register(nova.conf.CONF)
         for name, value in (
             ("state_directory", self.world.directory),
@@ -50,6 +52,16 @@ class InMemoryHost(fixtures.Fixture):
         ):
             nova.conf.CONF.set_override(name, str(value), group="docker")
             self.addCleanup(nova.conf.CONF.clear_override, name, group="docker")
+
+    def _end_rounds_with_the_test(self) -> None:
+        """Nova's tests end no compute service: its rounds would look at the next test's servers, on this one's host."""
+        start = rounds.Rounds.start
+
+        def start_for_now(started: rounds.Rounds) -> None:
+            start(started)
+            self.addCleanup(started.stop)
+
+        self.useFixture(fixtures.MonkeyPatch("dockstack.compute.flows.rounds.Rounds.start", start_for_now))
 
 
 class DockerImages(fixtures.Fixture):
