@@ -318,10 +318,10 @@ def _hold_there_what_it_held(reports: Any, inside: Any, migration: Any) -> None:
     Nova gives it the new flavor after its files have come. By then it holds what that one takes.
     """
     before = reports.get_allocs_for_consumer(inside, migration.uuid)["allocations"].values()
-    held = next(each["resources"] for each in before if "MEMORY_MB" in each["resources"])
+    held = next((each["resources"] for each in before if "MEMORY_MB" in each["resources"]), None)
     now = reports.get_allocs_for_consumer(inside, migration.instance_uuid)
-    for each in now["allocations"].values():
-        if "MEMORY_MB" in each["resources"] and each["resources"] != held:
+    for each in now["allocations"].values():  # a port's bandwidth is held of other providers than the node
+        if held and "MEMORY_MB" in each["resources"] and each["resources"] != held:
             each["resources"] = held
             reports.put_allocations(inside, migration.instance_uuid, now)
 
