@@ -17,6 +17,7 @@ from dockstack.deploy.join import look
 from dockstack.deploy.node import environments
 from dockstack.deploy.node.output import CHANGE_LIMIT, limited, tail
 from dockstack.deploy.node.shell import patience
+from dockstack.deploy.run.lock import LOCK_FILE
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -35,10 +36,11 @@ class CommandLine:
         environment: str = paths.CLI_VENV,
         uv: str = environments.NODE_UV,
         state: str = paths.STATE_DIRECTORY,
+        guard: str = LOCK_FILE,
     ) -> None:
-        """Have it at these places of a node."""
+        """Have it at these places of a node; ``guard`` is the lock of whoever changes what is there."""
         self.python = f"{environment}/bin/python"
-        self._places = {"environment": environment, "uv": uv, "state": state}
+        self._places = {"environment": environment, "uv": uv, "state": state, "guard": guard}
         self._packing = threading.Lock()
 
     def is_on(self, connection: Connection) -> bool:

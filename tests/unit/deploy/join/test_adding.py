@@ -40,7 +40,9 @@ def looked(cloud, compute):
 def adding(tmp_path, monkeypatch):
     """What adds nodes to which dockstack has been sent already, and whose run tells these events."""
     monkeypatch.setattr(remote_run, "POLL", 0.02)
-    command_line = CommandLine(str(tmp_path / "cli"), str(tmp_path / "uv"), str(tmp_path / "state"))
+    command_line = CommandLine(
+        str(tmp_path / "cli"), str(tmp_path / "uv"), str(tmp_path / "state"), str(tmp_path / "guard")
+    )
     (tmp_path / "cli" / "bin").mkdir(parents=True)
     lock = hashlib.sha256(environments.lock_text("cli").encode()).hexdigest()
     (tmp_path / "cli" / ".dockstack-lock").write_text(f"{lock}\n")
@@ -86,7 +88,10 @@ def test_each_step_is_noted_before_it_begins(adding, looked, connected, tmp_path
     assert steps == [Step.RUNNING]
     (tmp_path / "cli" / ".dockstack-wheel").write_text("another\n")
     with pytest.raises(DockstackError, match="could not make dockstack's environment"):
-        Adding(CommandLine(str(tmp_path / "cli"), "/nonexistent", str(tmp_path / "state")), one.journal).add(
+        Adding(
+            CommandLine(str(tmp_path / "cli"), "/nonexistent", str(tmp_path / "state"), str(tmp_path / "guard")),
+            one.journal,
+        ).add(
             connected.node,
             Survey(looked.plan, looked.told, type(DEBIAN_12)(**{**vars(DEBIAN_12), "python": "/bin/false"})),
             lambda _: steps.append(one.journal.entries()[0].step),

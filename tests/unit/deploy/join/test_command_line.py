@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import zipfile
 from dataclasses import replace
 
@@ -11,7 +12,9 @@ import pytest
 from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.node import environments
+from dockstack.deploy.node.connection import connect
 from dockstack.deploy.node.manifest import Made, Manifest
+from dockstack.deploy.run.lock import exclusive
 from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
@@ -49,7 +52,9 @@ def ours(tmp_path, monkeypatch):
         wheel.writestr("dockstack/__init__.py", "")
     content = (tmp_path / "wheel").read_bytes()
     monkeypatch.setattr(environments, "build_wheel", lambda: content)
-    return CommandLine(str(tmp_path / "cli"), str(tmp_path / "uv"), str(tmp_path / "state"))
+    return CommandLine(
+        str(tmp_path / "cli"), str(tmp_path / "uv"), *(str(tmp_path / name) for name in ("state", "guard"))
+    )
 
 
 def notes(tmp_path):
@@ -85,6 +90,18 @@ def test_what_was_broken_off_does_not_count_and_is_installed_again_whole(ours, n
     ours.ship(connected, node)
     assert ours.is_on(connected)
     assert [line for line in notes(tmp_path) if "--require-hashes --reinstall" in line]
+
+
+def test_a_run_that_is_still_at_work_there_is_waited_for(ours, node, connected, tmp_path):
+    with exclusive("node add", tmp_path / "guard"):
+        waiting = threading.Thread(target=ours.ship, args=(connected, node))
+        waiting.start()
+        waiting.join(0.5)
+        assert not ours.is_on(connect(connected.node))
+    waiting.join(30)
+    assert ours.is_on(connected)
+    with exclusive("node add", tmp_path / "guard"):
+        pass  # it has let go
 
 
 def test_another_version_is_not_this_one(ours, node, connected, tmp_path):

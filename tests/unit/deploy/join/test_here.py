@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -48,3 +49,16 @@ def test_a_machine_without_a_commission_says_so(tmp_path, monkeypatch, capsys):
     failed, ended = [parse(line) for line in capsys.readouterr().out.splitlines()]
     assert "does not say" in failed.text
     assert (ended.kind, ended.ok) == (Kind.END, False)
+
+
+def test_what_was_told_is_carried_out_here_with_its_secrets_to_redact(cloud, compute, tmp_path, monkeypatch):
+    done = []
+    (tmp_path / "commission.json").write_text(commission.commission(compute(), cloud, "10.1.0.31").text())
+    monkeypatch.setattr(here.apply, "end_leftovers", lambda: None)
+    monkeypatch.setattr(here.apply, "carry_out", lambda *given: done.append(given) or 0)
+    monkeypatch.setenv(here.processes.RUN_MARK, "")
+    assert here.main(tmp_path / "commission.json", tmp_path / "lock") == 0
+    ((node, work, secrets),) = done
+    assert (node.name, node.connector, len(work)) == ("one", "@local", 13)
+    assert secrets.redact("amqp with bus-pw and placement-pw") == "amqp with bus-pw and ********"  # the first is short
+    assert os.environ[here.processes.RUN_MARK] == str(os.getpid()), "a later run finds what a killed one has started"

@@ -8,6 +8,7 @@ set -eu
 environment=''
 uv=''
 state=''
+guard=''
 python=''
 packages=''
 install=''
@@ -19,8 +20,9 @@ version=''
 umask 022
 mkdir -p "$environment" "$state"
 chmod 700 "$state"
-exec 9>"$state/command-line.lock"
-flock 9 # one that a lost connection left behind comes to its end first
+exec 9>>"$guard"
+flock 9 # a run that a lost connection left behind comes to its end first: what it is made of is about to change
+printf '{"pid": %s, "command": "node add", "since": "%s"}' "$$" "$(date +%T)" >"$guard"
 shipped=$environment/.dockstack-shipped
 unfinished=$environment/.dockstack-unfinished
 rm -rf "$shipped"
