@@ -17,17 +17,17 @@ from rich.table import Table
 from dockstack.cli import node_progress
 from dockstack.cli.cloud import INTERRUPTED, environment_options
 from dockstack.cli.cloud_document import cloud_option, login_options
+from dockstack.cli.node_report import added_plain, ended, fits, plain, show_plan
 from dockstack.deploy import paths
 from dockstack.deploy.join import journal
 from dockstack.deploy.supervision.status import age
 from dockstack.deploy.wanted import cloud_document, inventory
 from dockstack.errors import DockstackError
-from dockstack.terminal import Screen, say, say_lines, styled
+from dockstack.terminal import Screen, say, styled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dockstack.deploy.join.adding import Added
     from dockstack.deploy.join.plan import NodePlan
     from dockstack.deploy.join.survey import Survey
     from dockstack.deploy.wanted.inventory import Node
@@ -39,7 +39,10 @@ GROUP = "docker_compute"
 LOGIN = {"user", "key", "jump", "known_hosts"}
 HOST_OPTIONS = {"hosts", "environment", "assignments", "limits", "ansible_inventory", "group"} | LOGIN
 COLOURS = {journal.Step.JOINED: "green", journal.Step.FAILED: "red"}
-MAPPING = "Nova places servers on them once a controller has mapped them: nova-manage cell_v2 discover_hosts"
+MAPPING = (
+    "Nova places servers on them once a controller has mapped them: nova-manage cell_v2 discover_hosts "
+    "(one that `dockstack up` made does so by itself)"
+)
 CURE = "Import the cloud anew (`dockstack cloud import`), or correct the document."
 
 
@@ -241,61 +244,3 @@ def look_at(hosts: Hosts) -> dict[str, Survey | DockstackError]:
 def plans(looked: Mapping[str, Survey | DockstackError]) -> dict[str, Outcome]:
     """Return what would change on each host."""
     return {name: one if isinstance(one, DockstackError) else one.plan for name, one in looked.items()}
-
-
-def ended(outcome: Added | DockstackError) -> tuple[str | tuple[str, str], ...]:
-    """Return what is said of a host that is through."""
-    if isinstance(outcome, DockstackError):
-        details = "".join(f"\n  | {line}" for line in outcome.details.splitlines())
-        return ("failed", "red"), f"\n  {outcome.brief}{details}\n  what to do: {outcome.resolution}"
-    what = "nothing had to be changed" if not outcome.changes and not outcome.sent else f"{outcome.changes} changes"
-    return ("joined", "green"), f" as {outcome.hostname}: {what}, in {outcome.seconds:.1f} s"
-
-
-def added_plain(outcome: Added | DockstackError) -> dict[str, Any]:
-    """Return what came of a host that fits, as plain data."""
-    if isinstance(outcome, DockstackError):
-        return {"joined": False, **plain(outcome), "fits": True}
-    return {"joined": True, **asdict(outcome)}
-
-
-def fits(outcome: Outcome) -> bool:
-    """Tell whether a host would do."""
-    return not isinstance(outcome, DockstackError) and outcome.fits
-
-
-def plain(outcome: Outcome) -> dict[str, Any]:
-    """Return what came of a host as plain data."""
-    if isinstance(outcome, DockstackError):
-        return {"fits": False, "error": outcome.brief, "cure": outcome.resolution, "details": outcome.details}
-    return {"fits": outcome.fits, "changes": outcome.changes, **asdict(outcome)}
-
-
-def show_plan(name: str, outcome: Outcome, *, whole: bool) -> None:
-    """Print what came of a host; of one that does not fit, only why."""
-    screen = Screen()
-    if isinstance(outcome, DockstackError):
-        screen.print(styled(name, ": ", ("cannot be looked at", "red")))
-        say_lines(f"  {outcome.brief}\n  {outcome.details}".rstrip())
-        say(f"  what to do: {outcome.resolution}")
-        return
-    said = f"{outcome.changes} changes" if outcome.fits else "does not fit"
-    screen.print(styled(name, f" ({outcome.hostname}): ", (said, "green" if outcome.fits else "red")))
-    for problem in outcome.problems:
-        say(f"  {'warning: ' if problem.warning else '- '}{problem.brief}")
-        say(f"    {problem.cure}")
-    if outcome.fits:
-        _show_changes(outcome, whole=whole)
-
-
-def _show_changes(outcome: NodePlan, *, whole: bool) -> None:
-    if outcome.packages:
-        say(f"  packages: {' '.join(outcome.packages)}")
-    for text in outcome.environments:
-        say(f"  environment {text}")
-    for change in outcome.files:
-        say(f"  file {change.path}: {change.what}")
-        if change.diff and (whole or not change.new):
-            say_lines("\n".join(f"    {line}" for line in change.diff.splitlines()))
-    for service in outcome.services:
-        say(f"  service {service.name}: {service.what}")

@@ -13,7 +13,9 @@ from dockstack.deploy import paths
 from dockstack.deploy.configuration import compute_node, neutron, nova, privilege, scripts
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.node.environments import shim
+from dockstack.deploy.node.output import StepFailedError, tail
 from dockstack.deploy.recipes import accounts, environments, fabric, foundation, hypervisor, packages
+from dockstack.deploy.recipes.controller import MIGRATION_ENVIRONMENT, PYTHON, install_script
 from dockstack.deploy.recipes.facts import settings_with
 from dockstack.deploy.recipes.stage import Stage, check_graph
 from dockstack.deploy.supervision.restart import ensure_running
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.wanted.inventory import Node
 
 SHARED = (foundation, packages, accounts, environments, hypervisor)
+PATIENCE = 240  # seconds for the first report, less than a question may take
 FABRIC = ("ovsdb", "ovs-vswitchd", "ovn-controller")
 
 
@@ -77,6 +80,7 @@ class ComputeNode:
                 ("switch", "hypervisor-start"),
                 phase="services",
             ),
+            Stage("known", "Waiting until the cloud knows this host", self.await_report, ("compute",), 0, "cloud"),
         )
         names = {stage.name for stage in own}
         return check_graph([*(stage for stage in shared if stage.name not in names), *own])
@@ -109,6 +113,22 @@ class ComputeNode:
     def start_compute(self, machine: Machine) -> None:
         """Have nova-compute running."""
         self._start(machine, "nova-compute")
+
+    def await_report(self, machine: Machine) -> None:
+        """Wait until nova-compute has reached the cloud: a wrong password, and it would run and try for ever.
+
+        Raises:
+            StepFailedError: it has not.
+        """
+        script = install_script(machine, "await_provider")
+        hostname = self._settings(machine).hostname
+        said = machine.run([PYTHON, script, hostname, str(PATIENCE)], environment=MIGRATION_ENVIRONMENT, check=False)
+        if not said.ok:
+            raise StepFailedError(
+                "nova-compute runs, but the cloud does not know this host.",
+                "See its log, `dockstack logs nova-compute` there, and the cloud document.",
+                machine.secrets.redact(tail(f"{said.stdout}\n{said.stderr}")),
+            )
 
     def _start(self, machine: Machine, *names: str) -> None:
         added = self._contribution

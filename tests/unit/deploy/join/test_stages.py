@@ -10,6 +10,8 @@ import pytest
 from dockstack.deploy.configuration import compute_node
 from dockstack.deploy.join import stages
 from dockstack.deploy.join.stages import ComputeNode
+from dockstack.deploy.node.output import StepFailedError
+from dockstack.deploy.node.secrets import GivenSecrets
 from dockstack.deploy.recipes.facts import settings_with
 from dockstack.deploy.wanted.inventory import Role
 from dockstack.errors import DockstackError
@@ -19,12 +21,22 @@ ONE = {"hostname;": "one\nsystem\n", "stat -c": {"success": False}, "id -Gn": {"
 
 
 @pytest.fixture
-def here(cloud, machine, node):
-    """The machine that becomes a node, and its stages by their names."""
-    told = node("network.encap_ip=10.1.0.31", roles=frozenset({Role.COMPUTE}))
-    made = machine(ONE, "network.encap_ip=10.1.0.31")
-    made.node = told
-    return made, {stage.name: stage for stage in ComputeNode(told, cloud).stages()}
+def become(cloud, machine, node):
+    """The machine that becomes a node, and its stages by their names; with further answers of the machine."""
+
+    def build(**answers):
+        told = node("network.encap_ip=10.1.0.31", roles=frozenset({Role.COMPUTE}))
+        made = machine({**ONE, **answers}, "network.encap_ip=10.1.0.31")
+        made.node = told
+        made.secrets = GivenSecrets(cloud.secrets())
+        return made, {stage.name: stage for stage in ComputeNode(told, cloud).stages()}
+
+    return build
+
+
+@pytest.fixture
+def here(become):
+    return become()
 
 
 def before(graph, name):
@@ -41,7 +53,16 @@ def test_no_stage_of_a_controller_is_among_them(here):
     _, graph = here
     assert set(graph) == {
         *("foundation", "packages", "accounts", "command-line", "openstack-environment", "supervisor"),
-        *("nova-files", "hypervisor-install", "hypervisor-configure", "hypervisor-start", "switch", "agent", "compute"),
+        *(
+            "nova-files",
+            "hypervisor-install",
+            "hypervisor-configure",
+            "hypervisor-start",
+            "switch",
+            "agent",
+            "compute",
+            "known",
+        ),
     }
 
 
@@ -88,6 +109,18 @@ def test_each_service_of_a_node_is_started_once(here, monkeypatch):
     assert "docker" in next(one for one in started if one.name == "nova-compute").groups
     entries = {(entry.kind, entry.name) for entry in machine.manifest.entries()}
     assert ("metadata-namespaces", "ovnmeta-*") in entries
+
+
+def test_a_node_that_does_not_reach_its_cloud_has_not_joined(become):
+    machine, graph = become()
+    graph["known"].apply(machine)
+    asked = [line for line in machine.commands if "await_provider.py" in line][-1]
+    assert "await_provider.py one 240" in asked
+    told = {"success": False, "stderr": ["No answer from rabbit://nova:bus-pw@10.1.0.11, nor for placement-pw."]}
+    machine, graph = become(**{asked: told})
+    with pytest.raises(StepFailedError, match="does not know this host") as failed:
+        graph["known"].apply(machine)
+    assert failed.value.details == "No answer from rabbit://nova:********@10.1.0.11, nor for ********."
 
 
 def test_a_node_without_servers_is_refused(cloud, node):
