@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dockstack.deploy.wanted.attributes import Setting
 
-PATH = f"{paths.ETC}/commission.json"
+PATH = paths.COMMISSION
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from dockstack.deploy import paths
+from dockstack.deploy.hypervisors import engine, storage
 from dockstack.deploy.join import commission
 from dockstack.deploy.join.stages import ComputeNode
 from dockstack.deploy.node import processes
@@ -21,6 +23,7 @@ from dockstack.deploy.run import apply
 from dockstack.deploy.run.events import Event, Kind
 from dockstack.deploy.run.lock import LOCK_FILE, BusyError, exclusive
 from dockstack.deploy.run.plan import Task, task_key
+from dockstack.deploy.wanted.inventory import remember
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -64,6 +67,9 @@ def main(path: str | Path = commission.PATH, lock: str | Path = LOCK_FILE) -> in
             apply.end_leftovers()
             told = commission.read(path)
             work = tasks(told)
+            # What later commands on this machine need to know, as of one with `up`.
+            chosen = work[0].node.attributes
+            remember(paths.SAVED_OPTIONS, {**storage.to_remember(chosen), **engine.to_remember(chosen)})
             return apply.carry_out(work[0].node, work, GivenSecrets(told.document().secrets()))
     except DockstackError as error:
         apply.print_event(Event(Kind.FAILED, text=error.brief, cure=error.resolution, details=error.details))

@@ -53,8 +53,11 @@ def test_a_machine_without_a_commission_says_so(tmp_path, monkeypatch, capsys):
 
 def test_what_was_told_is_carried_out_here_with_its_secrets_to_redact(cloud, compute, tmp_path, monkeypatch):
     done = []
-    (tmp_path / "commission.json").write_text(commission.commission(compute(), cloud, "10.1.0.31").text())
+    (tmp_path / "commission.json").write_text(
+        commission.commission(compute("docker.own=true"), cloud, "10.1.0.31").text()
+    )
     monkeypatch.setattr(here.apply, "end_leftovers", lambda: None)
+    monkeypatch.setattr(here.paths, "SAVED_OPTIONS", str(tmp_path / "saved.yaml"))
     monkeypatch.setattr(here.apply, "carry_out", lambda *given: done.append(given) or 0)
     monkeypatch.setenv(here.processes.RUN_MARK, "")
     assert here.main(tmp_path / "commission.json", tmp_path / "lock") == 0
@@ -62,3 +65,4 @@ def test_what_was_told_is_carried_out_here_with_its_secrets_to_redact(cloud, com
     assert (node.name, node.connector, len(work)) == ("one", "@local", 14)
     assert secrets.redact("amqp with bus-pw and placement-pw") == "amqp with bus-pw and ********"  # the first is short
     assert os.environ[here.processes.RUN_MARK] == str(os.getpid()), "a later run finds what a killed one has started"
+    assert (tmp_path / "saved.yaml").read_text() == "docker.own: true\n", "`dockstack down` there finds its engine"
