@@ -8,6 +8,7 @@ ENVIRONMENT_FILE = f"{ETC}/dockstack.yaml"
 SAVED_OPTIONS = f"{ETC}/saved-options.yaml"  # those of `up` that a later run need not repeat
 SECRETS_FILE = f"{ETC}/secrets.yaml"
 CLOUD_DOCUMENT = f"{ETC}/cloud.yaml"  # what compute nodes must know; its secrets are in cloud-secrets.yaml beside it
+COMMISSION = f"{ETC}/commission.json"  # what a compute node of another cloud was told that it is
 OPENRC = f"{ETC}/openrc"
 CLOUDS_YAML = "/etc/openstack/clouds.yaml"
 

@@ -92,6 +92,7 @@ class NodeFacts:
         systemd: whether that is PID 1.
         packages: installed version by name.
         active: services of ours that run.
+        ours: whether it has been made a compute node by us, so that its servers are known.
         engine: whether there is a container engine.
         client: whether there is a client for it.
         servers: containers of Docker servers on it.
@@ -110,6 +111,7 @@ class NodeFacts:
     systemd: bool = True
     packages: Mapping[str, str] = field(default_factory=dict)
     active: frozenset[str] = frozenset()
+    ours: bool = False
     engine: bool = False
     client: bool = False
     servers: int = 0
@@ -180,6 +182,7 @@ def script(questions: Questions) -> str:
         "systemd": f"ls -d {BOOTED_WITH_SYSTEMD}",
         "packages": shlex.join([*known.manager.versions, *dict.fromkeys((*questions.packages, *known.openstack))]),
         "active": _each(questions.services, ACTIVE),
+        "ours": f"ls {paths.STATE_DIRECTORY}/services/nova-compute.json",
         "engine": "command -v dockerd",
         "client": "command -v docker",
         "engine-info": shlex.join([*client, "info", "--format", "{{json .}}"]),
@@ -234,6 +237,7 @@ def parse(text: str, distribution: Distribution | Problem, began: float, ended: 
         systemd=bool(answers["systemd"]),
         packages=installed,
         active=frozenset(answers["active"]),
+        ours=bool(answers["ours"]),
         engine=bool(answers["engine"]),
         client=bool(answers["client"]),
         servers=len(our_containers(answers["servers"])),

@@ -41,7 +41,7 @@ def problems(node: Node, facts: NodeFacts) -> Iterator[Problem]:
             "This machine holds a cloud that `dockstack up` made, with a compute host of its own.",
             "Use another one, or remove that cloud first: dockstack clean",
         )
-    elif facts.nova_compute and "nova-compute" not in facts.active:
+    elif facts.nova_compute and not facts.ours:
         yield Problem(
             "A nova-compute runs here that is not ours.",
             "A machine has one hypervisor: take it out of the group that its deployer puts compute nodes into.",
@@ -53,7 +53,7 @@ def problems(node: Node, facts: NodeFacts) -> Iterator[Problem]:
             f"OVN knows this machine as {facts.chassis}, Nova would as {facts.hostname}: Neutron would refuse ports.",
             "Have both be one, letter by letter: ovs-vsctl set Open_vSwitch . external-ids:hostname=NAME",
         )
-    if facts.servers and "nova-compute" not in facts.active:
+    if facts.servers and not facts.ours:
         yield Problem(
             f"The engine still has {facts.servers} Docker servers, which a new compute service would not know.",
             "Are they another cloud's? Delete them there, or here: docker rm -f, label org.openstack.nova.uuid.",

@@ -165,6 +165,11 @@ def build_wheel() -> bytes:
         return next(Path(directory).glob("*.whl")).read_bytes()
 
 
+def named_wheel() -> tuple[str, bytes]:
+    """Return the wheel of the running dockstack with the name that installers ask of its file."""
+    return _wheel_name(), build_wheel()
+
+
 def _wheel_name() -> str:
     return f"dockstack-{_version()}-py3-none-any.whl"
 

@@ -17,7 +17,7 @@ from dockstack.deploy.atomic_write import write_atomically
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 SECRET_BYTES = 24
 SHORTEST_REDACTED = 8
@@ -73,3 +73,23 @@ class Secrets:
             yield
         finally:
             os.close(descriptor)
+
+
+class GivenSecrets(Secrets):
+    """Secrets that somebody else made, for redaction; there is no file, and asking for another makes none."""
+
+    def __init__(self, values: Iterable[str]) -> None:
+        """Know these."""
+        self._given = tuple(values)
+
+    def get(self, name: str) -> str:
+        """Refuse: what is not given is not meant for this machine.
+
+        Raises:
+            KeyError: always.
+        """
+        raise KeyError(name)
+
+    def values(self) -> tuple[str, ...]:
+        """Return all of them."""
+        return self._given

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from dockstack.deploy.configuration.programs import CACHE_GROUP, OVS_GROUP
 from dockstack.deploy.configuration.settings import SERVICE_USERS
 from dockstack.deploy.recipes.stage import Stage
+from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
     from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
+ON_NODES = ("nova", "neutron")  # whose services run on a machine that is no controller
 GROUPS = {"nova": (OVS_GROUP, CACHE_GROUP), "neutron": (OVS_GROUP, CACHE_GROUP)}
 
 
@@ -23,10 +25,10 @@ def stages(node: Node) -> tuple[Stage, ...]:
 
 
 def make(machine: Machine) -> None:
-    """Make a user for each service. It owns its state only; configuration belongs to root."""
+    """Make a user for each service that runs here. It owns its state only; configuration belongs to root."""
     for group in (OVS_GROUP, CACHE_GROUP):
         machine.group(group)
-    for user in SERVICE_USERS:
+    for user in SERVICE_USERS if machine.node.has(Role.CONTROLLER) else ON_NODES:
         machine.user(user, home=f"/var/lib/{user}", groups=GROUPS.get(user, (CACHE_GROUP,)))
         machine.directory(f"/etc/{user}", group=user, mode=0o750)
         machine.directory(f"/var/lib/{user}", owner=user, mode=0o755)

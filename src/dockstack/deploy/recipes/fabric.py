@@ -46,20 +46,25 @@ def start(machine: Machine) -> None:
     machine.directory(scripts.DIRECTORY)
     for path, content in scripts.all_scripts(settings).items():
         machine.file(path, content, mode=0o755)
-    for database in (*OVN_DATABASES, OPEN_VSWITCH_DATABASE):
-        if not machine.exists(database):
-            machine.manifest.made("file", database)
-    for bridge in (*BRIDGES, settings.networks.external_bridge):
-        if (
-            not machine.manifest.ours("bridge", bridge)
-            and not machine.run(["ip", "link", "show", bridge], check=False).ok
-        ):
-            machine.manifest.made("bridge", bridge)
+    note(machine, (*OVN_DATABASES, OPEN_VSWITCH_DATABASE), (*BRIDGES, settings.networks.external_bridge))
     if settings.networks.masquerade:
         machine.manifest.made("masquerade", settings.networks.external_cidr)
     for service in programs.network_fabric(machine.distribution):
         if service.name not in CENTRAL or machine.node.has(Role.CONTROLLER):
             ensure_running(machine, service)
+
+
+def note(machine: Machine, databases: Sequence[str], bridges: Sequence[str]) -> None:
+    """Note the switch's databases and bridges that are not there yet, as its services are about to make them."""
+    for database in databases:
+        if not machine.exists(database):
+            machine.manifest.made("file", database)
+    for bridge in bridges:
+        if (
+            not machine.manifest.ours("bridge", bridge)
+            and not machine.run(["ip", "link", "show", bridge], check=False).ok
+        ):
+            machine.manifest.made("bridge", bridge)
 
 
 def offer_bandwidth(machine: Machine, settings: Settings, enter: Sequence[str] = ()) -> None:

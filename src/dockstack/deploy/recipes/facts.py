@@ -28,13 +28,18 @@ _QUESTION = (
 
 def settings_of(machine: Machine) -> Settings:
     """Return the settings of the cloud as one node needs them."""
+    return settings_with(machine, {name: machine.secrets.get(name) for name in SECRET_NAMES})
+
+
+def settings_with(machine: Machine, secrets: dict[str, str]) -> Settings:
+    """Return a node's settings with these secrets: on a node of somebody else's cloud, none is asked for."""
     hostname, datapath, *resolvers = machine.run(_QUESTION).stdout.split()
     wanted = machine.attributes.text("network.datapath")
     plugin = chosen(machine.node)
     return settings_from(
         machine.attributes,
         plugin.contribution() if plugin else None,
-        {name: machine.secrets.get(name) for name in SECRET_NAMES},
+        secrets,
         hostname=hostname,
         datapath=datapath if wanted == "auto" else wanted,
         resolvers=tuple(resolvers),

@@ -34,6 +34,8 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from dockstack.deploy.wanted.inventory import Node
+
 PR_SET_PDEATHSIG = 1
 INTERRUPTED = 130
 PACKAGE_TOOLS = {"apt-get", "apt", "dpkg", "dpkg-deb", "dnf", "rpm"}
@@ -60,6 +62,7 @@ class Runner:
     waiting: dict[str, Task]
     slots: int
     emit: Callable[[Event], None]
+    secrets: Secrets = field(default_factory=lambda: Secrets(paths.SECRETS_FILE))
     running: dict[int, Child] = field(default_factory=dict)  # by pipe
     done: set[str] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
@@ -93,7 +96,7 @@ class Runner:
             used = sum(child.task.stage.weight for child in self.running.values())
             if task.after <= self.done and (used + task.stage.weight <= self.slots or not self.running):
                 del self.waiting[key]
-                child = _fork(task)
+                child = _fork(task, self.secrets)
                 self.running[child.pipe] = child
                 selector.register(child.pipe, selectors.EVENT_READ)
                 self.emit(Event(Kind.START, key, task.stage.title, task.stage.phase))
@@ -144,7 +147,7 @@ def _event(line: bytes) -> Event:
     return parse(line.decode(errors="replace")) or Event(Kind.SAY, text=line.decode(errors="replace"))
 
 
-def _fork(task: Task) -> Child:
+def _fork(task: Task, secrets: Secrets) -> Child:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -153,18 +156,17 @@ def _fork(task: Task) -> Child:
         _die_with_parent(signal.SIGKILL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        os._exit(_work(task, writing))
+        os._exit(_work(task, writing, secrets))
     os.close(writing)
     return Child(task, pid, reading, time.monotonic())
 
 
-def _work(task: Task, pipe: int) -> int:
+def _work(task: Task, pipe: int, secrets: Secrets) -> int:
     """Do one task in its own process and report its end; this is the main function of that process."""
 
     def tell(event: Event) -> None:
         os.write(pipe, event.line().encode() + b"\n")
 
-    secrets = Secrets(paths.SECRETS_FILE)
     try:
         machine = Machine(
             task.node,
@@ -191,15 +193,12 @@ def manifest_directory(node: str, connector: str) -> str:
     return paths.STATE_DIRECTORY if connector == "@local" else f"{paths.STATE_DIRECTORY}/nodes/{node}"
 
 
-def retire_unwanted(inventory: inventories.Inventory, services: Mapping[str, Collection[str]]) -> int:
+def retire_unwanted(node: Node, secrets: Secrets, services: Mapping[str, Collection[str]]) -> int:
     """Remove services of this machine that no task looked after, since the attributes ask for less than before."""
-    node = inventory.local
     wanted = services.get(node.name, ())
     if {service.name for service in Records.here().services()} <= {*wanted, *teardown.ENGINE_SERVICES}:
         return 0
-    machine = Machine(
-        node, Secrets(paths.SECRETS_FILE), Manifest(manifest_directory(node.name, node.connector)), connect(node)
-    )
+    machine = Machine(node, secrets, Manifest(manifest_directory(node.name, node.connector)), connect(node))
     return len(teardown.retire(machine, wanted))
 
 
@@ -229,7 +228,8 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         return
 
 
-def _print(event: Event) -> None:
+def print_event(event: Event) -> None:
+    """Print one line."""
     print(event.line(), flush=True)
 
 
@@ -245,21 +245,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run everything; 0 if all is as wanted, 1 after a failure, 130 after an interruption."""
     _die_with_parent(signal.SIGTERM)
     options: Any = arguments().parse_args(argv)
-    began = time.monotonic()
     end_leftovers()
     inventory = inventories.load(options.environment, options.assignments, saved_options=paths.SAVED_OPTIONS)
     inventories.require_one(inventory)
-    work = tasks(inventory)
-    parallel = inventory.local.attributes.number("deploy.parallel")
-    runner = Runner({task.key: task for task in work}, parallel, _print)
+    return carry_out(inventory.local, tasks(inventory), Secrets(paths.SECRETS_FILE))
+
+
+def carry_out(node: Node, work: Sequence[Task], secrets: Secrets) -> int:
+    """Run tasks of this machine and print what they tell; return the exit status, as ``main`` does."""
+    began = time.monotonic()
+    parallel = node.attributes.number("deploy.parallel")
+    runner = Runner({task.key: task for task in work}, parallel, print_event, secrets)
     signal.signal(signal.SIGTERM, runner.interrupt)
     signal.signal(signal.SIGINT, runner.interrupt)
-    _print(Event(Kind.PLAN, tasks=tuple(runner.waiting)))
+    print_event(Event(Kind.PLAN, tasks=tuple(runner.waiting)))
     ok = runner.run()
     if ok:
-        runner.changes += retire_unwanted(inventory, runner.services)
+        runner.changes += retire_unwanted(node, secrets, runner.services)
     seconds = round(time.monotonic() - began, 2)
-    _print(Event(Kind.END, ok=ok, changes=runner.changes, seconds=seconds))
+    print_event(Event(Kind.END, ok=ok, changes=runner.changes, seconds=seconds))
     return INTERRUPTED if runner.interrupted else int(not ok)
 
 

@@ -78,6 +78,7 @@ class MachineFacts:
     foreign_openstack: tuple[str, ...] = ()
     neighbours: Mapping[str, str] = field(default_factory=dict)  # network or address in use -> by what
     installed: bool = False  # a run of ours completed its packages before
+    commissioned: bool = False  # it is a compute node of another cloud, made by us
     storage: StorageFacts = field(default_factory=StorageFacts)
     engine: EngineFacts = field(default_factory=EngineFacts)
 
@@ -109,6 +110,7 @@ def problems(node: Node, facts: MachineFacts) -> list[Problem]:
     """Return all that stands in the way."""
     found = [*_system(facts), *_resources(node, facts), *_foreign(facts)]
     if node.has(Role.CONTROLLER):
+        found += _commissioned() if facts.commissioned else []
         found += _base_image(facts.distribution)
         found += _ports(node, facts.listeners)
     if node.has(Role.CONTROLLER) or node.has(Role.NETWORK):
@@ -117,6 +119,11 @@ def problems(node: Node, facts: MachineFacts) -> list[Problem]:
         found += [Problem(*obstacle) for obstacle in storage_obstacles.obstacles(node.attributes, facts.storage)]
         found += [Problem(*obstacle) for obstacle in engine_obstacles.obstacles(node.attributes, facts.engine)]
     return found
+
+
+def _commissioned() -> list[Problem]:
+    brief = "This machine is a compute node of another cloud, which `dockstack node add` made it."
+    return [Problem(brief, "Use another one; or take it out there, and remove what is here: dockstack clean")]
 
 
 def _system(facts: MachineFacts) -> Iterable[Problem]:
@@ -249,6 +256,7 @@ def gather(node: Node) -> MachineFacts:
         foreign_openstack=_foreign_openstack(manifest, known),
         neighbours=_neighbours(node, manifest),
         installed=Path(paths.LOCK_MARKER).exists(),
+        commissioned=Path(paths.COMMISSION).exists(),
         storage=storage_obstacles.gather(node.attributes, manifest, services),
         engine=engine_obstacles.gather(node.attributes, manifest, services),
     )

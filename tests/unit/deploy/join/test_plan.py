@@ -38,6 +38,7 @@ def as_joined(joining, facts=FACTS):
         facts,
         packages=dict.fromkeys(joining.packages(DEBIAN_12, engine=False, client=False), "1"),
         active=compute_node.HERE,
+        ours=True,
         engine=True,
         client=True,
         lock=hashlib.sha256(lock_text(f"{release}/openstack").encode()).hexdigest(),
@@ -175,8 +176,8 @@ def test_what_does_not_fit_is_named(cloud, compute, changes, words):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"servers": 3}, {"nova_compute": True}, {"chassis": "one"}, {"clock": 1.0}],
-    ids=lambda it: next(iter(it)),
+    [{"servers": 3}, {"servers": 3, "active": frozenset()}, {"nova_compute": True}, {"chassis": "one"}, {"clock": 1.0}],
+    ids=" ".join,
 )
 def test_a_node_of_ours_is_no_obstacle_to_itself(cloud, compute, changes):
     facts, files = as_joined(Joining(compute(), cloud))

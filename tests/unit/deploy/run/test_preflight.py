@@ -41,6 +41,7 @@ def test_a_good_machine_has_no_problem(node):
         ({"tun": False}, "/dev/net/tun"),
         ({"foreign_openstack": ("/etc/nova/nova.conf",)}, "/etc/nova/nova.conf"),
         ({"neighbours": {"10.77.0.0/16": "a route by eth1"}}, "overlaps 10.77.0.0/16"),
+        ({"commissioned": True}, "compute node of another cloud"),
     ],
 )
 def test_each_obstacle_is_named_with_its_cure(node, changes, words):
@@ -73,6 +74,10 @@ def test_this_machine_is_recognised_and_an_unknown_one_is_a_problem(node, monkey
 def test_a_compute_node_needs_less_memory_than_a_cloud(node):
     assert not briefs(node(roles=frozenset({Role.COMPUTE})), memory_mb=2000)
     assert briefs(node(roles=frozenset({Role.COMPUTE})), memory_mb=1000)
+
+
+def test_a_compute_node_of_another_cloud_is_no_obstacle_to_being_that(node):
+    assert not briefs(node(roles=frozenset({Role.COMPUTE})), commissioned=True)
 
 
 def test_disk_is_not_asked_for_twice(node):

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make one machine a compute node, over its connection; killed anywhere, the next command goes on from there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.join.command_line import CommandLine
+from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.join.remote_run import RemoteRun
+from dockstack.deploy.node.connection import address_of, connect
+from dockstack.deploy.run.events import Event, Kind
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dockstack.deploy.join.survey import Survey
+    from dockstack.deploy.node.connection import Connection
+    from dockstack.deploy.wanted.inventory import Node
+
+
+@dataclass(frozen=True)
+class Added:
+    """What came of a node.
+
+    Attributes:
+        hostname: what Nova calls it.
+        changes: how much its run changed.
+        sent: whether dockstack had to be sent.
+        seconds: how long its run took.
+    """
+
+    hostname: str
+    changes: int
+    sent: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Adding:
+    """What adding any node needs; one object for all of them.
+
+    Attributes:
+        command_line: the running dockstack, for the nodes.
+        journal: what is noted of them here.
+        remote_run: makes the run of a node.
+    """
+
+    command_line: CommandLine = field(default_factory=CommandLine)
+    journal: Journal = field(default_factory=Journal)
+    remote_run: Callable[[Connection, str], RemoteRun] = RemoteRun
+
+    def add(self, node: Node, looked: Survey, tell: Callable[[Event], None]) -> Added:
+        """Make a machine a node that has been looked at and fits.
+
+        Args:
+            node: it.
+            looked: what came of looking.
+            tell: told of what goes on now; in the thread that this runs in.
+
+        Raises:
+            DockstackError: it could not be made one.
+        """
+        login = f"{node.user}@{address_of(node)}:{node.port}"
+        release = str(looked.told.attributes["release"])
+        entry = Entry(node.name, login, looked.plan.hostname, release)
+        self.journal.note(entry)
+        try:
+            added = self._add(node, looked, entry, tell)
+        except DockstackError as error:
+            self.journal.note(entry.now(Step.FAILED, error.brief, error.resolution))
+            raise
+        self.journal.note(entry.now(Step.JOINED))
+        return added
+
+    def _add(self, node: Node, looked: Survey, entry: Entry, tell: Callable[[Event], None]) -> Added:
+        connection = connect(node)
+        sent = not self.command_line.is_on(connection)
+        if sent:
+            tell(Event(Kind.SAY, text="Sending dockstack; the node installs its environment (about 30 s)"))
+            self.command_line.ship(connection, looked.distribution)
+        self.journal.note(entry.now(Step.RUNNING))
+        run = self.remote_run(connection, self.command_line.python)
+        run.hand_over(looked.told)
+        failures: list[Event] = []
+
+        def told(event: Event) -> None:
+            if event.kind is Kind.FAILED:
+                failures.append(event)
+            tell(event)
+
+        ended = run.follow(run.start(), told)
+        if not ended.ok:
+            raise _failure(node, failures)
+        return Added(looked.plan.hostname, ended.changes, sent, ended.seconds)
+
+
+def _failure(node: Node, failures: list[Event]) -> DockstackError:
+    """Return what failed first; that later stages did not begin is no news."""
+    if not failures:
+        return DockstackError(
+            f"The run on {node.name} was interrupted.", "Run the command again: it goes on from here."
+        )
+    first = failures[0]
+    what = f"{first.title}: {first.text}" if first.title else first.text
+    # The stages are those of `up`, and so are their words.
+    return DockstackError(what, first.cure.replace("`dockstack up`", "`dockstack node add`"), first.details)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this machine knows of the nodes that it has added: how far each came, noted before each step begins."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from dockstack.deploy import paths
+from dockstack.deploy.atomic_write import write_atomically
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DIRECTORY = f"{paths.STATE_DIRECTORY}/nodes"
+
+
+class Step(StrEnum):
+    """How far a node came."""
+
+    SENDING = "sending dockstack"  # to it
+    RUNNING = "joining"  # its own run; it goes on without us
+    JOINED = "joined"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One node.
+
+    Attributes:
+        node: what the person calls it.
+        login: how it was reached, as user@address:port.
+        hostname: what Nova calls it.
+        release: OpenStack's, which it has or is to have.
+        step: how far it came.
+        at: since when, seconds since the epoch.
+        problem: why it failed.
+        cure: what to do about that.
+    """
+
+    node: str
+    login: str
+    hostname: str
+    release: str
+    step: Step = Step.SENDING
+    at: float = field(default_factory=time.time)
+    problem: str = ""
+    cure: str = ""
+
+    def now(self, step: Step, problem: str = "", cure: str = "") -> Entry:
+        """Return it a step further."""
+        return replace(self, step=step, at=time.time(), problem=problem, cure=cure)
+
+
+class Journal:
+    """One file a node, each written whole."""
+
+    def __init__(self, directory: str | Path = DIRECTORY) -> None:
+        """Keep it in this directory."""
+        self._directory = Path(directory)
+
+    def note(self, entry: Entry) -> None:
+        """Write down how far a node came.
+
+        Raises:
+            DockstackError: this cannot be written.
+        """
+        try:
+            write_atomically(self._path(entry.node), json.dumps(asdict(entry), indent=1) + "\n")
+        except OSError as error:
+            raise DockstackError(
+                f"{self._directory} cannot be written: {error.strerror}.", "Run this command as root."
+            ) from error
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return all nodes by their names; a file that is none of ours is left out."""
+        return tuple(self._entries())
+
+    def _entries(self) -> Iterator[Entry]:
+        for path in sorted(self._directory.glob("*.json")):
+            try:
+                plain = json.loads(path.read_text())
+                yield Entry(**{**plain, "step": Step(plain["step"])})
+            except (ValueError, TypeError, KeyError):
+                continue
+
+    def _path(self, node: str) -> Path:
+        return self._directory / f"{quote(node, safe='')}.json"

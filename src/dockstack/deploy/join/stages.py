@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages that make the machine they run on a compute node of somebody's cloud, from its commission.
+
+They are those of ``up`` wherever these know nothing of a cloud: packages, accounts, environments, the hypervisor. What
+is written and started in between comes from ``configuration/compute_node.py``, so that a node gets what ``plan`` shows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.deploy import paths
+from dockstack.deploy.configuration import compute_node, neutron, nova, privilege, scripts
+from dockstack.deploy.hypervisors import chosen
+from dockstack.deploy.node.environments import shim
+from dockstack.deploy.node.output import StepFailedError, tail
+from dockstack.deploy.recipes import accounts, environments, fabric, foundation, hypervisor, packages
+from dockstack.deploy.recipes.controller import MIGRATION_ENVIRONMENT, PYTHON, install_script
+from dockstack.deploy.recipes.facts import settings_with
+from dockstack.deploy.recipes.stage import Stage, check_graph
+from dockstack.deploy.supervision.restart import ensure_running
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from dockstack.deploy.configuration.settings import Settings
+    from dockstack.deploy.supervision.machine import Machine
+    from dockstack.deploy.wanted.cloud_document import CloudDocument
+    from dockstack.deploy.wanted.inventory import Node
+
+SHARED = (foundation, packages, accounts, environments, hypervisor)
+PATIENCE = 240  # seconds for the first report, less than a question may take
+FABRIC = ("ovsdb", "ovs-vswitchd", "ovn-controller")
+
+
+class ComputeNode:
+    """What this machine has of one cloud."""
+
+    def __init__(self, node: Node, cloud: CloudDocument) -> None:
+        """Take both as the commission has them.
+
+        Raises:
+            DockstackError: the attributes ask for no servers.
+        """
+        plugin = chosen(node)
+        if plugin is None:
+            raise DockstackError(f"{node.name} runs no servers.", "Give it the role compute and docker.enable: true.")
+        self._node = node
+        self._cloud = cloud
+        self._contribution = plugin.contribution()
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return all stages, each after those that it waits for."""
+        shared = [stage for recipe in SHARED for stage in recipe.stages(self._node)]
+        own = (
+            Stage("command-line", "Putting dockstack on the path", self.command, ("foundation",), phase="install"),
+            Stage(
+                hypervisor.NOVA_CONFIGURATION,
+                "Configuring Nova, Neutron and the switch",
+                self.configure,
+                ("accounts", "packages", "openstack-environment"),
+            ),
+            Stage(
+                "switch",
+                "Starting Open vSwitch and OVN",
+                self.start_switch,
+                ("supervisor", hypervisor.NOVA_CONFIGURATION),
+                phase="infrastructure",
+            ),
+            Stage(
+                "agent",
+                "Starting Neutron's agent",
+                self.start_agent,
+                ("switch", "hypervisor-configure"),
+                phase="services",
+            ),
+            Stage(
+                "compute",
+                "Starting nova-compute",
+                self.start_compute,
+                ("switch", "hypervisor-start"),
+                phase="services",
+            ),
+            Stage("known", "Waiting until the cloud knows this host", self.await_report, ("compute",), 0, "cloud"),
+        )
+        names = {stage.name for stage in own}
+        return check_graph([*(stage for stage in shared if stage.name not in names), *own])
+
+    def command(self, machine: Machine) -> None:
+        """Have ``dockstack`` on PATH; its environment is there, as this runs in it."""
+        path = f"{environments.PATH_DIRECTORY}/dockstack"
+        machine.file(path, shim(f"{paths.CLI_VENV}/bin/dockstack"), mode=0o755)
+
+    def configure(self, machine: Machine) -> None:
+        """Write all files of the node."""
+        for name in ("instances", "lock"):
+            machine.directory(f"{nova.STATE_DIRECTORY}/{name}", owner="nova")
+        machine.directory(f"{neutron.STATE_DIRECTORY}/lock", owner="neutron")
+        for path in (scripts.DIRECTORY, privilege.ROOTWRAP_FILTERS):
+            machine.directory(path)
+        for path, file in compute_node.files(self._cloud, self._settings(machine)).items():
+            machine.file(path, file.content, group=file.group, mode=file.mode)
+
+    def start_switch(self, machine: Machine) -> None:
+        """Have the switch and OVN's controller running."""
+        fabric.note(machine, (fabric.OPEN_VSWITCH_DATABASE,), fabric.BRIDGES)
+        self._start(machine, *FABRIC)
+
+    def start_agent(self, machine: Machine) -> None:
+        """Have the agent running that serves metadata."""
+        machine.manifest.made("metadata-namespaces", "ovnmeta-*")
+        self._start(machine, "neutron-ovn-agent")
+
+    def start_compute(self, machine: Machine) -> None:
+        """Have nova-compute running."""
+        self._start(machine, "nova-compute")
+
+    def await_report(self, machine: Machine) -> None:
+        """Wait until nova-compute has reached the cloud: a wrong password, and it would run and try for ever.
+
+        Raises:
+            StepFailedError: it has not.
+        """
+        script = install_script(machine, "await_provider")
+        hostname = self._settings(machine).hostname
+        said = machine.run([PYTHON, script, hostname, str(PATIENCE)], environment=MIGRATION_ENVIRONMENT, check=False)
+        if not said.ok:
+            raise StepFailedError(
+                "nova-compute runs, but the cloud does not know this host.",
+                "See its log, `dockstack logs nova-compute` there, and the cloud document.",
+                machine.secrets.redact(tail(f"{said.stdout}\n{said.stderr}")),
+            )
+
+    def _start(self, machine: Machine, *names: str) -> None:
+        added = self._contribution
+        settings = self._settings(machine)
+        wanted = compute_node.services(machine.distribution, self._cloud, settings, added.groups, added.watch)
+        for service in wanted:
+            if service.name in names:
+                ensure_running(machine, service)
+
+    def _settings(self, machine: Machine) -> Settings:
+        return settings_with(machine, {})

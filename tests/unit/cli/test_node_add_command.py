@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`dockstack node add | list | show`: what is said of many hosts. Looking and adding have tests of their own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+import cloud_files
+from dockstack.cli import node as command
+from dockstack.cli.cloud_document import cloud
+from dockstack.deploy.distributions import DEBIAN_12
+from dockstack.deploy.join import adding, journal, survey
+from dockstack.deploy.join.adding import Added
+from dockstack.deploy.join.commission import commission
+from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.join.plan import NodePlan
+from dockstack.deploy.run.events import Event, Kind
+from dockstack.deploy.run.preflight import Problem
+from dockstack.errors import DockstackError
+
+pytestmark = pytest.mark.unit
+HOSTNAMES = {"good": "good.example.org", "same": "good.example.org"}
+
+
+class Adding:
+    """In the place of the connection: one host breaks, all others change something."""
+
+    def __init__(self):
+        self.added = []
+
+    def add(self, node, looked, tell):
+        tell(Event(Kind.START, f"{node.name}/switch", "Starting the switch"))
+        tell(Event(Kind.SAY, f"{node.name}/switch", text="Starting ovsdb"))
+        self.added.append(node.name)
+        if node.name == "breaks":
+            raise DockstackError("Starting the switch: No.", "Mend it.", "last words")
+        return Added(looked.plan.hostname, 0 if node.name == "again" else 7, sent=False, seconds=2.0)
+
+
+@pytest.fixture
+def hosts(monkeypatch):
+    """What adds hosts, whose names say how they are."""
+
+    def look(node, document):
+        if node.name == "down":
+            raise DockstackError("Node down cannot be reached.", "Check its address.")
+        problems = (Problem("It holds a cloud.", "Use another."),) if node.name == "unfit" else ()
+        plan = NodePlan(HOSTNAMES.get(node.name, f"{node.name}.example.org"), problems)
+        return survey.Survey(plan, commission(node, document, "10.1.0.31"), DEBIAN_12)
+
+    one = Adding()
+    monkeypatch.setattr(survey, "survey", look)
+    monkeypatch.setattr(adding, "Adding", lambda: one)
+    return one
+
+
+@pytest.fixture
+def add(hosts, tmp_path):
+    document = str(tmp_path / "cloud.yaml")
+    files = [str(path) for path in cloud_files.write(cloud_files.KOLLA, tmp_path)]
+    CliRunner().invoke(cloud, ["import", "--cloud", document, "--set", "release=2026.2", *files])
+    (tmp_path / "environment.yaml").write_text("nodes: {}\n")
+    line = ["add", "--cloud", document, "--environment", str(tmp_path / "environment.yaml")]
+    return lambda *words: CliRunner().invoke(command.node, [*line, *words], catch_exceptions=False)
+
+
+def test_a_host_that_breaks_or_does_not_fit_stops_only_itself(add, hosts):
+    done = add("good", "breaks", "down", "unfit", "last")
+    assert done.exit_code == 1
+    assert sorted(hosts.added) == ["breaks", "good", "last"]
+    assert "good: joined as good.example.org: 7 changes, in 2.0 s" in done.output
+    assert "last: joined" in done.output
+    assert "breaks: failed\n  Starting the switch: No.\n  | last words\n  what to do: Mend it." in done.output
+    assert "down: cannot be looked at" in done.output
+    assert "It holds a cloud." in done.output
+
+
+def test_all_that_join_are_a_success_and_what_is_left_to_do_is_said(add):
+    done = add("good", "again")
+    assert done.exit_code == 0
+    assert "again: joined as again.example.org: nothing had to be changed" in done.output
+    assert "nova-manage cell_v2 discover_hosts" in done.output
+
+
+def test_each_host_tells_what_it_does_now(add):
+    lines = add("good", "--forks", "1").output.splitlines()
+    assert lines[:2] == ["good: Starting the switch", "good: Starting ovsdb"]
+
+
+def test_two_machines_of_one_name_are_not_touched(add, hosts):
+    assert add("good", "same").exit_code == 1
+    assert hosts.added == []
+
+
+def test_machines_read_events_of_each_host_and_at_the_end_what_came_of_all(add):
+    *events, last = [json.loads(line) for line in add("--json", "good", "breaks", "unfit").stdout.splitlines()]
+    assert {event["host"] for event in events} == {"good", "breaks"}
+    assert last["event"] == "hosts"
+    found = last["hosts"]
+    assert found["good"] == {
+        "joined": True,
+        "hostname": "good.example.org",
+        "changes": 7,
+        "sent": False,
+        "seconds": 2.0,
+    }
+    assert (found["breaks"]["joined"], found["breaks"]["error"]) == (False, "Starting the switch: No.")
+    assert found["unfit"]["fits"] is False
+
+
+@pytest.fixture
+def noted(tmp_path, monkeypatch):
+    kept = Journal(tmp_path / "nodes")
+    monkeypatch.setattr(journal, "Journal", lambda: kept)
+    first = Entry("a", "root@a:22", "a.example.org", "2026.2")
+    kept.note(first.now(Step.JOINED))
+    kept.note(Entry("b", "root@b:22", "b.example.org", "2026.2").now(Step.FAILED, "It broke.", "Mend it."))
+
+
+def test_nodes_are_listed_with_how_far_each_came(noted):
+    lines = CliRunner().invoke(command.node, ["list"]).output.splitlines()
+    assert [line.split()[:5] for line in lines[1:]] == [
+        ["a", "a.example.org", "root@a:22", "2026.2", "joined"],
+        ["b", "b.example.org", "root@b:22", "2026.2", "failed"],
+    ]
+    listed = json.loads(CliRunner().invoke(command.node, ["list", "--json"]).output)
+    assert [one["step"] for one in listed] == ["joined", "failed"]
+
+
+def test_one_is_shown_with_what_went_wrong(noted):
+    told = CliRunner().invoke(command.node, ["show", "b"]).output
+    assert "problem: It broke.\ncure: Mend it.\n" in told
+    assert json.loads(CliRunner().invoke(command.node, ["show", "a", "--json"]).output)["hostname"] == "a.example.org"
+
+
+def test_one_that_was_not_added_from_here_is_said(noted):
+    done = CliRunner().invoke(command.node, ["show", "c"])
+    assert isinstance(done.exception, DockstackError)
+    assert "There are: a, b." in done.exception.resolution

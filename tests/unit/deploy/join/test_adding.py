@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adding one node over SSH, to a server of the test's own, whose run is a script; and what is noted of it."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from dockstack.deploy.distributions import DEBIAN_12
+from dockstack.deploy.join import remote_run
+from dockstack.deploy.join.adding import Added, Adding
+from dockstack.deploy.join.command_line import CommandLine
+from dockstack.deploy.join.commission import commission
+from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.join.plan import NodePlan
+from dockstack.deploy.join.remote_run import RemoteRun
+from dockstack.deploy.join.survey import Survey
+from dockstack.deploy.node import environments
+from dockstack.deploy.node.connection import UnreachableError
+from dockstack.deploy.run.events import Event, Kind
+from dockstack.errors import DockstackError
+
+pytestmark = pytest.mark.unit
+SAYS = Event(Kind.SAY, "one/switch", text="Starting ovsdb")
+FAILS = Event(
+    Kind.FAILED, "one/switch", "Starting the switch", text="No.", cure="Run `dockstack up` again.", details="x"
+)
+WELL = (SAYS, Event(Kind.END, changes=3, seconds=1.5))
+BADLY = (FAILS, Event(Kind.FAILED, "one/compute", text="Killed."), Event(Kind.END, ok=False))
+
+
+@pytest.fixture
+def looked(cloud, compute):
+    told = commission(compute(), cloud, "10.1.0.31")
+    return Survey(NodePlan("one.example.org"), told, DEBIAN_12)
+
+
+@pytest.fixture
+def adding(tmp_path, monkeypatch):
+    """What adds nodes to which dockstack has been sent already, and whose run tells these events."""
+    monkeypatch.setattr(remote_run, "POLL", 0.02)
+    command_line = CommandLine(
+        str(tmp_path / "cli"), str(tmp_path / "uv"), str(tmp_path / "state"), str(tmp_path / "guard")
+    )
+    (tmp_path / "cli" / "bin").mkdir(parents=True)
+    lock = hashlib.sha256(environments.lock_text("cli").encode()).hexdigest()
+    (tmp_path / "cli" / ".dockstack-lock").write_text(f"{lock}\n")
+    (tmp_path / "cli" / ".dockstack-wheel").write_text(f"{environments.source_hash()}\n")
+
+    def build(*events):
+        program = tmp_path / "cli" / "bin" / "python"
+        lines = "".join(f"cat <<'end'\n{event.line()}\nend\n" for event in events)
+        program.write_text(f"#!/bin/sh\ncp {tmp_path}/commission.json {tmp_path}/read\n{lines}")
+        program.chmod(0o755)
+
+        def run(connection, python):
+            return RemoteRun(connection, python, f"{tmp_path}/commission.json", f"{tmp_path}/runs")
+
+        return Adding(command_line, Journal(tmp_path / "nodes"), run)
+
+    return build
+
+
+def test_a_node_joins_and_that_is_noted(adding, looked, connected, tmp_path):
+    told = []
+    one = adding(*WELL)
+    assert one.add(connected.node, looked, told.append) == Added("one.example.org", 3, sent=False, seconds=1.5)
+    assert [event.text for event in told] == ["Starting ovsdb"]
+    assert (tmp_path / "read").read_text() == looked.told.text(), "the run finds its commission"
+    (entry,) = one.journal.entries()
+    assert (entry.node, entry.hostname, entry.step) == ("one", "one.example.org", Step.JOINED)
+    assert (entry.release, entry.login) == ("2026.2", f"root@127.0.0.1:{connected.node.port}")
+
+
+def test_the_first_failure_is_told_in_the_words_of_this_command_and_noted(adding, looked, connected):
+    one = adding(*BADLY)
+    with pytest.raises(DockstackError, match="Starting the switch: No") as refused:
+        one.add(connected.node, looked, lambda _: None)
+    assert refused.value.resolution == "Run `dockstack node add` again."
+    (entry,) = one.journal.entries()
+    assert (entry.step, entry.problem) == (Step.FAILED, "Starting the switch: No.")
+
+
+def test_each_step_is_noted_before_it_begins(adding, looked, connected, tmp_path):
+    one, steps = adding(*WELL), []
+    one.add(connected.node, looked, lambda _: steps.append(one.journal.entries()[0].step))
+    assert steps == [Step.RUNNING]
+    (tmp_path / "cli" / ".dockstack-wheel").write_text("another\n")
+    with pytest.raises(DockstackError, match="could not make dockstack's environment"):
+        Adding(
+            CommandLine(str(tmp_path / "cli"), "/nonexistent", str(tmp_path / "state"), str(tmp_path / "guard")),
+            one.journal,
+        ).add(
+            connected.node,
+            Survey(looked.plan, looked.told, type(DEBIAN_12)(**{**vars(DEBIAN_12), "python": "/bin/false"})),
+            lambda _: steps.append(one.journal.entries()[0].step),
+        )
+    assert steps == [Step.RUNNING, Step.SENDING]
+
+
+def test_a_machine_that_goes_down_meanwhile_is_noted(adding, looked, connected, server):
+    one = adding(*WELL)
+    server.fatal = "commission.json"
+    with pytest.raises(UnreachableError, match="The connection to one broke"):
+        one.add(connected.node, looked, lambda _: None)
+    assert one.journal.entries()[0].step is Step.FAILED
+    server.fatal = None
+    assert one.add(connected.node, looked, lambda _: None).changes == 3
+    assert [entry.step for entry in one.journal.entries()] == [Step.JOINED]
+
+
+def test_no_secret_is_noted(adding, looked, connected, cloud, tmp_path):
+    one = adding(*BADLY)
+    with pytest.raises(DockstackError):
+        one.add(connected.node, looked, lambda _: None)
+    noted = "".join(path.read_text() for path in (tmp_path / "nodes").iterdir())
+    assert not [secret for secret in cloud.secrets() if secret in noted]
+
+
+def test_names_that_are_no_file_names_and_torn_files_do_no_harm(tmp_path):
+    journal = Journal(tmp_path / "nodes")
+    for name in ("../away", "2001:db8::1"):
+        journal.note(Entry(name, "root@x:22", "x", "2026.2"))
+    (tmp_path / "nodes" / "torn.json").write_text('{"node": "to')
+    assert {entry.node for entry in journal.entries()} == {"../away", "2001:db8::1"}
+    assert [path.name for path in tmp_path.iterdir()] == ["nodes"]
