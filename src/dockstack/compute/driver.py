@@ -42,6 +42,7 @@ from dockstack.compute.host.lxcfs_watcher import Watcher
 from dockstack.compute.host.notifier import EventNotifier
 from dockstack.compute.model import Destination
 from dockstack.compute.nova_api import (
+    absent,
     config_drive,
     devices,
     forgotten_tasks,
@@ -53,7 +54,6 @@ from dockstack.compute.nova_api import (
     rebuilds,
     records,
     servers,
-    shelf,
     startup,
     states,
 )
@@ -130,13 +130,13 @@ class DockerDriver(driver.ComputeDriver):
         end_forgotten_tasks = partial(
             forgotten_tasks.end_all, self._host.name, timeutils.utcnow(), self._host.busy.__contains__
         )
-        return_to_shelf = partial(shelf.return_all, self._host.name, hold=self._host.busy.hold)
+        bring_back_absent = partial(absent.bring_back_all, self._host.name, hold=self._host.busy.hold)
         self._rounds = rounds.Rounds(
             self._host,
             self._read_claims,
             self._read_unrescued,
             end_forgotten_tasks=end_forgotten_tasks,
-            return_to_shelf=return_to_shelf,
+            bring_back_absent=bring_back_absent,
         )
         self._rounds.start()
 

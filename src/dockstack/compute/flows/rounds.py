@@ -37,7 +37,7 @@ class Rounds:
         read_unrescued: Callable[[str], Unrescued | None],
         *,
         end_forgotten_tasks: Callable[[], None],
-        return_to_shelf: Callable[[Collection[str]], None],
+        bring_back_absent: Callable[[Collection[str]], None],
         interval: float = INTERVAL,
     ) -> None:
         """Prepare; ``start`` begins.
@@ -47,14 +47,14 @@ class Rounds:
             read_claims: asks Nova, in one question, which servers it has here.
             read_unrescued: asks Nova for one server, if it is not being rescued.
             end_forgotten_tasks: has Nova end what it waits for and nobody is doing.
-            return_to_shelf: has Nova put servers on the shelf again that are there alone; given those that are here.
+            bring_back_absent: has Nova bring back servers that are its host's, and not here; given those that are here.
             interval: seconds between two rounds.
         """
         self._host = host
         self._read_claims = read_claims
         self._read_unrescued = read_unrescued
         self._end_forgotten_tasks = end_forgotten_tasks
-        self._return_to_shelf = return_to_shelf
+        self._bring_back_absent = bring_back_absent
         self._interval = interval
         self._named: set[str] = set()
         self._stopping = threading.Event()
@@ -81,7 +81,7 @@ class Rounds:
         incoming_migration.sweep_listed(self._host, listed)
         recovery.end_unknown_rescues(self._host, listed, self._read_unrescued)
         self._end_forgotten_tasks()
-        self._return_to_shelf({container.server_uuid for container in listed} | {*received.list_servers(self._host)})
+        self._bring_back_absent({container.server_uuid for container in listed} | {*received.list_servers(self._host)})
 
     def _run(self) -> None:
         while not self._stopping.wait(self._interval):

@@ -20,6 +20,7 @@ from oslo_log import log as logging
 from oslo_utils import timeutils
 
 from dockstack.compute.failures import isolated
+from dockstack.compute.nova_api import reverts
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -99,26 +100,6 @@ def _end(context: Any, instance: Any, *, begun: bool) -> None:
         compute_utils.add_instance_fault_from_exc(context, instance, TaskForgotten(task=task))
 
 
-def _revert_again(context: Any, instance: Any) -> None:
-    """Ask for the step of a resize's revert that has not ended.
-
-    The first removes the server from the destination, where there may be nothing left, and says "reverted" of the
-    migration (``ComputeManager.revert_resize``). The second, on the source, begins by giving the server its old host
-    and flavor back (``finish_revert_resize``).
-    """
-    wanted = {"instance_uuid": instance.uuid, "status": ["reverting", "reverted"]}
-    migration = max(objects.MigrationList.get_by_filters(context, wanted), key=lambda each: each.id, default=None)
-    if migration is None:
-        LOG.error("A resize that is being reverted has no migration", instance_uuid=instance.uuid)
-        return
-    request = objects.RequestSpec.get_by_instance_uuid(context, instance.uuid)
-    api = rpcapi.ComputeAPI()
-    if migration.status == "reverted":
-        api.finish_revert_resize(context, instance, migration, migration.source_compute, request)
-    else:
-        api.revert_resize(context, instance, migration, migration.dest_compute, request)
-
-
 def _delete_again(context: Any, instance: Any) -> None:
     devices = objects.BlockDeviceMappingList.get_by_instance_uuid(context, instance.uuid)
     rpcapi.ComputeAPI().terminate_instance(context, instance, devices)
@@ -129,7 +110,7 @@ def _soft_delete_again(context: Any, instance: Any) -> None:
 
 
 _BEGUN_AGAIN: dict[str, Callable[[Any, Any], None]] = {
-    task_states.RESIZE_REVERTING: _revert_again,
+    task_states.RESIZE_REVERTING: reverts.go_on,
     task_states.DELETING: _delete_again,
     task_states.SOFT_DELETING: _soft_delete_again,
 }

@@ -30,6 +30,7 @@ from nova import context as nova_context  # noqa: E402
 from nova import exception, objects, servicegroup  # noqa: E402
 from nova.compute import task_states, utils, vm_states  # noqa: E402
 from nova.conductor import manager  # noqa: E402
+from nova.scheduler import utils as scheduler_utils  # noqa: E402
 from oslo_log import log as logging  # noqa: E402
 from oslo_service import periodic_task  # noqa: E402
 from oslo_utils import timeutils  # noqa: E402
@@ -48,6 +49,7 @@ FORGOTTEN = 180  # seconds: scheduling gives up after one minute, and a message 
 MOVING = ("pre-migrating", "migrating", "post-migrating", "confirming", "reverting")
 ENDED = ("error", "failed", "confirmed", "reverted", "completed", "cancelled")
 MOVES = ("resize", "migration")
+WITHOUT_A_HOST = (vm_states.BUILDING, vm_states.SHELVED_OFFLOADED, vm_states.DELETED)
 # Set by whoever asks, and kept only until a compute node begins, which takes seconds; with what may be asked for then.
 BEFORE_THE_BEGINNING = (task_states.UNSHELVING, task_states.SHELVING_OFFLOADING)
 _REQUESTS = threading.Lock()  # no build is ended in the moment in which it is taken up
@@ -109,6 +111,8 @@ class Conductor(manager.ConductorManager):
                 for node in objects.ComputeNodeList.get_all(inside):
                     with isolated(f"giving back what moves hold of {node.host}"):
                         self._give_back(inside, node)
+                    with isolated(f"having the servers on {node.host} hold what they take"):
+                        self._hold(inside, node)
 
     @periodic_task.periodic_task(spacing=EVERY)
     def end_forgotten_tasks(self, context: Any) -> None:
@@ -154,6 +158,31 @@ class Conductor(manager.ConductorManager):
                         continue
                     _hold_there_what_it_held(reports, inside, migration)
                 reports.delete_allocation_for_instance(inside, consumer, consumer_type="migration", force=True)
+
+    def _hold(self, inside: Any, node: Any) -> None:
+        """Have servers on a node hold what they take there, if they hold nothing of it.
+
+        A rebuild with another image that fails gives up what the server holds: Nova takes the place that was chosen for
+        it for another one's, as an evacuation's is (``ComputeManager.rebuild_instance``).
+        """
+        reports = self.compute_task_mgr.report_client
+        holding = reports.get_allocations_for_resource_provider(inside, node.uuid).allocations
+        for instance in objects.InstanceList.get_by_host_and_node(inside, node.host, node.hypervisor_hostname):
+            settled = instance.task_state is None and instance.vm_state not in WITHOUT_A_HOST
+            if not settled or instance.uuid in holding or not is_forgotten(instance.updated_at or instance.created_at):
+                continue
+            with isolated("having it hold what it takes", instance.uuid):
+                LOG.warning("It held nothing of its host", instance=instance)
+                held = reports.get_allocs_for_consumer(inside, instance.uuid)
+                elsewhere = {uuid: each for uuid, each in held["allocations"].items() if not _is_of_a_host(each)}
+                takes = {node.uuid: {"resources": scheduler_utils.resources_from_flavor(instance, instance.flavor)}}
+                wanted = {
+                    "allocations": elsewhere | takes,
+                    "project_id": instance.project_id,
+                    "user_id": instance.user_id,
+                    "consumer_generation": held.get("consumer_generation"),
+                }
+                reports.put_allocations(inside, instance.uuid, wanted)
 
     def _end_request(self, context: Any, request: Any) -> None:
         """End a build that reached no cell, as Nova does if there is no host."""
@@ -318,12 +347,17 @@ def _hold_there_what_it_held(reports: Any, inside: Any, migration: Any) -> None:
     Nova gives it the new flavor after its files have come. By then it holds what that one takes.
     """
     before = reports.get_allocs_for_consumer(inside, migration.uuid)["allocations"].values()
-    held = next((each["resources"] for each in before if "MEMORY_MB" in each["resources"]), None)
+    held = next((each["resources"] for each in before if _is_of_a_host(each)), None)
     now = reports.get_allocs_for_consumer(inside, migration.instance_uuid)
-    for each in now["allocations"].values():  # a port's bandwidth is held of other providers than the node
-        if held and "MEMORY_MB" in each["resources"] and each["resources"] != held:
+    for each in now["allocations"].values():
+        if held and _is_of_a_host(each) and each["resources"] != held:
             each["resources"] = held
             reports.put_allocations(inside, migration.instance_uuid, now)
+
+
+def _is_of_a_host(allocation: Any) -> bool:
+    """Whether this is held of a node; a port's bandwidth is held of other providers."""
+    return "MEMORY_MB" in allocation["resources"]
 
 
 def _end_task(instance: Any) -> None:

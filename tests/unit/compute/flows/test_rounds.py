@@ -27,7 +27,7 @@ def claims(*kept, left=None):
 
 def make_rounds(host, answer, *, interval=60.0, read_unrescued={}.get, end_tasks=lambda: None, shelve=len):
     return Rounds(
-        host, answer, read_unrescued, end_forgotten_tasks=end_tasks, return_to_shelf=shelve, interval=interval
+        host, answer, read_unrescued, end_forgotten_tasks=end_tasks, bring_back_absent=shelve, interval=interval
     )
 
 

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers that Nova has on this host, and whose files are in their image on the shelf alone.
+"""Servers that Nova has on this host, and of which nothing is here: their files are elsewhere.
 
-A return from the shelf that is broken off before there is a container, as by the end of nova-compute, leaves the server
-on this host in ERROR; so does the last step of a shelve, broken off when the container was gone. Nothing that Nova
-takes in that state helps: a reboot finds no container, and a rebuild gives up what is on the shelf.
+They may be in their image on the shelf alone. A return from the shelf that is broken off before there is a container,
+as by the end of nova-compute, leaves the server on this host in ERROR; so does the last step of a shelve, broken off
+when the container was gone.
+
+Or they are on the host that the server moved from: a revert was broken off when the container was gone here.
+
+Nothing that Nova takes in that state helps: a reboot finds no container, and a rebuild gives up the files.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from nova.scheduler.client import report
 from oslo_log import log as logging
 
 from dockstack.compute.failures import isolated
-from dockstack.compute.nova_api import records
+from dockstack.compute.nova_api import records, reverts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -28,11 +32,13 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 # ACTIVE is what reset-state makes of any of them.
-_STATES = (vm_states.ERROR, vm_states.ACTIVE, vm_states.SHELVED, vm_states.SHELVED_OFFLOADED)
+_ON_SHELF = (vm_states.ERROR, vm_states.ACTIVE, vm_states.SHELVED, vm_states.SHELVED_OFFLOADED)
+_MOVED = (vm_states.ERROR, vm_states.ACTIVE, vm_states.STOPPED, vm_states.RESIZED)
+_READ = ["system_metadata", "flavor"]
 
 
-def return_all(host: str, here: Collection[str], hold: Callable[[str], AbstractContextManager[None]]) -> None:
-    """Put servers on the shelf again that have nothing but their image there, so that they can be unshelved.
+def bring_back_all(host: str, here: Collection[str], hold: Callable[[str], AbstractContextManager[None]]) -> None:
+    """Put servers on the shelf again that have nothing but their image there, and have others return where they were.
 
     Nova takes a server's image off the shelf, and forgets it, only when the server runs (``_unshelve_instance``).
 
@@ -43,18 +49,18 @@ def return_all(host: str, here: Collection[str], hold: Callable[[str], AbstractC
     """
     context = nova.context.get_admin_context()
     for server_uuid in sorted(records.list_uuids(host) - set(here)):
-        with isolated("putting a server on the shelf again", server_uuid), hold(server_uuid):
-            instance = objects.Instance.get_by_uuid(context, server_uuid, expected_attrs=["system_metadata"])
-            if instance.host == host and _is_on_shelf(instance):
-                _return(context, instance)
+        with isolated("bringing back a server of which nothing is here", server_uuid), hold(server_uuid):
+            instance = objects.Instance.get_by_uuid(context, server_uuid, expected_attrs=_READ)
+            if instance.host != host or instance.task_state is not None:
+                continue
+            if "shelved_image_id" in instance.system_metadata:
+                if instance.vm_state in _ON_SHELF:
+                    _return_to_shelf(context, instance)
+            elif instance.vm_state in _MOVED:
+                reverts.bring_back(context, instance)
 
 
-def _is_on_shelf(instance: Any) -> bool:
-    shelved = "shelved_image_id" in instance.system_metadata
-    return shelved and instance.task_state is None and instance.vm_state in _STATES
-
-
-def _return(context: Any, instance: Any) -> None:
+def _return_to_shelf(context: Any, instance: Any) -> None:
     """Do what the end of a shelve does: ports on no host, nothing in Placement, the server on no host."""
     LOG.warning("Its files are on the shelf alone, so the server returns there", instance_uuid=instance.uuid)
     neutron.API().cleanup_instance_network_on_host(context, instance, instance.host)
