@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import cloud_files
+import deployer_files
 from dockstack.cli.cloud_document import cloud
 from dockstack.deploy.join import running_node
 from dockstack.deploy.wanted import cloud_document
@@ -70,6 +71,21 @@ def test_a_secret_is_given_in_a_file_and_not_on_the_command_line(run, tmp_path):
 def test_there_is_one_source(run, options, files):
     with pytest.raises(DockstackError, match="no one source"):
         run("import", *options, files=files)
+
+
+@pytest.mark.parametrize(
+    ("option", "files"),
+    [
+        ("--from-kolla", deployer_files.KOLLA),
+        ("--from-openstack-ansible", deployer_files.OPENSTACK_ANSIBLE),
+        ("--from-devstack", deployer_files.DEVSTACK),
+    ],
+)
+def test_a_deployers_directory_is_a_source(run, tmp_path, option, files):
+    directory = str(deployer_files.write(files, tmp_path / "site"))
+    run("import", "--set", "release=2026.2", option, directory, files=[])
+    assert "bus-pw" in (tmp_path / "cloud-secrets.yaml").read_text()
+    assert "bus-pw" not in (tmp_path / "cloud.yaml").read_text()
 
 
 def test_every_key_is_listed_with_who_needs_it():

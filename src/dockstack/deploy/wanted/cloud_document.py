@@ -103,7 +103,8 @@ class CloudDocument:
 
     def _missing(self) -> Iterator[Problem]:
         for key, setting in self.settings():
-            if self.needs(key) and setting.value in {"", ()}:
+            said = key.blank and setting.source != "default"
+            if self.needs(key) and setting.value in {"", ()} and not said:
                 yield Problem(key.name, f"missing. {key.help}")
 
     def _unreachable(self) -> Iterator[Problem]:
