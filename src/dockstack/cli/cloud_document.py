@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dockstack cloud import | show | keys``."""
+"""``dockstack cloud import | export | show | keys``."""
 
 from __future__ import annotations
 
@@ -195,6 +195,40 @@ def file_values(assignments: tuple[str, ...]) -> list[SourceValues]:
             raise DockstackError(f"{file} cannot be read: {error.strerror}.", "Check the path after =.") from error
         found.append(SourceValues(file, {name.strip(): content}))
     return found
+
+
+@cloud.command()
+@click.argument("deployer", type=click.Choice(["kolla", "openstack-ansible"]))
+@click.argument("directory", type=click.Path(file_okay=False))
+@click.argument("hosts", nargs=-1)
+@click.option("--environment", type=click.Path(dir_okay=False), help="File with the nodes.")
+@click.option("--limit", "limits", multiple=True, metavar="PATTERN", help="Only hosts like this, as in rack1-*.")
+@login_options
+def export(
+    *,
+    deployer: str,
+    directory: str,
+    hosts: tuple[str, ...],
+    environment: str | None,
+    limits: tuple[str, ...],
+    **login: str | None,
+) -> None:
+    """Write files to DIRECTORY by which a DEPLOYER runs the switch, OVN and metadata on compute nodes of ours.
+
+    For a cloud whose document has network.switch: deployer. HOSTS are as for `dockstack node`: none means all compute
+    nodes of the environment file. What is written takes the place of what the last export wrote there.
+
+    \b
+      dockstack cloud export kolla docker-compute node7 admin@192.0.2.31
+      dockstack cloud export openstack-ansible /etc/openstack_deploy
+    """  # noqa: D301 - as above
+    from dockstack.deploy.join import exports, targets  # noqa: PLC0415 - loads the recipes' engine
+
+    named = targets.described(hosts, login)
+    known = inventory.load(environment or paths.ENVIRONMENT_FILE, required=environment is not None, further=named)
+    nodes = targets.chosen(known, named, limits)
+    for path in exports.write(exports.files(deployer, nodes), directory):
+        say(f"Wrote {path}")
 
 
 @cloud.command()

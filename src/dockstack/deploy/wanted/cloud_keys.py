@@ -23,9 +23,9 @@ class Need(StrEnum):
     OPTIONAL = "if you like"
 
     def holds(self, mechanism: str, *, cinder: bool) -> bool:
-        """Tell whether a node of such a cloud cannot do without the key."""
+        """Tell whether a node of such a cloud cannot do without the key; "" where its switch is its deployer's."""
         networks = {OVN: Need.OVN, OPEN_VSWITCH: Need.OPEN_VSWITCH}
-        return self in {Need.ALWAYS, networks[mechanism]} or (self is Need.CINDER and cinder)
+        return self in {Need.ALWAYS, networks.get(mechanism)} or (self is Need.CINDER and cinder)
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,14 @@ CLOUD_KEYS: tuple[Key, ...] = (
         OVN,
         "Neutron's mechanism on these nodes: OVN, or agents that program Open vSwitch.",
         (OVN, OPEN_VSWITCH),
+    ),
+    Key(
+        "network.switch",
+        Kind.STRING,
+        "own",
+        "Who runs Open vSwitch, ovn-controller and the metadata agent on the nodes: dockstack itself, or the cloud's "
+        "deployer, as `dockstack cloud export` asks it to.",
+        ("own", "deployer"),
     ),
     Key("ovn.southbound", Kind.LIST, [], "OVN's southbound databases, or relays, as tcp:HOST:PORT.", need=Need.OVN),
     Key("ovn.northbound", Kind.LIST, [], "OVN's northbound databases, which the agent reads.", need=Need.OVN),
