@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dockstack.deploy.join import ansible
 from dockstack.deploy.join.deployer_variables import Filling, UntoldError, Variables, read
 from dockstack.deploy.join.service_files import SYSTEM_BUNDLES, Found
-from dockstack.deploy.join.site_files import Site, authority, bracketed, inventory_of
+from dockstack.deploy.join.site_files import Site, authority, bracketed, databases, inventory_of
 from dockstack.deploy.wanted.cloud_keys import OPEN_VSWITCH, OVN, RELEASES
 from dockstack.errors import DockstackError
 
@@ -184,16 +184,8 @@ def _networks(filling: Filling, site: Site) -> None:
     # With more than 50 chassis, there are more relays on each of these hosts, on the ports above; the first is always.
     relay = int(variables.text("ovn_sb_db_relay_port_prefix")) * 10 + 1
     southbound = ("ovn-sb-db-relay", relay) if relays else ("ovn-sb-db", variables.text("ovn_sb_db_port"))
-    for key, (group, port) in {
-        "ovn.southbound": southbound,
-        "ovn.northbound": ("ovn-nb-db", variables.text("ovn_nb_db_port")),
-    }.items():
-        try:
-            hosts, where = site.addresses(group)
-        except UntoldError as untold:
-            filling.miss(key, untold.brief)
-        else:
-            filling.put(key, [f"tcp:{bracketed(host)}:{port}" for host in hosts], where)
+    northbound = ("ovn-nb-db", variables.text("ovn_nb_db_port"))
+    databases(filling, site, "tcp", {"ovn.southbound": southbound, "ovn.northbound": northbound})
 
 
 def _certificates(filling: Filling, root: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dockstack.deploy.join import ansible
 from dockstack.deploy.join.deployer_variables import Filling, UntoldError, Variables, read
-from dockstack.deploy.join.site_files import Site, authority, bracketed, inventory_of
+from dockstack.deploy.join.site_files import Site, authority, bracketed, databases, inventory_of
 from dockstack.deploy.wanted.cloud_keys import OPEN_VSWITCH, OVN
 from dockstack.errors import DockstackError
 
@@ -186,14 +186,8 @@ def _networks(filling: Filling, site: Site) -> None:
     if not ovn:
         filling.put("openvswitch.l2_population", kind.value == "ml2.ovs.dvr", *kind.sources)
         return
-    protocol = "ssl" if variables.flag("neutron_ovn_ssl") else "tcp"
-    for key, port in {"ovn.southbound": 6642, "ovn.northbound": 6641}.items():
-        try:
-            hosts, where = site.addresses("neutron_ovn_northd")
-        except UntoldError as untold:
-            filling.miss(key, untold.brief)
-        else:
-            filling.put(key, [f"{protocol}:{bracketed(host)}:{port}" for host in hosts], where)
+    protocol, group = "ssl" if variables.flag("neutron_ovn_ssl") else "tcp", "neutron_ovn_northd"
+    databases(filling, site, protocol, {"ovn.southbound": (group, 6642), "ovn.northbound": (group, 6641)})
 
 
 def _certificates(filling: Filling, root: Path) -> None:

@@ -68,6 +68,17 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
+def databases(filling: Filling, site: Site, protocol: str, places: Mapping[str, tuple[str, object]]) -> None:
+    """Fill keys with OVN's databases, each on all hosts of a group, at a port."""
+    for key, (group, port) in places.items():
+        try:
+            hosts, where = site.addresses(group)
+        except UntoldError as untold:
+            filling.miss(key, untold.brief)
+        else:
+            filling.put(key, [f"{protocol}:{bracketed(host)}:{port}" for host in hosts], where)
+
+
 def authority(filling: Filling, key: str, paths: Iterable[Path]) -> None:
     """Fill a key with certificates, or say which file is wanted."""
     files = list(paths)
