@@ -117,9 +117,11 @@ def values(directory: str, inventory: str | None = None) -> Found:
 
 def _outside(variables: Variables) -> dict[str, object]:
     """Return the defaults of what users reach: as inside, unless there is an address of its own for them."""
-    address = "kolla_{}_vip_address"
-    apart = {variables.form(f"{{{address.format(side)}}}").value for side in ("internal", "external")}
-    if len(apart) > 1:
+    try:
+        apart = variables.text("kolla_internal_vip_address") != variables.text("kolla_external_vip_address")
+    except UntoldError:
+        apart = False  # each key that needs the address says so
+    if apart:
         return {"kolla_external_fqdn": "{{ kolla_external_vip_address }}", "kolla_enable_tls_external": False}
     return {
         "kolla_external_fqdn": "{{ kolla_internal_fqdn }}",

@@ -132,6 +132,15 @@ def test_what_kolla_leaves_open_is_named_all_at_once(tell):
     assert told["messaging.transport_url"] == "rabbitmq_password is not set."
 
 
+def test_a_kolla_without_its_address_says_so_with_each_key(tell):
+    globals_ = deployer_files.KOLLA["globals.yml"].replace('"10.1.0.10"', "")
+    _, found = tell(kolla, deployer_files.KOLLA, **{"globals.yml": globals_})
+    told = {problem.key: problem.text for problem in found.problems}
+    assert told == dict.fromkeys(
+        ("identity.auth_url", "metadata.host", "consoles.novnc_url"), "kolla_internal_vip_address is not set."
+    )
+
+
 @pytest.mark.parametrize(
     "passwords",
     ["$ANSIBLE_VAULT;1.1;AES256\n6162\n", "nova_keystone_password: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  6162\n"],
