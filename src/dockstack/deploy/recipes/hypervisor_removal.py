@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import desired_state
 from dockstack.deploy.hypervisors import chosen, lxcfs, storage
-from dockstack.deploy.hypervisors.docker import DRIVER_STATE, NOVA_USER, Docker
+from dockstack.deploy.hypervisors.docker import DRIVER_STATE, MACHINES_UNITS, NOVA_USER, Docker
 from dockstack.deploy.node.environments import uv_program
 from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.recipes.controller import PYTHON, ask, provision
 from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.recipes.stage import Stage
+from dockstack.deploy.supervision import distribution_units
 from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.wanted import hosts
 from dockstack.deploy.wanted.inventory import Role
@@ -65,9 +66,12 @@ def remove(machine: Machine) -> None:
     for name in (lxcfs.NAME, plugin.name):
         for service in _recorded(machine, name):
             host_removal.forget(machine, service)
+    units = {*MACHINES_UNITS, *machine.distribution.units[lxcfs.NAME]}
     for entry in machine.manifest.entries():
         if entry.kind == storage.MADE:
             storage.release(machine, entry)
+        elif entry.kind == distribution_units.HELD and entry.name in units:
+            distribution_units.release(machine, entry)
     _let_nobody_in(machine)
     _remove_driver(machine)
 

@@ -9,6 +9,7 @@ from dockstack.deploy.hypervisors import daemon_json, engine_file, storage
 from dockstack.deploy.node.output import StepFailedError
 from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.recipes import hypervisor_removal as recipe
+from dockstack.deploy.supervision import distribution_units
 from dockstack.deploy.supervision.services import Service
 from dockstack.deploy.wanted.inventory import Role
 
@@ -136,10 +137,13 @@ def test_one_that_broke_off_goes_on(enabled, done, monkeypatch):
     assert done[-3:] == [("forget-hosts", ["node"], False), "stopped lxcfs", "stopped docker"]
 
 
-def test_its_storage_goes_unless_others_are_in_it(enabled, monkeypatch):
+def test_its_storage_goes_unless_others_are_in_it_and_its_units_are_the_distributions_again(enabled, monkeypatch):
     released = []
     monkeypatch.setattr(storage, "release", lambda _, entry: released.append(entry.name))
+    monkeypatch.setattr(distribution_units, "release", lambda _, entry: released.append(entry.name))
     one = enabled()
     one.manifest.made(storage.MADE, "/var/lib/docker")
+    for unit in ("lxcfs.service", "memcached.service"):
+        one.manifest.made(distribution_units.HELD, unit)
     recipe.remove(one)
-    assert released == ["/var/lib/docker"]
+    assert released == ["/var/lib/docker", "lxcfs.service"], "the controller's own units stay held"
