@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dockstack cloud import | show | keys``."""
+"""``dockstack cloud import | export | show | keys``."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.wanted.cloud_keys import Key
 
 HIDDEN = "********"
+DIRECTORY = click.Path(file_okay=False, exists=True)
 CURE = "Name further files, or set what is missing: --set KEY=VALUE, and --set-file KEY=FILE for secrets and PEM."
 
 
@@ -68,6 +69,10 @@ def cloud() -> None:
 @click.argument("files", nargs=-1, type=click.Path(dir_okay=False))
 @click.option("--from-here", is_flag=True, help="Take the cloud that `dockstack up` made on this machine.")
 @click.option("--from-host", metavar="[USER@]HOST", help="Take what a running compute node of the cloud has.")
+@click.option("--from-kolla", type=DIRECTORY, help="Take Kolla-Ansible's configuration directory, as /etc/kolla.")
+@click.option("--from-openstack-ansible", type=DIRECTORY, help="Take OpenStack-Ansible's, as /etc/openstack_deploy.")
+@click.option("--from-devstack", type=DIRECTORY, help="Take DevStack's own directory, with local.conf.")
+@click.option("--inventory", "ansible_inventory", help="The deployer's Ansible inventory, or its listing as JSON.")
 @login_options
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set one key that is no secret.")
 @click.option("--set-file", "contents", multiple=True, metavar="KEY=FILE", help="Set one key to a file's content.")
@@ -77,25 +82,44 @@ def import_(
     files: tuple[str, ...],
     from_here: bool,
     from_host: str | None,
+    from_kolla: str | None,
+    from_openstack_ansible: str | None,
+    from_devstack: str | None,
+    ansible_inventory: str | None,
     assignments: tuple[str, ...],
     contents: tuple[str, ...],
     path: str,
     **login: str | None,
 ) -> None:
-    """Fill the cloud document from FILES of a cloud's services, or from a running compute node of any cloud.
+    """Fill the cloud document from FILES of a cloud's services, a running compute node, or a deployer's directory.
 
     Give nova.conf of a compute node, and Neutron's files: the OVN (or OVN metadata) agent's of that node, or
     ml2_conf.ini. What they are, their contents tell. Of several that set a key, the last counts; --set and --set-file
     win over all. With --from-host, these files are looked for on that host, over SSH, where DevStack, Kolla-Ansible
-    and packages put them. A document that no node could join with is refused, with all that is missing.
+    and packages put them. The deployers' directories tell what their templates make of their variables: the files of a
+    compute node are better, where there is one. A document that no node could join with is refused, with all that is
+    missing.
 
     \b
       dockstack cloud import --set release=2026.1 nova.conf neutron_ovn_metadata_agent.ini ml2_conf.ini
       dockstack cloud import --set release=2026.1 --from-host admin@compute3
+      dockstack cloud import --from-kolla /etc/kolla --inventory multinode
     """  # noqa: D301 - click wants the character itself, in front of a paragraph that it leaves as it is
-    if [from_here, from_host is not None, bool(files)].count(True) != 1:
-        raise DockstackError("There is no one source to import.", "Name FILES, or --from-here, or --from-host HOST.")
-    found = _here() if from_here else _host(from_host, login) if from_host else _files(files)
+    ways: list[tuple[object, Callable[[], Found]]] = [
+        (from_here, _here),
+        (from_host, lambda: _host(str(from_host), login)),
+        (from_kolla, lambda: _deployer("kolla", str(from_kolla), ansible_inventory)),
+        (
+            from_openstack_ansible,
+            lambda: _deployer("openstack_ansible", str(from_openstack_ansible), ansible_inventory),
+        ),
+        (from_devstack, lambda: _deployer("devstack", str(from_devstack), None)),
+        (files, lambda: _files(files)),
+    ]
+    chosen = [read for said, read in ways if said]
+    if len(chosen) != 1:
+        raise DockstackError("There is no one source to import.", "Name FILES, or one of the options --from-....")
+    found = chosen[0]()
     for warning in found.warnings:
         say(f"warning: {warning}", error=True)
     document = cloud_document.CloudDocument([*found.sources, open_values(assignments), *file_values(contents)])
@@ -117,6 +141,16 @@ def _host(host: str, login: Mapping[str, str | None]) -> Found:
     named = targets.described([host], login)
     (node,) = targets.chosen(inventory.load(None, further=named), named, ())
     return running_node.values(connect(node))
+
+
+def _deployer(name: str, directory: str, inventory: str | None) -> Found:
+    from dockstack.deploy.join import devstack, kolla, openstack_ansible  # noqa: PLC0415 - loads the recipes' engine
+
+    if name == "devstack":
+        return devstack.values(directory)
+    if name == "kolla":
+        return kolla.values(directory, inventory)
+    return openstack_ansible.values(directory, inventory)
 
 
 def _here() -> Found:
@@ -161,6 +195,40 @@ def file_values(assignments: tuple[str, ...]) -> list[SourceValues]:
             raise DockstackError(f"{file} cannot be read: {error.strerror}.", "Check the path after =.") from error
         found.append(SourceValues(file, {name.strip(): content}))
     return found
+
+
+@cloud.command()
+@click.argument("deployer", type=click.Choice(["kolla", "openstack-ansible"]))
+@click.argument("directory", type=click.Path(file_okay=False))
+@click.argument("hosts", nargs=-1)
+@click.option("--environment", type=click.Path(dir_okay=False), help="File with the nodes.")
+@click.option("--limit", "limits", multiple=True, metavar="PATTERN", help="Only hosts like this, as in rack1-*.")
+@login_options
+def export(
+    *,
+    deployer: str,
+    directory: str,
+    hosts: tuple[str, ...],
+    environment: str | None,
+    limits: tuple[str, ...],
+    **login: str | None,
+) -> None:
+    """Write files to DIRECTORY by which a DEPLOYER runs the switch, OVN and metadata on compute nodes of ours.
+
+    For a cloud whose document has network.switch: deployer. HOSTS are as for `dockstack node`: none means all compute
+    nodes of the environment file. What is written takes the place of what the last export wrote there.
+
+    \b
+      dockstack cloud export kolla docker-compute node7 admin@192.0.2.31
+      dockstack cloud export openstack-ansible /etc/openstack_deploy
+    """  # noqa: D301 - as above
+    from dockstack.deploy.join import exports, targets  # noqa: PLC0415 - loads the recipes' engine
+
+    named = targets.described(hosts, login)
+    known = inventory.load(environment or paths.ENVIRONMENT_FILE, required=environment is not None, further=named)
+    nodes = targets.chosen(known, named, limits)
+    for path in exports.write(exports.files(deployer, nodes), directory):
+        say(f"Wrote {path}")
 
 
 @cloud.command()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Outcome = NodePlan | DockstackError
 
-FORKS = 10
+FORKS = 20
 GROUP = "docker_compute"
 LOGIN = {"user", "key", "jump", "known_hosts"}
 HOST_OPTIONS = {"hosts", "environment", "assignments", "limits", "ansible_inventory", "group"} | LOGIN

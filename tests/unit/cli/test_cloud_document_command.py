@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import cloud_files
+import deployer_files
 from dockstack.cli.cloud_document import cloud
 from dockstack.deploy.join import running_node
 from dockstack.deploy.wanted import cloud_document
@@ -70,6 +71,43 @@ def test_a_secret_is_given_in_a_file_and_not_on_the_command_line(run, tmp_path):
 def test_there_is_one_source(run, options, files):
     with pytest.raises(DockstackError, match="no one source"):
         run("import", *options, files=files)
+
+
+@pytest.mark.parametrize(
+    ("option", "files"),
+    [
+        ("--from-kolla", deployer_files.KOLLA),
+        ("--from-openstack-ansible", deployer_files.OPENSTACK_ANSIBLE),
+        ("--from-devstack", deployer_files.DEVSTACK),
+    ],
+)
+def test_a_deployers_directory_is_a_source(run, tmp_path, option, files):
+    directory = str(deployer_files.write(files, tmp_path / "site"))
+    run("import", "--set", "release=2026.2", option, directory, files=[])
+    assert "bus-pw" in (tmp_path / "cloud-secrets.yaml").read_text()
+    assert "bus-pw" not in (tmp_path / "cloud.yaml").read_text()
+
+
+def test_nodes_of_the_environment_file_are_exported(tmp_path):
+    nodes = {f"node{n}": {"connector": "@ssh", "roles": ["compute"], "address": f"192.0.2.{n}"} for n in (7, 8)}
+    (tmp_path / "env.yaml").write_text(json.dumps({"nodes": nodes}))  # which is YAML, too
+    line = ["export", "kolla", f"{tmp_path}/out", "--environment", f"{tmp_path}/env.yaml", "--limit", "*8"]
+    done = CliRunner().invoke(cloud, line)
+    assert done.exit_code == 0, done.exception
+    assert f"Wrote {tmp_path}/out/docker_compute.yml" in done.output
+    assert "192.0.2.8" in (tmp_path / "out/host_vars/node8.yml").read_text()
+    assert not (tmp_path / "out/host_vars/node7.yml").exists()
+
+
+def test_a_secret_that_a_cloud_leaves_empty_is_said(run, tmp_path):
+    agent = cloud_files.KOLLA["neutron_ovn_metadata_agent.ini"].replace("metadata_proxy_shared_secret = meta-pw\n", "")
+    nova = cloud_files.KOLLA["nova.conf"].replace("metadata_proxy_shared_secret = meta-pw\n", "")
+    files = [str(path) for path in cloud_files.write({"nova.conf": nova, "agent.ini": agent}, tmp_path)]
+    with pytest.raises(DockstackError) as refused:
+        run("import", "--set", "release=2026.1", files=files)
+    assert refused.value.details.startswith("- metadata.secret: missing")
+    run("import", "--set", "release=2026.1", "--set-file", "metadata.secret=/dev/null", files=files)
+    assert cloud_document.load(tmp_path / "cloud.yaml").values.setting("metadata.secret").source == "/dev/null"
 
 
 def test_every_key_is_listed_with_who_needs_it():

@@ -17,6 +17,7 @@ from dockstack.deploy.hypervisors import lxcfs
 from dockstack.deploy.hypervisors.docker import Docker
 from dockstack.deploy.node import environments
 from dockstack.deploy.recipes import packages
+from dockstack.deploy.run.plan import node_stages
 from dockstack.deploy.supervision.backends import systemd
 from dockstack.deploy.wanted.catalogue import CATALOGUE
 from dockstack.deploy.wanted.inventory import Role
@@ -180,6 +181,17 @@ def test_the_engine_comes_with_its_client(bare, distribution):
     Docker(one.attributes).install(one)
     assert tuple(dict.fromkeys(installed)) == (*ENGINES[distribution.name], "lxcfs")
     assert held == ["lxcfs.service"]
+
+
+@each
+def test_without_docker_there_is_no_engine_no_client_and_no_lxcfs(bare, node, distribution):
+    one, installed, held = bare(distribution, "docker.enable=false")
+    for stage in node_stages(one.node):
+        if stage.name in {"packages", "hypervisor-install"}:
+            stage.apply(one)
+    assert tuple(installed) == PACKAGES[distribution.name]
+    assert not set(installed) & {*ENGINES[distribution.name], "lxcfs"}
+    assert "lxcfs.service" not in held
 
 
 def test_an_engine_without_its_client_gets_it(bare):

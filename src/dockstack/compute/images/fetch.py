@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from dockstack.oci.streams import ImageLimits
 
 LOG = logging.getLogger(__name__)
+REFERENCE_FORMAT = "dockerref"
 
 __all__ = ["CHECKSUM_REPOSITORY", "GLANCE_REPOSITORY", "FetchTimeout", "ImageStore", "LoadedImage"]
 
@@ -122,6 +123,11 @@ class ImageStore:
             FetchTimeout: it took too long.
             EngineError: the engine could not take it.
         """
+        if image.container_format == REFERENCE_FORMAT:
+            raise ImageRejected(
+                f"{image.name} only names an image in a registry ({REFERENCE_FORMAT}), from where none is fetched.",
+                "Upload the image itself, in the format docker.",
+            )
         allowed = min(max_bytes or self.limits.max_unpacked_bytes, self.limits.max_unpacked_bytes)
         while True:
             flight, owner = self._join(image, allowed)

@@ -37,6 +37,8 @@ OVN_FILES = {
 }
 HERE = frozenset({"ovsdb", "ovs-vswitchd", "ovn-controller", "neutron-ovn-agent", "nova-compute"})
 """The services of such a node besides the engine's; all others are the cloud's, elsewhere."""
+DEPLOYERS_SWITCH = ("127.0.0.1", 6640)
+"""Where the switch's database answers on a node on which the cloud's deployer runs it: all of them have it so."""
 
 
 @dataclass(frozen=True)
@@ -73,25 +75,35 @@ def files(cloud: CloudDocument, settings: Settings) -> dict[str, NodeFile]:
         settings: of the node; what they say of a cloud does not count.
     """
     on_node = settings_on(cloud, settings)
+    found = {NOVA_CONF: NodeFile(render_ini(nova_conf(cloud, on_node)), "nova", 0o640), **_sudoers(on_node, "nova")}
+    if cloud.own_switch:
+        found |= _switch_files(cloud, on_node)
+    if cloud.text("tls.authority"):
+        found[AUTHORITY] = NodeFile(_pem(cloud, "tls.authority"))
+    return found
+
+
+def _switch_files(cloud: CloudDocument, settings: Settings) -> dict[str, NodeFile]:
+    """Return the files of the switch and of the metadata agent."""
     found = {
-        NOVA_CONF: NodeFile(render_ini(nova_conf(cloud, on_node)), "nova", 0o640),
-        NEUTRON_CONF: NodeFile(render_ini(neutron_conf(on_node)), "neutron", 0o640),
-        AGENT_CONF: NodeFile(render_ini(agent_conf(cloud, on_node)), "neutron", 0o640),
+        NEUTRON_CONF: NodeFile(render_ini(neutron_conf(settings)), "neutron", 0o640),
+        AGENT_CONF: NodeFile(render_ini(agent_conf(cloud, settings)), "neutron", 0o640),
         privilege.ROOTWRAP_CONF: NodeFile(render_ini(privilege.rootwrap_conf())),
         f"{privilege.ROOTWRAP_FILTERS}/dockstack.filters": NodeFile(render_ini(privilege.rootwrap_filters())),
         scripts.OPEN_VSWITCH_DATABASE: NodeFile(scripts.open_vswitch_database(), mode=0o755),
-        scripts.OPEN_VSWITCH_SETTINGS: NodeFile(scripts.open_vswitch_configuration(on_node), mode=0o755),
+        scripts.OPEN_VSWITCH_SETTINGS: NodeFile(scripts.open_vswitch_configuration(settings), mode=0o755),
+        **_sudoers(settings, "neutron"),
     }
-    for user in ("nova", "neutron"):
-        found[f"/etc/sudoers.d/dockstack-{user}"] = NodeFile(privilege.sudoers(on_node, user), mode=0o440)
-    if cloud.text("tls.authority"):
-        found[AUTHORITY] = NodeFile(_pem(cloud, "tls.authority"))
     if encrypted(cloud):
         for key, (path, _) in OVN_FILES.items():
             secret = key == "ovn.private_key"
             group, mode = (programs.OVS_GROUP, 0o640) if secret else ("root", 0o644)
             found[path] = NodeFile(_pem(cloud, key), group, mode, secret)
     return found
+
+
+def _sudoers(settings: Settings, user: str) -> dict[str, NodeFile]:
+    return {f"/etc/sudoers.d/dockstack-{user}": NodeFile(privilege.sudoers(settings, user), mode=0o440)}
 
 
 def services(
@@ -115,7 +127,12 @@ def services(
         *programs.neutron(settings),
         *programs.nova_compute(settings, groups, watch),
     )
-    return tuple(_on_node(service, cloud) for service in ordinary if service.name in HERE)
+    return tuple(_on_node(service, cloud) for service in ordinary if service.name in here(cloud))
+
+
+def here(cloud: CloudDocument) -> frozenset[str]:
+    """Return the names of the services that a node of this cloud has from us, besides the engine's."""
+    return HERE if cloud.own_switch else frozenset({"nova-compute"})
 
 
 def _on_node(service: Service, cloud: CloudDocument) -> Service:
@@ -124,7 +141,7 @@ def _on_node(service: Service, cloud: CloudDocument) -> Service:
     return replace(
         service,
         command=(*service.command, *flags),
-        requires=tuple(name for name in service.requires if name in HERE),
+        requires=tuple(name for name in service.requires if name in here(cloud)),
         prepare=tuple(command for command in service.prepare if command != (scripts.EXTERNAL_BRIDGE,)),
         watch=tuple(path for path in (*service.watch, *_pem_paths(flags)) if path != scripts.EXTERNAL_BRIDGE),
     )
@@ -154,6 +171,7 @@ def _pem(cloud: CloudDocument, key: str) -> str:
 
 def nova_conf(cloud: CloudDocument, settings: Settings) -> Ini:
     """Return nova.conf of nova-compute; ``settings`` are those of ``settings_on``."""
+    host, port = DEPLOYERS_SWITCH
     return {
         "DEFAULT": nova.host_defaults(settings, literal(cloud.text("messaging.transport_url"))),
         # Speak as an older conductor understands it, for as long as there is one.
@@ -170,7 +188,7 @@ def nova_conf(cloud: CloudDocument, settings: Settings) -> Ini:
             "server_listen": settings.tunnel_address,
         },
         "oslo_concurrency": {"lock_path": f"{nova.STATE_DIRECTORY}/lock"},
-        "os_vif_ovs": {"ovsdb_connection": DATABASE_REMOTE},
+        "os_vif_ovs": {"ovsdb_connection": DATABASE_REMOTE if cloud.own_switch else f"tcp:{host}:{port}"},
         **{section: dict(options) for section, options in settings.hypervisor_options},
         **privilege.helper_sections(settings, "nova"),
         "oslo_messaging_rabbit": _messaging(cloud),

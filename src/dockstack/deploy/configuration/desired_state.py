@@ -78,6 +78,6 @@ def await_compute(settings: Settings, hosts: dict[str, int], timeout: float = 12
     return {**administrator(settings), "hosts": hosts, "timeout": timeout}
 
 
-def forget_hosts(settings: Settings, hosts: list[str]) -> dict[str, Any]:
-    """Return which compute hosts are no more."""
-    return {**administrator(settings), "hosts": hosts}
+def forget_hosts(settings: Settings, hosts: list[str], *, agents: bool = True) -> dict[str, Any]:
+    """Return which compute hosts are no more; without their agents where the machine goes on without servers."""
+    return {**administrator(settings), "hosts": hosts, "agents": agents}

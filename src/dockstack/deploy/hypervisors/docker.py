@@ -71,7 +71,7 @@ class Docker(Hypervisor):
         )
         return Contribution(
             compute_driver="docker.DockerDriver",
-            container_formats=("docker",),
+            container_formats=("docker", "dockerref"),
             groups=(self._group,),
             watch=(paths.DRIVER_MARKER,),
             nova=(("docker", options),),

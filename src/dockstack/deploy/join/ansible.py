@@ -34,8 +34,17 @@ def read(path: str, group: str) -> dict[str, dict[str, Any]]:
     Raises:
         DockstackError: it cannot be read, there is no such group, or a host is reached in a way that we have not.
     """
+    return nodes(listing(path), group)
+
+
+def listing(path: str) -> Any:
+    """Return all of an inventory, in the form of ``ansible-inventory --list``.
+
+    Raises:
+        DockstackError: it cannot be read.
+    """
     try:
-        return nodes(json.loads(Path(path).read_text()), group)
+        return json.loads(Path(path).read_text())
     except IsADirectoryError:
         pass  # an inventory may be one
     except OSError as error:
@@ -44,7 +53,7 @@ def read(path: str, group: str) -> dict[str, dict[str, Any]]:
         ) from error
     except ValueError:
         pass  # no JSON: INI, YAML, or a program
-    return nodes(_listed(path), group)
+    return _listed(path)
 
 
 def _listed(path: str) -> Any:
@@ -69,8 +78,18 @@ def nodes(listed: Any, group: str) -> dict[str, dict[str, Any]]:
     if not isinstance(listed, dict) or group not in listed:
         groups = ", ".join(sorted(name for name in listed if name != "_meta")) if isinstance(listed, dict) else "none"
         raise DockstackError(f"The inventory has no group {group!r}.", f"--group takes one of these: {groups}.")
-    variables = listed.get("_meta", {}).get("hostvars", {})  # a host without any is not there
-    return {host: _node(host, variables.get(host, {})) for host in dict.fromkeys(_hosts(listed, group, ()))}
+    return {host: _node(host, variables_of(listed, host)) for host in members(listed, group)}
+
+
+def members(listed: Mapping[str, Any], group: str) -> tuple[str, ...]:
+    """Return the hosts of a group, and of its children; none where there is no such group; pure."""
+    return tuple(dict.fromkeys(_hosts(listed, group, ())))
+
+
+def variables_of(listed: Mapping[str, Any], host: str) -> Mapping[str, Any]:
+    """Return a host's variables; one without any is not listed; pure."""
+    found: Mapping[str, Any] = listed.get("_meta", {}).get("hostvars", {}).get(host, {})
+    return found
 
 
 def _hosts(listed: Mapping[str, Any], group: str, above: tuple[str, ...]) -> Iterator[str]:

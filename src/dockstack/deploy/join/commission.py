@@ -15,7 +15,6 @@ from dockstack.deploy import paths
 from dockstack.deploy.wanted.attributes import Kind, SourceValues, resolve
 from dockstack.deploy.wanted.catalogue import CATALOGUE
 from dockstack.deploy.wanted.cloud_document import CloudDocument
-from dockstack.deploy.wanted.cloud_keys import Need
 from dockstack.deploy.wanted.inventory import Node, Role
 from dockstack.errors import DockstackError
 
@@ -68,7 +67,7 @@ def commission(node: Node, cloud: CloudDocument, tunnel_address: str) -> Commiss
     known = {
         key.name: setting.value
         for key, setting in cloud.settings()
-        if setting.source != "default" and (not key.secret or key.need is Need.OPTIONAL or cloud.needs(key))
+        if setting.source != "default" and (not key.secret or cloud.has_use_for(key))
     }
     return Commission(node.name, {**changed, **own}, known)
 

@@ -7,6 +7,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from dockstack.deploy.configuration.compute_node import DEPLOYERS_SWITCH
+
 if TYPE_CHECKING:
     from dockstack.deploy.wanted.cloud_document import CloudDocument
 
@@ -15,7 +17,10 @@ _BUS_HOST = re.compile(r"(?:^|@)(\[[^]]+\]|[^:@/,\[]+)(?::(\d+))?$")
 
 
 def endpoints(cloud: CloudDocument) -> tuple[tuple[str, int], ...]:
-    """Return what a node must reach: host and port of the bus, Keystone, OVN's databases and the metadata API."""
+    """Return what a node must reach: host and port of the bus, Keystone, OVN's databases and the metadata API.
+
+    Where the deployer runs the switch, what that needs is his; the switch itself must be there.
+    """
     bus = urlsplit(cloud.text("messaging.transport_url"))
     found = [
         (match.group(1), int(match.group(2) or DEFAULT_PORTS["rabbit"]))
@@ -24,6 +29,8 @@ def endpoints(cloud: CloudDocument) -> tuple[tuple[str, int], ...]:
     ]
     keystone = urlsplit(cloud.text("identity.auth_url"))
     found.append((keystone.hostname or "", keystone.port or DEFAULT_PORTS.get(keystone.scheme, 0)))
+    if not cloud.own_switch:
+        return tuple(dict.fromkeys([*found, DEPLOYERS_SWITCH]))
     for remote in (*cloud.values.items("ovn.southbound"), *cloud.values.items("ovn.northbound")):
         host, _, port = remote.partition(":")[2].rpartition(":")
         found.append((host, int(port)))

@@ -48,6 +48,9 @@ FOREIGN = f'test -e "$each" && ! grep -qF {shlex.quote(WRITTEN_BY_US)} "$each" &
 ACTIVE = 'systemctl -q is-active "dockstack-$each" && echo "$each"'
 
 
+CHASSIS = "ovs-vsctl --timeout=5 --if-exists get Open_vSwitch . external-ids:hostname"
+
+
 @dataclass(frozen=True)
 class Questions:
     """What depends on the machine's distribution, on the cloud and on the node's attributes.
@@ -59,6 +62,7 @@ class Questions:
         endpoints: host and port of what the node must reach.
         socket: the engine's.
         data_root: where the machine's engine keeps what it has.
+        foreign: files that only another deployer's services would have.
     """
 
     distribution: Distribution | Problem = DEBIAN_12
@@ -67,6 +71,7 @@ class Questions:
     endpoints: tuple[tuple[str, int], ...] = ()
     socket: str = MACHINES_SOCKET
     data_root: str = MACHINES_DATA_ROOT
+    foreign: tuple[str, ...] = FOREIGN_FILES
 
 
 @dataclass(frozen=True)
@@ -192,9 +197,10 @@ def script(questions: Questions) -> str:
         "servers": shlex.join(servers),
         "nova-compute": "grep -lx nova-compute /proc/[0-9]*/comm",
         "controller": f"ls {paths.SECRETS_FILE}",
-        "chassis": "ovs-vsctl --timeout=5 --if-exists get Open_vSwitch . external-ids:hostname",
+        # Kolla-Ansible's switch is in a container.
+        "chassis": f"{CHASSIS} || timeout 10 docker exec openvswitch_vswitchd {CHASSIS}",
         "lock": f"cat {paths.LOCK_MARKER}",
-        "foreign": _each(FOREIGN_FILES, FOREIGN),
+        "foreign": _each(questions.foreign, FOREIGN),
         "silent": f"{_each(_words(questions.endpoints), KNOCK)}; wait",
     }
     return (

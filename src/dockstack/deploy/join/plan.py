@@ -19,7 +19,7 @@ from dockstack.deploy.join.obstacles import namesakes, problems
 from dockstack.deploy.node.environments import lock_text
 from dockstack.deploy.recipes import packages
 from dockstack.deploy.recipes.facts import settings_from
-from dockstack.deploy.run.preflight import Problem
+from dockstack.deploy.run.preflight import FOREIGN_FILES, Problem
 from dockstack.deploy.wanted.cloud_document import names_loopback
 from dockstack.errors import DockstackError
 
@@ -90,8 +90,9 @@ class Joining:
         """Return what has to be asked of the machine, which has told what it is."""
         questions = Questions(
             distribution=self._recognised(os_release),
-            services=tuple(sorted(compute_node.HERE)),
+            services=tuple(sorted(compute_node.here(self.cloud))),
             endpoints=endpoints(self.cloud),
+            foreign=FOREIGN_FILES if self.cloud.own_switch else (compute_node.NOVA_CONF,),
             socket=engine_of(self.node.attributes).socket,
             data_root=self.node.attributes.text("docker.data_root"),
         )
@@ -105,7 +106,7 @@ class Joining:
 
     def packages(self, distribution: Distribution, *, engine: bool, client: bool) -> tuple[str, ...]:
         """Return all packages that the node has to have."""
-        needed = distribution.packages_of(*packages.wanted(self.node))
+        needed = distribution.packages_of(*packages.wanted(self.node, switch=self.cloud.own_switch))
         return tuple(sorted({*needed, *self.plugin.packages(distribution, engine=engine, client=client)}))
 
     def settings(self, facts: NodeFacts) -> Settings:

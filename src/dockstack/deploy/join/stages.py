@@ -51,14 +51,32 @@ class ComputeNode:
     def stages(self) -> tuple[Stage, ...]:
         """Return all stages, each after those that it waits for."""
         shared = [stage for recipe in SHARED for stage in recipe.stages(self._node)]
+        switch = self._switch() if self._cloud.own_switch else ()
+        before = ("switch",) if switch else ()
         own = (
+            Stage("packages", "Installing the distribution's packages", self.install, ("foundation",), phase="install"),
             Stage("command-line", "Putting dockstack on the path", self.command, ("foundation",), phase="install"),
             Stage(
                 hypervisor.NOVA_CONFIGURATION,
-                "Configuring Nova, Neutron and the switch",
+                "Configuring Nova, Neutron and the switch" if switch else "Configuring Nova",
                 self.configure,
                 ("accounts", "packages", "openstack-environment"),
             ),
+            *switch,
+            Stage(
+                "compute",
+                "Starting nova-compute",
+                self.start_compute,
+                ("supervisor", *before, "hypervisor-start"),
+                phase="services",
+            ),
+            Stage("known", "Waiting until the cloud knows this host", self.await_report, ("compute",), 0, "cloud"),
+        )
+        names = {stage.name for stage in own}
+        return check_graph([*(stage for stage in shared if stage.name not in names), *own])
+
+    def _switch(self) -> tuple[Stage, ...]:
+        return (
             Stage(
                 "switch",
                 "Starting Open vSwitch and OVN",
@@ -73,17 +91,11 @@ class ComputeNode:
                 ("switch", "hypervisor-configure"),
                 phase="services",
             ),
-            Stage(
-                "compute",
-                "Starting nova-compute",
-                self.start_compute,
-                ("switch", "hypervisor-start"),
-                phase="services",
-            ),
-            Stage("known", "Waiting until the cloud knows this host", self.await_report, ("compute",), 0, "cloud"),
         )
-        names = {stage.name for stage in own}
-        return check_graph([*(stage for stage in shared if stage.name not in names), *own])
+
+    def install(self, machine: Machine) -> None:
+        """Install the distribution's packages."""
+        packages.install(machine, switch=self._cloud.own_switch)
 
     def command(self, machine: Machine) -> None:
         """Have ``dockstack`` on PATH; its environment is there, as this runs in it."""
@@ -94,9 +106,10 @@ class ComputeNode:
         """Write all files of the node."""
         for name in ("instances", "lock"):
             machine.directory(f"{nova.STATE_DIRECTORY}/{name}", owner="nova")
-        machine.directory(f"{neutron.STATE_DIRECTORY}/lock", owner="neutron")
-        for path in (scripts.DIRECTORY, privilege.ROOTWRAP_FILTERS):
-            machine.directory(path)
+        if self._cloud.own_switch:
+            machine.directory(f"{neutron.STATE_DIRECTORY}/lock", owner="neutron")
+            for path in (scripts.DIRECTORY, privilege.ROOTWRAP_FILTERS):
+                machine.directory(path)
         for path, file in compute_node.files(self._cloud, self._settings(machine)).items():
             machine.file(path, file.content, group=file.group, mode=file.mode)
 

@@ -395,13 +395,15 @@ def refuse_inhabited(desired: Json) -> None:
 
 
 def forget_hosts(desired: Json) -> None:
-    """Let Nova and Neutron forget hosts that are gone: their services, resource providers and agents."""
+    """Let Nova and Neutron forget hosts that are gone: their compute services, resource providers and agents."""
     session = connect(desired)
     nova, neutron = Api(session, "compute"), Api(session, "network", "/v2.0")
     for host in desired["hosts"]:
-        for service in nova.call("GET", "/os-services", query={"host": host}, version=MICROVERSION)["services"]:
+        query = {"host": host, "binary": "nova-compute"}  # the controller's own host has other services
+        for service in nova.call("GET", "/os-services", query=query, version=MICROVERSION)["services"]:
             nova.call("DELETE", f"/os-services/{service['id']}", None, version=MICROVERSION)
-        for agent in neutron.call("GET", "/agents", query={"host": host})["agents"]:
+        agents = neutron.call("GET", "/agents", query={"host": host})["agents"] if desired.get("agents", True) else ()
+        for agent in agents:
             neutron.call("DELETE", f"/agents/{agent['id']}")
 
 

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 # What is needed, as distributions.py names it.
 EVERYWHERE = (
-    *("ip", "iptables", "modprobe", "ovn-controller", "ovs-vswitchd", "ps", "sudo"),
+    *("ip", "iptables", "modprobe", "ps", "sudo"),
     "ping",  # what `dockstack tempest` calls
 )
+SWITCH = ("ovn-controller", "ovs-vswitchd")
 CONTROLLER = ("epmd", "mariadb", "mariadbd", "memcached", "ovn-northd", "rabbitmq-server")
 METADATA = ("haproxy",)
 COMPUTE = ("fonts",)
@@ -29,20 +30,20 @@ def stages(node: Node) -> tuple[Stage, ...]:
     return (Stage("packages", "Installing the distribution's packages", install, ("foundation",), phase="install"),)
 
 
-def install(machine: Machine) -> None:
+def install(machine: Machine, *, switch: bool = True) -> None:
     """Install them in one go; nothing of them starts by itself, neither now nor at the next boot."""
-    distribution, needed = machine.distribution, wanted(machine.node)
+    distribution, needed = machine.distribution, wanted(machine.node, switch=switch)
     # We run our own instances of what these packages start at boot, or only the program.
     distribution_units.hold(machine, sorted(unit for one in needed for unit in distribution.units.get(one, ())))
     machine.packages(*sorted(distribution.packages_of(*needed)))
 
 
-def wanted(node: Node) -> tuple[str, ...]:
-    """Return what a node's roles need."""
-    names = list(EVERYWHERE)
+def wanted(node: Node, *, switch: bool = True) -> tuple[str, ...]:
+    """Return what a node's roles need; without the switch where another deployer runs that."""
+    names = [*EVERYWHERE, *(SWITCH if switch else ())]
     if node.has(Role.CONTROLLER):
         names += CONTROLLER
-    if node.has(Role.COMPUTE) or node.has(Role.NETWORK):
+    if switch and (node.has(Role.COMPUTE) or node.has(Role.NETWORK)):
         names += METADATA
     if node.has(Role.COMPUTE):
         names += COMPUTE

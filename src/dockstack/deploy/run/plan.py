@@ -30,6 +30,7 @@ RECIPES = (
     "neutron",
     "nova",
     "hypervisor",
+    "hypervisor_removal",
     "compute",
     "hosts",
     "migration",

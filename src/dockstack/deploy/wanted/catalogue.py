@@ -88,7 +88,13 @@ CATALOGUE: tuple[Attribute, ...] = (
     Attribute("deploy.parallel", Kind.INTEGER, 4, "How many stages run at once; lower it on a slow disk.", minimum=1),
     Attribute("deploy.verify", Kind.BOOLEAN, True, "Boot a first server at the end of `up`."),
     # -- the engine -----------------------------------------------------------------------------------------------
-    Attribute("docker.enable", Kind.BOOLEAN, True, "Whether a compute node runs Docker servers; decided per node."),
+    Attribute(
+        "docker.enable",
+        Kind.BOOLEAN,
+        True,
+        "Whether a compute node runs Docker servers; decided per node. Turned off where `up` had turned it on, all "
+        "that it made goes; refused as long as Nova has servers there.",
+    ),
     Attribute(
         "docker.package",
         Kind.STRING,

@@ -17,7 +17,7 @@ import yaml
 from dockstack.deploy.atomic_write import write_atomically
 from dockstack.deploy.wanted import document
 from dockstack.deploy.wanted.attributes import Attributes, Kind, Setting, SourceValues, resolve
-from dockstack.deploy.wanted.cloud_keys import CLOUD_KEYS, OPEN_VSWITCH, Key
+from dockstack.deploy.wanted.cloud_keys import CLOUD_KEYS, OPEN_VSWITCH, Key, Need
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -73,7 +73,17 @@ class CloudDocument:
     def needs(self, key: Key) -> bool:
         """Tell whether this cloud's nodes cannot do without a key."""
         cinder = bool(self.text("accounts.cinder.username"))
-        return key.need.holds(self.text("network.mechanism"), cinder=cinder)
+        return key.need.holds(self.text("network.mechanism") if self.own_switch else "", cinder=cinder)
+
+    def has_use_for(self, key: Key) -> bool:
+        """Tell whether this cloud's nodes do anything with a key."""
+        of_the_switch = key.name.startswith("ovn.") and not self.own_switch
+        return self.needs(key) or (key.need is Need.OPTIONAL and not of_the_switch)
+
+    @property
+    def own_switch(self) -> bool:
+        """Whether nodes run the switch and what belongs to it themselves, rather than the cloud's deployer."""
+        return self.text("network.switch") == "own"
 
     def problems(self) -> tuple[Problem, ...]:
         """Return all that keeps other machines from joining: keys that are missing, and addresses of this machine."""
@@ -84,12 +94,13 @@ class CloudDocument:
 
         Args:
             cure: what to do about them.
-            known: problems that a source told of; those of keys that another source has filled since do not count.
+            known: problems that a source told of; those of keys that another source has filled since, or that this
+                cloud's nodes have no use for, do not count.
 
         Raises:
             CloudIncompleteError: it has some.
         """
-        found = {problem.key: problem for problem in known if self._is_default(problem.key)}
+        found = {problem.key: problem for problem in known if self._is_open(problem.key)}
         found |= {problem.key: problem for problem in self.problems() if problem.key not in found}
         if found:
             details = "\n".join(f"- {problem.key}: {problem.text}" for problem in found.values())
@@ -98,12 +109,14 @@ class CloudDocument:
                 f"No other machine could join with this: {what} missing or wrong.", cure, details
             )
 
-    def _is_default(self, key: str) -> bool:
-        return self.values.setting(key).source == "default"
+    def _is_open(self, name: str) -> bool:
+        key = next(key for key in CLOUD_KEYS if key.name == name)
+        return self.has_use_for(key) and self.values.setting(name).source == "default"
 
     def _missing(self) -> Iterator[Problem]:
         for key, setting in self.settings():
-            if self.needs(key) and setting.value in {"", ()}:
+            said = key.blank and setting.source != "default"
+            if self.needs(key) and setting.value in {"", ()} and not said:
                 yield Problem(key.name, f"missing. {key.help}")
 
     def _unreachable(self) -> Iterator[Problem]:
@@ -126,7 +139,7 @@ class CloudDocument:
                     yield Problem(key, f"is not of the form {form} (from {self.values.setting(key).source}).")
 
     def _certificates(self) -> Iterator[Problem]:
-        encrypted = any(remote.startswith("ssl:") for remote in self.values.items("ovn.southbound"))
+        encrypted = self.own_switch and any(remote.startswith("ssl:") for remote in self.values.items("ovn.southbound"))
         for name in ("ovn.authority", "ovn.certificate", "ovn.private_key"):
             if encrypted and not self.text(name):
                 yield Problem(name, "missing, and OVN's databases are spoken to over TLS (ssl:).")

@@ -10,6 +10,7 @@ from typing import Any
 from dockstack.deploy.wanted.attributes import Attribute, AttributeRefusedError, Kind
 
 OVN, OPEN_VSWITCH = "ovn", "openvswitch"
+RELEASES = ("2026.1", "2026.2")
 
 
 class Need(StrEnum):
@@ -22,9 +23,9 @@ class Need(StrEnum):
     OPTIONAL = "if you like"
 
     def holds(self, mechanism: str, *, cinder: bool) -> bool:
-        """Tell whether a node of such a cloud cannot do without the key."""
+        """Tell whether a node of such a cloud cannot do without the key; "" where its switch is its deployer's."""
         networks = {OVN: Need.OVN, OPEN_VSWITCH: Need.OPEN_VSWITCH}
-        return self in {Need.ALWAYS, networks[mechanism]} or (self is Need.CINDER and cinder)
+        return self in {Need.ALWAYS, networks.get(mechanism)} or (self is Need.CINDER and cinder)
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,12 @@ class Key(Attribute):
     Attributes:
         need: who must know it; there it is missing as long as it is empty.
         secret: kept in the file that only root reads, never shown, never on a command line.
+        blank: an empty value counts where a source says so.
     """
 
     need: Need = Need.OPTIONAL
     secret: bool = False
+    blank: bool = False
 
     def parse(self, value: Any, source: str) -> Any:
         """Return the value in its Python type; a secret that is refused does not stand in the error."""
@@ -95,9 +98,9 @@ CLOUD_KEYS: tuple[Key, ...] = (
         "release",
         Kind.STRING,
         "",
-        "The cloud's OpenStack release. Its files do not tell it, so it is always said: a compute node newer than its "
+        "The cloud's OpenStack release. Services' files do not tell it, so it is said: a compute node newer than its "
         "conductors must not start.",
-        ("", "2026.1", "2026.2"),
+        ("", *RELEASES),
         need=Need.ALWAYS,
     ),
     # -- messaging ------------------------------------------------------------------------------------------------
@@ -144,6 +147,14 @@ CLOUD_KEYS: tuple[Key, ...] = (
         "Neutron's mechanism on these nodes: OVN, or agents that program Open vSwitch.",
         (OVN, OPEN_VSWITCH),
     ),
+    Key(
+        "network.switch",
+        Kind.STRING,
+        "own",
+        "Who runs Open vSwitch, ovn-controller and the metadata agent on the nodes: dockstack itself, or the cloud's "
+        "deployer, as `dockstack cloud export` asks it to.",
+        ("own", "deployer"),
+    ),
     Key("ovn.southbound", Kind.LIST, [], "OVN's southbound databases, or relays, as tcp:HOST:PORT.", need=Need.OVN),
     Key("ovn.northbound", Kind.LIST, [], "OVN's northbound databases, which the agent reads.", need=Need.OVN),
     Key("ovn.encap_type", Kind.STRING, "geneve", "The tunnels between chassis.", ("geneve", "vxlan")),
@@ -154,7 +165,7 @@ CLOUD_KEYS: tuple[Key, ...] = (
     Key("metadata.host", Kind.STRING, "", "Nova's metadata API, as the nodes reach it.", need=Need.OVN),
     Key("metadata.port", Kind.PORT, 8775, "Its port."),
     Key("metadata.protocol", Kind.STRING, "http", "How it is spoken to.", ("http", "https")),
-    Key("metadata.secret", Kind.STRING, "", "What agents sign requests with.", need=Need.OVN, secret=True),
+    Key("metadata.secret", Kind.STRING, "", "What agents sign requests with.", need=Need.OVN, secret=True, blank=True),
     Key("consoles.serial_url", Kind.STRING, "", "What users get for a serial console; empty: there are none."),
     Key("consoles.novnc_url", Kind.STRING, "", "What users get for a VNC console; empty: there are none."),
 )

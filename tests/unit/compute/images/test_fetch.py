@@ -10,6 +10,7 @@ import tarfile
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -110,6 +111,13 @@ def test_an_image_is_loaded_tagged_and_described(engine, tmp_path):
         f"{GLANCE_REPOSITORY}:{IMAGE.id}": ENGINE_ID,
         f"{CHECKSUM_REPOSITORY}:{IMAGE.checksum}": ENGINE_ID,
     }
+
+
+def test_an_image_that_only_names_one_is_refused_before_it_is_read(engine, tmp_path):
+    source = Source()
+    with pytest.raises(ImageRejected, match="only names an image in a registry"):
+        make(engine, source, tmp_path).ensure(replace(IMAGE, container_format="dockerref"), 0)
+    assert source.count == 0
 
 
 def all_at_once(store: ImageStore, source: Source, image: Image, count: int) -> list[Future]:

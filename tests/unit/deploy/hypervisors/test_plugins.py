@@ -69,7 +69,7 @@ def test_the_stages_stand_where_they_are_wanted(node):
 def test_what_docker_contributes(node):
     contribution = chosen(node("docker.group=engine")).contribution()
     assert contribution.compute_driver == "docker.DockerDriver"
-    assert contribution.container_formats == ("docker",)
+    assert contribution.container_formats == ("docker", "dockerref")
     assert contribution.groups == ("engine",)
     assert contribution.watch  # the driver's version restarts nova-compute
 

@@ -54,6 +54,27 @@ def test_hosts_with_servers_are_not_removed(monkeypatch):
         provision.refuse_inhabited({"hosts": ["a-2"]})
 
 
+@pytest.mark.parametrize(("desired", "agents"), [({}, ["agent1"]), ({"agents": False}, [])])
+def test_a_host_is_forgotten_by_its_compute_service_alone(monkeypatch, desired, agents):
+    asked, deleted = [], []
+
+    class Cloud:
+        def __init__(self, *_):
+            pass
+
+        def call(self, method, path, *_, query=None, **__):
+            if method == "DELETE":
+                deleted.append(path.rpartition("/")[2])
+            asked.append((path, query))
+            return {"services": [{"id": "compute1"}], "agents": [{"id": "agent1"}]}
+
+    monkeypatch.setattr(provision, "Api", Cloud)
+    monkeypatch.setattr(provision, "connect", lambda _: None)
+    provision.forget_hosts({"hosts": ["a"], **desired})
+    assert asked[0] == ("/os-services", {"host": "a", "binary": "nova-compute"}), "a controller has others by its name"
+    assert deleted == ["compute1", *agents]
+
+
 class Keystone:
     """Keystone's registered limits, as far as its API lets one change them."""
 
