@@ -31,6 +31,7 @@ RECIPES = (
     "nova",
     "hypervisor",
     "compute",
+    "telemetry",
     "hosts",
     "migration",
     "networks",
