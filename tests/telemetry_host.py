@@ -51,8 +51,8 @@ class TelemetryHost:
         self.links, self.counters = directory / "net", directory / "dev"
         for path in (self.patches, self.groups, self.links):
             path.mkdir(parents=True)
-        if version == 1:
-            (self.groups / "memory").mkdir()
+        if version == 2:
+            (self.groups / "cgroup.controllers").touch()
         self.counters.write_text("Inter-\n face\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n")
         self.devices = [(1, "lo")]
 

@@ -148,8 +148,13 @@ def test_what_nova_compute_counted_and_nothing_else_from_its_file(host, tmp_path
                 raise ValueError
             return "server"
 
+        def rebuild(self) -> None:
+            raise NotImplementedError
+
     driver = Driver()
-    counts.watch(driver, ["spawn"])
+    counts.watch(driver, ["spawn", "rebuild"])
+    with pytest.raises(NotImplementedError):
+        driver.rebuild()
     assert driver.spawn(fails=False) == "server"
     with pytest.raises(ValueError):
         driver.spawn(True)
@@ -158,6 +163,7 @@ def test_what_nova_compute_counted_and_nothing_else_from_its_file(host, tmp_path
     found = scrape(host, path)
     assert found["dockstack_compute_actions_total", "spawn", "done"] == 1
     assert found["dockstack_compute_actions_total", "spawn", "failed"] == 1
+    assert {found["dockstack_compute_actions_total", "rebuild", result] for result in ("done", "failed")} == {0}
     assert found["dockstack_compute_boot_seconds_count",] == 1
     assert found["dockstack_compute_boot_phase_seconds_count", "image"] == 1
     assert not any("forged" in key or key[0].endswith("_created") for key in found)

@@ -91,16 +91,21 @@ class Counts:
     def _counting(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         def count(*arguments: Any, **named: Any) -> Any:
-            result = FAILED
             try:
                 answer = method(*arguments, **named)
-                result = DONE
-            finally:
-                self._actions.labels(name, result).inc()
-                self._write()
+            except NotImplementedError:  # Nova then does it in steps, which count themselves
+                raise
+            except BaseException:
+                self._count(name, FAILED)
+                raise
+            self._count(name, DONE)
             return answer
 
         return count
+
+    def _count(self, action: str, result: str) -> None:
+        self._actions.labels(action, result).inc()
+        self._write()
 
     def _write(self) -> None:
         """Put the file in place; no action fails because it cannot be written."""

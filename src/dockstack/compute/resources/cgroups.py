@@ -64,7 +64,7 @@ def find(container_ids: Collection[str], root: Path = ROOT) -> dict[str, dict[st
 
     A container that does not run has none. In version 2 the one directory counts under the name "".
     """
-    separate = (root / "memory").is_dir()
+    separate = not (root / "cgroup.controllers").exists()
     found = {}
     for name, path in _walk(str(root / "memory" if separate else root), _DEEPEST):
         identity = name.removesuffix(".scope").rpartition("-")[2]

@@ -12,7 +12,8 @@ from dockstack.deploy.supervision.services import Check, CheckKind, Service
 if TYPE_CHECKING:
     from dockstack.deploy.wanted.attributes import Attributes
 
-NAME = USER = "dockstack-exporter"
+NAME = "exporter"
+USER = "dockstack-exporter"
 MOST_FILES = 256  # open at once: each client is one
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # whoever listens there answers here
 

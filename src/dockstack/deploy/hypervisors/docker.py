@@ -116,6 +116,8 @@ class Docker(Hypervisor):
         self._install_door(machine)  # after the wheel: older ones held the door, and take it along
         self._install_runtime(machine)
         engine_file.place(machine, self._engine, self._wanted)
+        if self._counting:
+            machine.manifest.made("file", METRICS_FILE)
 
     def start(self, machine: Machine) -> None:
         """Have the engine running with our runtime registered; it is reloaded, as a restart could end containers."""

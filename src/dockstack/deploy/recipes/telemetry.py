@@ -15,6 +15,7 @@ from dockstack.deploy.supervision.restart import ensure_running
 
 if TYPE_CHECKING:
     from dockstack.deploy.supervision.machine import Machine
+    from dockstack.deploy.supervision.services import Service
     from dockstack.deploy.wanted.inventory import Node
 
 
@@ -25,14 +26,21 @@ def stages(node: Node) -> tuple[Stage, ...]:
     return (Stage("exporter", "Exporting metrics", start, ("compute",), phase="services"),)
 
 
+def services(node: Node) -> tuple[Service, ...]:
+    """Return what the node's attributes ask for; pure."""
+    attributes = node.attributes
+    if not isinstance(chosen(node), Docker) or not attributes.flag("telemetry.prometheus"):
+        return ()
+    return (exporter.service(attributes, engine_of(attributes).data_root, METRICS_FILE),)
+
+
 def start(machine: Machine) -> None:
     """Have the exporter running, or gone if nobody wants it."""
-    if machine.attributes.flag("telemetry.prometheus"):
-        machine.user(exporter.USER, home="/nonexistent")
-        data_root = engine_of(machine.attributes).data_root
-        ensure_running(machine, exporter.service(machine.attributes, data_root, METRICS_FILE))
-        return
+    wanted = services(machine.node)
+    for service in wanted:
+        machine.user(service.user, home="/nonexistent")
+        ensure_running(machine, service)
     for service in machine.records.services():
-        if service.name == exporter.NAME:
+        if service.name == exporter.NAME and not wanted:
             host_removal.forget(machine, service)
             machine.absent(METRICS_FILE)  # nova-compute, started anew without it, writes it no more

@@ -40,6 +40,7 @@ def fill_version_1(root: Path, group: str) -> None:
 
 
 def fill_version_2(root: Path, group: str) -> None:
+    write(root / "cgroup.controllers")
     write(root / group / "memory.current", "10\n")
     write(root / group / "memory.max", "max\n")
     write(root / group / "memory.stat", "anon 4\ninactive_file 3\n")
