@@ -131,7 +131,9 @@ def _read_2(group: str) -> Usage:
     limit = _text(f"{group}/memory.max").strip()
     quota, _, period = _text(f"{group}/cpu.max").partition(" ")
     cpu, told = _keyed(f"{group}/cpu.stat"), _keyed(f"{group}/memory.stat")
-    devices = [dict(item.split("=", 1) for item in row[1:]) for row in _table(f"{group}/io.stat", columns=1)]
+    # Some kernels write the number of a device without requests before the next one, on the same line.
+    moved = [[item for item in row if "=" in item] for row in _table(f"{group}/io.stat", columns=1)]
+    devices = [dict(item.split("=", 1) for item in row) for row in moved]
 
     def count(name: str) -> int:
         return sum(int(device.get(name, 0)) for device in devices)

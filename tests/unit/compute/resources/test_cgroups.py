@@ -49,7 +49,7 @@ def fill_version_2(root: Path, group: str) -> None:
     write(root / group / "cpu.max", "150000 100000\n")
     write(root / group / "pids.current", "5\n")
     write(root / group / "cgroup.freeze", "0\n")
-    write(root / group / "io.stat", "8:0 rbytes=6 wbytes=7 rios=2 wios=3\n8:16 rbytes=1 wbytes=0\n")
+    write(root / group / "io.stat", "8:0 rbytes=6 wbytes=7 rios=2 wios=3\n8:32 8:16 rbytes=1 wbytes=0\n")
 
 
 VERSION_1 = Usage(40, 10, 20, 3, 5, 7, 7, 2, 3, 4, 3, 8, 1.5, paused=True)
