@@ -49,11 +49,11 @@ def as_nobody(census: Census, uuid: str) -> Reading:
 
 
 def test_a_server_that_works(lab, census) -> None:
-    server = boot(lab, SPIN, limits=Limits(vcpus=1, memory_mb=64, disk_gb=1, cpu_period=100_000, cpu_quota=50_000))
+    server = boot(lab, SPIN, limits=Limits(vcpus=1, memory_mb=64, disk_gb=1, cpu_period=100_000, cpu_quota=5_000))
     wait_for(lambda: census.read_one(server.uuid).used.cpu_ns > 200_000_000, "processor time")
     wait_for(lambda: census.read_one(server.uuid).used.throttled_ns > 0, "its quota to count")
     found = census.read_one(server.uuid)
-    assert (found.project, found.used.cpus, found.used.memory_max_bytes) == ("project", 0.5, 64 << 20)
+    assert (found.project, found.used.cpus, found.used.memory_max_bytes) == ("project", 0.05, 64 << 20)
     assert 0 < found.used.working_set_bytes <= found.used.memory_bytes < 64 << 20
     assert found.used.pids >= 1
 

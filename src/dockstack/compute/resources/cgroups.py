@@ -106,22 +106,22 @@ def _read_1(groups: Mapping[str, str]) -> Usage:
     memory, cpu, blkio = groups["memory"], groups.get("cpu", ""), groups.get("blkio", "")
     limit = _number(f"{memory}/memory.limit_in_bytes")
     quota = _number(f"{cpu}/cpu.cfs_quota_us")
-    told = _keyed(f"{memory}/memory.stat")
+    told = _text(f"{memory}/memory.stat")
     moved = _blkio(f"{blkio}/blkio.throttle.io_service_bytes")
     served = _blkio(f"{blkio}/blkio.throttle.io_serviced")
     return Usage(
         cpu_ns=_number(f"{groups.get('cpuacct', '')}/cpuacct.usage"),
         memory_bytes=_number(f"{memory}/memory.usage_in_bytes"),
         memory_max_bytes=limit if limit < 1 << 62 else None,
-        oom_kills=_keyed(f"{memory}/memory.oom_control").get("oom_kill", 0),
+        oom_kills=_entry(_text(f"{memory}/memory.oom_control"), "oom_kill"),
         pids=_number(f"{groups.get('pids', '')}/pids.current"),
         read_bytes=moved["Read"],
         written_bytes=moved["Write"],
         read_requests=served["Read"],
         written_requests=served["Write"],
-        anonymous_bytes=told.get("total_rss", 0),
-        reclaimable_bytes=told.get("total_inactive_file", 0),
-        throttled_ns=_keyed(f"{cpu}/cpu.stat").get("throttled_time", 0),
+        anonymous_bytes=_entry(told, "total_rss"),
+        reclaimable_bytes=_entry(told, "total_inactive_file"),
+        throttled_ns=_entry(_text(f"{cpu}/cpu.stat"), "throttled_time"),
         cpus=quota / _number(f"{cpu}/cpu.cfs_period_us", 100_000) if quota > 0 else None,
         paused=_text(f"{groups.get('freezer', '')}/freezer.state").strip() == "FROZEN",
     )
@@ -130,7 +130,7 @@ def _read_1(groups: Mapping[str, str]) -> Usage:
 def _read_2(group: str) -> Usage:
     limit = _text(f"{group}/memory.max").strip()
     quota, _, period = _text(f"{group}/cpu.max").partition(" ")
-    cpu, told = _keyed(f"{group}/cpu.stat"), _keyed(f"{group}/memory.stat")
+    cpu, told = _text(f"{group}/cpu.stat"), _text(f"{group}/memory.stat")
     # Some kernels write the number of a device without requests before the next one, on the same line.
     moved = [[item for item in row if "=" in item] for row in _table(f"{group}/io.stat", columns=1)]
     devices = [dict(item.split("=", 1) for item in row) for row in moved]
@@ -139,18 +139,18 @@ def _read_2(group: str) -> Usage:
         return sum(int(device.get(name, 0)) for device in devices)
 
     return Usage(
-        cpu_ns=cpu.get("usage_usec", 0) * 1000,
+        cpu_ns=_entry(cpu, "usage_usec") * 1000,
         memory_bytes=_number(f"{group}/memory.current"),
         memory_max_bytes=int(limit) if limit.isdigit() else None,
-        oom_kills=_keyed(f"{group}/memory.events").get("oom_kill", 0),
+        oom_kills=_entry(_text(f"{group}/memory.events"), "oom_kill"),
         pids=_number(f"{group}/pids.current"),
         read_bytes=count("rbytes"),
         written_bytes=count("wbytes"),
         read_requests=count("rios"),
         written_requests=count("wios"),
-        anonymous_bytes=told.get("anon", 0),
-        reclaimable_bytes=told.get("inactive_file", 0),
-        throttled_ns=cpu.get("throttled_usec", 0) * 1000,
+        anonymous_bytes=_entry(told, "anon"),
+        reclaimable_bytes=_entry(told, "inactive_file"),
+        throttled_ns=_entry(cpu, "throttled_usec") * 1000,
         cpus=int(quota) / int(period) if quota.isdigit() and period.strip().isdigit() else None,
         paused=_text(f"{group}/cgroup.freeze").strip() == "1",
     )
@@ -188,5 +188,7 @@ def _table(path: str, columns: int) -> list[list[str]]:
     return [row for row in rows if len(row) > columns]
 
 
-def _keyed(path: str) -> dict[str, int]:
-    return {row[0]: int(row[1]) for row in _table(path, columns=1) if row[1].isdigit()}
+def _entry(text: str, name: str) -> int:
+    """Return the number on the line that begins with a name; 0 if there is none."""
+    _, found, rest = f"\n{text}".partition(f"\n{name} ")
+    return int(rest.partition("\n")[0]) if found else 0
