@@ -69,9 +69,9 @@ class TelemetryHost:
             self.fill(f"docker/{container}")
         return server
 
-    def fill(self, group: str) -> None:
-        """Make a control group."""
-        for name, text in (VERSION_1 if self.version == 1 else VERSION_2).items():
+    def fill(self, group: str, counted: dict[str, str] | None = None) -> None:
+        """Make a control group, or change what was counted in it."""
+        for name, text in (counted or (VERSION_1 if self.version == 1 else VERSION_2)).items():
             controller, _, file = name.rpartition("/")
             directory = self.groups / controller / group
             directory.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,7 @@ def load(name: str) -> type:
 
 def poll(conf, host: TelemetryHost, *instances) -> dict[str, list]:
     """Poll every meter as the agent does in one cycle; return the samples of each."""
-    conf_inspector = ours.DockerInspector(conf, host.census())
+    conf_inspector = ours.DockerInspector(conf, host.census(), clock=lambda: 0.0)  # one cycle is one moment
     cache: dict = {}
     with mock.patch.dict(ours._Inspected._shared, {id(conf): conf_inspector}):
         pollsters = {name: load(target)(conf) for name, target in METERS.items()}
@@ -157,3 +157,14 @@ def test_ceilometer_takes_no_other_inspector_than_libvirts() -> None:
     (option,) = ceilometer.compute.virt.inspector.OPTS
     with pytest.raises(ValueError, match="docker"):
         option.type("docker")
+
+
+def test_the_next_cycle_reads_anew(conf, host) -> None:
+    server, now = instance(host.add(7)), [0.0]
+    inspector = ours.DockerInspector(conf, host.census(), clock=lambda: now[0])
+    assert inspector.inspect_instance(server).cpu_time == 2_500_000_000
+    later = {"cpuacct/cpuacct.usage": "3000000000"} if host.version == 1 else {"cpu.stat": "usage_usec 3000000"}
+    host.fill(f"docker/{7:064x}", later)
+    assert inspector.inspect_instance(server).cpu_time == 2_500_000_000
+    now[0] = 300.0
+    assert inspector.inspect_instance(server).cpu_time == 3_000_000_000
