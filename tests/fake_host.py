@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import image_archives
-from dockstack.compute.containers import editor, limits
+from dockstack.compute.containers import editor
 from dockstack.compute.engine import (
     Conflict,
     Container,
@@ -44,7 +44,7 @@ from dockstack.compute.model import PowerState
 from dockstack.compute.network import ovs, veth
 from dockstack.compute.privileged import network as privileged
 from dockstack.compute.privileged import shims
-from dockstack.compute.resources import usage
+from dockstack.compute.resources import cgroups, usage
 from dockstack.compute.resources.usage import Memory
 from dockstack.names import NAME_PREFIX, RESCUE_LABEL, UUID_LABEL
 
@@ -196,9 +196,9 @@ class World:
         self.containers[name] = replace(self.containers[name], state=PowerState.SHUTDOWN, pid=0, exit_code=0)
         self.emit(self.containers[name], EventKind.STOPPED)
 
-    def usage(self, pid: int) -> limits.Usage | None:
+    def usage(self, pid: int) -> cgroups.Usage | None:
         """What the kernel counts of a server's processes."""
-        used = limits.Usage(1_000_000, self.memory_in_use, None, oom_kills=0, pids=1, read_bytes=0, written_bytes=0)
+        used = cgroups.Usage(1_000_000, self.memory_in_use, None, oom_kills=0, pids=1, read_bytes=0, written_bytes=0)
         return used if pid else None
 
     def doors(self) -> list[tuple[Any, str, Any]]:
@@ -215,7 +215,7 @@ class World:
             ),
             (privileged, "wire", kernel.wire),
             (shims, "end", lambda _container_id: 0),
-            (limits, "usage", self.usage),
+            (cgroups, "usage", self.usage),
             (veth, "wired", kernel.wired),
             (usage, "read_memory", lambda: self.memory),
             (veth, "names", kernel.names),

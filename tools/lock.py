@@ -20,11 +20,15 @@ LOCKS = CHECKOUT / "src/dockstack/deploy/locks"
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock: its file below the folder of locks, what asks for its contents, and the lock that it agrees with."""
+    """A lock: its file below the folder of locks, what asks for its contents, and the lock that it agrees with.
+
+    One that is ``alone`` has only what is asked for by name, without what that would bring.
+    """
 
     file: str
     asked_by: tuple[str, ...]
     agrees_with: str | None = None
+    alone: bool = False
 
 
 def locks() -> list[Lock]:
@@ -40,6 +44,7 @@ def locks() -> list[Lock]:
         found += [
             Lock(f"{release}/openstack.txt", asked_by),
             Lock(f"{release}/functional.txt", (*asked_by, "functional.in"), f"{release}/openstack.txt"),
+            Lock(f"{release}/ceilometer.txt", (f"{release}/ceilometer.in",), alone=True),
         ]
     return found
 
@@ -53,6 +58,8 @@ def compile_command(lock: Lock, oldest_python: str) -> list[str]:
     command = [str(Path(sys.prefix) / "bin/uv"), "pip", "compile", "--quiet"]
     command += ["--universal", "--python-version", oldest_python, "--fork-strategy", "fewest"]
     command += ["--generate-hashes", "--no-header", "--no-emit-index-url"]
+    if lock.alone:
+        command.append("--no-deps")
     if lock.agrees_with:
         command += ["--constraints", lock.agrees_with]
     return [*command, *lock.asked_by, "--output-file", lock.file]

@@ -17,7 +17,6 @@ from server_lab import docker_archive
 
 from dockstack.compute.consoles import log
 from dockstack.compute.containers import limits
-from dockstack.compute.containers.limits import Usage
 from dockstack.compute.engine import (
     Conflict,
     Engine,
@@ -28,6 +27,8 @@ from dockstack.compute.engine import (
     NotFound,
 )
 from dockstack.compute.model import Limits, PowerState
+from dockstack.compute.resources import cgroups
+from dockstack.compute.resources.cgroups import Usage
 from dockstack.oci.process import ImageConfig
 
 HOSTILE = "a\nb\x1b[31m\"'`$(x)\\ \u202e\u00e9\U0001f600{{.}} --privileged"
@@ -235,12 +236,12 @@ def test_console_log_of_a_terminal_and_of_silence(lab) -> None:
 
 def test_limits_hold(lab) -> None:
     server = lab.boot(limits=Limits(vcpus=1, memory_mb=32, disk_gb=1, pids=30, nofile=300))
-    used = limits.usage(lab.state(server).pid)
+    used = cgroups.usage(lab.state(server).pid)
     assert used.memory_max_bytes == 32 << 20
     assert lab.run(server, "sh", "-c", "ulimit -n") == "300\n"
     greedy = lab.engine.execute(server.container_name, ["sh", "-c", "head -c 100000000 /dev/zero | tail"])
     assert greedy.exit_code != 0
-    wait_for(lambda: limits.usage(lab.state(server).pid).oom_kills > used.oom_kills, "the count of kills")
+    wait_for(lambda: cgroups.usage(lab.state(server).pid).oom_kills > used.oom_kills, "the count of kills")
     forks = "i=0; while [ $i -lt 60 ]; do sleep 1000 & i=$((i+1)); done; true"
     assert lab.engine.execute(server.container_name, ["sh", "-c", forks]).exit_code != 0
     assert lab.state(server).state is PowerState.RUNNING
@@ -249,18 +250,18 @@ def test_limits_hold(lab) -> None:
 def test_limits_change_live(lab) -> None:
     server = lab.boot()
     lab.engine.update(server.container_name, limits.update_values(Limits(vcpus=2, memory_mb=128, disk_gb=1)))
-    assert limits.usage(lab.state(server).pid).memory_max_bytes == 128 << 20
+    assert cgroups.usage(lab.state(server).pid).memory_max_bytes == 128 << 20
     lab.engine.update(server.container_name, limits.update_values(Limits(vcpus=1, memory_mb=16, disk_gb=1)))
-    assert limits.usage(lab.state(server).pid).memory_max_bytes == 16 << 20
+    assert cgroups.usage(lab.state(server).pid).memory_max_bytes == 16 << 20
     with pytest.raises(EngineError):
         lab.engine.update(server.container_name, {"Memory": 1, "MemorySwap": 1})
-    assert limits.usage(0) is None
+    assert cgroups.usage(0) is None
 
 
 def test_usage_counts(lab) -> None:
     server = lab.boot("yes > /dev/null")
-    wait_for(lambda: limits.usage(lab.state(server).pid).cpu_ns > 50_000_000, "CPU time")
-    used = limits.usage(lab.state(server).pid)
+    wait_for(lambda: cgroups.usage(lab.state(server).pid).cpu_ns > 50_000_000, "CPU time")
+    used = cgroups.usage(lab.state(server).pid)
     assert isinstance(used, Usage)
     assert used.pids >= 1
     assert used.memory_bytes > 0

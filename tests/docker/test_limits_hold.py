@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from private_engine import wait_for
 
-from dockstack.compute.containers import limits
 from dockstack.compute.model import Bandwidth, Limits, PowerState
 from dockstack.compute.network import veth
+from dockstack.compute.resources import cgroups
 
 KIB = 1024
 
@@ -22,7 +22,7 @@ def small(**more) -> Limits:
 
 
 def used(lab, server):
-    return limits.usage(lab.state(server).pid)
+    return cgroups.usage(lab.state(server).pid)
 
 
 def test_a_server_counts_the_processors_that_it_has(lab) -> None:
@@ -86,12 +86,12 @@ def test_neighbours_share_a_processor_by_their_weights(lab) -> None:
     heavy = lab.boot(spin, limits=small(cpus=(0,), cpu_shares=3072))
     light = lab.boot(spin, limits=small(cpus=(0,), cpu_shares=1024))
     pids = [lab.state(server).pid for server in (heavy, light)]
-    wait_for(lambda: all(limits.usage(pid).cpu_ns > 50_000_000 for pid in pids), "both to spin")
+    wait_for(lambda: all(cgroups.usage(pid).cpu_ns > 50_000_000 for pid in pids), "both to spin")
 
     def grow() -> list[int]:
-        return [limits.usage(pid).cpu_ns - start for pid, start in zip(pids, before, strict=True)]
+        return [cgroups.usage(pid).cpu_ns - start for pid, start in zip(pids, before, strict=True)]
 
-    before = [limits.usage(pid).cpu_ns for pid in pids]
+    before = [cgroups.usage(pid).cpu_ns for pid in pids]
     wait_for(lambda: sum(grow()) > 4_000_000_000, "4 s of the processor, which others may use too")
     first, second = grow()
     assert 2 < first / second < 4.5
@@ -100,10 +100,10 @@ def test_neighbours_share_a_processor_by_their_weights(lab) -> None:
 def test_a_quota_is_a_ceiling(lab) -> None:
     server = lab.boot("while true; do :; done", limits=small(cpu_period=100_000, cpu_quota=20_000))
     pid = lab.state(server).pid
-    wait_for(lambda: limits.usage(pid).cpu_ns > 50_000_000, "the server to spin")
-    begin, before = time.monotonic(), limits.usage(pid).cpu_ns
+    wait_for(lambda: cgroups.usage(pid).cpu_ns > 50_000_000, "the server to spin")
+    begin, before = time.monotonic(), cgroups.usage(pid).cpu_ns
     time.sleep(3)
-    share = (limits.usage(pid).cpu_ns - before) / (time.monotonic() - begin) / 1e9  # of no shorter time than it is for
+    share = (cgroups.usage(pid).cpu_ns - before) / (time.monotonic() - begin) / 1e9  # of no shorter time than it is for
     assert share < 0.25
 
 

@@ -12,12 +12,12 @@ import pytest
 from moving_lab import NEW, Pair, moved, no_events
 from private_engine import PrivateEngine
 
-from dockstack.compute.containers import limits
 from dockstack.compute.engine import EngineError, NotFound
 from dockstack.compute.flows import cold_migration, incoming_migration, lifecycle, recovery
 from dockstack.compute.host import received, set_aside
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import ovs
+from dockstack.compute.resources import cgroups
 from dockstack.compute.transfer.channel import ChannelError
 
 # The first time, the line breaks in the midst of the layer.
@@ -77,7 +77,7 @@ def test_a_server_moves_with_all_that_it_wrote(pair) -> None:
 
     lifecycle.start(pair.there, server)
     moved(before, pair.root(pair.there))
-    assert limits.usage(pair.find(pair.there).pid).memory_max_bytes == 96 << 20
+    assert cgroups.usage(pair.find(pair.there).pid).memory_max_bytes == 96 << 20
     lifecycle.destroy(pair.here, pair.server)  # confirmed
     with pytest.raises(NotFound):
         pair.find(pair.here)
@@ -104,7 +104,7 @@ def test_a_revert_starts_the_old_container(pair) -> None:
     cold_migration.take_back(pair.here, pair.server, None, power_on=True)
     assert pair.find(pair.here).id == identity
     assert pair.find(pair.here).state is PowerState.RUNNING
-    assert limits.usage(pair.find(pair.here).pid).memory_max_bytes == 64 << 20
+    assert cgroups.usage(pair.find(pair.here).pid).memory_max_bytes == 64 << 20
 
 
 def test_an_image_that_glance_lost_travels_too(pair) -> None:

@@ -38,30 +38,32 @@ def prepare(release: str) -> Path:
         subprocess.CalledProcessError: uv could not make the environment; its output says why.
     """
     environment, lock = environment_of(release), LOCKS / release / "functional.txt"
+    alone = lock.with_name("ceilometer.txt")
     python = environment / "bin/python"
     stamp = environment / "dockstack-stamp"
-    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+    wanted = hashlib.sha256(lock.read_bytes() + alone.read_bytes()).hexdigest()
     cache = environment.parent / ".pytest_cache"
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{environment.name}.lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if not (stamp.exists() and stamp.read_text() == wanted and python.exists()):
-            _install(environment, python, lock)
+            _install(environment, python, lock, alone)
             stamp.write_text(wanted)
         _join(environment)
     return python
 
 
-def _install(environment: Path, python: Path, lock: Path) -> None:
+def _install(environment: Path, python: Path, lock: Path, alone: Path) -> None:
+    """Install a lock, and a further one without looking at what its packages want besides."""
     beside = Path(sys.prefix) / "bin/uv"  # the test environment's own
     uv = str(beside) if beside.exists() else shutil.which("uv")
     if uv is None:
         raise FileNotFoundError(f"{beside} is missing: run this with the test environment's Python (CONTRIBUTING.md)")
     shutil.rmtree(environment, ignore_errors=True)
     subprocess.run([uv, "venv", "--quiet", "--python", INTERPRETER, str(environment)], check=True)
-    subprocess.run(
-        [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(lock)], check=True
-    )
+    install = [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes"]
+    subprocess.run([*install, "-r", str(lock)], check=True)
+    subprocess.run([*install, "--no-deps", "-r", str(alone)], check=True)
 
 
 def _join(environment: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack.chaos import diary, machine
 from dockstack.chaos.cloud import ask
 from dockstack.chaos.model import Allocation, Container, HostView, Nic, Port, Survey, Truth
-from dockstack.compute.containers import limits
+from dockstack.compute.resources import cgroups
 from dockstack.errors import DockstackError
 from dockstack.names import NAME_PREFIX, NAMESPACES, UUID_LABEL
 from dockstack.oci.snapshot import REPOSITORY
@@ -150,7 +150,7 @@ def _port(port: Any) -> Port:
 
 def _container(shown: dict[str, Any]) -> Container:
     state, config = shown["State"], shown["HostConfig"]
-    used = limits.usage(state["Pid"]) if state["Pid"] else None
+    used = cgroups.usage(state["Pid"]) if state["Pid"] else None
     return Container(
         id=shown["Id"],
         name=shown["Name"].lstrip("/"),

@@ -106,6 +106,16 @@ _CONTAINERS = [
     ),
 ]
 
+_TELEMETRY = [
+    cfg.StrOpt(
+        "metrics_file",
+        default="",
+        help="Where to count what Nova asked for and how long new servers take, in Prometheus' text format; empty to "
+        "keep no such file. Set it, in a directory that this service's user may write to, for dockstack-exporter or "
+        "for the textfile collector of node_exporter.",
+    ),
+]
+
 _PLACEMENT = [
     cfg.BoolOpt(
         "skip_allocation_lookup",
@@ -245,7 +255,18 @@ _CONSOLES = [
     ),
 ]
 
-OPTIONS = [*_ENGINE, *_CONTAINERS, *_PLACEMENT, *_SAFETY, *_IDENTITY, *_IMAGES, *_MIGRATION, *_NETWORK, *_CONSOLES]
+OPTIONS = [
+    *_ENGINE,
+    *_CONTAINERS,
+    *_TELEMETRY,
+    *_PLACEMENT,
+    *_SAFETY,
+    *_IDENTITY,
+    *_IMAGES,
+    *_MIGRATION,
+    *_NETWORK,
+    *_CONSOLES,
+]
 
 
 def register(conf: cfg.ConfigOpts) -> None:

@@ -79,6 +79,13 @@ if TYPE_CHECKING:
 
 CONF = nova.conf.CONF
 
+# What users and operators ask for, each a method of the driver.
+COUNTED = (
+    *("spawn", "rebuild", "destroy", "snapshot", "reboot", "power_on", "power_off", "pause", "unpause"),
+    *("suspend", "resume", "rescue", "unrescue", "attach_interface", "detach_interface"),
+    *("migrate_disk_and_power_off", "finish_migration", "confirm_migration", "finish_revert_migration"),
+)
+
 
 class DockerDriver(driver.ComputeDriver):
     """Nova servers as Docker containers."""
@@ -112,6 +119,7 @@ class DockerDriver(driver.ComputeDriver):
         """Wait for the engine, then follow its events and LXCFS's life."""
         cpus = processors.read_sets(usage.list_cpus())
         self._host = build_host(host, CONF.docker, glance.download_image, cpus)
+        self._host.counts.watch(self, COUNTED)
         self._consoles = self._build_consoles()
         if CONF.docker.skip_allocation_lookup:
             placement.spare_allocations(self.virtapi)

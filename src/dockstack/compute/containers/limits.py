@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A flavor's limits in the engine's words, and what a server uses of them."""
+"""A flavor's limits in the engine's words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dockstack.compute.cpulist import show
@@ -19,19 +17,6 @@ _MIB = 1 << 20
 _CPU_PERIOD = 100_000  # microseconds; the kernel's default
 _SHARES = (2, 262_144)  # what the kernel takes
 _SMALLEST_MB = 6  # what the engine takes
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a server's processes used so far and hold now."""
-
-    cpu_ns: int
-    memory_bytes: int
-    memory_max_bytes: int | None  # None: no limit
-    oom_kills: int
-    pids: int
-    read_bytes: int
-    written_bytes: int
 
 
 def update_values(limits: Limits) -> dict[str, Any]:
@@ -104,72 +89,3 @@ def changes(host_config: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     """
     wanted = update_values(limits)
     return wanted if any(host_config.get(name) != value for name, value in wanted.items()) else {}
-
-
-def usage(pid: int, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Usage | None:
-    """Read what the control group of a server's first process counted; None if the process is gone.
-
-    Works for both hierarchies and needs no root. The engine's own statistics take 1 to 2 s a call.
-    """
-    try:
-        lines = (proc / str(pid) / "cgroup").read_text().splitlines()
-    except OSError:  # ProcessLookupError if it goes away while we read
-        return None
-    groups = {}
-    for line in lines:
-        _, names, path = line.split(":", 2)
-        for name in names.split(","):
-            groups[name] = cgroups / name / path.lstrip("/")
-    if "memory" in groups:
-        return _usage_v1(groups)
-    return _usage_v2(groups[""]) if "" in groups else None
-
-
-def _usage_v1(groups: dict[str, Path]) -> Usage:
-    memory, blkio = groups["memory"], groups.get("blkio", Path("/nonexistent"))
-    limit = _number(memory / "memory.limit_in_bytes")
-    operations = _table(blkio / "blkio.throttle.io_service_bytes", columns=2)
-    return Usage(
-        cpu_ns=_number(groups.get("cpuacct", memory) / "cpuacct.usage"),
-        memory_bytes=_number(memory / "memory.usage_in_bytes"),
-        memory_max_bytes=limit if limit < 1 << 62 else None,
-        oom_kills=_keyed(memory / "memory.oom_control").get("oom_kill", 0),
-        pids=_number(groups.get("pids", memory) / "pids.current"),
-        read_bytes=sum(int(row[2]) for row in operations if row[1] == "Read"),
-        written_bytes=sum(int(row[2]) for row in operations if row[1] == "Write"),
-    )
-
-
-def _usage_v2(group: Path) -> Usage:
-    limit = _text(group / "memory.max").strip()
-    devices = [dict(item.split("=", 1) for item in row[1:]) for row in _table(group / "io.stat", columns=1)]
-    return Usage(
-        cpu_ns=_keyed(group / "cpu.stat").get("usage_usec", 0) * 1000,
-        memory_bytes=_number(group / "memory.current"),
-        memory_max_bytes=int(limit) if limit.isdigit() else None,
-        oom_kills=_keyed(group / "memory.events").get("oom_kill", 0),
-        pids=_number(group / "pids.current"),
-        read_bytes=sum(int(device.get("rbytes", 0)) for device in devices),
-        written_bytes=sum(int(device.get("wbytes", 0)) for device in devices),
-    )
-
-
-def _text(path: Path) -> str:
-    """Read a file of the kernel; one that is missing (a controller is off, the group is going away) reads as empty."""
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
-def _number(path: Path) -> int:
-    return int(_text(path).strip() or 0)
-
-
-def _table(path: Path, columns: int) -> list[list[str]]:
-    rows = [line.split() for line in _text(path).splitlines()]
-    return [row for row in rows if len(row) > columns]
-
-
-def _keyed(path: Path) -> dict[str, int]:
-    return {row[0]: int(row[1]) for row in _table(path, columns=1) if row[1].isdigit()}

@@ -30,6 +30,7 @@ PYTHON = "/usr/bin/python3"
 DIRECTORY = Path("/opt/dockstack/runtime")
 PATCHES = Path("/var/lib/dockstack/patches")
 PATCH, GATE, HELD = ".json", ".gate", ".held"  # the last is the wrapper's own
+OWNER = ".server"  # whose container it is, for those who measure: nothing that a user of the host may not know
 
 _IDENTITY = re.compile(r"[0-9a-zA-Z][0-9a-zA-Z_.-]*")
 
@@ -163,6 +164,27 @@ def write_patch(patch_directory: Path, container_id: str, patch: Patch) -> None:
     _write(path, json.dumps({"version": VERSION, **asdict(patch)}), 0o600)
 
 
+def write_owner(patch_directory: Path, container_id: str, server_uuid: str, project_id: str) -> None:
+    """Leave word whose container it is, where it can be read without the engine; one that is there stays."""
+    if read_owner(patch_directory, container_id) != (server_uuid, project_id):
+        path = patch_path(patch_directory, container_id).with_suffix(OWNER)
+        _write(path, json.dumps({"server": server_uuid, "project": project_id}), 0o644, durable=False)
+
+
+def read_owner(patch_directory: Path, container_id: str) -> tuple[str, str]:
+    """Read whose container it is: the server's uuid and its project's id, both empty if there is no word of it."""
+    try:
+        found = json.loads(patch_path(patch_directory, container_id).with_suffix(OWNER).read_bytes())
+        return str(found["server"]), str(found["project"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", ""
+
+
+def owned(patch_directory: Path) -> frozenset[str]:
+    """Return the ids of the containers of which there is word whose they are."""
+    return frozenset(path.stem for path in patch_directory.iterdir() if path.suffix == OWNER)
+
+
 def read_interfaces(patch_directory: Path, container_id: str) -> dict[str, str]:
     """Read from a container's patch which interface of it each link was, by the host's ends; none if there is none.
 
@@ -178,7 +200,9 @@ def read_interfaces(patch_directory: Path, container_id: str) -> dict[str, str]:
 def remove_patch(patch_directory: Path, container_id: str) -> None:
     """Remove a container's patch, and what is left of a held start; absent is success."""
     release(patch_directory, container_id)
-    patch_path(patch_directory, container_id).unlink(missing_ok=True)
+    path = patch_path(patch_directory, container_id)
+    for suffix in (PATCH, OWNER):
+        path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def release(patch_directory: Path, container_id: str) -> None:
@@ -208,7 +232,7 @@ def holding(patch_directory: Path, container_id: str) -> Iterator[None]:
 
 def patched(patch_directory: Path) -> tuple[str, ...]:
     """Return the ids of all containers of which something is here, for the sweep of strays."""
-    return tuple(sorted({path.stem for path in patch_directory.iterdir() if path.suffix in (PATCH, GATE, HELD)}))
+    return tuple(sorted({path.stem for path in patch_directory.iterdir() if path.suffix in (PATCH, GATE, HELD, OWNER)}))
 
 
 def main() -> None:
@@ -243,15 +267,16 @@ def _place(path: Path, text: str) -> bool:
     return True
 
 
-def _write(path: Path, text: str, mode: int) -> None:
-    """Put a whole file in place, also across a power cut."""
+def _write(path: Path, text: str, mode: int, *, durable: bool = True) -> None:
+    """Put a whole file in place, also across a power cut unless it may be lost then."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             os.fchmod(descriptor, mode)
             file.write(text)
             file.flush()
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         Path(name).rename(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -81,8 +81,9 @@ def spawn(
         DockstackError: what went wrong, one of ``HOPELESS`` if no host could do it.
         Exception: whatever ``read_ports`` and ``ports_plugged`` raise.
     """
-    with host.busy.hold(server.uuid), undo_on_error() as undo:
+    with host.busy.hold(server.uuid), host.counts.boot() as boot, undo_on_error() as undo:
         image = require_buildable(host, server)
+        boot.reached("image")
         if server.uuid not in host.processors:  # else a container that is in the way has them
             undo.push(host.processors.release, server.uuid)
         server = place(host, server)
@@ -91,17 +92,21 @@ def spawn(
         guest_access.place(host, server, image)
         undo.push(namespaces.remove, server.uuid)
         namespaces.prepare(server.uuid)
+        boot.reached("container")
         early = power_on and read_drive is None
         with starting(host, server, container_id, image.config) if early else contextlib.nullcontext():
             server = replace(server, ports=read_ports()) if read_ports else server
+            boot.reached("ports")
             undo.push(config_drives.remove, host, server.uuid)
             config_drives.write(host, server, read_drive)
             with ports_plugged(server.ports) as awaited:
                 interfaces.connect(host, server, undo)
                 write_patch(host, server, container_id, image.config)
                 awaited.difference_update(ovs.wait_installed(awaited))
+            boot.reached("network")
         if power_on and not early:
             host.engine.start(container_id)
+        boot.reached("start")
     host.audit.forget(server.uuid)
 
 
@@ -410,6 +415,7 @@ def write_patch(
         disk_guard=disks.name_guard(host),
     )
     runtime.write_patch(host.patches, container_id, patch)
+    runtime.write_owner(host.patches, container_id, server.uuid, server.project_id)
 
 
 def remove_container(host: Host, server: Server) -> None:

@@ -22,7 +22,7 @@ from dockstack.compute.host import config_drives, creation, disks, originals, se
 from dockstack.compute.model import Image, Limits, PowerState, Server
 from dockstack.compute.network import ovs, veth
 from dockstack.errors import DockstackError
-from dockstack.names import HOST_LABEL, NAME_PREFIX
+from dockstack.names import HOST_LABEL, NAME_PREFIX, PROJECT_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -122,6 +122,7 @@ def prepare(host: Host) -> None:
     host.images.sweep()
     snapshot.sweep(host)
     remember_processors(host)
+    note_owners(host)
     disks.prepare(host)
     if not host.storage().sized:
         LOG.warning(
@@ -139,6 +140,14 @@ def remember_processors(host: Host) -> None:
         except NotFound:  # it went away meanwhile
             continue
         host.processors.remember(listed.server_uuid, found)
+
+
+def note_owners(host: Host) -> None:
+    """Leave word whose containers are here: those that an older driver started have none."""
+    for container in host.engine.containers({HOST_LABEL: host.name}):
+        if container.current:
+            project = container.labels.get(PROJECT_LABEL, "")
+            runtime.write_owner(host.patches, container.id, container.server_uuid, project)
 
 
 def _answers(host: Host, *, last: bool) -> bool:

@@ -10,8 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dockstack.compute.containers import limits
-from dockstack.compute.resources import usage
+from dockstack.compute.resources import cgroups, usage
 from dockstack.compute.resources.inventory import Capacity
 from dockstack.compute.resources.topology import read_nodes
 
@@ -91,15 +90,16 @@ def diagnose(host: Host, server: Server) -> dict[str, Any]:
     """Tell what a server uses, from the kernel's counters.
 
     Returns:
-        ``state``; ``uptime`` in seconds; ``cpu_ns``, ``memory_bytes``, ``memory_max_bytes``, ``oom_kills``, ``pids``,
-        ``read_bytes`` and ``written_bytes`` while it runs; ``nics``: the counters of each port as the server sees them.
+        ``state``; ``uptime`` in seconds; while it runs, the fields of ``cgroups.Usage``; ``nics``: the counters of each
+        port as the server sees them.
 
     Raises:
         NotFound: it has no container.
     """
     container = host.container(server.uuid)
-    used = limits.usage(container.pid) if container.pid else None
-    counters = {port.mac: usage.read_port(port.device) for port in server.ports}
+    used = cgroups.usage(container.pid) if container.pid else None
+    known = usage.read_ports()
+    counters = {port.mac: known.get(port.device) for port in server.ports}
     return {
         "state": container.state,
         "uptime": seconds_since(container.started_at) if container.pid else 0,

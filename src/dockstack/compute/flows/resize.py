@@ -17,6 +17,7 @@ from dockstack.compute.engine import EngineError
 from dockstack.compute.flows import lifecycle
 from dockstack.compute.host import disks, originals
 from dockstack.compute.model import PowerState
+from dockstack.compute.resources import cgroups
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -129,5 +130,5 @@ def _changed_live(host: Host, server: Server, container: Container) -> bool:
 
 def _fits(container: Container, wanted: Limits) -> bool:
     """Whether what a server holds fits its new limit; a kernel with cgroup v2 would kill processes until it does."""
-    used = limits.usage(container.pid)
+    used = cgroups.usage(container.pid)
     return used is not None and used.memory_bytes < wanted.memory_mb << 20

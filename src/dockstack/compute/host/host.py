@@ -14,6 +14,7 @@ from dockstack.compute.conf import image_limits
 from dockstack.compute.containers.lxcfs import Lxcfs
 from dockstack.compute.engine import Engine, NotFound
 from dockstack.compute.host.audit import Audit
+from dockstack.compute.host.counts import Counts
 from dockstack.compute.host.guests import Guests
 from dockstack.compute.host.processors import Processors
 from dockstack.compute.images.fetch import ImageStore
@@ -93,6 +94,7 @@ class Host:
         lxcfs: the file system that shows servers their own share of the machine.
         facts: what the engine says of itself; asked once, since nothing that is used of it changes while it runs.
         guests: what there is inside the images that servers boot from.
+        counts: what was done here so far.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Host:
     lxcfs: Lxcfs
     facts: Callable[[], EngineInfo]
     guests: Guests
+    counts: Counts
 
     @property
     def patches(self) -> Path:
@@ -169,4 +172,5 @@ def build_host(
         storage=cache(lambda: read_storage(facts().root_directory, facts().storage_driver)),
         facts=facts,
         guests=Guests(engine),
+        counts=Counts(options.metrics_file),
     )

@@ -79,7 +79,13 @@ def read_memory(meminfo: Path = Path("/proc/meminfo")) -> Memory:
 
 
 def read_disk(directory: str) -> Disk:
-    """Read the size of the file system below the engine's root directory.
+    """Read the size of the file system below the engine's root directory."""
+    size, free = read_space(directory)
+    return Disk(total_gb=size // GIB, free_gb=free // GIB)
+
+
+def read_space(directory: str) -> tuple[int, int]:
+    """Read how large the file system below a directory is and what of it is free, in bytes.
 
     The directory itself is often closed to the compute service's user; its nearest visible parent is on the same file
     system in every sane set-up, and statvfs needs no permission on the directory's content.
@@ -88,7 +94,7 @@ def read_disk(directory: str) -> Disk:
     while not path.exists() and path != path.parent:
         path = path.parent
     stat = os.statvfs(path)
-    return Disk(total_gb=stat.f_blocks * stat.f_frsize // GIB, free_gb=stat.f_bavail * stat.f_frsize // GIB)
+    return stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize
 
 
 def read_cpu_times(stat: Path = Path("/proc/stat"), cpuinfo: Path = Path("/proc/cpuinfo")) -> CpuTimes:
@@ -148,22 +154,24 @@ def read_uptime(uptime: Path = Path("/proc/uptime"), loadavg: Path = Path("/proc
     return f" {clock} up {up}{hours:2d}:{minutes:02d},  0 users,  load average: {load}\n"
 
 
-def read_port(device: str, net: Path = Path("/sys/class/net")) -> PortUsage | None:
-    """Read a port's counters at its host's end; what the host receives is what the server sent."""
-    counters = net / device / "statistics"
-    if not counters.is_dir():
-        return None
+def read_ports(net: Path = Path("/proc/net/dev")) -> dict[str, PortUsage]:
+    """Read the counters of all ports at their host's ends, by device; what the host receives is what a server sent.
 
-    def count(name: str) -> int:
-        return int((counters / name).read_text())
+    One file has them all, where /sys has eight files for each: a host has hundreds of ports.
+    """
+    found = {}
+    for line in net.read_text().splitlines()[2:]:
+        device, _, counted = line.partition(":")
+        octets, packets, errors, drop, *_ = received = [int(value) for value in counted.split()]
+        sent = received[8:]
+        found[device.strip()] = PortUsage(sent[0], sent[1], sent[3], sent[2], octets, packets, drop, errors)
+    return found
 
-    return PortUsage(
-        rx_octets=count("tx_bytes"),
-        rx_packets=count("tx_packets"),
-        rx_drop=count("tx_dropped"),
-        rx_errors=count("tx_errors"),
-        tx_octets=count("rx_bytes"),
-        tx_packets=count("rx_packets"),
-        tx_drop=count("rx_dropped"),
-        tx_errors=count("rx_errors"),
-    )
+
+def read_oom_kills(vmstat: Path = Path("/proc/vmstat")) -> int:
+    """Read how many processes the kernel has killed for want of memory since it booted, servers' and others."""
+    for line in vmstat.read_text().splitlines():
+        name, _, value = line.partition(" ")
+        if name == "oom_kill":
+            return int(value)
+    return 0

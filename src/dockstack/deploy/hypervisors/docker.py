@@ -40,6 +40,7 @@ PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 MACHINES_UNITS = ("docker.socket", "docker.service")  # the first would start the second
 NOVA_USER, NOVA_HOME = "nova", "/var/lib/nova"
 DRIVER_STATE = f"{NOVA_HOME}/docker"
+METRICS_FILE = f"{NOVA_HOME}/compute.prom"  # what nova-compute counts; a host of its own on one machine has its own
 HANG_UP_BY_PIDFILE = "pid=$(cat /run/docker.pid) && grep -qx dockerd /proc/$pid/comm && kill -HUP $pid"
 HANG_UP_BY_SYSTEMD = "systemctl kill --signal=HUP --kill-whom=main docker.service"
 
@@ -57,6 +58,7 @@ class Docker(Hypervisor):
         self._socket = self._engine.socket
         self._package = attributes.text("docker.package")
         self._lxcfs = attributes.flag("docker.lxcfs")
+        self._counting = attributes.flag("telemetry.prometheus")
         self._volume = storage.wanted(attributes)
         self._wanted = engine_file.wanted_keys(attributes)
 
@@ -68,6 +70,7 @@ class Docker(Hypervisor):
             ("state_directory", DRIVER_STATE),
             ("lxcfs_directory", paths.LXCFS_DIRECTORY if self._lxcfs else ""),
             ("skip_allocation_lookup", "true"),
+            *((("metrics_file", METRICS_FILE),) if self._counting else ()),
         )
         return Contribution(
             compute_driver="docker.DockerDriver",
@@ -113,6 +116,8 @@ class Docker(Hypervisor):
         self._install_door(machine)  # after the wheel: older ones held the door, and take it along
         self._install_runtime(machine)
         engine_file.place(machine, self._engine, self._wanted)
+        if self._counting:
+            machine.manifest.made("file", METRICS_FILE)
 
     def start(self, machine: Machine) -> None:
         """Have the engine running with our runtime registered; it is reloaded, as a restart could end containers."""

@@ -17,7 +17,7 @@ from dockstack.deploy.join.file_changes import FileChange, file_change
 from dockstack.deploy.join.look import Questions, or_debian
 from dockstack.deploy.join.obstacles import namesakes, problems
 from dockstack.deploy.node.environments import lock_text
-from dockstack.deploy.recipes import packages
+from dockstack.deploy.recipes import packages, telemetry
 from dockstack.deploy.recipes.facts import settings_from
 from dockstack.deploy.run.preflight import FOREIGN_FILES, Problem
 from dockstack.deploy.wanted.cloud_document import names_loopback
@@ -88,9 +88,10 @@ class Joining:
 
     def questions(self, os_release: str) -> Questions:
         """Return what has to be asked of the machine, which has told what it is."""
+        further = (service.name for service in telemetry.services(self.node))
         questions = Questions(
             distribution=self._recognised(os_release),
-            services=tuple(sorted(compute_node.here(self.cloud))),
+            services=tuple(sorted({*compute_node.here(self.cloud), *further})),
             endpoints=endpoints(self.cloud),
             foreign=FOREIGN_FILES if self.cloud.own_switch else (compute_node.NOVA_CONF,),
             socket=engine_of(self.node.attributes).socket,
@@ -173,7 +174,7 @@ class Joining:
         added = self._contribution
         settings, distribution = self.settings(facts), or_debian(facts.machine.distribution)
         wanted = compute_node.services(distribution, self.cloud, settings, added.groups, added.watch)
-        for service in wanted:
+        for service in (*wanted, *telemetry.services(self.node)):
             touched = sorted(changed.intersection(service.watch))
             if service.name not in facts.active:
                 yield ServiceChange(service.name, "start")

@@ -14,7 +14,7 @@ from dockstack.deploy.configuration import compute_node, neutron, nova, privileg
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.node.environments import shim
 from dockstack.deploy.node.output import StepFailedError, tail
-from dockstack.deploy.recipes import accounts, environments, fabric, foundation, hypervisor, packages
+from dockstack.deploy.recipes import accounts, environments, fabric, foundation, hypervisor, packages, telemetry
 from dockstack.deploy.recipes.controller import MIGRATION_ENVIRONMENT, PYTHON, install_script
 from dockstack.deploy.recipes.facts import settings_with
 from dockstack.deploy.recipes.stage import Stage, check_graph
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.wanted.cloud_document import CloudDocument
     from dockstack.deploy.wanted.inventory import Node
 
-SHARED = (foundation, packages, accounts, environments, hypervisor)
+SHARED = (foundation, packages, accounts, environments, hypervisor, telemetry)
 PATIENCE = 240  # seconds for the first report, less than a question may take
 FABRIC = ("ovsdb", "ovs-vswitchd", "ovn-controller")
 

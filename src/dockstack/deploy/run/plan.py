@@ -32,6 +32,7 @@ RECIPES = (
     "hypervisor",
     "hypervisor_removal",
     "compute",
+    "telemetry",
     "hosts",
     "migration",
     "networks",

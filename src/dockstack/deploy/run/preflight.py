@@ -199,8 +199,10 @@ def _foreign(facts: MachineFacts) -> Iterable[Problem]:
 
 
 def _ports(node: Node, listening: Iterable[Listener]) -> Iterable[Problem]:
-    address = node.attributes.text("listen_address")
-    for name in CONTROLLER_PORTS:
+    wanted = dict.fromkeys(CONTROLLER_PORTS, node.attributes.text("listen_address"))
+    if node.attributes.flag("telemetry.prometheus"):
+        wanted["ports.exporter"] = node.attributes.text("telemetry.address")
+    for name, address in wanted.items():
         port = node.attributes.number(name)
         for listener in listening:
             if listener.port == port and not listener.ours and _collide(listener.address, address):

@@ -139,6 +139,20 @@ CATALOGUE: tuple[Attribute, ...] = (
         True,
         "Let each server see its own processors, memory, load and uptime. Turn it off on a node without FUSE.",
     ),
+    # -- telemetry ------------------------------------------------------------------------------------------------
+    Attribute(
+        "telemetry.prometheus",
+        Kind.BOOLEAN,
+        False,
+        "Run dockstack-exporter on nodes with Docker servers, and let nova-compute count what it does; for Prometheus.",
+    ),
+    Attribute(
+        "telemetry.address",
+        Kind.ADDRESS,
+        "127.0.0.1",
+        "Address the exporter listens on. It speaks plain HTTP and asks nobody who they are: give it one of a network "
+        "for management only, and let none but Prometheus through.",
+    ),
     # -- images ---------------------------------------------------------------------------------------------------
     Attribute(
         "image.container_formats",
@@ -275,5 +289,6 @@ CATALOGUE: tuple[Attribute, ...] = (
     Attribute("ports.neutron", Kind.PORT, 9696, "Network API."),
     Attribute("ports.rabbitmq", Kind.PORT, 5672, "Message bus."),
     Attribute("ports.rabbitmq_distribution", Kind.PORT, 25672, "Message bus, between its nodes."),
+    Attribute("ports.exporter", Kind.PORT, 9958, "dockstack-exporter."),
     Attribute("ports.epmd", Kind.PORT, 4369, "Erlang's port mapper, of the message bus."),
 )

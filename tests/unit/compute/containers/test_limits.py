@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from dockstack.compute.containers.limits import Usage, changes, host_config, update_values, usage
+from dockstack.compute.containers.limits import changes, host_config, update_values
 from dockstack.compute.model import DiskRates, Limits
 from dockstack.errors import DockstackError
 
@@ -73,31 +73,3 @@ def test_changes_are_all_or_nothing() -> None:
     now = host_config(tiny) | {"Privileged": False}
     assert changes(now, tiny) == {}
     assert changes(now, small) == update_values(small)
-
-
-def test_usage_of_separate_hierarchies(tmp_path) -> None:
-    write(tmp_path / "7/cgroup", "5:memory:/a\n4:cpu,cpuacct:/a\n3:blkio:/a\n2:pids:/a\n1:name=systemd:/a\n0::/\n")
-    write(tmp_path / "memory/a/memory.usage_in_bytes", "10\n")
-    write(tmp_path / "memory/a/memory.limit_in_bytes", "20\n")
-    write(tmp_path / "memory/a/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
-    write(tmp_path / "cpuacct/a/cpuacct.usage", "40\n")
-    write(tmp_path / "pids/a/pids.current", "5\n")
-    write(tmp_path / "blkio/a/blkio.throttle.io_service_bytes", "8:0 Read 6\n8:0 Write 7\n8:1 Read 1\nTotal 14\n")
-    assert usage(7, tmp_path, tmp_path) == Usage(40, 10, 20, 3, 5, 7, 7)
-
-
-def test_usage_of_the_unified_hierarchy(tmp_path) -> None:
-    write(tmp_path / "7/cgroup", "0::/a\n")
-    write(tmp_path / "a/memory.current", "10\n")
-    write(tmp_path / "a/memory.max", "max\n")
-    write(tmp_path / "a/memory.events", "oom 4\noom_kill 3\n")
-    write(tmp_path / "a/cpu.stat", "usage_usec 40\nuser_usec 1\n")
-    write(tmp_path / "a/pids.current", "5\n")
-    write(tmp_path / "a/io.stat", "8:0 rbytes=6 wbytes=7 rios=1\n8:16 rbytes=1 wbytes=0\n")
-    assert usage(7, tmp_path, tmp_path) == Usage(40_000, 10, None, 3, 5, 7, 7)
-
-
-def test_usage_of_a_process_that_is_gone(tmp_path) -> None:
-    assert usage(7, tmp_path, tmp_path) is None
-    write(tmp_path / "7/cgroup", "0::/a\n")
-    assert usage(7, tmp_path, tmp_path) == Usage(0, 0, None, 0, 0, 0, 0)

@@ -66,13 +66,21 @@ def test_uptime(file, seconds, up):
 
 
 def test_a_port_is_told_from_the_servers_side(tmp_path):
-    statistics = tmp_path / "tap1" / "statistics"
-    statistics.mkdir(parents=True)
-    for number, name in enumerate(("bytes", "packets", "dropped", "errors")):
-        (statistics / f"rx_{name}").write_text(f"{number + 10}\n")
-        (statistics / f"tx_{name}").write_text(f"{number + 20}\n")
-    assert usage.read_port("tap1", tmp_path) == usage.PortUsage(20, 21, 22, 23, 10, 11, 12, 13)
-    assert usage.read_port("tap2", tmp_path) is None
+    lines = ["Inter-|  Receive  |  Transmit", " face |bytes packets errs drop ..."]
+    lines += ["  tap1: 10 11 13 12 0 0 0 0 20 21 23 22 0 0 0 0", "    lo:1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0"]
+    (tmp_path / "dev").write_text("\n".join(lines))
+    found = usage.read_ports(tmp_path / "dev")
+    assert found["tap1"] == usage.PortUsage(20, 21, 22, 23, 10, 11, 12, 13)
+    assert set(found) == {"tap1", "lo"}
+
+
+def test_ports_of_this_machine_can_be_read():
+    assert "lo" in usage.read_ports()
+
+
+def test_kills_for_want_of_memory(file):
+    assert usage.read_oom_kills(file("nr_free_pages 7\noom_kill 3\n")) == 3
+    assert usage.read_oom_kills(file("nr_free_pages 7\n")) == 0
 
 
 @pytest.mark.parametrize(

@@ -233,3 +233,16 @@ def test_a_node_must_reach_the_bus_keystone_ovn_and_metadata(cloud):
 )
 def test_endpoints_of_all_forms_are_understood(values, found):
     assert found in endpoints(CloudDocument([SourceValues("x", values)]))
+
+
+def test_the_exporter_is_planned_where_it_is_wanted_and_does_not_run(cloud, compute):
+    def planned(*assignments, active=()):
+        joining = Joining(compute(*assignments), cloud)
+        plan = joining.plan(replace(FACTS, active=frozenset(active)), {})
+        return {change.name for change in plan.services}, joining.questions("").services
+
+    wanted = "telemetry.prometheus=true"
+    assert "exporter" in planned(wanted)[0]
+    assert "exporter" in planned(wanted)[1]
+    assert "exporter" not in planned(wanted, active=["exporter"])[0]
+    assert "exporter" not in {*planned()[0], *planned()[1]}

@@ -61,6 +61,7 @@ def test_no_stage_of_a_controller_is_among_them(here):
             "switch",
             "agent",
             "compute",
+            "exporter",
             "known",
         ),
     }
