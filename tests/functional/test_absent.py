@@ -85,7 +85,9 @@ class TestReverts(ServersCase):
         (self.migration,) = objects.MigrationList.get_by_filters(self.context, {"instance_uuid": self.server["id"]})
         self.migration.source_compute = "elsewhere"
         objects.Service(self.context, host="elsewhere", binary="nova-compute", topic="compute").create()
-        up = mock.patch("nova.servicegroup.API.service_is_up", autospec=True, side_effect=lambda _, s: self.is_up(s))
+        up = mock.patch(
+            "nova.servicegroup.API.service_is_up", autospec=True, side_effect=lambda *asked: self.is_up(asked[-1])
+        )
         up.start()
         self.addCleanup(up.stop)
         self.down = set()

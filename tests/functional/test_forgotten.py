@@ -233,6 +233,18 @@ class TestForgottenMoves(ForgottenCase):
         assert self.holds(migration.uuid) == []
         assert self.holds(server["id"]) == [64]
 
+    def test_a_server_that_holds_nothing_of_its_host_holds_what_it_takes(self):
+        server = self.boot()
+        (before,) = self.placement.get(f"/allocations/{server['id']}").body["allocations"].values()
+        self.placement.delete(f"/allocations/{server['id']}")
+        self.look_for_forgotten(after=60)
+        assert self.holds(server["id"]) == []
+        self.look_for_forgotten()
+        (after,) = self.placement.get(f"/allocations/{server['id']}").body["allocations"].values()
+        assert after["resources"] == before["resources"]
+        self.look_for_forgotten()
+        assert self.holds(server["id"]) == [64]
+
     def test_one_that_somebody_works_on_is_left_alone(self):
         server = self.boot()
         migration = self.begin(server)

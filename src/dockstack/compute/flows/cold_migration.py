@@ -20,7 +20,7 @@ from dockstack.compute.host import disks, originals, received
 from dockstack.compute.model import PowerState
 from dockstack.compute.privileged import layers
 from dockstack.compute.transfer import receiver
-from dockstack.compute.transfer.channel import Channel, stream_chunks
+from dockstack.compute.transfer.channel import Channel, remove_leftovers, stream_chunks
 from dockstack.compute.transfer.payload import Part, Payload
 from dockstack.compute.undo import undo_on_error
 from dockstack.errors import DockstackError
@@ -47,9 +47,10 @@ class Unmovable(DockstackError):  # noqa: N818 - said of the request
 
 
 def announce(host: Host) -> None:
-    """Write down what this host is, for others that would send servers here."""
+    """Write down what this host is, for others that would send servers here; remove what killed sends left."""
     directory = received.find_directory(host)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    remove_leftovers(directory)
     facts = host.facts()
     said = {"host": host.name, "form": FORM, "storage": facts.storage_driver, "architecture": facts.architecture}
     (directory / receiver.GREETING).write_text(json.dumps(said), encoding="utf-8")

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import tempfile
 import time
@@ -40,6 +41,7 @@ _OPTIONS = (
 )
 _PAUSE = 2  # seconds before another try; a broken connection is rarely back at once
 _SAID_BYTES = 4096
+_FIFO_PREFIX = "moving-"
 
 
 class ChannelError(DockstackError):
@@ -181,13 +183,19 @@ def stream_chunks(chunks: Callable[[], Iterator[bytes]]) -> Callable[[str, int],
     return stream
 
 
+def remove_leftovers(workspace: Path) -> None:
+    """Remove what a process that ended while it sent has left; only one process sends by a workspace."""
+    for left in workspace.glob(f"{_FIFO_PREFIX}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 @contextmanager
 def _fifo(workspace: Path) -> Iterator[tuple[str, int, int]]:
     """Make a FIFO and open both ends, so that neither reader nor writer waits for the other; both get closed.
 
     The caller closes the reading end when the client has it, and the writing end when all is written.
     """
-    with tempfile.TemporaryDirectory(prefix="moving-", dir=workspace) as directory:
+    with tempfile.TemporaryDirectory(prefix=_FIFO_PREFIX, dir=workspace) as directory:
         fifo = f"{directory}/fifo"
         os.mkfifo(fifo, 0o600)
         reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -321,3 +322,12 @@ def test_a_replaced_container_stays_until_the_new_one_is_there(lab) -> None:
     assert list(lab.here_world.containers) == [set_aside.name_stale(old)]
     lab.receive(lab.here, sent)
     assert list(lab.here_world.containers) == [NAME]
+
+
+def test_what_a_killed_sender_left_goes_when_its_host_starts(lab) -> None:
+    directory = Path(lab.here.options.state_directory) / "migrations"
+    left = directory / "moving-abc"
+    left.mkdir(mode=0o700)
+    os.mkfifo(left / "fifo", 0o600)
+    cold_migration.announce(lab.here)
+    assert [each.name for each in directory.iterdir()] == ["host.json"]
