@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hypervisor of this machine alone, for a Nova that somebody else installs and starts.
+
+The work is that of the plugin's five verbs, as in a cloud of our own. ``teardown.clean`` removes the rest.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from dockstack.deploy import paths
+from dockstack.deploy.hypervisors import nova_compute
+from dockstack.deploy.hypervisors.docker import CONTAINER_LINE, Docker, our_containers
+from dockstack.deploy.hypervisors.engine import engine_of
+from dockstack.deploy.node.output import ENGINE_LIMIT
+from dockstack.deploy.recipes import foundation
+from dockstack.deploy.recipes.packages import COMPUTE
+from dockstack.deploy.run.teardown import ENGINE_SERVICES
+from dockstack.errors import DockstackError
+from dockstack.names import NAME_PREFIX, UUID_LABEL
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from dockstack.deploy.hypervisors.nova_compute import NovaCompute
+    from dockstack.deploy.supervision.machine import Machine
+    from dockstack.deploy.supervision.records import Records
+
+OUR_SERVICES = ENGINE_SERVICES | {"lxcfs"}
+
+
+def require_no_cloud(records: Records) -> None:
+    """Refuse a machine on which dockstack runs a whole cloud, or a node of one: its Nova is ours.
+
+    Raises:
+        DockstackError: it does.
+    """
+    others = sorted({service.name for service in records.services()} - OUR_SERVICES)
+    if others:
+        raise DockstackError(
+            f"dockstack runs a cloud on this machine ({', '.join(others[:4])} ...), whose hypervisor is part of it.",
+            "Use another machine for the other Nova, or remove that cloud first: dockstack clean",
+        )
+
+
+def install(machine: Machine) -> None:
+    """Have the engine, LXCFS and what consoles are drawn with; nothing is started."""
+    foundation.lay(machine)
+    machine.packages(*machine.distribution.packages_of(*COMPUTE))
+    _plugin(machine).install(machine)
+
+
+def configure(machine: Machine, served: NovaCompute) -> None:
+    """Have the runtime wrapper, its registration and the driver's directories, for this nova-compute."""
+    nova_compute.remember(machine.manifest, served)
+    _plugin(machine).configure(machine)
+
+
+def start(machine: Machine) -> None:
+    """Have the engine and LXCFS running."""
+    _plugin(machine).start(machine)
+
+
+def stop(machine: Machine) -> None:
+    """Stop LXCFS, and the engine if we started it; servers go on."""
+    _plugin(machine).stop(machine)
+
+
+def cleanup(machine: Machine) -> None:
+    """Remove servers with all that is theirs, and our keys of the engine; containers and images of others stay."""
+    plugin = _plugin(machine)
+    plugin.refuse_hung(machine)
+    servers = _servers(machine)
+    plugin.cleanup(machine)
+    _unplug(machine, servers)
+    for directory in (paths.PATCH_DIRECTORY, nova_compute.remembered(machine.manifest).state):
+        machine.absent(directory)
+
+
+def _plugin(machine: Machine) -> Docker:
+    return Docker(machine.attributes, nova_compute.remembered(machine.manifest))
+
+
+def _servers(machine: Machine) -> list[str]:
+    """Return the uuids of the servers in the engine; none if it does not answer."""
+    client = ["docker", "-H", f"unix://{engine_of(machine.attributes).socket}"]
+    listed = ["ps", "-a", "--no-trunc", "--filter", f"label={UUID_LABEL}", "--format", CONTAINER_LINE]
+    lines = machine.run([*client, *listed], check=False, limit=ENGINE_LIMIT).lines
+    ours = set(our_containers(lines))
+    return sorted({line.split()[2].removeprefix(NAME_PREFIX) for line in lines if line.split()[0] in ours})
+
+
+def _unplug(machine: Machine, servers: Collection[str]) -> None:
+    """Take servers' ports off the switch, which is not ours: their devices went with their namespaces."""
+    if not servers:
+        return
+    found = "ovs-vsctl --timeout=10 --bare --columns=name find Interface external_ids:vm-uuid=$server"
+    machine.run(
+        f"for server in {shlex.join(servers)}; do for port in $({found}); do"
+        " ovs-vsctl --timeout=10 --if-exists del-port $port; done; done",
+        check=False,
+    )

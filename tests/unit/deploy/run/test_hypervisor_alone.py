@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hypervisor for somebody else's Nova: what is theirs is left to them, what is ours is taken away again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dockstack.deploy.hypervisors import nova_compute
+from dockstack.deploy.run import hypervisor_alone
+from dockstack.deploy.supervision.records import Records
+from dockstack.deploy.supervision.services import Service
+from dockstack.errors import DockstackError
+
+pytestmark = pytest.mark.unit
+
+PYTHON = "/opt/stack/data/venv/bin/python3"
+SERVED = nova_compute.of_another("stack", PYTHON)
+A, B = "1f0c4a2e-0000-4000-8000-00000000000a", "1f0c4a2e-0000-4000-8000-00000000000b"
+BARE = {
+    "ls /usr/bin/dockerd": {"success": False},
+    "getent group": {"success": False},
+    "cat /usr/sbin/policy-rc.d": {"success": False},
+    "dpkg-query": {"success": False},
+}
+
+
+def test_install_brings_engine_views_and_fonts_and_no_account(machine):
+    one = machine(BARE)
+    hypervisor_alone.install(one)
+    made = {(entry.kind, entry.name) for entry in one.manifest.entries()}
+    assert {("package", name) for name in ("docker.io", "lxcfs", "fonts-dejavu-core")} <= made
+    assert ("group", "docker") in made
+    assert not {kind for kind, _ in made} & {"user", "membership"}
+
+
+def test_configure_installs_no_package_of_python_and_no_door(machine):
+    one = machine({"cat /etc/docker/daemon.json": {"success": False}})
+    hypervisor_alone.configure(one, SERVED)
+    assert not any("pip install" in line or " driver " in line for line in one.commands)
+    (wrapper,) = [line for line in one.commands if "containers.runtime" in line]
+    assert wrapper.startswith(f"{PYTHON} -P -c ")
+    assert "--source /var/lib/dockstack/compute" in wrapper
+    owned = [line for line in one.commands if "chown" in line and "stack" in line]
+    assert [path for path in ("/patches", "/compute") if any(path in line for line in owned)] == [
+        "/patches",
+        "/compute",
+    ]
+    assert not any("nova" in line for line in owned)
+
+
+def test_whom_it_serves_is_known_to_later_verbs(machine):
+    one = machine({"docker -H unix:///run/docker.sock version": "20.10"})
+    assert nova_compute.remembered(one.manifest) == nova_compute.UNKNOWN
+    hypervisor_alone.configure(one, SERVED)
+    assert nova_compute.remembered(one.manifest) == SERVED
+    hypervisor_alone.stop(one)
+    assert any(line.startswith(PYTHON) and "containers.lxcfs" in line for line in one.commands)
+
+
+def test_cleanup_takes_servers_off_a_switch_that_stays(machine):
+    one = machine({"ps -a": [f"aaa nova-{A} {A}", f"bbb nova-{B} {B}", f"ccc web {A}"]})
+    nova_compute.remember(one.manifest, SERVED)
+    hypervisor_alone.cleanup(one)
+    assert "docker -H unix:///run/docker.sock rm -f -v aaa bbb" in one.commands
+    (unplugging,) = [line for line in one.commands if "del-port" in line]
+    assert f"for server in {A} {B};" in unplugging
+    assert not any("del-br" in line for line in one.commands)
+    removed = " ".join(line for line in one.commands if line.startswith("rm "))
+    assert "/var/lib/dockstack/patches" in removed
+    assert "/var/lib/dockstack/compute" in removed
+
+
+def test_without_servers_the_switch_is_not_asked(machine):
+    one = machine({"docker -H": {"success": False}})
+    hypervisor_alone.cleanup(one)
+    assert not any("ovs-vsctl" in line for line in one.commands)
+
+
+def test_a_cloud_of_ours_is_not_touched(tmp_path):
+    records = Records(tmp_path)
+    for name in ("docker", "lxcfs"):
+        records.define(Service(name=name, command=("x",)))
+    hypervisor_alone.require_no_cloud(records)
+    records.define(Service(name="nova-compute", command=("x",)))
+    with pytest.raises(DockstackError, match="nova-compute") as refusal:
+        hypervisor_alone.require_no_cloud(records)
+    assert "dockstack clean" in refusal.value.resolution
+
+
+def test_what_is_noted_is_plain_data(machine):
+    one = machine()
+    nova_compute.remember(one.manifest, SERVED)
+    assert json.loads(one.manifest.done(nova_compute.SERVED))["user"] == "stack"
