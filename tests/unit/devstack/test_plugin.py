@@ -244,8 +244,9 @@ def test_attributes_are_given_to_every_verb(stub):
 def test_the_proof_is_chosen_and_left_out(stub):
     stub.run("stack", f'{DOCKER}\nDOCKSTACK_VERIFY="docker login"\nPRIVATE_NETWORK_NAME=mine')
     assert stub.calls[-1] == ("dockstack verify --os-cloud devstack --network mine --only docker --only login")
-    stub.run("stack", f"{DOCKER}\nDOCKSTACK_VERIFY=")
-    assert not any("verify" in line for line in stub.calls)
+    for without in ("DOCKSTACK_VERIFY=", "NEUTRON_CREATE_INITIAL_NETWORKS=False"):
+        assert stub.run("stack", f"{DOCKER}\n{without}") == 0
+        assert not any("verify" in line for line in stub.calls)
 
 
 def test_a_compute_node_brings_no_image_and_proves_nothing(devstack):

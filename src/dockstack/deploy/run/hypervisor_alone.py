@@ -14,7 +14,7 @@ from dockstack.deploy.hypervisors import nova_compute
 from dockstack.deploy.hypervisors.docker import CONTAINER_LINE, Docker, our_containers
 from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.node.output import ENGINE_LIMIT
-from dockstack.deploy.recipes import foundation
+from dockstack.deploy.recipes import environments, foundation
 from dockstack.deploy.recipes.packages import COMPUTE
 from dockstack.deploy.run.teardown import ENGINE_SERVICES
 from dockstack.errors import DockstackError
@@ -59,12 +59,16 @@ def configure(machine: Machine, served: NovaCompute) -> None:
 
 def start(machine: Machine) -> None:
     """Have the engine and LXCFS running."""
+    environments.supervise(machine)
     _plugin(machine).start(machine)
 
 
 def stop(machine: Machine) -> None:
     """Stop LXCFS, and the engine if we started it; servers go on."""
+    others = [service for service in machine.records.services() if service.name not in ENGINE_SERVICES]
+    machine.backend.stop_all(others, lambda service: machine.say(f"Stopped {service.name}"))
     _plugin(machine).stop(machine)
+    machine.backend.finish()
 
 
 def cleanup(machine: Machine) -> None:

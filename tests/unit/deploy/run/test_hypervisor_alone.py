@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from dockstack.deploy.hypervisors import nova_compute
+from dockstack.deploy.hypervisors import lxcfs, nova_compute
 from dockstack.deploy.run import hypervisor_alone
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.supervision.services import Service
@@ -18,6 +18,9 @@ pytestmark = pytest.mark.unit
 PYTHON = "/opt/stack/data/venv/bin/python3"
 SERVED = nova_compute.of_another("stack", PYTHON)
 A, B = "1f0c4a2e-0000-4000-8000-00000000000a", "1f0c4a2e-0000-4000-8000-00000000000b"
+GOOD_INFO = json.dumps(
+    {"LiveRestoreEnabled": True, "Runtimes": {"dockstack": {"path": "/opt/dockstack/runtime/dockstack-runtime"}}}
+)
 BARE = {
     "ls /usr/bin/dockerd": {"success": False},
     "getent group": {"success": False},
@@ -57,6 +60,22 @@ def test_whom_it_serves_is_known_to_later_verbs(machine):
     assert nova_compute.remembered(one.manifest) == SERVED
     hypervisor_alone.stop(one)
     assert any(line.startswith(PYTHON) and "containers.lxcfs" in line for line in one.commands)
+
+
+def test_start_has_the_supervisor_first_and_stop_ends_all(machine, monkeypatch):
+    one, seen = machine({"docker -H unix:///run/docker.sock info": GOOD_INFO, "stat -L": "root:docker 660"}), []
+    for name in ("prepare", "finish"):
+        monkeypatch.setattr(one.backend, name, lambda name=name: seen.append(name))
+    monkeypatch.setattr(lxcfs, "start", lambda _: seen.append("lxcfs"))
+    hypervisor_alone.start(one)
+    assert seen == ["prepare", "lxcfs"]
+    for name in ("docker", "lxcfs"):
+        one.records.define(Service(name=name, command=("x",)))
+    monkeypatch.setattr(one.backend, "stop_all", lambda services, _: seen.extend(each.name for each in services))
+    monkeypatch.setattr(one.backend, "stop", lambda service: seen.append(service.name))
+    del seen[:]
+    hypervisor_alone.stop(one)
+    assert seen == ["lxcfs", "docker", "finish"]
 
 
 def test_cleanup_takes_servers_off_a_switch_that_stays(machine):
