@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pwd
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dockstack.deploy.configuration.ini import Ini
-    from dockstack.deploy.supervision.machine import Machine
+    from dockstack.deploy.run.hypervisor_alone import HypervisorAlone
 
 
 @click.group()
@@ -65,10 +66,8 @@ def install(environment: str | None, assignments: tuple[str, ...]) -> None:
     An engine that is there is used as it is. What prevents servers, as a setting of it, is said before anything is
     changed.
     """
-    with _machine("install", environment, assignments, look=True) as machine:
-        from dockstack.deploy.run import hypervisor_alone  # noqa: PLC0415 - loads the recipes' engine
-
-        hypervisor_alone.install(machine)
+    with _alone("install", environment, assignments, look=True) as alone:
+        alone.install()
 
 
 @hypervisor.command()
@@ -81,13 +80,15 @@ def configure(environment: str | None, assignments: tuple[str, ...], python: str
     The package dockstack must be in that Python's environment.
     """
     if not Path(python).is_absolute():
-        raise DockstackError(f"--python {python} is no absolute path.", "Write it as the first line of nova-compute.")
-    with _machine("configure", environment, assignments) as machine:
-        from dockstack.deploy.run import hypervisor_alone  # noqa: PLC0415 - loads the recipes' engine
-
-        if not machine.run(["id", "-u", user], check=False).ok:
-            raise DockstackError(f"There is no user {user}.", "Name with --user the one that nova-compute runs as.")
-        hypervisor_alone.configure(machine, nova_compute.of_another(user, python))
+        raise DockstackError(
+            f"--python {python} is no absolute path.", "Write it as it stands in the first line of nova-compute."
+        )
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        raise DockstackError(f"There is no user {user}.", "Name with --user whom nova-compute runs as.") from None
+    with _alone("configure", environment, assignments) as alone:
+        alone.configure(nova_compute.of_another(user, python))
 
 
 @hypervisor.command()
@@ -97,10 +98,8 @@ def start(environment: str | None, assignments: tuple[str, ...]) -> None:
 
     An engine that runs is reloaded, not restarted: containers of others go on.
     """
-    with _machine("start", environment, assignments) as machine:
-        from dockstack.deploy.run import hypervisor_alone  # noqa: PLC0415 - loads the recipes' engine
-
-        hypervisor_alone.start(machine)
+    with _alone("start", environment, assignments) as alone:
+        alone.start()
 
 
 @hypervisor.command()
@@ -110,10 +109,8 @@ def stop(environment: str | None, assignments: tuple[str, ...]) -> None:
 
     Stop nova-compute first.
     """
-    with _machine("stop", environment, assignments) as machine:
-        from dockstack.deploy.run import hypervisor_alone  # noqa: PLC0415 - loads the recipes' engine
-
-        hypervisor_alone.stop(machine)
+    with _alone("stop", environment, assignments) as alone:
+        alone.stop()
 
 
 @hypervisor.command()
@@ -123,10 +120,8 @@ def cleanup(environment: str | None, assignments: tuple[str, ...]) -> None:
 
     Containers, images and settings of others stay. Stop nova-compute first.
     """
-    with _machine("cleanup", environment, assignments) as machine:
-        from dockstack.deploy.run import hypervisor_alone  # noqa: PLC0415 - loads the recipes' engine
-
-        hypervisor_alone.cleanup(machine)
+    with _alone("cleanup", environment, assignments) as alone:
+        alone.cleanup()
 
 
 @hypervisor.command()
@@ -154,19 +149,22 @@ def settings(environment: str | None, assignments: tuple[str, ...], file: str) -
 
 
 @contextmanager
-def _machine(
+def _alone(
     verb: str, environment: str | None, assignments: tuple[str, ...], *, look: bool = False
-) -> Iterator[Machine]:
+) -> Iterator[HypervisorAlone]:
     """Give this machine to one verb at a time; ``look``: refuse first what would stop it half-way."""
+    from dockstack.deploy.run.hypervisor_alone import (  # noqa: PLC0415 - loads the recipes' engine
+        HypervisorAlone,
+        require_no_cloud,
+    )
+
     node = replace(load(environment, assignments).local, roles=frozenset({Role.COMPUTE}))
     require_root(f"hypervisor {verb}")
     with exclusive(f"hypervisor {verb}"):
-        from dockstack.deploy.run import hypervisor_alone  # noqa: PLC0415 - loads the recipes' engine
-
-        hypervisor_alone.require_no_cloud(Records.here())
+        require_no_cloud(Records.here())
         if look:
             preflight.check_hypervisor(node)
             chosen = node.attributes
             inventory.remember(paths.SAVED_OPTIONS, {**storage.to_remember(chosen), **engine.to_remember(chosen)})
         with machine_here(Inventory((node,))) as machine:
-            yield machine
+            yield HypervisorAlone(machine)

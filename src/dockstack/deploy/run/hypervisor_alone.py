@@ -18,7 +18,7 @@ from dockstack.deploy.recipes import environments, foundation
 from dockstack.deploy.recipes.packages import COMPUTE
 from dockstack.deploy.run.teardown import ENGINE_SERVICES
 from dockstack.errors import DockstackError
-from dockstack.names import NAME_PREFIX, UUID_LABEL
+from dockstack.names import UUID_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -44,64 +44,66 @@ def require_no_cloud(records: Records) -> None:
         )
 
 
-def install(machine: Machine) -> None:
-    """Have the engine, LXCFS and what consoles are drawn with; nothing is started."""
-    foundation.lay(machine)
-    machine.packages(*machine.distribution.packages_of(*COMPUTE))
-    _plugin(machine).install(machine)
+class HypervisorAlone:
+    """What a machine has of a hypervisor without a cloud of ours. Every verb is idempotent."""
 
+    def __init__(self, machine: Machine) -> None:
+        """Work on this machine."""
+        self._machine = machine
 
-def configure(machine: Machine, served: NovaCompute) -> None:
-    """Have the runtime wrapper, its registration and the driver's directories, for this nova-compute."""
-    nova_compute.remember(machine.manifest, served)
-    _plugin(machine).configure(machine)
+    def install(self) -> None:
+        """Have the engine, LXCFS and what consoles are drawn with; nothing is started."""
+        foundation.lay(self._machine)
+        self._machine.packages(*self._machine.distribution.packages_of(*COMPUTE))
+        self._plugin.install(self._machine)
 
+    def configure(self, served: NovaCompute) -> None:
+        """Have the runtime wrapper, its registration and the driver's directories, for this nova-compute."""
+        nova_compute.remember(self._machine.manifest, served)
+        self._plugin.configure(self._machine)
 
-def start(machine: Machine) -> None:
-    """Have the engine and LXCFS running."""
-    environments.supervise(machine)
-    _plugin(machine).start(machine)
+    def start(self) -> None:
+        """Have the engine and LXCFS running."""
+        environments.supervise(self._machine)
+        self._plugin.start(self._machine)
 
+    def stop(self) -> None:
+        """Stop LXCFS, and the engine if we started it; servers go on."""
+        machine = self._machine
+        others = [service for service in machine.records.services() if service.name not in ENGINE_SERVICES]
+        machine.backend.stop_all(others, lambda service: machine.say(f"Stopped {service.name}"))
+        self._plugin.stop(machine)
+        machine.backend.finish()
 
-def stop(machine: Machine) -> None:
-    """Stop LXCFS, and the engine if we started it; servers go on."""
-    others = [service for service in machine.records.services() if service.name not in ENGINE_SERVICES]
-    machine.backend.stop_all(others, lambda service: machine.say(f"Stopped {service.name}"))
-    _plugin(machine).stop(machine)
-    machine.backend.finish()
+    def cleanup(self) -> None:
+        """Remove servers with all that is theirs, and our keys of the engine; containers and images of others stay."""
+        plugin, machine = self._plugin, self._machine
+        plugin.refuse_hung(machine)
+        servers = self._servers()
+        plugin.cleanup(machine)
+        self._unplug(servers)
+        for directory in (paths.PATCH_DIRECTORY, nova_compute.remembered(machine.manifest).state):
+            machine.absent(directory)
 
+    @property
+    def _plugin(self) -> Docker:
+        return Docker(self._machine.attributes, nova_compute.remembered(self._machine.manifest))
 
-def cleanup(machine: Machine) -> None:
-    """Remove servers with all that is theirs, and our keys of the engine; containers and images of others stay."""
-    plugin = _plugin(machine)
-    plugin.refuse_hung(machine)
-    servers = _servers(machine)
-    plugin.cleanup(machine)
-    _unplug(machine, servers)
-    for directory in (paths.PATCH_DIRECTORY, nova_compute.remembered(machine.manifest).state):
-        machine.absent(directory)
+    def _servers(self) -> list[str]:
+        """Return the uuids of the servers in the engine; none if it does not answer."""
+        client = ["docker", "-H", f"unix://{engine_of(self._machine.attributes).socket}"]
+        listed = ["ps", "-a", "--no-trunc", "--filter", f"label={UUID_LABEL}", "--format", CONTAINER_LINE]
+        lines = self._machine.run([*client, *listed], check=False, limit=ENGINE_LIMIT).lines
+        ours = set(our_containers(lines))
+        return sorted({line.split()[2] for line in lines if line.split()[0] in ours})
 
-
-def _plugin(machine: Machine) -> Docker:
-    return Docker(machine.attributes, nova_compute.remembered(machine.manifest))
-
-
-def _servers(machine: Machine) -> list[str]:
-    """Return the uuids of the servers in the engine; none if it does not answer."""
-    client = ["docker", "-H", f"unix://{engine_of(machine.attributes).socket}"]
-    listed = ["ps", "-a", "--no-trunc", "--filter", f"label={UUID_LABEL}", "--format", CONTAINER_LINE]
-    lines = machine.run([*client, *listed], check=False, limit=ENGINE_LIMIT).lines
-    ours = set(our_containers(lines))
-    return sorted({line.split()[2].removeprefix(NAME_PREFIX) for line in lines if line.split()[0] in ours})
-
-
-def _unplug(machine: Machine, servers: Collection[str]) -> None:
-    """Take servers' ports off the switch, which is not ours: their devices went with their namespaces."""
-    if not servers:
-        return
-    found = "ovs-vsctl --timeout=10 --bare --columns=name find Interface external_ids:vm-uuid=$server"
-    machine.run(
-        f"for server in {shlex.join(servers)}; do for port in $({found}); do"
-        " ovs-vsctl --timeout=10 --if-exists del-port $port; done; done",
-        check=False,
-    )
+    def _unplug(self, servers: Collection[str]) -> None:
+        """Take servers' ports off the switch, which is not ours: their devices went with their namespaces."""
+        if not servers:
+            return
+        found = "ovs-vsctl --timeout=10 --bare --columns=name find Interface external_ids:vm-uuid=$server"
+        self._machine.run(
+            f"for server in {shlex.join(servers)}; do for port in $({found}); do"
+            " ovs-vsctl --timeout=10 --if-exists del-port $port; done; done",
+            check=False,
+        )

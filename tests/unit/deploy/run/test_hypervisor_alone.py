@@ -8,7 +8,7 @@ import json
 import pytest
 
 from dockstack.deploy.hypervisors import lxcfs, nova_compute
-from dockstack.deploy.run import hypervisor_alone
+from dockstack.deploy.run.hypervisor_alone import HypervisorAlone, require_no_cloud
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.supervision.services import Service
 from dockstack.errors import DockstackError
@@ -31,7 +31,7 @@ BARE = {
 
 def test_install_brings_engine_views_and_fonts_and_no_account(machine):
     one = machine(BARE)
-    hypervisor_alone.install(one)
+    HypervisorAlone(one).install()
     made = {(entry.kind, entry.name) for entry in one.manifest.entries()}
     assert {("package", name) for name in ("docker.io", "lxcfs", "fonts-dejavu-core")} <= made
     assert ("group", "docker") in made
@@ -40,7 +40,7 @@ def test_install_brings_engine_views_and_fonts_and_no_account(machine):
 
 def test_configure_installs_no_package_of_python_and_no_door(machine):
     one = machine({"cat /etc/docker/daemon.json": {"success": False}})
-    hypervisor_alone.configure(one, SERVED)
+    HypervisorAlone(one).configure(SERVED)
     assert not any("pip install" in line or " driver " in line for line in one.commands)
     (wrapper,) = [line for line in one.commands if "containers.runtime" in line]
     assert wrapper.startswith(f"{PYTHON} -P -c ")
@@ -56,9 +56,9 @@ def test_configure_installs_no_package_of_python_and_no_door(machine):
 def test_whom_it_serves_is_known_to_later_verbs(machine):
     one = machine({"docker -H unix:///run/docker.sock version": "20.10"})
     assert nova_compute.remembered(one.manifest) == nova_compute.UNKNOWN
-    hypervisor_alone.configure(one, SERVED)
+    HypervisorAlone(one).configure(SERVED)
     assert nova_compute.remembered(one.manifest) == SERVED
-    hypervisor_alone.stop(one)
+    HypervisorAlone(one).stop()
     assert any(line.startswith(PYTHON) and "containers.lxcfs" in line for line in one.commands)
 
 
@@ -67,21 +67,21 @@ def test_start_has_the_supervisor_first_and_stop_ends_all(machine, monkeypatch):
     for name in ("prepare", "finish"):
         monkeypatch.setattr(one.backend, name, lambda name=name: seen.append(name))
     monkeypatch.setattr(lxcfs, "start", lambda _: seen.append("lxcfs"))
-    hypervisor_alone.start(one)
+    HypervisorAlone(one).start()
     assert seen == ["prepare", "lxcfs"]
     for name in ("docker", "lxcfs"):
         one.records.define(Service(name=name, command=("x",)))
     monkeypatch.setattr(one.backend, "stop_all", lambda services, _: seen.extend(each.name for each in services))
     monkeypatch.setattr(one.backend, "stop", lambda service: seen.append(service.name))
     del seen[:]
-    hypervisor_alone.stop(one)
+    HypervisorAlone(one).stop()
     assert seen == ["lxcfs", "docker", "finish"]
 
 
 def test_cleanup_takes_servers_off_a_switch_that_stays(machine):
     one = machine({"ps -a": [f"aaa nova-{A} {A}", f"bbb nova-{B} {B}", f"ccc web {A}"]})
     nova_compute.remember(one.manifest, SERVED)
-    hypervisor_alone.cleanup(one)
+    HypervisorAlone(one).cleanup()
     assert "docker -H unix:///run/docker.sock rm -f -v aaa bbb" in one.commands
     (unplugging,) = [line for line in one.commands if "del-port" in line]
     assert f"for server in {A} {B};" in unplugging
@@ -93,7 +93,7 @@ def test_cleanup_takes_servers_off_a_switch_that_stays(machine):
 
 def test_without_servers_the_switch_is_not_asked(machine):
     one = machine({"docker -H": {"success": False}})
-    hypervisor_alone.cleanup(one)
+    HypervisorAlone(one).cleanup()
     assert not any("ovs-vsctl" in line for line in one.commands)
 
 
@@ -101,10 +101,10 @@ def test_a_cloud_of_ours_is_not_touched(tmp_path):
     records = Records(tmp_path)
     for name in ("docker", "lxcfs"):
         records.define(Service(name=name, command=("x",)))
-    hypervisor_alone.require_no_cloud(records)
+    require_no_cloud(records)
     records.define(Service(name="nova-compute", command=("x",)))
     with pytest.raises(DockstackError, match="nova-compute") as refusal:
-        hypervisor_alone.require_no_cloud(records)
+        require_no_cloud(records)
     assert "dockstack clean" in refusal.value.resolution
 
 
