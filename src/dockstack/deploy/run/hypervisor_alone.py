@@ -54,6 +54,8 @@ class HypervisorAlone:
     def install(self) -> None:
         """Have the engine, LXCFS and what consoles are drawn with; nothing is started."""
         foundation.lay(self._machine)
+        if self._machine.backend.name == "supervisor":  # which runs from there, and outlives a checkout
+            environments.command_line(self._machine)
         self._machine.packages(*self._machine.distribution.packages_of(*COMPUTE))
         self._plugin.install(self._machine)
 

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from dockstack.deploy.hypervisors import lxcfs, nova_compute
+from dockstack.deploy.recipes import environments
 from dockstack.deploy.run.hypervisor_alone import HypervisorAlone, require_no_cloud
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.supervision.services import Service
@@ -29,8 +30,18 @@ BARE = {
 }
 
 
-def test_install_brings_engine_views_and_fonts_and_no_account(machine):
+@pytest.mark.parametrize(("backend", "brought"), [("systemd", []), ("supervisor", ["command line"])])
+def test_our_supervisor_is_brought_where_there_is_no_other(machine, monkeypatch, backend, brought):
+    one, seen = machine(BARE), []
+    monkeypatch.setattr(one.backend, "name", backend)
+    monkeypatch.setattr(environments, "command_line", lambda _: seen.append("command line"))
+    HypervisorAlone(one).install()
+    assert seen == brought
+
+
+def test_install_brings_engine_views_and_fonts_and_no_account(machine, monkeypatch):
     one = machine(BARE)
+    monkeypatch.setattr(one.backend, "name", "systemd")
     HypervisorAlone(one).install()
     made = {(entry.kind, entry.name) for entry in one.manifest.entries()}
     assert {("package", name) for name in ("docker.io", "lxcfs", "fonts-dejavu-core")} <= made
