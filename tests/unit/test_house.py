@@ -29,7 +29,7 @@ def test_house_rule(check: str) -> None:
 
 @pytest.mark.unit
 def test_every_source_file_names_its_licence() -> None:
-    trees = ("src", "tests", "tools", "benchmarks")
+    trees = ("src", "tests", "tools", "benchmarks", "devstack")
     sources = [CHECKOUT / "dockstack", *(path for tree in trees for path in CHECKOUT.glob(f"{tree}/**/*.py"))]
     nameless = [str(path) for path in sources if "SPDX-License-Identifier: Apache-2.0" not in path.read_text()]
     assert not nameless

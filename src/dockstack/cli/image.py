@@ -71,6 +71,18 @@ def build(output: str) -> None:
     click.echo(f"{output}: {size / 1e6:.1f} MB, engine id {built.configuration.digest}")
 
 
+@image.command("base")
+@_cloud
+def base_(os_cloud: str) -> None:
+    """Build the base image and offer it to every project of a cloud; needs an administrator.
+
+    Nothing is sent if it is there already. `dockstack up` does this by itself for the cloud that it makes.
+    """
+    with _progress(base.NAME) as progress:
+        done = glance.import_base(_connect(os_cloud), progress)
+    _tell(done)
+
+
 @image.command("import")
 @click.argument("file")
 @click.option("--name", required=True, help="The image's name in Glance.")
@@ -94,9 +106,7 @@ def import_(file: str, name: str, public: bool, machine: str | None, os_cloud: s
         upload = glance.of_file(path, name=name, architecture=machine, public=public, min_disk=min_disk)
         with _progress(name) as progress:
             done = glance.import_image(_connect(os_cloud), upload, progress)
-    say(f"{done.id}  {done.name}  {'uploaded' if done.uploaded else 'was there already, with the same content'}")
-    for former in done.replaced:
-        click.echo(f"{former}  is hidden now; servers that were booted from it keep it")
+    _tell(done)
 
 
 @image.command("list")
@@ -153,6 +163,12 @@ def cache(as_json: bool, engine: str) -> None:
     megabytes = sum(cached.size for cached in images) / 1e6
     count = sum(cached.engine_id in used for cached in images)
     click.echo(f"{len(images)} images with {megabytes:.1f} MB, {count} in use")
+
+
+def _tell(done: glance.Imported) -> None:
+    say(f"{done.id}  {done.name}  {'uploaded' if done.uploaded else 'was there already, with the same content'}")
+    for former in done.replaced:
+        click.echo(f"{former}  is hidden now; servers that were booted from it keep it")
 
 
 def _row(found: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "clean": ("dockstack.cli.cloud", "clean", "Remove all that dockstack made from this machine."),
     "config": ("dockstack.cli.config", "config", "Show attributes, their values and where each came from."),
     "driver": ("dockstack.cli.driver", "driver", "Let a Nova that you have find the driver: install, remove, check."),
+    "hypervisor": ("dockstack.cli.hypervisor", "hypervisor", "Run servers here for a Nova that you have: five verbs."),
     "cloud": ("dockstack.cli.cloud_document", "cloud", "What compute nodes must know of a cloud: import, show, keys."),
     "node": ("dockstack.cli.node", "node", "Compute nodes for a cloud that exists, over SSH: plan, add."),
     "image": ("dockstack.cli.image", "image", "Build, import and list images."),

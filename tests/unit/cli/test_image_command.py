@@ -49,6 +49,16 @@ def test_a_sound_archive_is_uploaded_as_it_is(cloud, tmp_path):
     assert "0  is hidden now" in output
 
 
+def test_the_base_image_goes_to_the_cloud_that_was_named(cloud, monkeypatch):
+    asked = []
+    monkeypatch.setattr(command, "_connect", lambda name: asked.append(name) or name)
+    monkeypatch.setattr(
+        command.glance, "import_base", lambda connection, _: Imported("7", "dockstack-base", uploaded=False)
+    )
+    assert "7  dockstack-base  was there already, with the same content" in run("base", "--os-cloud", "devstack-admin")
+    assert asked == ["devstack-admin"]
+
+
 def test_standard_input_is_taken(cloud):
     run("import", "-", "--name", "one", data=docker_save([sample_layer()]))
     assert cloud[0][2] == docker_save([sample_layer()])

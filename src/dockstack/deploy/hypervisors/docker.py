@@ -16,6 +16,7 @@ from dockstack.deploy.hypervisors import daemon_json, engine_file, lxcfs, storag
 from dockstack.deploy.hypervisors.engine import SERVICE, SYSTEM_CONTAINERD, engine_of
 from dockstack.deploy.hypervisors.engine_file import DISPATCHER, RUNTIME
 from dockstack.deploy.hypervisors.model import Contribution, Hypervisor
+from dockstack.deploy.hypervisors.nova_compute import OURS
 from dockstack.deploy.node import environments
 from dockstack.deploy.node.output import ENGINE_LIMIT, StepFailedError
 from dockstack.deploy.supervision import distribution_units
@@ -28,18 +29,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from dockstack.deploy.distributions import Distribution
+    from dockstack.deploy.hypervisors.nova_compute import NovaCompute
     from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.attributes import Attributes
 
-RUNTIME_INSTALLER = f"{paths.OPENSTACK_VENV}/bin/dockstack-runtime-install"
 CONTAINER_LINE = f'{{{{.ID}}}} {{{{.Names}}}} {{{{.Label "{UUID_LABEL}"}}}}'
 IMAGE_REFERENCE = f"{IMAGE_DOMAIN}/*"
 # The pattern of a uuid: another program's namespace may begin with "nova-", too.
 SERVER_NAMESPACES = f"{NAMESPACES}/{NAME_PREFIX}" + "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))
 PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 MACHINES_UNITS = ("docker.socket", "docker.service")  # the first would start the second
-NOVA_USER, NOVA_HOME = "nova", "/var/lib/nova"
-DRIVER_STATE = f"{NOVA_HOME}/docker"
+NOVA_HOME = "/var/lib/nova"
+DRIVER_STATE = OURS.state
 METRICS_FILE = f"{NOVA_HOME}/compute.prom"  # what nova-compute counts; a host of its own on one machine has its own
 HANG_UP_BY_PIDFILE = "pid=$(cat /run/docker.pid) && grep -qx dockerd /proc/$pid/comm && kill -HUP $pid"
 HANG_UP_BY_SYSTEMD = "systemctl kill --signal=HUP --kill-whom=main docker.service"
@@ -50,8 +51,9 @@ class Docker(Hypervisor):
 
     name = SERVICE
 
-    def __init__(self, attributes: Attributes) -> None:
-        """Take the node's attributes."""
+    def __init__(self, attributes: Attributes, nova: NovaCompute = OURS) -> None:
+        """Take the node's attributes, and whose servers these are."""
+        self._nova = nova
         self._group = attributes.text("docker.group")
         self._mode = attributes.number("docker.socket_mode")
         self._engine = engine_of(attributes)
@@ -67,7 +69,7 @@ class Docker(Hypervisor):
         options = (
             ("host_url", f"unix://{self._socket}"),
             ("patch_directory", paths.PATCH_DIRECTORY),
-            ("state_directory", DRIVER_STATE),
+            ("state_directory", self._nova.state),
             ("lxcfs_directory", paths.LXCFS_DIRECTORY if self._lxcfs else ""),
             ("skip_allocation_lookup", "true"),
             *((("metrics_file", METRICS_FILE),) if self._counting else ()),
@@ -108,12 +110,14 @@ class Docker(Hypervisor):
             distribution_units.hold(machine, distribution.units[lxcfs.NAME])
             machine.packages(*distribution.packages_of(lxcfs.NAME))
         machine.group(self._group)
-        machine.user(NOVA_USER, home=NOVA_HOME, groups=(self._group,))
+        if self._nova.ours:
+            machine.user(self._nova.user, home=NOVA_HOME, groups=(self._group,))
 
     def configure(self, machine: Machine) -> None:
         """Install the driver and its door beside Nova, and the runtime wrapper; register that in daemon.json."""
-        environments.ensure_wheel(machine, paths.OPENSTACK_VENV, extras_installed=paths.DRIVER_MARKER)
-        self._install_door(machine)  # after the wheel: older ones held the door, and take it along
+        if self._nova.ours:
+            environments.ensure_wheel(machine, paths.OPENSTACK_VENV, extras_installed=paths.DRIVER_MARKER)
+            self._install_door(machine)  # after the wheel: older ones held the door, and take it along
         self._install_runtime(machine)
         engine_file.place(machine, self._engine, self._wanted)
         if self._counting:
@@ -137,7 +141,7 @@ class Docker(Hypervisor):
     def stop(self, machine: Machine) -> None:
         """Stop the engine if it is ours. Its containers go on (live-restore) and see the machine without LXCFS."""
         if self._lxcfs and self._answers(machine):
-            lxcfs.withdraw(machine, self._socket)
+            lxcfs.withdraw(machine, self._nova, self._socket)
         for service in self._recorded(machine):
             machine.backend.stop(service)
 
@@ -269,17 +273,18 @@ class Docker(Hypervisor):
         return bool(info.get("LiveRestoreEnabled")) and runtime.get("path") == DISPATCHER
 
     def _install_door(self, machine: Machine) -> None:
-        program, nova = f"{paths.CLI_VENV}/bin/dockstack", ("--python", f"{paths.OPENSTACK_VENV}/bin/python")
+        program, nova = f"{paths.CLI_VENV}/bin/dockstack", ("--python", self._nova.python)
         question = [program, "driver", "check", "--no-load", *nova]
         machine.command([program, "driver", "install", *nova], unless=question)
 
     def _install_runtime(self, machine: Machine) -> None:
-        line = [RUNTIME_INSTALLER, "--directory", paths.RUNTIME_DIRECTORY, "--patches", paths.PATCH_DIRECTORY]
-        line += ["--source", DRIVER_STATE]
+        line = self._nova.program("dockstack.compute.containers.runtime")
+        line += ["--directory", paths.RUNTIME_DIRECTORY, "--patches", paths.PATCH_DIRECTORY]
+        line += ["--source", self._nova.state]
         look = f"cat {paths.RUNTIME_DIRECTORY}/* | sha256sum | cut -c1-16"
         machine.directory(paths.RUNTIME_DIRECTORY)
-        machine.directory(paths.PATCH_DIRECTORY, owner=NOVA_USER, mode=0o755)
-        machine.directory(DRIVER_STATE, owner=NOVA_USER, mode=0o700)
+        machine.directory(paths.PATCH_DIRECTORY, owner=self._nova.user, mode=0o755)
+        machine.directory(self._nova.state, owner=self._nova.user, mode=0o700)
         key = f"{environments.source_hash()} {machine.run(look, check=False).stdout.strip()}"
         if machine.manifest.done("runtime") != key:
             machine.command(line)

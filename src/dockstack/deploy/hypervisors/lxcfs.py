@@ -11,10 +11,10 @@ from dockstack.deploy.supervision.services import Check, CheckKind, Service
 
 if TYPE_CHECKING:
     from dockstack.deploy.distributions import Distribution
+    from dockstack.deploy.hypervisors.nova_compute import NovaCompute
     from dockstack.deploy.supervision.machine import Machine
 
 NAME = "lxcfs"
-VIEWS = f"{paths.OPENSTACK_VENV}/bin/dockstack-views"
 
 # A killed instance leaves its mount behind, dead, and a supervisor starts the next one without asking us.
 _SCRIPT = 'umount --lazy "$1" 2>/dev/null; exec /usr/bin/lxcfs "$@"'
@@ -47,9 +47,10 @@ def start(machine: Machine) -> None:
         machine.say("There is no /dev/fuse here, so servers will see this machine's processors, memory and uptime")
 
 
-def withdraw(machine: Machine, socket: str) -> None:
+def withdraw(machine: Machine, nova: NovaCompute, socket: str) -> None:
     """Unmount LXCFS's files in running servers before it stops: reading them would fail afterwards."""
-    machine.run([VIEWS, "--engine", f"unix://{socket}", "--lxcfs", paths.LXCFS_DIRECTORY], check=False)
+    renewal = nova.program("dockstack.compute.containers.lxcfs")
+    machine.run([*renewal, "--engine", f"unix://{socket}", "--lxcfs", paths.LXCFS_DIRECTORY], check=False)
 
 
 def remove_mount(machine: Machine) -> None:

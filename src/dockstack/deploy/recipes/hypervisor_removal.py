@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import desired_state
 from dockstack.deploy.hypervisors import chosen, lxcfs, storage
-from dockstack.deploy.hypervisors.docker import DRIVER_STATE, MACHINES_UNITS, NOVA_USER, Docker
+from dockstack.deploy.hypervisors.docker import DRIVER_STATE, MACHINES_UNITS, Docker
+from dockstack.deploy.hypervisors.nova_compute import OURS
 from dockstack.deploy.node.environments import uv_program
 from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.recipes.controller import PYTHON, ask, provision
@@ -94,7 +95,7 @@ def _recorded(machine: Machine, name: str) -> list[Service]:
 def _let_nobody_in(machine: Machine) -> None:
     """Take nova out of the engine's group, and remove the group if it is ours."""
     group = machine.attributes.text("docker.group")
-    machine.run(["gpasswd", "-d", NOVA_USER, group], check=False)
+    machine.run(["gpasswd", "-d", OURS.user, group], check=False)
     if machine.manifest.ours("group", group):
         machine.run(["groupdel", group], check=False)
 

@@ -89,7 +89,20 @@ def check(node: Node) -> None:
     Raises:
         DockstackError: something would stop us; it names everything at once.
     """
-    found = problems(node, gather(node))
+    _refuse(problems(node, gather(node)))
+
+
+def check_hypervisor(node: Node) -> None:
+    """Do so for the hypervisor alone: the OpenStack that is here is not ours to make.
+
+    Raises:
+        DockstackError: as ``check`` does.
+    """
+    facts = gather(node)
+    _refuse([*_system(facts), *_hypervisor(node, facts)])
+
+
+def _refuse(found: list[Problem]) -> None:
     for problem in found:
         if problem.warning:
             click.echo(f"warning: {problem.brief} {problem.cure}", err=True)
@@ -115,10 +128,7 @@ def problems(node: Node, facts: MachineFacts) -> list[Problem]:
         found += _ports(node, facts.listeners)
     if node.has(Role.CONTROLLER) or node.has(Role.NETWORK):
         found += _networks(node, facts.neighbours)
-    if isinstance(chosen(node), Docker):
-        found += [Problem(*obstacle) for obstacle in storage_obstacles.obstacles(node.attributes, facts.storage)]
-        found += [Problem(*obstacle) for obstacle in engine_obstacles.obstacles(node.attributes, facts.engine)]
-    return found
+    return [*found, *_hypervisor(node, facts)]
 
 
 def _commissioned() -> list[Problem]:
@@ -188,6 +198,14 @@ def _resources(node: Node, facts: MachineFacts) -> Iterable[Problem]:
                 f"{path} has {free} MiB free; packages, services and a first image take {LEAST_DISK_MB} MiB.",
                 "Make room there, or give it a disk of its own.",
             )
+
+
+def _hypervisor(node: Node, facts: MachineFacts) -> Iterable[Problem]:
+    if isinstance(chosen(node), Docker):
+        for obstacle in storage_obstacles.obstacles(node.attributes, facts.storage):
+            yield Problem(*obstacle)
+        for obstacle in engine_obstacles.obstacles(node.attributes, facts.engine):
+            yield Problem(*obstacle)
 
 
 def _foreign(facts: MachineFacts) -> Iterable[Problem]:

@@ -24,12 +24,13 @@ SERVICES = {
 }
 # What Nova's API does whatever the driver: Tempest has flags for it because older releases, or other configurations,
 # differ.
-API_FLAGS = {"disk_config": True, "enable_instance_password": True, "hostname_fqdn_sanitization": True}
+API_FLAGS = ("disk_config", "enable_instance_password", "hostname_fqdn_sanitization")
 # What our clouds, and DevStack's, let a tenant ask of the scheduler.
 SCHEDULER_FILTERS = (
     "ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter,ServerGroupAntiAffinityFilter,"
     "ServerGroupAffinityFilter,SameHostFilter,DifferentHostFilter"
 )
+OUR_FEATURES = {**dict.fromkeys(API_FLAGS, "true"), "scheduler_enabled_filters": SCHEDULER_FILTERS}
 # What Docker hosts boot from. Tempest uploads random bytes in each of these formats, and Glance, which checks what it
 # can recognise, has nothing to object to: its enforcement, which is on, refuses none of them.
 IMAGES = {"container_formats": "bare,docker", "disk_formats": "raw"}
@@ -46,7 +47,9 @@ def build(facts: TempestFacts, flags: Mapping[str, bool], directory: Path) -> Se
         flags: of [compute-feature-enabled], as the driver's support matrix decides.
         directory: where Tempest keeps its locks.
     """
+    of_any = of_docker(flags)
     settings = {
+        **of_any,
         "DEFAULT": {"resource_name_prefix": PREFIX, "debug": "false", "use_stderr": "false"},
         "oslo_concurrency": {"lock_path": str(directory / "locks")},
         "auth": _auth(facts.admin),
@@ -54,11 +57,8 @@ def build(facts: TempestFacts, flags: Mapping[str, bool], directory: Path) -> Se
         "enforce_scope": dict.fromkeys(SCOPED, "true"),
         "service_available": {name: _truth(kind in facts.services) for name, kind in SERVICES.items()}
         | {"horizon": "false"},
-        "compute": _compute(facts),
-        "compute-feature-enabled": {name: _truth(value) for name, value in sorted((API_FLAGS | dict(flags)).items())}
-        | {"scheduler_enabled_filters": SCHEDULER_FILTERS},
-        "image": IMAGES,
-        "image-feature-enabled": IMAGE_FEATURES,
+        "compute": _compute(facts) | of_any["compute"],
+        "compute-feature-enabled": of_any["compute-feature-enabled"] | OUR_FEATURES,
         "placement": _versions(facts.placement_versions),
         "network": _network(facts),
         "network-feature-enabled": _network_features(facts),
@@ -70,14 +70,24 @@ def build(facts: TempestFacts, flags: Mapping[str, bool], directory: Path) -> Se
             "ping_timeout": "60",
             "ssh_timeout": "120",
         },
-        "scenario": {
-            "img_file": str(facts.image_file),
-            "img_disk_format": "raw",
-            "img_container_format": "docker",
-            "dhcp_client": "udhcpc",
-        },
+        "scenario": of_any["scenario"] | {"img_file": str(facts.image_file)},
     }
     return {name: dict(sorted(options.items())) for name, options in settings.items()}
+
+
+def of_docker(flags: Mapping[str, bool]) -> Settings:
+    """Return what holds in every cloud whose servers are Docker's, whoever made it.
+
+    Args:
+        flags: of [compute-feature-enabled], as the driver's support matrix decides.
+    """
+    return {
+        "compute": {"hypervisor_type": "docker"},
+        "compute-feature-enabled": {name: _truth(value) for name, value in sorted(flags.items())},
+        "image": dict(IMAGES),
+        "image-feature-enabled": dict(IMAGE_FEATURES),
+        "scenario": {"img_disk_format": "raw", "img_container_format": "docker", "dhcp_client": "udhcpc"},
+    }
 
 
 def render(settings: Settings) -> str:
@@ -115,7 +125,6 @@ def _compute(facts: TempestFacts) -> dict[str, str]:
         "flavor_ref": facts.flavor,
         "flavor_ref_alt": facts.flavor_alternative,
         "min_compute_nodes": str(len(facts.hosts)),
-        "hypervisor_type": "docker",
         "build_timeout": "180",
         **_migration(facts.hosts),
     }

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from dockstack.deploy import distributions
+from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
 from dockstack.deploy.node.listeners import Listener
 from dockstack.deploy.run import preflight
 from dockstack.deploy.run.preflight import MachineFacts, Problem, problems
@@ -55,6 +56,15 @@ def test_each_obstacle_is_named_with_its_cure(node, changes, words):
 def test_an_untested_distribution_is_only_a_warning(node, distribution):
     found = problems(node(roles=frozenset({Role.COMPUTE})), replace(GOOD, distribution=distribution))
     assert [problem.warning for problem in found] == ([] if distribution.name == "debian-12" else [True])
+
+
+def test_the_hypervisor_alone_minds_the_engine_and_not_another_s_openstack(node, monkeypatch):
+    foreign = replace(GOOD, foreign_openstack=("/etc/nova/nova.conf",), memory_mb=100)
+    monkeypatch.setattr(preflight, "gather", lambda _: foreign)
+    preflight.check_hypervisor(node(roles=frozenset({Role.COMPUTE})))
+    monkeypatch.setattr(preflight, "gather", lambda _: replace(foreign, engine=EngineFacts(swarm=True)))
+    with pytest.raises(DockstackError, match="swarm"):
+        preflight.check_hypervisor(node(roles=frozenset({Role.COMPUTE})))
 
 
 def test_a_controller_needs_debian_s_packages(node):
