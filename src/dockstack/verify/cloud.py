@@ -25,6 +25,7 @@ DEFAULT_IMAGE = "dockstack-base"
 DEFAULT_USER = "dockstack"
 DEFAULT_NETWORK = "private"
 DEFAULT_EXTERNAL = "public"
+TROUBLE = (sdk_errors.SDKException, auth_errors.ClientException)  # what a question to a cloud may end with
 MEMORY_MB = 64  # the smallest flavor that the base image runs well in
 
 NOT_ANSWERING = (
@@ -55,7 +56,7 @@ def connect(cloud: str) -> Any:
         next(iter(connection.compute.servers(details=False, limit=1)), None)
     except sdk_errors.ConfigException as error:
         raise DockstackError(f"There is no cloud {cloud!r} in clouds.yaml.", NOT_ANSWERING, str(error)) from error
-    except (sdk_errors.SDKException, auth_errors.ClientException) as error:
+    except TROUBLE as error:
         raise DockstackError(f"The cloud {cloud!r} does not answer.", NOT_ANSWERING, str(error)) from error
     return connection
 

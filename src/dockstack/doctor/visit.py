@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A visit: look at machines side by side, ask the cloud, make all checks, mend what may be mended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.join import fleet
+from dockstack.doctor import machine, report
+from dockstack.doctor.checks import CLOUD, MACHINE
+from dockstack.doctor.model import Examination, Need, examine
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from dockstack.deploy.wanted.cloud_document import CloudDocument
+    from dockstack.deploy.wanted.inventory import Node
+    from dockstack.doctor.cloud import Cloud
+    from dockstack.doctor.machine import Subject
+    from dockstack.doctor.model import Mend
+
+    Outcome = Examination | DockstackError
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What is visited.
+
+    Attributes:
+        nodes: the machines.
+        document: of the cloud that they are, or are to be, nodes of.
+        cloud: as its administrator sees it; None if nobody may.
+        forks: how many machines at a time.
+        only: names of checks; none means all.
+    """
+
+    nodes: tuple[Node, ...]
+    document: CloudDocument | None = None
+    cloud: Cloud | None = None
+    forks: int = 10
+    only: frozenset[str] = frozenset()
+
+    def machines(self, tell: Callable[[Node, object], None] = lambda *_: None) -> dict[str, Outcome]:
+        """Look at all machines and return what came of each; one that is down stops only itself.
+
+        Args:
+            tell: told of each machine that was looked at.
+        """
+        if self.cloud:
+            self.cloud.know_servers()
+        found = fleet.each(self.nodes, self.forks, lambda node: machine.examine(node, self.document), tell)
+        return {name: one if isinstance(one, DockstackError) else self._judge(one) for name, one in found.items()}
+
+    def of_cloud(self) -> Examination | None:
+        """Return what came of the cloud; None if nobody may ask."""
+        if self.cloud is None:
+            return None
+        have = frozenset({Need.CLOUD})
+        return Examination(self.cloud.name, examine(CLOUD, self.cloud, have, self.only), report.of_cloud(self.cloud))
+
+    def _judge(self, seen: Subject) -> Examination:
+        if self.cloud:
+            seen = replace(seen, known=self.cloud.know_servers(), largest_mtu=self.cloud.largest_mtu)
+        results = examine(MACHINE, seen, self._have(seen), self.only)
+        return Examination(seen.node.name, results, report.of_machine(seen))
+
+    def _have(self, seen: Subject) -> frozenset[Need]:
+        there = {
+            Need.OURS: seen.ours,
+            Need.HERE: seen.local,
+            Need.CLOUD: self.cloud is not None,
+            Need.DOCUMENT: self.document is not None,
+        }
+        return frozenset(need for need, is_there in there.items() if is_there)
+
+
+def mend(outcomes: Mapping[str, Outcome], say: Callable[[str], None]) -> int:
+    """Mend what may be mended, each named before it is done; return how many were."""
+    done = 0
+    for name, outcome in outcomes.items():
+        if not isinstance(outcome, DockstackError):
+            done += sum(_mended(name, each, say) for each in unique(outcome.mends()))
+    return done
+
+
+def unique(mends: Iterable[Mend]) -> list[Mend]:
+    """Return each mend once: two findings may have the same."""
+    return list({each.what: each for each in mends}.values())
+
+
+def _mended(name: str, wanted: Mend, say: Callable[[str], None]) -> bool:
+    say(f"{name}: {wanted.what}")
+    try:
+        wanted.act()
+    except DockstackError as error:
+        say(f"{name}: that failed. {error} {error.details}".rstrip())
+        return False
+    return True
