@@ -172,7 +172,14 @@ MACHINE: tuple[Check[Subject], ...] = (
         network_checks.reach,
         frozenset({Need.DOCUMENT}),
     ),
-    # -- what is left over ----------------------------------------------------------------------------------------
+    # -- servers, and what is left of them ------------------------------------------------------------------------
+    Check(
+        "servers",
+        "Every server that Nova has as running runs",
+        "Its users cannot reach it, and Nova does not know.",
+        leftover_checks.lost,
+        frozenset({Need.OURS, Need.CLOUD}),
+    ),
     Check(
         "leftovers",
         "There is no container of a server that Nova does not know",

@@ -22,16 +22,24 @@ if TYPE_CHECKING:
 
 SERVER = re.compile(rf"{NAME_PREFIX}([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})")
 ANSWERED = "answered"
+LINE = f"{CONTAINER_LINE} {{{{.State}}}}"
+WORDS = 4
 UUID = re.compile(r"[0-9a-f-]{36}")
 
 
 @dataclass(frozen=True)
 class Container:
-    """A container with a server's label."""
+    """A container with a server's label; ``state`` is the engine's word."""
 
     id: str
     name: str
     server: str
+    state: str = "running"
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the server's, and not one that somebody runs from an image of it."""
+        return self.name == f"{NAME_PREFIX}{self.server}"
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class HostFacts:
 def ask(key: str, connection: Connection, socket: str) -> HostFacts:
     """Ask one of a machine's hosts."""
     client = ["timeout", "20", "docker", "-H", f"unix://{socket}"]
-    listed = [*client, "ps", "-a", "--no-trunc", "--filter", f"label={UUID_LABEL}", "--format", CONTAINER_LINE]
+    listed = [*client, "ps", "-a", "--no-trunc", "--filter", f"label={UUID_LABEL}", "--format", LINE]
     switch = "ovs-vsctl --timeout=10 --format=json --columns"
     script = look.rendered({
         "nova": f"sed -n {shlex.quote(NAME_LINE)} {NOVA_CONF}",
@@ -108,7 +116,7 @@ def host_of(key: str, answers: Mapping[str, list[str]]) -> HostFacts:
         key=key,
         nova=first(lines["nova"]),
         engine=engine,
-        containers=tuple(Container(*words) for words in map(str.split, lines["containers"]) if len(words) == 3),  # noqa: PLR2004
+        containers=tuple(Container(*words) for words in map(str.split, lines["containers"]) if len(words) == WORDS),
         namespaces=tuple(match[1] for match in spaces if match),
         switch=bool(settings),
         settings=_map(settings[0]["external_ids"]) if settings else {},

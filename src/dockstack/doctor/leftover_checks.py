@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks for what is left of servers that Nova no longer knows; pure.
+"""Checks for servers that Nova says run and do not, and for what is left of those that it no longer knows; pure.
 
 nova-compute removes what Nova says it has deleted, within a minute. What a doctor finds is what stayed: of servers of
 another cloud, of a database that was restored, or while nova-compute did not run.
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dockstack.doctor.machine import Subject
 
 CONTAINER = re.compile(r"[0-9a-f]{64}\b")
+SETTLED = 120.0  # seconds after which what Nova says and what runs agree
 WAIT = "nova-compute removes what Nova has deleted within a minute; what stays, its log names."
 
 
@@ -67,6 +68,19 @@ def patches(subject: Subject) -> Iterator[Finding]:
                 note=True,
                 mend=Mend(f"remove them{_on(host)}", lambda host=host, line=line: subject.run(line, host.key)),  # type: ignore[misc]
             )
+
+
+def lost(subject: Subject) -> Iterator[Finding]:
+    """Servers that run, as Nova says, and do not."""
+    for host in _seen(subject):
+        running = {each.server for each in host.containers if each.own and each.state == "running"}
+        for each in subject.servers:
+            idle = each.idle > SETTLED and not each.task
+            if host.nova and each.host == host.nova and each.status == "ACTIVE" and idle and each.id not in running:
+                yield Finding(
+                    f"Server {each.id} is ACTIVE on {host.nova}, and no container of it runs there.",
+                    f"openstack server reboot --hard {each.id}; nova-compute's log there says what became of it.",
+                )
 
 
 def _leftover(subject: Subject, host: HostFacts, server: str, what: str, line: str) -> Finding:

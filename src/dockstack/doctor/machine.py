@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.run.preflight import MachineFacts
     from dockstack.deploy.wanted.cloud_document import CloudDocument
     from dockstack.deploy.wanted.inventory import Node
+    from dockstack.doctor.cloud import Server
 
 MEND_LIMIT = 60  # seconds
 SECRET_FILES = (
@@ -79,6 +80,7 @@ class Subject:
         status: what `dockstack status --json` says there; empty if there is no cloud.
         door: what `dockstack driver check` says there that is wrong.
         known: servers that Nova knows; None where nobody could ask.
+        servers: as Nova has them.
         largest_mtu: of the networks that are tunnelled; 0 where nobody could ask.
     """
 
@@ -99,6 +101,7 @@ class Subject:
     connection: Connection | None = None
     document: CloudDocument | None = None
     known: frozenset[str] | None = None
+    servers: tuple[Server, ...] = ()
     largest_mtu: int = 0
 
     @property

@@ -62,7 +62,12 @@ class Visit:
 
     def _judge(self, seen: Subject) -> Examination:
         if self.cloud:
-            seen = replace(seen, known=self.cloud.know_servers(), largest_mtu=self.cloud.largest_mtu)
+            seen = replace(
+                seen,
+                known=self.cloud.know_servers(),
+                servers=self.cloud.servers,
+                largest_mtu=self.cloud.largest_mtu,
+            )
         results = examine(MACHINE, seen, self._have(seen), self.only)
         return Examination(seen.node.name, results, report.of_machine(seen))
 

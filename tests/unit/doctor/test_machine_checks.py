@@ -11,6 +11,7 @@ from dockstack.deploy.distributions import DEBIAN_13
 from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
 from dockstack.deploy.node.listeners import Listener
 from dockstack.doctor.checks import MACHINE, NAMES
+from dockstack.doctor.cloud import Server
 from dockstack.doctor.host import ANSWERED, Container, Interface, host_of
 from dockstack.doctor.machine import Disk
 from dockstack.doctor.model import Check, Finding, Need, examine
@@ -43,6 +44,7 @@ FAULTS = {
     "ovn": {"host": {"ovn": "not connected"}},
     "mtu": {"host": {"mtus": {"192.0.2.1": 1450}}},
     "reach": {"facts": {"silent": ("10.1.0.11:5672",)}},
+    "servers": {"servers": (Server("s1", "one", "ACTIVE", "", 600.0),)},
     "leftovers": {"host": {"containers": (Container(ID, f"nova-{OTHER}", OTHER),)}},
     "left-networks": {"host": {"namespaces": (OTHER,)}},
 }
@@ -129,6 +131,17 @@ def test_nothing_is_left_over_as_long_as_the_engine_does_not_say_what_it_has(hea
         assert found(healthy(host=there), name) == []
 
 
+def test_a_server_runs_if_its_own_container_does(healthy, found, server):
+    def check(state, **values):
+        known = {"id": server, "host": "one", "status": "ACTIVE", "task": "", "idle": 600.0} | values
+        container = Container(ID, f"nova-{server}", server, state)
+        return len(found(healthy(host={"containers": (container,)}, servers=(Server(**known),)), "servers"))
+
+    assert (check("running"), check("exited")) == (0, 1)
+    for other in ({"task": "rebooting"}, {"idle": 5.0}, {"status": "SHUTOFF"}, {"host": "two"}):
+        assert check("exited", **other) == 0
+
+
 def test_a_copy_that_somebody_runs_of_a_server_is_none(healthy, found):
     assert found(healthy(host={"containers": (Container(ID, "somebodys", OTHER),)}), "leftovers") == []
 
@@ -150,7 +163,7 @@ def test_what_a_host_says_is_understood(server):
         "host2",
         {
             "nova": ["one-2"],
-            "containers": [f"{ID} nova-{server} {server}", ANSWERED],
+            "containers": [f"{ID} nova-{server} {server} exited", ANSWERED],
             "namespaces": [f"nova-{server}", "nova-thing", "dockstack-host2"],
             "settings": [json.dumps({"headings": ["external_ids"], "data": [[["map", [["hostname", "one-2"]]]]]})],
             "bridges": ["br-int"],
@@ -160,7 +173,7 @@ def test_what_a_host_says_is_understood(server):
             "patches": [f"{ID}.json"],
         },
     )
-    assert told.containers == (Container(ID, f"nova-{server}", server),)
+    assert told.containers == (Container(ID, f"nova-{server}", server, "exited"),)
     assert told.namespaces == (server,)
     assert told.interfaces == (Interface("tap1", server), Interface("tap2", "", "could not open network device tap2"))
     assert (told.switch, told.engine, told.settings, told.mtus) == (

@@ -21,6 +21,7 @@ from dockstack.deploy.join.probes import bus, databases, releases, tunnels
 from dockstack.deploy.join.probes.model import Failed, Skipped, Verdict
 from dockstack.deploy.wanted.attributes import SourceValues
 from dockstack.deploy.wanted.cloud_document import CloudDocument
+from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
 
@@ -83,7 +84,7 @@ FAULTS = {
     "a password that is none": ("accounts", {"accounts.placement.password": "wrong-password"}, "account for placement"),
     "a region that is none": ("placement", {"identity.region": "north"}, "no endpoint for placement"),
     "an interface that is none": ("versions", {"identity.interface": "public"}, "no endpoint for compute"),
-    "a Keystone that is away": ("accounts", {"identity.auth_url": "http://127.0.0.1:1/v3"}, "No answer"),
+    "a Keystone that is away": ("accounts", {"identity.auth_url": "http://127.0.0.1:1/v3"}, "127.0.0.1:1 does not"),
     "a bus that is away": ("bus", {"messaging.transport_url": "rabbit://a:b@127.0.0.1:1/"}, "does not answer"),
     "a database that is away": ("ovn", {"ovn.northbound": ["tcp:127.0.0.1:1"]}, "127.0.0.1:1 does not answer"),
 }
@@ -180,6 +181,15 @@ def test_the_release_of_a_cloud_is_told_by_its_api(services, document):
     services[0].microversion = "2.103"
     assert "is of 2026.1" in ask(document(), "versions").seen
     assert ask(document(release="2026.1"), "versions").verdict is Verdict.PASSED
+
+
+def test_nodes_that_their_cloud_must_not_have_are_refused_before_a_host_is_looked_at(services, document):
+    probes.require_release(document())
+    services[0].microversion = "2.103"
+    with pytest.raises(DockstackError, match=r"so the cloud is of 2026\.1") as refused:
+        probes.require_release(document())
+    assert "newer than its conductors" in refused.value.resolution
+    probes.require_release(document(**{"identity.auth_url": "http://127.0.0.1:1/v3"}))  # the nodes may reach it
 
 
 # -- transport URLs, tunnels, TLS -------------------------------------------------------------------------------------

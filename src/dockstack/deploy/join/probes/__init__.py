@@ -9,13 +9,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.join.probes import apis, bus, databases, tunnels
-from dockstack.deploy.join.probes.model import Outcome, Probe, Verdict
+from dockstack.deploy.join.probes.model import Failed, Outcome, Probe, Skipped, Verdict
+from dockstack.deploy.join.probes.releases import Refused
 from dockstack.deploy.node.secrets import GivenSecrets
+from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
     from dockstack.deploy.wanted.cloud_document import CloudDocument
 
-__all__ = ["Outcome", "Verdict", "probes", "run"]
+__all__ = ["Outcome", "Verdict", "probes", "require_release", "run"]
 
 
 def probes(cloud: CloudDocument) -> tuple[Probe, ...]:
@@ -40,3 +42,17 @@ def run(cloud: CloudDocument) -> tuple[Outcome, ...]:
         return tuple(
             replace(one, seen=redact(one.seen), means=redact(one.means), cure=redact(one.cure)) for one in outcomes
         )
+
+
+def require_release(cloud: CloudDocument) -> None:
+    """Refuse nodes of a release that the cloud must not have; a cloud that cannot be asked from here is let pass.
+
+    Raises:
+        DockstackError: they would be newer than its conductors, or keep its services from starting.
+    """
+    try:
+        apis.versions(cloud)
+    except Refused as refused:
+        raise DockstackError(refused.seen, f"{refused.means} {refused.cure}") from refused
+    except (Failed, Skipped):
+        return

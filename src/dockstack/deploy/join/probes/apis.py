@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import logging
+import socket
 import tempfile
 import time
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from keystoneauth1 import exceptions
 from keystoneauth1.identity.generic import Password
 from keystoneauth1.session import Session
 
+from dockstack.deploy.join.endpoints import DEFAULT_PORTS
 from dockstack.deploy.join.obstacles import MOST_CLOCK
 from dockstack.deploy.join.probes import releases
 from dockstack.deploy.join.probes.model import Failed, Skipped
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     from dockstack.deploy.wanted.cloud_document import CloudDocument
 
-PATIENCE = 10
+KNOCK, PATIENCE = 3, 10  # seconds
 OVERHEADS = {"geneve": 58, "vxlan": 50}  # bytes that a tunnel over IPv4 adds to a packet
 REGION = "Check identity.region and identity.interface; `openstack endpoint list` on the cloud has what there is."
 
@@ -123,6 +126,7 @@ def _filter(cloud: CloudDocument, service: str) -> dict[str, str]:
 @contextmanager
 def _session(cloud: CloudDocument, account: str) -> Iterator[Session]:
     logging.getLogger("keystoneauth").setLevel(logging.ERROR)  # it warns of what we are about to say better
+    _knock(cloud.text("identity.auth_url"))
     prefix, authority = f"accounts.{account}", cloud.text("tls.authority")
     login = Password(
         auth_url=cloud.text("identity.auth_url"),
@@ -138,6 +142,24 @@ def _session(cloud: CloudDocument, account: str) -> Iterator[Session]:
         yield Session(
             auth=login, verify=file.name if authority else True, timeout=PATIENCE, app_name="dockstack", redirect=False
         )
+
+
+def _knock(url: str) -> None:
+    """Ask whether anybody is there: the library would ask several times, and each time for long.
+
+    Raises:
+        Failed: nobody is.
+    """
+    parts = urlsplit(url)
+    place = (parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 0))
+    try:
+        socket.create_connection(place, KNOCK).close()
+    except OSError as error:
+        raise Failed(
+            f"Keystone at {place[0]}:{place[1]} does not answer: {error.strerror or error}",
+            "The node's services could not speak to the cloud's.",
+            "Is it the address that nodes reach? See routes and firewalls.",
+        ) from error
 
 
 def _get(question: Any, account: str, service: str = "identity") -> Any:

@@ -13,6 +13,11 @@ from dockstack.deploy.join.probes.model import Failed
 
 Microversion = tuple[int, int]
 
+
+class Refused(Failed):
+    """The cloud must not have nodes of that release."""
+
+
 NEWEST: dict[Microversion, str] = {
     (2, 95): "2023.2",
     (2, 96): "2024.2",
@@ -45,24 +50,24 @@ def check(wanted: str, newest: Microversion) -> str:
         newest: the newest version of the cloud's compute API.
 
     Raises:
-        Failed: it must not take them.
+        Refused: it must not have them.
     """
     version = f"{newest[0]}.{newest[1]}"
     cloud = release_of(newest)
     if not cloud:
-        raise Failed(
+        raise Refused(
             f"The cloud's compute API goes up to {version}, which is newer than all that this dockstack knows.",
             "Its services may all refuse to start beside nodes of an older release (TooOldComputeService).",
             "Use a dockstack that knows the cloud's release.",
         )
     if wanted > cloud:
-        raise Failed(
+        raise Refused(
             f"The compute API goes up to {version}, so the cloud is of {cloud}; its nodes are to be of {wanted}.",
             "A nova-compute newer than its conductors is not supported, and speaks of what they do not know.",
             f"Upgrade the cloud first, or import its document anew with --set release={cloud}, if dockstack has that.",
         )
     if wanted < OLDEST_COMPUTE.get(cloud, ""):
-        raise Failed(
+        raise Refused(
             f"The cloud is of {cloud}, and takes nodes of {OLDEST_COMPUTE[cloud]} and later; not of {wanted}.",
             "With one older node, every service of Nova refuses to start (TooOldComputeService).",
             f"Set the document's release to {cloud}.",
