@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +22,13 @@ from dockstack.doctor.cloud import Cloud
 from dockstack.doctor.visit import Visit
 from dockstack.errors import DockstackError
 from dockstack.terminal import Screen, say, styled
-from dockstack.verify.cloud import DEFAULT_CLOUD
+from dockstack.verify.cloud import DEFAULT_CLOUD, NoCloudError
 
 if TYPE_CHECKING:
     from dockstack.deploy.wanted.cloud_document import CloudDocument
     from dockstack.deploy.wanted.inventory import Node
-    from dockstack.doctor.model import Examination, Result
-
-    Outcome = Examination | DockstackError
+    from dockstack.doctor.model import Result
+    from dockstack.doctor.visit import Outcome
 
 MARKS = {"good": ("ok", "green"), "found": ("found", "bold red"), "not looked at": ("-", "dim")}
 
@@ -77,34 +77,68 @@ def doctor(
         require_root("doctor")
     nodes = _nodes(hosts, environment, assignments, login)
     document = _document(path, required=path != paths.CLOUD_DOCUMENT, here=not hosts)
-    cloud, silence = _cloud(os_cloud)
-    planned = Visit(nodes, document, cloud, forks, frozenset(only))
-    machines, of_cloud = _look(planned)
-    if mend and visit.mend(_everything(machines, of_cloud), lambda text: say(f"mending {text}", error=True)):
-        planned = Visit(nodes, document, cloud and Cloud(os_cloud), forks, frozenset(only))
-        machines, of_cloud = _look(planned)
-    everything = _everything(machines, of_cloud)
-    good = all(not isinstance(one, DockstackError) and one.good for one in everything.values())
-    told = {
-        "good": good,
-        "machines": {name: _plain(one) for name, one in machines.items()},
-        "cloud": _plain(of_cloud) if of_cloud else {"good": True, "why": silence, "checks": []},
-    }
+
+    def look() -> Found:
+        names = " ".join(node.name for node in nodes[:8])
+        with Screen(stderr=True).status(f"Looking at {names} ..."):
+            made = Visit(nodes, document, _cloud(os_cloud), forks, frozenset(only))
+            return Found(made.machines(), made.of_cloud(), os_cloud)
+
+    found = look()
+    if mend and visit.mend(found.outcomes, lambda text: say(f"mending {text}", error=True)):
+        found = look()
     if as_json:
-        click.echo(json.dumps(told, indent=1))
+        click.echo(json.dumps(found.plain(), indent=1))
     else:
-        for name, one in everything.items():
-            _show(name, one, whole=whole)
-        if silence:
-            say(f"The cloud was not asked: {silence}")
+        for name, outcome in found.outcomes.items():
+            _show(name, outcome, whole=whole)
+        if found.silence:
+            say(f"No cloud was asked: {found.silence}")
     if report_path:
-        facts = {name: one.facts for name, one in everything.items() if not isinstance(one, DockstackError)}
-        report.write(report_path, told, facts, document)
-        say(
-            f"Wrote {report_path}; read it before you send it. No password is in it; names and addresses are.",
-            error=True,
-        )
-    sys.exit(0 if good else 1)
+        report.write(report_path, found.plain(), found.facts(), document)
+        warning = "read it before you send it: no password is in it; names and addresses are."
+        say(f"Wrote {report_path}; {warning}", error=True)
+    sys.exit(0 if found.good else 1)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of one look at everything.
+
+    Attributes:
+        machines: by their names.
+        of_cloud: what came of the cloud; a NoCloudError where there is none to be asked.
+        cloud: its name in clouds.yaml.
+    """
+
+    machines: dict[str, Outcome]
+    of_cloud: Outcome
+    cloud: str
+
+    @property
+    def silence(self) -> str:
+        """Why no cloud was asked; "" if one was."""
+        return self.of_cloud.brief if isinstance(self.of_cloud, NoCloudError) else ""
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """All of it, by name."""
+        return self.machines if self.silence else {**self.machines, f"cloud {self.cloud}": self.of_cloud}
+
+    @property
+    def good(self) -> bool:
+        """Nothing is wrong."""
+        return all(not isinstance(one, DockstackError) and one.good for one in self.outcomes.values())
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        machines = {name: _plain(one) for name, one in self.machines.items()}
+        cloud = {"good": True, "why": self.silence, "checks": []} if self.silence else _plain(self.of_cloud)
+        return {"good": self.good, "machines": machines, "cloud": cloud}
+
+    def facts(self) -> dict[str, Any]:
+        """Return what all are like, for a report."""
+        return {name: one.facts for name, one in self.outcomes.items() if not isinstance(one, DockstackError)}
 
 
 def _nodes(
@@ -134,22 +168,12 @@ def _document(path: str, *, required: bool, here: bool) -> CloudDocument | None:
     return None if found.problems() else found
 
 
-def _cloud(name: str) -> tuple[Cloud | None, str]:
+def _cloud(name: str) -> Cloud | DockstackError:
     """Return the cloud, or why it is not asked."""
     try:
-        return Cloud(name), ""
+        return Cloud(name)
     except DockstackError as error:
-        return None, str(error)
-
-
-def _look(planned: Visit) -> tuple[dict[str, Outcome], Examination | None]:
-    names = " ".join(node.name for node in planned.nodes[:8])
-    with Screen(stderr=True).status(f"Looking at {names} ..."):
-        return planned.machines(), planned.of_cloud()
-
-
-def _everything(machines: dict[str, Outcome], of_cloud: Examination | None) -> dict[str, Outcome]:
-    return machines | ({f"cloud {of_cloud.name}": of_cloud} if of_cloud else {})
+        return error
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

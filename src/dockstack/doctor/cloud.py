@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from openstack.exceptions import ForbiddenException
+
 from dockstack.deploy.join.probes.releases import Microversion, microversion
 from dockstack.errors import DockstackError
 from dockstack.verify import cloud
@@ -57,10 +59,17 @@ class Cloud:
         """Connect.
 
         Raises:
-            DockstackError: there is no such cloud, or it does not answer.
+            NoCloudError: there is no such cloud, or its account is no administrator's.
+            DockstackError: it does not answer.
         """
         self.name = name
         self._connection = cloud.connect(name)
+        try:
+            next(iter(self._connection.compute.services()), None)
+        except ForbiddenException as error:
+            raise cloud.NoCloudError(
+                f"The account of {name} in clouds.yaml is no administrator's.", "Name another with --os-cloud."
+            ) from error
         self._seen: set[str] = set()
 
     def know_servers(self) -> frozenset[str]:

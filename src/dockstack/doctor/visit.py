@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dockstack.deploy.join import fleet
 from dockstack.doctor import machine, report
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Outcome = Examination | DockstackError
 
+Answer = TypeVar("Answer")
+
 
 @dataclass(frozen=True)
 class Visit:
@@ -31,51 +33,52 @@ class Visit:
     Attributes:
         nodes: the machines.
         document: of the cloud that they are, or are to be, nodes of.
-        cloud: as its administrator sees it; None if nobody may.
+        cloud: as its administrator sees it, or why it is not asked.
         forks: how many machines at a time.
         only: names of checks; none means all.
     """
 
     nodes: tuple[Node, ...]
-    document: CloudDocument | None = None
-    cloud: Cloud | None = None
+    document: CloudDocument | None
+    cloud: Cloud | DockstackError
     forks: int = 10
     only: frozenset[str] = frozenset()
 
-    def machines(self, tell: Callable[[Node, object], None] = lambda *_: None) -> dict[str, Outcome]:
-        """Look at all machines and return what came of each; one that is down stops only itself.
-
-        Args:
-            tell: told of each machine that was looked at.
-        """
-        if self.cloud:
-            self.cloud.know_servers()
-        found = fleet.each(self.nodes, self.forks, lambda node: machine.examine(node, self.document), tell)
+    def machines(self) -> dict[str, Outcome]:
+        """Look at all machines and return what came of each; one that is down stops only itself."""
+        self._heard(lambda cloud: cloud.know_servers(), None)
+        found = fleet.each(self.nodes, self.forks, lambda node: machine.examine(node, self.document), lambda *_: None)
         return {name: one if isinstance(one, DockstackError) else self._judge(one) for name, one in found.items()}
 
-    def of_cloud(self) -> Examination | None:
-        """Return what came of the cloud; None if nobody may ask."""
-        if self.cloud is None:
-            return None
+    def of_cloud(self) -> Outcome:
+        """Return what came of the cloud."""
+        if isinstance(self.cloud, DockstackError):
+            return self.cloud
         have = frozenset({Need.CLOUD})
         return Examination(self.cloud.name, examine(CLOUD, self.cloud, have, self.only), report.of_cloud(self.cloud))
 
     def _judge(self, seen: Subject) -> Examination:
-        if self.cloud:
-            seen = replace(
-                seen,
-                known=self.cloud.know_servers(),
-                servers=self.cloud.servers,
-                largest_mtu=self.cloud.largest_mtu,
-            )
+        seen = replace(
+            seen,
+            known=self._heard(lambda cloud: cloud.know_servers(), None),
+            servers=self._heard(lambda cloud: cloud.servers, ()),
+            largest_mtu=self._heard(lambda cloud: cloud.largest_mtu, 0),
+        )
         results = examine(MACHINE, seen, self._have(seen), self.only)
         return Examination(seen.node.name, results, report.of_machine(seen))
+
+    def _heard(self, question: Callable[[Cloud], Answer], otherwise: Answer) -> Answer:
+        """Return what the cloud says; one that is ill is no reason not to look at its machines."""
+        try:
+            return otherwise if isinstance(self.cloud, DockstackError) else question(self.cloud)
+        except DockstackError:
+            return otherwise
 
     def _have(self, seen: Subject) -> frozenset[Need]:
         there = {
             Need.OURS: seen.ours,
             Need.HERE: seen.local,
-            Need.CLOUD: self.cloud is not None,
+            Need.CLOUD: seen.known is not None,
             Need.DOCUMENT: self.document is not None,
         }
         return frozenset(need for need, is_there in there.items() if is_there)

@@ -34,6 +34,10 @@ NOT_ANSWERING = (
 )
 
 
+class NoCloudError(DockstackError):
+    """clouds.yaml names no such cloud."""
+
+
 @dataclass(frozen=True)
 class Choices:
     """Options that replace what would be found: image, flavor, network."""
@@ -47,7 +51,8 @@ def connect(cloud: str) -> Any:
     """Connect to a cloud of clouds.yaml and prove that Keystone and Nova answer.
 
     Raises:
-        DockstackError: no such cloud, or it does not answer.
+        NoCloudError: there is no such cloud.
+        DockstackError: it does not answer.
     """
     logging.getLogger("keystoneauth").setLevel(logging.ERROR)  # it warns of what we are about to say better
     try:
@@ -55,7 +60,7 @@ def connect(cloud: str) -> Any:
         connection.authorize()
         next(iter(connection.compute.servers(details=False, limit=1)), None)
     except sdk_errors.ConfigException as error:
-        raise DockstackError(f"There is no cloud {cloud!r} in clouds.yaml.", NOT_ANSWERING, str(error)) from error
+        raise NoCloudError(f"There is no cloud {cloud!r} in clouds.yaml.", NOT_ANSWERING, str(error)) from error
     except TROUBLE as error:
         raise DockstackError(f"The cloud {cloud!r} does not answer.", NOT_ANSWERING, str(error)) from error
     return connection

@@ -11,6 +11,7 @@ import cloud_services
 from dockstack.doctor.checks import CLOUD
 from dockstack.doctor.cloud import Cloud, Image, Server, Service
 from dockstack.doctor.model import Need, examine
+from dockstack.verify.cloud import NoCloudError
 
 pytestmark = pytest.mark.unit
 
@@ -159,6 +160,12 @@ def test_an_image_is_claimed_by_its_property_and_nothing_else(apis):
     ((path, content),) = apis.sent
     assert path.endswith("/images/i9")
     assert content == [{"op": "add", "path": "/img_hv_type", "value": "docker"}]
+
+
+def test_who_is_no_administrator_asks_no_cloud(apis):
+    apis.forbidden = ("/compute/v2.1/os-services",)
+    with pytest.raises(NoCloudError, match="no administrator"):
+        Cloud("theirs")
 
 
 def test_servers_that_went_while_hosts_were_looked_at_are_still_known(apis):
