@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from dockstack.doctor.model import Result
     from dockstack.doctor.visit import Outcome
 
-MARKS = {"good": ("ok", "green"), "found": ("found", "bold red"), "not looked at": ("-", "dim")}
-
 
 @click.command()
 @click.option("--host", "hosts", multiple=True, metavar="[USER@]HOST[:PORT]", help="Look at this machine, over SSH.")
@@ -200,13 +198,15 @@ def _show(name: str, outcome: Outcome, *, whole: bool) -> None:
 
 
 def _show_result(screen: Screen, result: Result) -> None:
-    state = "not looked at" if result.skipped else "good" if result.good else "found"
-    mark = ("note", "yellow") if result.good and result.findings else MARKS[state]
-    screen.print(styled("  ", mark, f" {result.check}: {result.skipped or result.title}"), soft_wrap=True)
+    """Print what a check found; of one that found nothing, what is so."""
+    if not result.findings:
+        mark = ("-", "dim") if result.skipped else ("ok", "green")
+        screen.print(styled("  ", mark, f" {result.check}: {result.skipped or result.title}"), soft_wrap=True)
     for finding in result.findings:
-        say(f"    {finding.brief}")
-        say(f"      what to do: {finding.cure}")
+        mark = ("note", "yellow") if finding.note else ("found", "bold red")
+        screen.print(styled("  ", mark, f" {result.check}: {finding.brief}"), soft_wrap=True)
+        if not finding.note:
+            say(f"    what it means: {result.means}")
+        say(f"    what to do: {finding.cure}")
         if finding.mend:
-            say(f"      --mend would: {finding.mend.what}")
-    if not result.good:
-        say(f"      what it means: {result.means}")
+            say(f"    --mend would: {finding.mend.what}")
