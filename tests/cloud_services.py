@@ -10,7 +10,6 @@ import struct
 import threading
 import time
 from contextlib import contextmanager
-from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from amqp.serialization import dumps, loads
@@ -37,9 +36,6 @@ class Apis:
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, *arguments):
                 pass
-
-            def date_time_string(self, timestamp=None):
-                return formatdate(time.time() + cloud.ahead, usegmt=True)
 
             def do_GET(self):
                 path = self.path.partition("?")[0]
@@ -120,8 +116,12 @@ class Apis:
                 ("image", f"{self.url}/image"),
             )
         ]
-        expires = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime(time.time() + 3600))
-        return {"token": {"methods": ["password"], "expires_at": expires, "catalog": catalog, "user": {"id": "u"}}}
+        issued, expires = (
+            time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime(time.time() + self.ahead + lasts))
+            for lasts in (0, 3600)
+        )
+        known = {"methods": ["password"], "catalog": catalog, "user": {"id": "u"}}
+        return {"token": {**known, "issued_at": issued, "expires_at": expires}}
 
     def close(self):
         self._server.shutdown()

@@ -190,6 +190,8 @@ def _show(name: str, outcome: Outcome, *, whole: bool) -> None:
         return
     good, found, skipped = outcome.count()
     more = f", {skipped} not looked at" if skipped else ""
+    called = outcome.facts.get("hostname", name)
+    name += f" ({called})" if called != name else ""
     verdict = (f"{found} found", "bold red") if found else ("nothing is wrong", "green")
     screen.print(styled((name, "bold"), ": ", verdict, f"; {good} checks are good{more}"), soft_wrap=True)
     for result in outcome.results:

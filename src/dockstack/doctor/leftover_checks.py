@@ -34,7 +34,7 @@ def containers(subject: Subject) -> Iterator[Finding]:
         for each in host.containers:
             if each.name.startswith(f"{NAME_PREFIX}{each.server}") and _gone(subject, each.server):
                 yield Finding(
-                    f"Nova knows no server {each.server}, of which there is the container {each.name}{_on(host)}.",
+                    f"Nova knows no server {each.server}, and there is a container of it{_on(host)}.",
                     f"{WAIT} If nobody needs its files: docker rm -f {each.name}. It may be another cloud's.",
                 )
 
@@ -46,12 +46,12 @@ def networks(subject: Subject) -> Iterator[Finding]:
         for server in host.namespaces:
             if server not in here and _gone(subject, server):
                 name = namespace_name(server)
-                yield _leftover(subject, host, server, f"the network namespace {name}", f"ip netns delete {name}")
+                yield _leftover(subject, host, server, "a network namespace", f"ip netns delete {name}")
         for port in host.interfaces:
             if port.server and port.server not in here and _gone(subject, port.server):
                 line = f"ovs-vsctl --timeout=10 --if-exists del-port {BRIDGE} {shlex.quote(port.name)}"
                 line += f"; ip link delete {shlex.quote(port.name)} 2>/dev/null; true"
-                yield _leftover(subject, host, port.server, f"the switch's port {port.name}", line)
+                yield _leftover(subject, host, port.server, f"a port of the switch, {port.name}", line)
 
 
 def patches(subject: Subject) -> Iterator[Finding]:
@@ -84,13 +84,14 @@ def lost(subject: Subject) -> Iterator[Finding]:
 
 
 def _leftover(subject: Subject, host: HostFacts, server: str, what: str, line: str) -> Finding:
-    """Return a finding whose mend looks once more whether the server has a container by now."""
+    """Return a finding whose mend looks once more whether the server has a container by now, or a process there."""
     client = f"docker -H unix://{shlex.quote(engine_of(subject.node.attributes).socket)}"
-    guarded = f'test -z "$({client} ps -aq --filter label={UUID_LABEL}={server} || echo unknown)" && {{ {line}; }}'
+    guarded = f'test -z "$({client} ps -aq --filter label={UUID_LABEL}={server} || echo unknown)"'
+    guarded += f' && test -z "$(ip netns pids {namespace_name(server)} 2>/dev/null)" && {{ {line}; }}'
     return Finding(
-        f"Nova knows no server {server}, of which there is {what}{_on(host)}.",
+        f"Nova knows no server {server}, and there is {what} of it{_on(host)}.",
         f"{WAIT} By hand: {line}",
-        mend=Mend(f"remove {what}{_on(host)}", lambda: subject.run(guarded, host.key)),
+        mend=Mend(f"remove {what} of {server}{_on(host)}", lambda: subject.run(guarded, host.key)),
     )
 
 

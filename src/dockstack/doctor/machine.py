@@ -18,6 +18,7 @@ from dockstack.deploy.join.look import Questions
 from dockstack.deploy.node.connection import connect
 from dockstack.deploy.node.output import limited
 from dockstack.deploy.node.shell import patience
+from dockstack.deploy.recipes import packages
 from dockstack.deploy.run import preflight
 from dockstack.deploy.run.preflight import Problem
 from dockstack.doctor import host
@@ -166,7 +167,7 @@ def _questions(node: Node, document: CloudDocument | None, os_release: str) -> Q
     engine = engine_of(node.attributes)
     return Questions(
         distribution=distribution,
-        packages=look.or_debian(distribution).packages_of("dockerd", "docker"),
+        packages=look.or_debian(distribution).packages_of("dockerd", "docker", "lxcfs", *packages.wanted(node)),
         services=tuple(sorted(HERE)),
         endpoints=endpoints(document) if document else (),
         socket=engine.socket,

@@ -47,8 +47,16 @@ class Visit:
     def machines(self) -> dict[str, Outcome]:
         """Look at all machines and return what came of each; one that is down stops only itself."""
         self._heard(lambda cloud: cloud.know_servers(), None)
-        found = fleet.each(self.nodes, self.forks, lambda node: machine.examine(node, self.document), lambda *_: None)
+        found = self._looked_at()
         return {name: one if isinstance(one, DockstackError) else self._judge(one) for name, one in found.items()}
+
+    def _looked_at(self) -> dict[str, Subject | DockstackError]:
+        if all(node.connector == "@ssh" for node in self.nodes):
+            return fleet.each(
+                self.nodes, self.forks, lambda node: machine.examine(node, self.document), lambda *_: None
+            )
+        # In this thread: the recipes' engine runs commands of this machine in no other.
+        return {node.name: machine.examine(node, self.document) for node in self.nodes}
 
     def of_cloud(self) -> Outcome:
         """Return what came of the cloud."""

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 
 import pytest
 
 from dockstack.deploy.distributions import DEBIAN_13
 from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
 from dockstack.deploy.node.listeners import Listener
+from dockstack.deploy.node.output import Output
 from dockstack.doctor.checks import MACHINE, NAMES
 from dockstack.doctor.cloud import Server
 from dockstack.doctor.host import ANSWERED, Container, Interface, host_of
@@ -149,6 +152,46 @@ def test_a_copy_that_somebody_runs_of_a_server_is_none(healthy, found):
 def test_a_server_with_a_container_keeps_its_network(healthy, found):
     there = {"containers": (Container(ID, f"nova-{OTHER}", OTHER),), "namespaces": (OTHER,)}
     assert found(healthy(host=there), "left-networks") == []
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch):
+    """A connection to this machine, on which these programs are the test's."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    class Shell:
+        def run(self, line, stdin, timeout):
+            done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+            return Output(done.returncode == 0, done.stdout, done.stderr)
+
+        def program(self, name, text):
+            (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+            (tmp_path / name).chmod(0o755)
+
+    return Shell()
+
+
+MENDED = {
+    "nobody has it": (":", ":", True),
+    "it has a container by now": ("echo abc", ":", False),
+    "the engine does not answer": ("exit 1", ":", False),
+    "a process is inside": (":", "echo 4711", False),
+}
+
+
+@pytest.mark.parametrize("case", MENDED)
+def test_a_namespace_goes_only_if_nobody_has_it(healthy, found, shell, tmp_path, case):
+    containers, processes, mended = MENDED[case]
+    shell.program("docker", containers)
+    shell.program("ip", f'case "$2" in pids) {processes};; *) echo "$@" >> {tmp_path}/done;; esac')
+    (finding,) = found(healthy(host={"namespaces": (OTHER,)}, connection=shell), "left-networks")
+    if mended:
+        finding.mend.act()
+        assert (tmp_path / "done").read_text() == f"netns delete nova-{OTHER}\n"
+    else:
+        with pytest.raises(DockstackError, match="It failed"):
+            finding.mend.act()
+        assert not (tmp_path / "done").exists()
 
 
 # -- what a host says -------------------------------------------------------------------------------------------------

@@ -33,7 +33,11 @@ def ask(cloud: CloudDocument) -> str:
     needed = apis.needed_mtu(cloud)
     if not needed:
         raise Skipped("Neutron has no network yet that is tunnelled.")
-    ends = [end for end in databases.tunnel_ends(cloud) if _is_elsewhere(end)][:MOST]
+    try:
+        known = databases.tunnel_ends(cloud)
+    except Failed as failed:
+        raise Skipped(f"Where tunnels end is not known: {failed.seen}") from failed
+    ends = [end for end in known if _is_elsewhere(end)][:MOST]
     if not ends:
         raise Skipped("OVN has no chassis yet whose tunnels end on another machine, over IPv4.")
     for end in ends:
