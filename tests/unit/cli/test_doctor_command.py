@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 
 import paramiko
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import cloud_files
+from dockstack.cli import doctor as command
 from dockstack.cli.cloud_document import cloud
 from dockstack.cli.doctor import doctor
 from dockstack.deploy import paths
@@ -110,6 +112,16 @@ def test_no_secret_is_sent(run):
     sent = "\n".join(run.server.commands)
     assert "/etc/docker/daemon.json" in sent
     assert not [secret for secret in SECRETS if secret in sent]
+
+
+def test_this_machine_is_looked_at_where_no_host_is_named(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{tmp_path}/up:{os.environ['PATH']}")
+    monkeypatch.setattr(command, "require_root", lambda _: None)
+    (tmp_path / "environment.yaml").write_text("nodes: {local: {}}\n")
+    told = json.loads(run("--json", "--environment", f"{tmp_path}/environment.yaml", hosts=()).stdout)
+    states = {check["check"]: check["state"] for check in told["machines"]["local"]["checks"]}
+    assert states["files"] == "found"
+    assert states["ports"] != "not looked at"
 
 
 def test_the_checks_are_listed():
