@@ -188,6 +188,8 @@ def _show(name: str, outcome: Outcome, *, whole: bool) -> None:
         say(f"  {outcome.brief}")
         say(f"  what to do: {outcome.resolution}")
         return
+    if not outcome.results:  # none of --only is about it
+        return
     good, found, skipped = outcome.count()
     more = f", {skipped} not looked at" if skipped else ""
     called = outcome.facts.get("hostname", name)

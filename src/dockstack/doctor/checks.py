@@ -5,7 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dockstack.doctor import cloud_checks, engine_checks, leftover_checks, machine_checks, network_checks
+from dockstack.doctor import (
+    cloud_checks,
+    controller_checks,
+    engine_checks,
+    leftover_checks,
+    machine_checks,
+    network_checks,
+)
 from dockstack.doctor.model import Check, Need
 
 if TYPE_CHECKING:
@@ -134,6 +141,20 @@ MACHINE: tuple[Check[Subject], ...] = (
         "What its documentation says may not hold for them.",
         machine_checks.versions,
         _OURS,
+    ),
+    Check(
+        "conductors",
+        "No compute node is newer than Nova's conductors, nor too old for them",
+        "A newer one speaks of what they do not know; beside one that is too old, no service of Nova starts again.",
+        controller_checks.versions,
+        frozenset({Need.CONTROLLER}),
+    ),
+    Check(
+        "mapping",
+        "Every compute host is mapped to a cell",
+        "Nova places nothing on it.",
+        controller_checks.mapping,
+        frozenset({Need.CONTROLLER}),
     ),
     # -- the networks ---------------------------------------------------------------------------------------------
     Check(

@@ -47,6 +47,12 @@ SECRET_FILES = (
     "/etc/nova/nova.conf",
     "/etc/neutron/neutron.conf",
 )
+DATABASE_SOCKET = f"{paths.RUN}/mariadb/mariadb.sock"
+DATABASE = ("mariadb", "--no-defaults", f"--socket={DATABASE_SOCKET}", "--batch", "--skip-column-names", "--execute")
+SERVICES = (
+    "SELECT 'service', host, `binary`, version FROM nova.services WHERE deleted = 0;"
+    " SELECT 'mapped', host FROM nova_api.host_mappings"
+)
 _HOST_KEY = re.compile(r"host[0-9]+")
 UNSYNCHRONISED = """\
 import ctypes
@@ -77,6 +83,7 @@ class Subject:
         hosts: on it, itself first.
         cgroup: the type of the control groups' file system.
         socket: of the engine: owner and group, and its mode.
+        database: of Nova, on a controller: ("service", host, binary, version) and ("mapped", host).
         secret_modes: of files with secrets that are there.
         status: what `dockstack status --json` says there; empty if there is no cloud.
         door: what `dockstack driver check` says there that is wrong.
@@ -94,6 +101,7 @@ class Subject:
     controllers: frozenset[str] = frozenset()
     kernel: str = ""
     socket: tuple[str, int] = ("root:docker", 0o660)
+    database: tuple[tuple[str, ...], ...] = ()
     secret_modes: Mapping[str, int] = field(default_factory=dict)
     disks: tuple[Disk, ...] = ()
     clock_kept: bool = True
@@ -150,6 +158,7 @@ def examine(node: Node, document: CloudDocument | None) -> Subject:
         kernel=host.first(answers["kernel"]),
         socket=(owner, int(mode or "0", 8)),
         secret_modes={path: int(text, 8) for text, path in modes},
+        database=tuple(tuple(line.split("\t")) for line in answers["database"]),
         disks=tuple(_disks(answers["disks"], answers["inodes"])),
         clock_kept=host.first(answers["synchronised"]) != "drifts",
         status=host.json_object("\n".join(answers["status"])),
@@ -197,6 +206,7 @@ def _further(questions: Questions, *, local: bool) -> dict[str, str]:
         "disks": f"df -Pm {places} | awk 'NR > 1 {{ print $6, $5, $4 }}' | sort -u",
         "inodes": f"df -Pi {places} | awk 'NR > 1 {{ print $6, $5 }}' | sort -u",
         "synchronised": shlex.join([distribution.python, "-c", UNSYNCHRONISED]),
+        "database": f"test -S {DATABASE_SOCKET} && {shlex.join(['timeout', '20', *DATABASE, SERVICES])}",
         # Only where there is a cloud of ours: without, each would take seconds to say so.
         "status": f"ls {paths.STATE_DIRECTORY}/services/*.json >&2 && {program} status --json",
         "door": kept,

@@ -20,6 +20,7 @@ class Need(StrEnum):
     """What a check cannot do without; the value is said where it is missing."""
 
     OURS = "dockstack runs no services here"
+    CONTROLLER = "no cloud of `dockstack up` is here"
     HERE = "only the machine itself can tell"
     CLOUD = "no administrator's access to a cloud that answers (--os-cloud)"
     DOCUMENT = "no cloud document (`dockstack cloud import`)"

@@ -85,6 +85,7 @@ class Visit:
     def _have(self, seen: Subject) -> frozenset[Need]:
         there = {
             Need.OURS: seen.ours,
+            Need.CONTROLLER: seen.facts.controller,
             Need.HERE: seen.local,
             Need.CLOUD: seen.known is not None,
             Need.DOCUMENT: self.document is not None,

@@ -55,6 +55,11 @@ def healthy():
             disks=(Disk("/", 40, 90_000),),
             status={"services": [{"name": "nova-compute", "title": "Nova compute", "healthy": True}], "root_disks": []},
             known=frozenset({SERVER}),
+            database=(
+                ("service", "one", "nova-conductor", "74"),
+                ("service", "one", "nova-compute", "74"),
+                ("mapped", "one"),
+            ),
             largest_mtu=1442,
         )
         return replace(made, **subject)

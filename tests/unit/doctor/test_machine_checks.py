@@ -25,6 +25,11 @@ pytestmark = pytest.mark.unit
 OTHER = "00000000-2c71-4bd5-9f3c-3f1f1c4c1c11"  # a server that Nova does not know
 ID = "c" * 64
 BROKEN = {"name": "nova-compute", "title": "Nova compute", "healthy": False, "state": "failed", "problem": "it died"}
+NOVA = (
+    ("service", "head", "nova-conductor", "74"),
+    ("service", "one", "nova-compute", "72"),  # of the release before, which is fine
+    ("mapped", "one"),
+)
 FAULTS = {
     "system": {"machine": {"tun": False}},
     "resources": {"machine": {"memory_mb": 900}},
@@ -42,6 +47,8 @@ FAULTS = {
     "limits": {"engine": {"PidsLimit": False}},
     "services": {"status": {"services": [BROKEN]}},
     "driver": {"door": "error: The door is not as this dockstack would have it."},
+    "conductors": {"database": (*NOVA, ("service", "two", "nova-compute", "75"), ("mapped", "two"))},
+    "mapping": {"database": (*NOVA, ("service", "two", "nova-compute", "74"))},
     "switch": {"host": {"bridges": ("br-ex",)}},
     "names": {"host": {"settings": {"hostname": "one.example.org"}}},
     "ovn": {"host": {"ovn": "not connected"}},
@@ -114,6 +121,12 @@ def test_a_check_that_breaks_stops_only_itself(healthy):
 def test_names_of_strangers_move_nothing_on_a_terminal(healthy, found):
     (finding,) = found(healthy(host={"interfaces": (Interface("tap\x1b[2J", error="\x1b]0;x"),)}), "switch")
     assert "\x1b" not in finding.brief
+
+
+def test_a_node_that_would_keep_nova_from_starting_is_found(healthy, found):
+    (finding,) = found(healthy(database=(*NOVA, ("service", "two", "nova-compute", "70"))), "conductors")
+    assert "take those from 72 on" in finding.brief
+    assert found(healthy(database=(("service", "one", "nova-compute", "70"),)), "conductors") == []
 
 
 # -- what is left over ------------------------------------------------------------------------------------------------

@@ -31,6 +31,17 @@ OLDEST_COMPUTE = {"2026.1": "2025.1", "2026.2": "2026.1"}
 """With an older compute node, no service of that release starts (nova/objects/service.py, OLDEST_SUPPORTED...)."""
 
 
+SERVICE_VERSIONS = {72: "2026.1", 74: "2026.2"}
+"""How the services of each release count themselves (nova/objects/service.py)."""
+
+
+def oldest_service(newest: int) -> int:
+    """Return the oldest nova-compute beside which services of a version start; 0 where that is not known."""
+    release = next((SERVICE_VERSIONS[known] for known in sorted(SERVICE_VERSIONS) if newest <= known), "")
+    oldest = OLDEST_COMPUTE.get(release, "")
+    return next((version for version, known in SERVICE_VERSIONS.items() if known == oldest), 0)
+
+
 def microversion(found: Any) -> Microversion:
     """Return an API version as two numbers, from keystoneauth's, or from text as in "2.104"."""
     major, minor = str(found).split(".") if isinstance(found, str) else found
