@@ -28,13 +28,13 @@ MACHINE: tuple[Check[Subject], ...] = (
         "system",
         "The system is one that dockstack knows",
         "Packages, services and paths may be called otherwise, or something that servers need is not there.",
-        machine_checks.system,
+        machine_checks.preflight_about("system"),
     ),
     Check(
         "resources",
         "There is memory and disk for it",
         "Services would be killed, or an installation end half-way.",
-        machine_checks.resources,
+        machine_checks.preflight_about("resources"),
     ),
     Check(
         "disks",
@@ -71,7 +71,7 @@ MACHINE: tuple[Check[Subject], ...] = (
         "ports",
         "Nothing else uses the cloud's ports and networks",
         "A service would not start, or answers go to the wrong place.",
-        machine_checks.ports,
+        machine_checks.preflight_about("ports"),
         frozenset({Need.HERE}),
     ),
     # -- the engine -----------------------------------------------------------------------------------------------

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 from dockstack.deploy.join.obstacles import MOST_CLOCK
 from dockstack.deploy.node.environments import lock_text
 from dockstack.deploy.run import preflight
-from dockstack.deploy.wanted.inventory import Role
 from dockstack.doctor.model import Finding, Mend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-    from dockstack.deploy.run.preflight import Problem
     from dockstack.doctor.machine import Subject
 
 V1 = "tmpfs"  # what /sys/fs/cgroup is where each controller has a hierarchy of its own
@@ -26,14 +24,14 @@ FULL, LITTLE_MB = 90, 1024  # per cent used, and free
 UP = "Run `dockstack up`, or on a compute node of another cloud `dockstack node add` for it."
 
 
-def system(subject: Subject) -> Iterator[Finding]:
-    """Distribution, Python, package manager, namespaces, tun."""
-    yield from _of(preflight.system(subject.machine))
+def preflight_about(what: str) -> Callable[[Subject], Iterator[Finding]]:
+    """Return a check that says what `up` would say about something."""
 
+    def look(subject: Subject) -> Iterator[Finding]:
+        for problem in preflight.by_subject(subject.node, subject.machine)[what]:
+            yield Finding(problem.brief, problem.cure, note=problem.warning)
 
-def resources(subject: Subject) -> Iterator[Finding]:
-    """Memory and, before an installation, disk."""
-    yield from _of(preflight.resources(subject.node, subject.machine))
+    return look
 
 
 def disks(subject: Subject) -> Iterator[Finding]:
@@ -42,7 +40,7 @@ def disks(subject: Subject) -> Iterator[Finding]:
         if (disk.used >= FULL and disk.free_mb < LITTLE_MB * 10) or disk.free_mb < LITTLE_MB:
             yield Finding(
                 f"{disk.point} is {disk.used} % full; {disk.free_mb} MiB are free.",
-                "Make room: images that no server uses (`dockstack image cache`), logs, or a larger disk.",
+                "Make room: images that no server uses (`dockstack image cache` shows them), logs, or a larger disk.",
             )
         elif disk.inodes >= FULL:
             yield Finding(f"{disk.point} has {disk.inodes} % of its inodes in use.", "Remove small files by thousands.")
@@ -97,19 +95,12 @@ def files(subject: Subject) -> Iterator[Finding]:
 
 def foreign(subject: Subject) -> Iterator[Finding]:
     """An OpenStack, or a nova-compute, that is not ours."""
-    yield from _of(preflight.foreign(subject.machine))
+    yield from preflight_about("foreign")(subject)
     if subject.facts.nova_compute and not subject.ours:
         yield Finding(
             "A nova-compute runs here that is not ours.",
             "A machine has one hypervisor: use another, or take it out of its deployer's group of compute nodes.",
         )
-
-
-def ports(subject: Subject) -> Iterator[Finding]:
-    """Ports and networks of a controller that something else uses."""
-    if subject.node.has(Role.CONTROLLER):
-        yield from _of(preflight.ports(subject.node, subject.machine.listeners))
-        yield from _of(preflight.networks(subject.node, subject.machine.neighbours))
 
 
 def services(subject: Subject) -> Iterator[Finding]:
@@ -141,7 +132,3 @@ def versions(subject: Subject) -> Iterator[Finding]:
             f"{UP} Servers go on meanwhile. Or use the dockstack that installed them.",
             note=True,
         )
-
-
-def _of(problems: Iterable[Problem]) -> Iterator[Finding]:
-    return (Finding(problem.brief, problem.cure, note=problem.warning) for problem in problems)

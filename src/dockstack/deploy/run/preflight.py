@@ -108,13 +108,13 @@ def check(node: Node) -> None:
 
 def problems(node: Node, facts: MachineFacts) -> list[Problem]:
     """Return all that stands in the way."""
-    found = [*system(facts), *resources(node, facts), *foreign(facts)]
+    found = [*_system(facts), *_resources(node, facts), *_foreign(facts)]
     if node.has(Role.CONTROLLER):
         found += _commissioned() if facts.commissioned else []
         found += _base_image(facts.distribution)
-        found += ports(node, facts.listeners)
+        found += _ports(node, facts.listeners)
     if node.has(Role.CONTROLLER) or node.has(Role.NETWORK):
-        found += networks(node, facts.neighbours)
+        found += _networks(node, facts.neighbours)
     if isinstance(chosen(node), Docker):
         found += [Problem(*obstacle) for obstacle in storage_obstacles.obstacles(node.attributes, facts.storage)]
         found += [Problem(*obstacle) for obstacle in engine_obstacles.obstacles(node.attributes, facts.engine)]
@@ -126,8 +126,7 @@ def _commissioned() -> list[Problem]:
     return [Problem(brief, "Use another one; or take it out there, and remove what is here: dockstack clean")]
 
 
-def system(facts: MachineFacts) -> Iterable[Problem]:
-    """Yield what is wrong with the system itself: rights, distribution, Python, kernel."""
+def _system(facts: MachineFacts) -> Iterable[Problem]:
     if not facts.root:
         yield Problem("dockstack needs root to install services.", "Run it as root, as in: sudo ./dockstack up")
     if isinstance(facts.distribution, Problem):
@@ -172,8 +171,7 @@ def _base_image(distribution: Distribution | Problem) -> Iterable[Problem]:
         )
 
 
-def resources(node: Node, facts: MachineFacts) -> Iterable[Problem]:
-    """Yield what there is too little of."""
+def _resources(node: Node, facts: MachineFacts) -> Iterable[Problem]:
     what, least = ("an idle cloud takes about 2.5 GiB", LEAST_MEMORY_MB)
     if not node.has(Role.CONTROLLER):
         what, least = ("a node's services take about 1 GiB", LEAST_NODE_MEMORY_MB)
@@ -192,8 +190,7 @@ def resources(node: Node, facts: MachineFacts) -> Iterable[Problem]:
             )
 
 
-def foreign(facts: MachineFacts) -> Iterable[Problem]:
-    """Yield an OpenStack of others."""
+def _foreign(facts: MachineFacts) -> Iterable[Problem]:
     if facts.foreign_openstack:
         yield Problem(
             f"There is an OpenStack here that dockstack did not make: {', '.join(facts.foreign_openstack)}.",
@@ -201,8 +198,7 @@ def foreign(facts: MachineFacts) -> Iterable[Problem]:
         )
 
 
-def ports(node: Node, listening: Iterable[Listener]) -> Iterable[Problem]:
-    """Yield ports of a controller that others have taken."""
+def _ports(node: Node, listening: Iterable[Listener]) -> Iterable[Problem]:
     address = node.attributes.text("listen_address")
     for name in CONTROLLER_PORTS:
         port = node.attributes.number(name)
@@ -225,8 +221,7 @@ def _free_port(port: int, listening: Iterable[Listener]) -> int:
     return next(candidate for candidate in range(port + 10000, 65536) if candidate not in taken)
 
 
-def networks(node: Node, neighbours: Mapping[str, str]) -> Iterable[Problem]:
-    """Yield networks of the cloud's that this machine uses otherwise."""
+def _networks(node: Node, neighbours: Mapping[str, str]) -> Iterable[Problem]:
     for name in ("network.external_cidr", "network.tenant_cidr", "network.automatic_cidr"):
         wanted = ipaddress.ip_network(node.attributes.text(name))
         for text, what in neighbours.items():
@@ -238,6 +233,17 @@ def networks(node: Node, neighbours: Mapping[str, str]) -> Iterable[Problem]:
                     + (" --set network.external_gateway=192.168.212.1" if "external" in name else ""),
                 )
                 break
+
+
+def by_subject(node: Node, facts: MachineFacts) -> dict[str, list[Problem]]:
+    """Return what stands in the way of any machine, by what it is about: a doctor tells of each apart."""
+    controller = node.has(Role.CONTROLLER)
+    return {
+        "system": list(_system(facts)),
+        "resources": list(_resources(node, facts)),
+        "foreign": list(_foreign(facts)),
+        "ports": [*_ports(node, facts.listeners), *_networks(node, facts.neighbours)] if controller else [],
+    }
 
 
 # -- looking ----------------------------------------------------------------------------------------------------------
