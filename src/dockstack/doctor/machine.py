@@ -195,6 +195,8 @@ def _further(questions: Questions, *, local: bool) -> dict[str, str]:
     program, nova = f"{python} -m dockstack.cli", f"{paths.OPENSTACK_VENV}/bin/python"
     distribution = look.or_debian(questions.distribution)
     places = shlex.join(["/", "/var/lib", "/var/log", "/opt", questions.data_root])
+    # Private keys below our directory, whoever put them there, that everybody may read.
+    keys = f"find {paths.ETC} -type f -perm /007 -exec grep -qs 'PRIVATE KEY' {{}} ';' -printf '%m %p\\n'"
     kept = f"test -e {paths.LOCK_MARKER} && ! {program} driver check --no-load --python {nova} 2>&1 >/dev/null"
     return {
         "hosts": f"ls {EXTRA_HOSTS} | sed -n 's/[.]mnt$//p'",
@@ -202,7 +204,7 @@ def _further(questions: Questions, *, local: bool) -> dict[str, str]:
         "cgroup": "stat -fc %T /sys/fs/cgroup",
         "controllers": "cat /sys/fs/cgroup/cgroup.controllers || awk '$4 == 1 { print $1 }' /proc/cgroups",
         "socket": f"stat -L -c '%U:%G %a' {shlex.quote(questions.socket)}",
-        "secrets": f"stat -L -c '%a %n' {shlex.join(SECRET_FILES)}",
+        "secrets": f"stat -L -c '%a %n' {shlex.join(SECRET_FILES)}; {keys}",
         "disks": f"df -Pm {places} | awk 'NR > 1 {{ print $6, $5, $4 }}' | sort -u",
         "inodes": f"df -Pi {places} | awk 'NR > 1 {{ print $6, $5 }}' | sort -u",
         "synchronised": shlex.join([distribution.python, "-c", UNSYNCHRONISED]),

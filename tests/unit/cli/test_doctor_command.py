@@ -32,7 +32,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("OS_CLOUD", "a-cloud-that-nobody-has")
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    for name in ("STATE_DIRECTORY", "LOCK_MARKER", "CLI_VENV", "SECRETS_FILE"):
+    for name in ("STATE_DIRECTORY", "LOCK_MARKER", "CLI_VENV", "SECRETS_FILE", "ETC"):
         monkeypatch.setattr(paths, name, str(tmp_path / name))
     monkeypatch.setattr(machine, "EXTRA_HOSTS", tmp_path / "hosts")
     monkeypatch.setattr(machine, "SECRET_FILES", (str(tmp_path / "secrets.yaml"),))
@@ -88,6 +88,17 @@ def test_nothing_is_changed_unless_it_is_asked_for_and_a_mend_is_named_first(run
     assert f"mending 127.0.0.1: chmod o= {tmp_path}/secrets.yaml" in done.stderr
     assert done.exit_code == 0
     assert "nothing is wrong" in done.stdout
+
+
+def test_a_private_key_that_everybody_may_read_is_found(run, tmp_path):
+    (tmp_path / "ETC").mkdir()
+    for name, mode in (("a.key", 0o644), ("b.key", 0o640), ("c.pem", 0o644)):
+        (tmp_path / "ETC" / name).write_text("-----BEGIN CERTIFICATE-----" if name == "c.pem" else "BEGIN PRIVATE KEY")
+        (tmp_path / "ETC" / name).chmod(mode)
+    said = run("--only", "files").stdout
+    assert f"{tmp_path}/ETC/a.key has mode 644" in said
+    assert "b.key" not in said
+    assert "c.pem" not in said
 
 
 def test_a_report_has_no_secret_and_is_for_its_owner(run, tmp_path):
