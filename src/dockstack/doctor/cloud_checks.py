@@ -52,13 +52,12 @@ def chassis(cloud: Cloud) -> Iterator[Finding]:
 
 
 def providers(cloud: Cloud) -> Iterator[Finding]:
-    """Whether each compute host is one of Placement's providers."""
-    for each in cloud.services:
-        if each.binary == COMPUTE and each.up and each.host not in cloud.providers:
-            yield Finding(
-                f"Placement has no provider {each.host}.",
-                "See nova-compute's log there: its account for Placement, its name, an old provider of that name.",
-            )
+    """Whether each hypervisor is one of Placement's providers."""
+    for name in sorted(set(cloud.hypervisors) - cloud.providers):
+        yield Finding(
+            f"Placement has no provider {name}.",
+            "See nova-compute's log there: its account for Placement, its name, an old provider of that name.",
+        )
     known = {each.host for each in cloud.services} | set(cloud.hypervisors)
     for name in sorted(cloud.providers & {each.host for each in cloud.agents} - known):
         yield Finding(

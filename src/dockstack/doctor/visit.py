@@ -47,8 +47,13 @@ class Visit:
     def machines(self) -> dict[str, Outcome]:
         """Look at all machines and return what came of each; one that is down stops only itself."""
         self._heard(lambda cloud: cloud.know_servers(), None)
-        found = self._looked_at()
-        return {name: one if isinstance(one, DockstackError) else self._judge(one) for name, one in found.items()}
+        looked = self._looked_at()
+        seen = {name: one for name, one in looked.items() if not isinstance(one, DockstackError)}
+        there = [node for node in self.nodes if node.name in seen]
+        # One after the other; what a machine says is its own, and may break what judges it.
+        judged = fleet.each(there, 1, lambda node: self._judge(seen[node.name]), lambda *_: None)
+        failed = {name: one for name, one in looked.items() if isinstance(one, DockstackError)}
+        return {node.name: (judged | failed)[node.name] for node in self.nodes}
 
     def _looked_at(self) -> dict[str, Subject | DockstackError]:
         if all(node.connector == "@ssh" for node in self.nodes):

@@ -67,6 +67,15 @@ def test_a_cloud_that_does_not_answer_is_no_reason_not_to_look_at_its_machines(v
     assert set(found) == {check.name for check in MACHINE}
 
 
+def test_a_machine_that_says_nonsense_stops_only_itself(healthy, monkeypatch):
+    nodes = [replace(healthy().node, name=name) for name in ("one", "two")]
+    seen = {"one": {"status": {"services": [7]}}, "two": {}}
+    monkeypatch.setattr(machine, "examine", lambda node, _: replace(healthy(**seen[node.name]), node=node))
+    found = Visit(tuple(nodes), None, NoCloudError("There is none.")).machines()
+    assert isinstance(found["one"], DockstackError)
+    assert found["two"].good
+
+
 def test_a_mend_is_named_before_it_is_done_and_one_that_fails_stops_only_itself():
     said = []
 
