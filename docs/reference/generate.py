@@ -14,6 +14,7 @@ from dockstack.compute import extra_specs, support
 from dockstack.compute.conf import list_opts
 from dockstack.deploy.wanted.catalogue import CATALOGUE
 from dockstack.deploy.wanted.cloud_keys import CLOUD_KEYS, Key
+from dockstack.doctor.checks import CLOUD, MACHINE
 from dockstack.verify.exercises import ALL
 
 HERE = Path(__file__).parent
@@ -197,7 +198,36 @@ def _meaning(key: Key) -> str:
     return f"{key.help} **Secret.**" if key.secret else key.help
 
 
+def checks() -> str:
+    """Return the page of what `dockstack doctor` looks at."""
+    head = [
+        "| check | what is true where nothing is found | what it means where something is | `--mend` |",
+        "|---|---|---|---|",
+    ]
+    machine = [f"| `{c.name}` | {c.title} | {c.means} | {c.mends or '-'} |" for c in MACHINE]
+    cloud = [f"| `{c.name}` | {c.title} | {c.means} | {c.mends or '-'} |" for c in CLOUD]
+    return "\n".join(
+        [
+            "# What `dockstack doctor` looks at",
+            "",
+            "In this order ([guide](../doctor.md)). `dockstack doctor --only NAME` makes one check.",
+            "",
+            "## A machine",
+            "",
+            *head,
+            *machine,
+            "",
+            "## A cloud",
+            "",
+            *head,
+            *cloud,
+            "",
+        ]
+    )
+
+
 PAGES = {
+    "doctor.md": checks,
     "cloud-document.md": cloud_document,
     "extra-specs.md": extra_specs_page,
     "attributes.md": attributes,

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dockstack cloud import | export | show | keys``."""
+"""``dockstack cloud import | export | show | check | keys``."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from dockstack.terminal import Screen, say, styled
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from dockstack.deploy.join.probes import Outcome
     from dockstack.deploy.join.service_files import Found
     from dockstack.deploy.wanted.attributes import Setting
     from dockstack.deploy.wanted.cloud_keys import Key
@@ -258,6 +260,40 @@ def _shown(key: Key, setting: Setting) -> object:
     if key.secret:
         return HIDDEN if setting.value else ""
     return list(setting.value) if isinstance(setting.value, tuple) else setting.value
+
+
+@cloud.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+@cloud_option
+def check(path: str, *, as_json: bool) -> None:
+    """Ask the cloud whether nodes would find what the document says; nothing is changed there.
+
+    From this machine: a token for each account, Placement, RabbitMQ (login and a passive declare), OVN's databases,
+    clocks, the way that tunnels take, and whether the cloud's release takes nodes of the document's. Exit status 0: all
+    is well; 1: something would keep nodes from working.
+    """
+    from dockstack.deploy.join import obstacles, probes  # noqa: PLC0415 - loads the recipes' engine
+
+    document = cloud_document.load(path)
+    document.require_usable(CURE)
+    obstacles.require_kind(document)
+    with Screen(stderr=True).status("Asking the cloud ..."):
+        outcomes = probes.run(document)
+    if as_json:
+        click.echo(json.dumps([outcome.plain() for outcome in outcomes], indent=1))
+    else:
+        for outcome in outcomes:
+            _show_outcome(outcome)
+    sys.exit(1 if any(outcome.verdict is probes.Verdict.FAILED for outcome in outcomes) else 0)
+
+
+def _show_outcome(outcome: Outcome) -> None:
+    mark = {"passed": ("ok", "green"), "failed": ("FAILED", "bold red"), "skipped": ("-", "yellow")}[outcome.verdict]
+    Screen().print(styled(mark, f" {outcome.name}: {outcome.title}"), soft_wrap=True)
+    say(f"    {outcome.seen}")
+    if outcome.means:
+        say(f"    what it means: {outcome.means}")
+        say(f"    what to do: {outcome.cure}")
 
 
 @cloud.command()

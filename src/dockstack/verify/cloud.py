@@ -25,12 +25,17 @@ DEFAULT_IMAGE = "dockstack-base"
 DEFAULT_USER = "dockstack"
 DEFAULT_NETWORK = "private"
 DEFAULT_EXTERNAL = "public"
+TROUBLE = (sdk_errors.SDKException, auth_errors.ClientException)  # what a question to a cloud may end with
 MEMORY_MB = 64  # the smallest flavor that the base image runs well in
 
 NOT_ANSWERING = (
     "See which service is down with `dockstack status`, bring the cloud up with `dockstack up`, "
     "or name another cloud of clouds.yaml with --os-cloud."
 )
+
+
+class NoCloudError(DockstackError):
+    """clouds.yaml names no such cloud."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ def connect(cloud: str) -> Any:
     """Connect to a cloud of clouds.yaml and prove that Keystone and Nova answer.
 
     Raises:
-        DockstackError: no such cloud, or it does not answer.
+        NoCloudError: there is no such cloud.
+        DockstackError: it does not answer.
     """
     logging.getLogger("keystoneauth").setLevel(logging.ERROR)  # it warns of what we are about to say better
     try:
@@ -54,8 +60,8 @@ def connect(cloud: str) -> Any:
         connection.authorize()
         next(iter(connection.compute.servers(details=False, limit=1)), None)
     except sdk_errors.ConfigException as error:
-        raise DockstackError(f"There is no cloud {cloud!r} in clouds.yaml.", NOT_ANSWERING, str(error)) from error
-    except (sdk_errors.SDKException, auth_errors.ClientException) as error:
+        raise NoCloudError(f"There is no cloud {cloud!r} in clouds.yaml.", NOT_ANSWERING, str(error)) from error
+    except TROUBLE as error:
         raise DockstackError(f"The cloud {cloud!r} does not answer.", NOT_ANSWERING, str(error)) from error
     return connection
 

@@ -10,10 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 import cloud_files
+import cloud_services
 import deployer_files
 from dockstack.cli.cloud_document import cloud
 from dockstack.deploy.join import running_node
 from dockstack.deploy.wanted import cloud_document
+from dockstack.deploy.wanted.attributes import SourceValues
 from dockstack.errors import DockstackError
 from ssh_server import serving
 
@@ -134,3 +136,35 @@ def test_a_running_compute_node_tells_over_ssh(tmp_path, monkeypatch):
     document = cloud_document.load(tmp_path / "cloud.yaml")
     assert document.values.setting("metadata.host").source == f"127.0.0.1:{agent} [DEFAULT] nova_metadata_host"
     assert document.text("accounts.nova.password") == "nova-pw"
+
+
+def test_a_cloud_is_asked_whether_it_is_as_its_document_says(tmp_path):
+    apis, broker = cloud_services.Apis(), cloud_services.Broker()
+    southbound, northbound = cloud_services.Database("OVN_Southbound"), cloud_services.Database("OVN_Northbound")
+    with cloud_services.running(apis, broker, southbound, northbound):
+        known = {
+            "release": "2026.2",
+            "messaging.transport_url": f"rabbit://openstack:bus-pw@127.0.0.1:{broker.port}/",
+            "identity.auth_url": f"{apis.url}/identity",
+            "identity.region": "RegionOne",
+            "ovn.southbound": [southbound.remote],
+            "ovn.northbound": [northbound.remote],
+            "metadata.host": "10.1.0.10",
+            "metadata.secret": "meta-pw",
+        }
+        for name, password in cloud_services.PASSWORDS.items():
+            known |= {f"accounts.{name}.username": name, f"accounts.{name}.password": password}
+        cloud_document.save(cloud_document.CloudDocument([SourceValues("test", known)]), tmp_path / "cloud.yaml")
+        line = ["check", "--cloud", str(tmp_path / "cloud.yaml")]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cloud_document, "names_loopback", lambda _: False)
+            good = CliRunner().invoke(cloud, [*line, "--json"])
+            apis.microversion = "2.103"
+            old = CliRunner().invoke(cloud, line)
+    assert good.exit_code == 0, good.output
+    assert {told["verdict"] for told in json.loads(good.stdout)} == {"passed", "skipped"}
+    assert old.exit_code == 1
+    assert "FAILED versions: The cloud takes nodes of this release" in old.stdout
+    assert "what to do: Upgrade the cloud first" in old.stdout
+    for password in cloud_services.PASSWORDS.values():
+        assert password not in good.output + old.output

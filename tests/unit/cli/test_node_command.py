@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import cloud_files
 from dockstack.cli.cloud_document import cloud
 from dockstack.cli.node import node
+from dockstack.deploy.join import probes
 from dockstack.errors import DockstackError
 from ssh_server import serving
 
@@ -24,6 +25,7 @@ def plan(tmp_path, monkeypatch):
     """Two hosts, "up" and "down", in an environment file; the second has nobody who answers."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    monkeypatch.setattr(probes, "require_release", lambda _: None)  # nobody is there whom it could ask
     key = paramiko.ECDSAKey.generate()
     key.write_private_key_file(str(tmp_path / "id"))
     document = str(tmp_path / "cloud.yaml")
@@ -59,6 +61,16 @@ def test_each_host_has_its_plan_and_one_that_is_down_stops_only_itself(plan):
     assert found["up"]["hostname"] == platform.node()
     assert {service["name"] for service in found["up"]["services"]} >= {"nova-compute", "ovn-controller"}
     assert "cannot be reached" in found["down"]["error"]
+
+
+def test_a_cloud_that_must_not_have_such_nodes_is_refused_before_a_host_is_asked(plan, monkeypatch):
+    def refuse(_):
+        raise DockstackError("The cloud is of 2026.1.", "Upgrade it first.")
+
+    monkeypatch.setattr(probes, "require_release", refuse)
+    with pytest.raises(DockstackError, match=r"The cloud is of 2026\.1"):
+        plan()
+    assert plan.server.commands == []
 
 
 def test_what_does_not_fit_is_said_by_name(plan):

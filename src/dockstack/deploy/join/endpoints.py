@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.wanted.cloud_document import CloudDocument
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "rabbit": 5672}
-_BUS_HOST = re.compile(r"(?:^|@)(\[[^]]+\]|[^:@/,\[]+)(?::(\d+))?$")
+BUS_HOST = re.compile(r"(?:^|@)(\[[^]]+\]|[^:@/,\[]+)(?::(\d+))?$")
 
 
 def endpoints(cloud: CloudDocument) -> tuple[tuple[str, int], ...]:
@@ -25,7 +25,7 @@ def endpoints(cloud: CloudDocument) -> tuple[tuple[str, int], ...]:
     found = [
         (match.group(1), int(match.group(2) or DEFAULT_PORTS["rabbit"]))
         for part in bus.netloc.split(",")
-        if (match := _BUS_HOST.search(part))
+        if (match := BUS_HOST.search(part))
     ]
     keystone = urlsplit(cloud.text("identity.auth_url"))
     found.append((keystone.hostname or "", keystone.port or DEFAULT_PORTS.get(keystone.scheme, 0)))

@@ -168,7 +168,7 @@ def ask(connection: Connection, line: str) -> Output:
 
 
 def script(questions: Questions) -> str:
-    """Return the questions as one shell script; each answer stands below a line with its name."""
+    """Return the questions as one shell script."""
     known = or_debian(questions.distribution)
     towards = questions.endpoints[0][0] if questions.endpoints else "127.0.0.1"
     client = ["timeout", "10", "docker", "-H", f"unix://{questions.socket}"]
@@ -203,10 +203,27 @@ def script(questions: Questions) -> str:
         "foreign": _each(questions.foreign, FOREIGN),
         "silent": f"{_each(_words(questions.endpoints), KNOCK)}; wait",
     }
+    return rendered(asked)
+
+
+def rendered(asked: Mapping[str, str]) -> str:
+    """Return lines of shell as one script; each answer stands below a line with its name."""
     return (
         "\n".join(f"echo; echo '{MARK}{name}'; {{ {line}; }} </dev/null 2>/dev/null" for name, line in asked.items())
         + "\n:"
     )
+
+
+def answers_of(text: str) -> dict[str, list[str]]:
+    """Return what such a script printed: the lines that are not empty, by the names of the questions."""
+    answers: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in text.splitlines():
+        if line.startswith(MARK):
+            lines = answers.setdefault(line.removeprefix(MARK), [])
+        elif line:
+            lines.append(line)
+    return answers
 
 
 def _words(endpoints: Iterable[tuple[str, int]]) -> tuple[str, ...]:
@@ -226,13 +243,7 @@ def parse(text: str, distribution: Distribution | Problem, began: float, ended: 
         began: when it was sent, by this machine's clock.
         ended: when its answer was there.
     """
-    answers: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in text.splitlines():
-        if line.startswith(MARK):
-            lines = answers.setdefault(line.removeprefix(MARK), [])
-        elif line:
-            lines.append(line)
+    answers = answers_of(text)
     installed = dict(_installed(answers["packages"]))
     return NodeFacts(
         machine=_machine(answers, distribution, installed),

@@ -255,6 +255,17 @@ def _networks(node: Node, neighbours: Mapping[str, str]) -> Iterable[Problem]:
                 break
 
 
+def by_subject(node: Node, facts: MachineFacts) -> dict[str, list[Problem]]:
+    """Return what stands in the way of any machine, by what it is about: a doctor tells of each apart."""
+    controller = node.has(Role.CONTROLLER)
+    return {
+        "system": list(_system(facts)),
+        "resources": list(_resources(node, facts)),
+        "foreign": list(_foreign(facts)),
+        "ports": [*_ports(node, facts.listeners), *_networks(node, facts.neighbours)] if controller else [],
+    }
+
+
 # -- looking ----------------------------------------------------------------------------------------------------------
 
 

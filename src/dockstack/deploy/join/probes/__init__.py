@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Probes of a cloud by its document: would a compute node find what it needs? Nothing is changed anywhere."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.join.probes import apis, bus, databases, tunnels
+from dockstack.deploy.join.probes.model import Failed, Outcome, Probe, Skipped, Verdict
+from dockstack.deploy.join.probes.releases import Refused
+from dockstack.deploy.node.secrets import GivenSecrets
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from dockstack.deploy.wanted.cloud_document import CloudDocument
+
+__all__ = ["Outcome", "Verdict", "probes", "require_release", "run"]
+
+
+def probes(cloud: CloudDocument) -> tuple[Probe, ...]:
+    """Return all probes of a cloud with OVN."""
+    return (
+        Probe("accounts", "Keystone lets each account in", partial(apis.accounts, cloud)),
+        Probe("clock", "Its clock and this machine's agree", partial(apis.clock, cloud)),
+        Probe("placement", "Placement takes reports", partial(apis.placement, cloud)),
+        Probe("versions", "The cloud takes nodes of this release", partial(apis.versions, cloud)),
+        Probe("bus", "RabbitMQ lets nodes in, and Nova speaks there", partial(bus.ask, cloud)),
+        Probe("ovn", "OVN's databases answer", partial(databases.ask, cloud)),
+        Probe("mtu", "Tunnels from here have room for the networks' packets", partial(tunnels.ask, cloud)),
+    )
+
+
+def run(cloud: CloudDocument) -> tuple[Outcome, ...]:
+    """Make all probes side by side, as most of their time is others'; no secret is in what they say."""
+    found = probes(cloud)
+    redact = GivenSecrets(cloud.secrets()).redact
+    with ThreadPoolExecutor(len(found)) as pool:
+        outcomes = pool.map(Probe.outcome, found)
+        return tuple(
+            replace(one, seen=redact(one.seen), means=redact(one.means), cure=redact(one.cure)) for one in outcomes
+        )
+
+
+def require_release(cloud: CloudDocument) -> None:
+    """Refuse nodes of a release that the cloud must not have; a cloud that cannot be asked from here is let pass.
+
+    Raises:
+        DockstackError: they would be newer than its conductors, or keep its services from starting.
+    """
+    try:
+        apis.versions(cloud)
+    except Refused as refused:
+        raise DockstackError(refused.seen, f"{refused.means} {refused.cure}") from refused
+    except (Failed, Skipped):
+        return

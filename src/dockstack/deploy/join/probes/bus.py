@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The message bus, as nova-compute will find it; nothing is declared there.
+
+The library is the one below oslo.messaging's own driver, so that what it says is what nova-compute would say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from amqp import Connection
+from amqp import exceptions as amqp_errors
+
+from dockstack.deploy.join.endpoints import BUS_HOST, DEFAULT_PORTS
+from dockstack.deploy.join.probes.model import Failed
+
+if TYPE_CHECKING:
+    from dockstack.deploy.wanted.cloud_document import CloudDocument
+
+PATIENCE = 8  # seconds for a connection, and for each answer
+EXCHANGE = "nova"  # oslo.messaging's control_exchange of Nova
+UNJOINED = "nova-compute would start, and never report."
+
+
+@dataclass(frozen=True)
+class Broker:
+    """One RabbitMQ of a transport URL."""
+
+    host: str
+    port: int
+    virtual_host: str
+    user: str
+    password: str = field(repr=False)
+
+    @property
+    def place(self) -> str:
+        """Its address, as a person writes it."""
+        return f"{self.host}:{self.port}"
+
+
+def brokers(transport_url: str) -> tuple[Broker, ...]:
+    """Return all brokers of a transport URL as oslo.messaging reads it; pure."""
+    parts = urlsplit(transport_url)
+    virtual_host = unquote(parts.path[1:]) or "/"
+    found = []
+    for text in parts.netloc.split(","):
+        login, _, _ = text.rpartition("@")
+        user, _, password = login.partition(":")
+        match = BUS_HOST.search(text)
+        if match:
+            port = int(match.group(2) or DEFAULT_PORTS["rabbit"])
+            found.append(Broker(match.group(1).strip("[]"), port, virtual_host, unquote(user), unquote(password)))
+    return tuple(found)
+
+
+def ask(cloud: CloudDocument) -> str:
+    """Log in to every broker, and look for Nova's exchange.
+
+    Raises:
+        Failed: one does not answer, refuses the login, or is not where Nova speaks.
+    """
+    found = brokers(cloud.text("messaging.transport_url"))
+    for broker in found:
+        _ask(broker, _encryption(cloud, broker.host))
+    return (
+        f"{', '.join(broker.place for broker in found)}: login, virtual host and exchange {EXCHANGE} are as they say."
+    )
+
+
+def _encryption(cloud: CloudDocument, host: str) -> dict[str, Any] | bool:
+    if not cloud.values.flag("messaging.ssl"):
+        return False
+    authority = cloud.text("tls.authority")
+    context = {"check_hostname": True} | ({"cadata": authority} if authority else {})
+    return {"context": context, "server_hostname": host, "do_handshake_on_connect": False}
+
+
+def _ask(broker: Broker, encryption: dict[str, Any] | bool) -> None:
+    address = f"[{broker.host}]:{broker.port}" if ":" in broker.host else broker.place
+    connection = Connection(
+        host=address,
+        userid=broker.user,
+        password=broker.password,
+        login_method="PLAIN",
+        virtual_host=broker.virtual_host,
+        ssl=encryption,
+        connect_timeout=PATIENCE,
+        read_timeout=PATIENCE,
+        write_timeout=PATIENCE,
+        client_properties={"product": "dockstack cloud check"},
+    )
+    try:
+        connection.connect()
+        connection.channel().exchange_declare(EXCHANGE, "topic", passive=True)
+        connection.close()  # rather than break off, which its log would warn of
+    except amqp_errors.AMQPError as error:
+        raise _refusal(broker, error) from error
+    except OSError as error:
+        raise Failed(
+            f"RabbitMQ at {broker.place} does not answer: {error.strerror or error or type(error).__name__}",
+            UNJOINED,
+            "Is it the address that nodes reach, and is messaging.ssl as the cloud has it? See routes and firewalls.",
+        ) from error
+    finally:
+        connection.collect()
+
+
+def _refusal(broker: Broker, error: amqp_errors.AMQPError) -> Failed:
+    """Say what RabbitMQ refused, by the type of its answer."""
+    match error:
+        case amqp_errors.NotFound():
+            return Failed(
+                f"RabbitMQ at {broker.place} has no exchange {EXCHANGE} in virtual host {broker.virtual_host!r}.",
+                "No nova-conductor speaks there, so it is not the message bus of the nodes' cell; " + UNJOINED,
+                "Take messaging.transport_url from nova.conf of a compute node; with cells, of one in the nodes' cell.",
+            )
+        case amqp_errors.NotAllowed():
+            return Failed(
+                f"RabbitMQ at {broker.place} does not let {broker.user} into virtual host {broker.virtual_host!r}.",
+                UNJOINED,
+                "Is the virtual host the cloud's? It is what follows the port in messaging.transport_url.",
+            )
+        case amqp_errors.AccessRefused():
+            return Failed(
+                f"RabbitMQ at {broker.place} refuses {broker.user}, or what it may do in {broker.virtual_host!r}.",
+                UNJOINED,
+                "Check user and password in messaging.transport_url, and `rabbitmqctl list_permissions` there.",
+            )
+        case _:
+            return Failed(
+                f"RabbitMQ at {broker.place} answers with {type(error).__name__}.",
+                UNJOINED,
+                "See its log; does it speak AMQP 0-9-1 there, and is messaging.ssl as the cloud has it?",
+            )
