@@ -35,8 +35,8 @@ FABRIC = ("ovsdb", "ovs-vswitchd", "ovn-controller")
 class ComputeNode:
     """What this machine has of one cloud."""
 
-    def __init__(self, node: Node, cloud: CloudDocument) -> None:
-        """Take both as the commission has them.
+    def __init__(self, node: Node, cloud: CloudDocument, disabled: str = "") -> None:
+        """Take them as the commission has them; ``disabled`` is why nothing may be placed here at first.
 
         Raises:
             DockstackError: the attributes ask for no servers.
@@ -46,6 +46,7 @@ class ComputeNode:
             raise DockstackError(f"{node.name} runs no servers.", "Give it the role compute and docker.enable: true.")
         self._node = node
         self._cloud = cloud
+        self._disabled = disabled
         self._contribution = plugin.contribution()
 
     def stages(self) -> tuple[Stage, ...]:
@@ -111,8 +112,15 @@ class ComputeNode:
         self._start(machine, "neutron-ovn-agent")
 
     def start_compute(self, machine: Machine) -> None:
-        """Have nova-compute running."""
+        """Have nova-compute running; in a cloud that does not know this host yet, as one that gets no server."""
+        if self._disabled:
+            machine.once("host-registered", self._settings(machine).hostname, lambda: self._register(machine))
         self._start(machine, "nova-compute")
+
+    def _register(self, machine: Machine) -> None:
+        script = install_script(machine, "register_host")
+        machine.say("Registering this host, disabled until it is proven")
+        machine.command([PYTHON, script, self._disabled], user="nova", environment=MIGRATION_ENVIRONMENT)
 
     def await_report(self, machine: Machine) -> None:
         """Wait until nova-compute has reached the cloud: a wrong password, and it would run and try for ever.

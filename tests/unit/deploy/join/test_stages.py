@@ -111,6 +111,19 @@ def test_each_service_of_a_node_is_started_once(here, monkeypatch):
     assert ("metadata-namespaces", "ovnmeta-*") in entries
 
 
+def test_a_host_registers_disabled_before_nova_compute_starts_and_only_once(here, cloud, monkeypatch):
+    machine, _ = here
+    before_start = []
+    monkeypatch.setattr(stages, "ensure_running", lambda *_: before_start.append("".join(machine.commands)))
+    graph = {stage.name: stage for stage in ComputeNode(machine.node, cloud, "not proven yet").stages()}
+    graph["compute"].apply(machine)
+    assert "runuser -u nova" in before_start[0]
+    assert "register_host.py" in before_start[0]
+    machine.commands.clear()
+    graph["compute"].apply(machine)
+    assert "register_host.py" not in before_start[1]
+
+
 def test_a_node_that_does_not_reach_its_cloud_has_not_joined(become):
     machine, graph = become()
     graph["known"].apply(machine)
