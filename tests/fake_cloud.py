@@ -214,7 +214,8 @@ class FakeCloud:
             server["next"] = [{"task": None}]
             server["event"] = "No valid host was found."
             return
-        destination = next(name for name in self.services if name != source)
+        open_hosts = (name for name, each in self.services.items() if each["status"] == "enabled")
+        destination = next(name for name in open_hosts if name != source)
         move = self.add_move(server_id, "migration", source, destination, "migrating")
         server["before"] = status
         server["next"] = [

@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "config": ("dockstack.cli.config", "config", "Show attributes, their values and where each came from."),
     "driver": ("dockstack.cli.driver", "driver", "Let a Nova that you have find the driver: install, remove, check."),
     "cloud": ("dockstack.cli.cloud_document", "cloud", "What compute nodes must know of a cloud: import, show, keys."),
-    "node": ("dockstack.cli.node", "node", "Compute nodes for a cloud that exists, over SSH: plan, add."),
+    "node": ("dockstack.cli.node", "node", "Compute nodes of a cloud, over SSH: add, check, drain, remove."),
     "image": ("dockstack.cli.image", "image", "Build, import and list images."),
     "console": ("dockstack.cli.console", "console", "Open a server's serial console, here or in a browser."),
     "verify": ("dockstack.cli.verify", "verify", "Prove the cloud: boot, log in, networks, isolation, delete."),

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
+from dockstack.cli.node_drain import drain, undrain
 from dockstack.cli.node_hosts import Hosts, administrated, administrator_option, host_options, look_at, plans
+from dockstack.cli.node_remove import remove
 from dockstack.cli.node_report import added_plain, ended, fits, plain, show_plan
 from dockstack.cli.node_run import run
 from dockstack.deploy.join import journal
@@ -155,3 +157,7 @@ def show(name: str, *, as_json: bool) -> None:
     for key, value in told.items():
         if value != "":
             say(f"{key}: {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(value)) if key == 'at' else value}")
+
+
+for verb in (drain, undrain, remove):
+    node.add_command(verb)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from dockstack.deploy.administration.api import Cloud
+    from dockstack.deploy.join.journal import Journal
     from dockstack.deploy.join.plan import NodePlan
     from dockstack.deploy.join.survey import Survey
     from dockstack.deploy.wanted.inventory import Node
@@ -45,6 +47,29 @@ class Hosts:
     document: cloud_document.CloudDocument
     forks: int
     as_json: bool
+    named: bool
+
+    def require_named(self, verb: str) -> None:
+        """Refuse to take all hosts that are known for those that are meant.
+
+        Raises:
+            DockstackError: none was named.
+        """
+        if not self.named:
+            names = ", ".join(node.name for node in self.nodes)
+            raise DockstackError(f"Which hosts to {verb} was not said.", f"Name them, or give --limit: {names}.")
+
+    def hostname(self, node: Node, journal: Journal) -> str:
+        """Return what Nova calls a node: as was noted when it was added, or as the machine says."""
+        from dockstack.deploy.join import look  # noqa: PLC0415 - loads the recipes' engine
+        from dockstack.deploy.node.connection import connect  # noqa: PLC0415
+
+        return journal.hostname(node.name) or look.hostname(connect(node))
+
+    def end(self, found: Mapping[str, Any], plain: Callable[[Any], dict[str, Any]]) -> None:
+        """For machines, print what came of all hosts as the last line."""
+        if self.as_json:
+            click.echo(json.dumps({"event": "hosts", "hosts": {name: plain(one) for name, one in found.items()}}))
 
 
 def host_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -54,7 +79,8 @@ def host_options(function: Callable[..., None]) -> Callable[..., None]:
     def resolved(*, forks: int, as_json: bool, path: str, **options: Any) -> None:
         document = usable(path)
         own = {name: options.pop(name) for name in set(options) - HOST_OPTIONS}
-        function(hosts=Hosts(meant(**options), document, forks, as_json), **own)
+        named = bool(options["hosts"] or options["limits"])
+        function(hosts=Hosts(meant(**options), document, forks, as_json, named), **own)
 
     command: Callable[..., None] = resolved
     for option in (

@@ -23,10 +23,15 @@ def fits(outcome: Outcome) -> bool:
     return not isinstance(outcome, DockstackError) and outcome.fits
 
 
+def error_plain(error: DockstackError) -> dict[str, Any]:
+    """Return an error as plain data."""
+    return {"error": error.brief, "cure": error.resolution, "details": error.details}
+
+
 def plain(outcome: Outcome) -> dict[str, Any]:
     """Return what came of a host as plain data."""
     if isinstance(outcome, DockstackError):
-        return {"fits": False, "error": outcome.brief, "cure": outcome.resolution, "details": outcome.details}
+        return {"fits": False, **error_plain(outcome)}
     return {"fits": outcome.fits, "changes": outcome.changes, **asdict(outcome)}
 
 

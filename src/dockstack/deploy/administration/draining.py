@@ -80,21 +80,21 @@ class Draining:
     resizes: Resizes = Resizes.CONFIRM
     patience: float = PATIENCE
 
-    def drain(self, host: str, reason: str, tell: Callable[[str], None]) -> Drained:
-        """Disable a host and move its servers away.
+    def close(self, host: str, reason: str) -> bool:
+        """Have nothing more be placed on a host; return whether it was not so. One that is disabled keeps its reason.
 
-        Args:
-            host: it.
-            reason: why, for whoever looks at the service; one that is disabled keeps the reason that it has.
-            tell: told of what goes on now.
+        Of several hosts, all are closed first: else servers of the first would go to the second.
 
         Raises:
-            DockstackError: the cloud has no such host, or its APIs do not answer.
+            DockstackError: the cloud has no such host.
         """
         service = hosts.required(self.cloud, host)
         if service.enabled:
-            tell("Disabling it: nothing more is placed there")
             hosts.disable(self.cloud, service, f"{REASON}: {reason}" if reason else REASON)
+        return service.enabled
+
+    def drain(self, host: str, tell: Callable[[str], None]) -> Drained:
+        """Move the servers of a closed host away; ``tell`` is told of what goes on now."""
         return _Run(self, host, tell).go()
 
 

@@ -93,6 +93,17 @@ class Journal:
         """Return what is known of one node."""
         return next((entry for entry in self._entries() if entry.node == node), None)
 
+    def hostname(self, node: str) -> str:
+        """Return what Nova calls a node, "" if it is not known here."""
+        found = self.entry(node)
+        return found.hostname if found else ""
+
+    def now(self, node: str, step: Step, problem: str = "", cure: str = "") -> None:
+        """Note that a node which is known here has come to another step; of others, nothing is noted."""
+        found = self.entry(node)
+        if found is not None:
+            self.note(found.now(step, problem, cure))
+
     def forget(self, node: str) -> None:
         """Know nothing of a node that is none any more."""
         self._path(node).unlink(missing_ok=True)

@@ -7,14 +7,14 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dockstack.deploy import distributions, paths
+from dockstack.deploy import paths
 from dockstack.deploy.configuration import compute_node
 from dockstack.deploy.configuration.compute_node import NodeFile
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.join.endpoints import endpoints
 from dockstack.deploy.join.file_changes import FileChange, file_change
-from dockstack.deploy.join.look import Questions, or_debian
+from dockstack.deploy.join.look import Questions, distribution_of, or_debian
 from dockstack.deploy.join.obstacles import namesakes, problems
 from dockstack.deploy.node.environments import lock_text
 from dockstack.deploy.recipes import packages
@@ -89,19 +89,13 @@ class Joining:
     def questions(self, os_release: str) -> Questions:
         """Return what has to be asked of the machine, which has told what it is."""
         questions = Questions(
-            distribution=self._recognised(os_release),
+            distribution=distribution_of(self.node, os_release),
             services=tuple(sorted(compute_node.HERE)),
             endpoints=endpoints(self.cloud),
             socket=engine_of(self.node.attributes).socket,
             data_root=self.node.attributes.text("docker.data_root"),
         )
         return replace(questions, packages=self.packages(or_debian(questions.distribution), engine=False, client=False))
-
-    def _recognised(self, os_release: str) -> Distribution | Problem:
-        try:
-            return distributions.choose(self.node.attributes.text("distribution"), os_release)
-        except DockstackError as error:
-            return Problem(error.brief, error.resolution)
 
     def packages(self, distribution: Distribution, *, engine: bool, client: bool) -> tuple[str, ...]:
         """Return all packages that the node has to have."""
