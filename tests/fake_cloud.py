@@ -20,7 +20,6 @@ import yaml
 from dockstack.deploy.administration import agents, draining, enrolment, mapping, proof
 
 DISABLED = "COMPUTE_STATUS_DISABLED"
-LONG_AGO = "2026-11-27T17:00:00.000000"
 
 
 class RefusedError(Exception):
@@ -53,6 +52,7 @@ class FakeCloud:
         self.boots = True
         self.keeps_provider = False  # Nova fails to delete it, and only logs that
         self.returning_agents = False
+        self.reports = 0
 
     # -- what tests say ------------------------------------------------------------------------------------------------
 
@@ -66,7 +66,7 @@ class FakeCloud:
             "disabled_reason": reason,
             "forced_down": False,
             "zone": "nova",
-            "updated_at": LONG_AGO,
+            "updated_at": "2026-11-27T17:00:00.000000",
         }
         if mapped:
             self.mapped.add(name)
@@ -118,6 +118,11 @@ class FakeCloud:
         if not self.administrator:
             raise RefusedError(403, "Policy doesn't allow it.")
         found = [each for each in self.services.values() if each["binary"] == query.get("binary")]
+        self.reports += 1
+        for each in found:
+            each["updated_at"] = (
+                f"2026-11-27T17:00:00.{self.reports:06}" if each["state"] == "up" else each["updated_at"]
+            )
         return {"services": [each for each in found if each["host"] == query.get("host", each["host"])]}
 
     def update_service(self, query, body, service_id):

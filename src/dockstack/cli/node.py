@@ -17,6 +17,7 @@ from dockstack.cli.node_hosts import Hosts, administrated, administrator_option,
 from dockstack.cli.node_remove import remove
 from dockstack.cli.node_report import added_plain, ended, fits, plain, show_plan
 from dockstack.cli.node_run import run
+from dockstack.cli.node_upgrade import upgrade
 from dockstack.deploy.join import journal
 from dockstack.deploy.supervision.status import age
 from dockstack.errors import DockstackError
@@ -159,5 +160,5 @@ def show(name: str, *, as_json: bool) -> None:
             say(f"{key}: {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(value)) if key == 'at' else value}")
 
 
-for verb in (drain, undrain, remove):
+for verb in (drain, undrain, upgrade, remove):
     node.add_command(verb)

@@ -11,8 +11,15 @@ from click.testing import CliRunner
 import cloud_files
 from dockstack.cli import node as command
 from dockstack.cli.cloud_document import cloud
-from dockstack.deploy.join import journal
+from dockstack.deploy.distributions import DEBIAN_12
+from dockstack.deploy.join import journal, survey, upgrading
+from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.join.plan import NodePlan
+from dockstack.deploy.join.survey import Survey
+from dockstack.deploy.join.upgrading import Upgraded
+from dockstack.deploy.run.events import Event, Kind
+from dockstack.deploy.run.preflight import Problem
 from dockstack.errors import DockstackError
 from fake_cloud import administered
 
@@ -87,7 +94,7 @@ def test_they_come_back(node, fake, noted):
     assert (noted.entry("a").step, fake.services["a.example.org"]["status"]) == (Step.ENABLED, "enabled")
 
 
-@pytest.mark.parametrize("verb", ["drain", "undrain", "remove"])
+@pytest.mark.parametrize("verb", ["drain", "undrain", "upgrade", "remove"])
 def test_hosts_are_never_all_meant_because_none_was_named(node, fake, verb, tmp_path):
     nodes = "nodes:\n  a: {connector: '@ssh', roles: [compute]}\n"
     (tmp_path / "environment.yaml").write_text(nodes)
@@ -113,6 +120,48 @@ def test_a_dead_host_is_forgotten(node, fake, noted):
     assert "b: failed\n  nova-compute on b.example.org has reported" in done.output
     assert set(fake.services) == {"b.example.org", "c.example.org"}
     assert [entry.node for entry in noted.entries()] == ["b", "c"]
+
+
+@pytest.fixture
+def upgrades(monkeypatch, noted):
+    """Upgrades hosts, of which one fails, without their machines."""
+    begun = []
+
+    def look(node, document):
+        if node.name == "down":
+            raise DockstackError("Node down cannot be reached.", "Check its address.")
+        problems = (Problem("It holds a cloud.", "Use another."),) if node.name == "unfit" else ()
+        return Survey(
+            NodePlan(f"{node.name}.example.org", problems), commission(node, document, "10.1.0.31"), DEBIAN_12
+        )
+
+    def upgrade(_, node, looked, tell):
+        begun.append(node.name)
+        tell(Event(Kind.SAY, text="Keeping what it runs with"))
+        if node.name == "b":
+            raise DockstackError("No. b runs its former version again.", "Mend it.")
+        return Upgraded(changes=0 if node.name == "same" else 4, seconds=2.0, disturbed=("nova-x\n",))
+
+    monkeypatch.setattr(survey, "survey", look)
+    monkeypatch.setattr(upgrading.Upgrading, "upgrade", upgrade)
+    return begun
+
+
+def test_no_further_host_is_begun_with_when_one_has_failed(node, upgrades):
+    done = node("upgrade", "a", "b", "c", "unfit", "down", "--forks", "1")
+    assert done.exit_code == 1
+    assert upgrades == ["a", "b"]
+    assert "a: upgraded: 4 changes, in 2.0 s\n  nova-x\\n was started anew, or ended, meanwhile" in done.output
+    assert "b: failed\n  No. b runs its former version again." in done.output
+    assert "c: failed\n  Not begun: others have failed." in done.output
+    assert "It holds a cloud." in done.output
+
+
+def test_more_failures_are_borne_when_that_is_said(node, upgrades):
+    done = node("upgrade", "b", "same", "down", "--forks", "1", "--stop-after", "2", "--json")
+    assert upgrades == ["b", "same"]
+    last = json.loads(done.stdout.splitlines()[-1])["hosts"]
+    assert {name: one["upgraded"] for name, one in last.items()} == {"b": False, "same": True, "down": False}
 
 
 def test_who_does_not_say_yes_keeps_them(node, fake):

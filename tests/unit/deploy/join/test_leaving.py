@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node leaves its cloud and its machine, over SSH to a server of the test's own; what must not be touched is refused."""
+"""A node leaves its cloud and its machine, over SSH to a server of the test's own; what must stay is refused."""
 
 from __future__ import annotations
 
