@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
+from dockstack.cli.node_check import check
 from dockstack.cli.node_drain import drain, undrain
 from dockstack.cli.node_hosts import Hosts, administrated, administrator_option, host_options, look_at, plans
 from dockstack.cli.node_remove import remove
@@ -160,5 +161,5 @@ def show(name: str, *, as_json: bool) -> None:
             say(f"{key}: {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(value)) if key == 'at' else value}")
 
 
-for verb in (drain, undrain, upgrade, remove):
+for verb in (check, drain, undrain, upgrade, remove):
     node.add_command(verb)

@@ -12,7 +12,8 @@ import cloud_files
 from dockstack.cli import node as command
 from dockstack.cli.cloud_document import cloud
 from dockstack.deploy.distributions import DEBIAN_12
-from dockstack.deploy.join import journal, survey, upgrading
+from dockstack.deploy.join import checking, journal, survey, upgrading
+from dockstack.deploy.join.checking import Checked, Finding, Level
 from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.journal import Entry, Journal, Step
 from dockstack.deploy.join.plan import NodePlan
@@ -162,6 +163,26 @@ def test_more_failures_are_borne_when_that_is_said(node, upgrades):
     assert upgrades == ["b", "same"]
     last = json.loads(done.stdout.splitlines()[-1])["hosts"]
     assert {name: one["upgraded"] for name, one in last.items()} == {"b": False, "same": True, "down": False}
+
+
+def test_a_node_that_is_not_well_is_told_from_one_that_is(node, monkeypatch):
+    def look(one, document, cloud):
+        if one.name == "down":
+            raise DockstackError("Node down cannot be reached.", "Check its address.")
+        wrong = Finding("services", "nova-compute: x\ny", "logs")
+        warning = Finding("nova", "disabled", "undrain", Level.WARNING)
+        return Checked(f"{one.name}.example.org", (warning, wrong) if one.name == "b" else (warning,))
+
+    monkeypatch.setattr(checking, "check", look)
+    assert node("check", "a").exit_code == 0
+    done = node("check", "a", "b", "down")
+    assert done.exit_code == 1
+    assert "a: well\n  warning: nova: disabled\n    undrain\n" in done.output
+    assert (
+        "b: not well\n  warning: nova: disabled\n    undrain\n  wrong: services: nova-compute: x\\ny\n" in done.output
+    )
+    last = json.loads(node("check", "--json", "a", "b", "down").stdout.splitlines()[-1])["hosts"]
+    assert {name: one["well"] for name, one in last.items()} == {"a": True, "b": False, "down": False}
 
 
 def test_who_does_not_say_yes_keeps_them(node, fake):
