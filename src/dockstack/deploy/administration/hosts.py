@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # nova/db/main/api.py:migration_get_in_progress_by_host_and_node
 ENDED = frozenset({"confirmed", "reverted", "error", "failed", "completed", "cancelled", "done"})
+# Later ones ask nova-compute itself for its uptime: of one that has just ended, the answer would be a timeout.
+WITHOUT_UPTIME = "2.87"
 REASON_LIMIT = 255  # of Nova's column
 
 
@@ -134,8 +136,9 @@ def _put(cloud: Cloud, found: ComputeService, change: dict[str, Any]) -> None:
 
 def is_mapped(cloud: Cloud, host: str) -> bool:
     """Tell whether a host is mapped to a cell: a hypervisor is listed only then."""
+    query = {"hypervisor_hostname_pattern": host}
     try:
-        found = cloud.compute.call("GET", "/os-hypervisors/detail", query={"hypervisor_hostname_pattern": host})
+        found = cloud.compute.call("GET", "/os-hypervisors/detail", query=query, version=WITHOUT_UPTIME)
     except NotThereError:
         return False
     return any(each["service"]["host"] == host for each in found["hypervisors"])
