@@ -28,6 +28,7 @@ from dockstack.terminal import Screen, say, styled
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from dockstack.deploy.join.adding import Added, Adding
     from dockstack.deploy.join.plan import NodePlan
     from dockstack.deploy.join.survey import Survey
     from dockstack.deploy.wanted.inventory import Node
@@ -178,16 +179,33 @@ def add(*, hosts: Hosts) -> None:
                 lambda one: adding.add(one, surveys[one.name], lambda event: shown.tell(one.name, event)),
                 lambda one, outcome: shown.line(one.name, *ended(outcome)),
             )
+            unmet = unacquainted(adding, [one for one in hosts.nodes if joined(added.get(one.name))], hosts.forks)
     except KeyboardInterrupt:
         click.echo("Interrupted. Nodes at work go on; run `dockstack node add` again: it goes on from here.", err=True)
         os._exit(INTERRUPTED)  # its threads read on from nodes otherwise
+    added |= unmet
     if hosts.as_json:
         told = {name: added_plain(added[name]) if name in added else plain(found[name]) for name in found}
         click.echo(json.dumps({"event": "hosts", "hosts": told}))
-    elif any(not isinstance(outcome, DockstackError) for outcome in added.values()):
-        say(MAPPING)
-    joined = [name for name, outcome in added.items() if not isinstance(outcome, DockstackError)]
-    sys.exit(0 if len(joined) == len(hosts.nodes) else 1)
+    else:
+        for name, problem in unmet.items():
+            Screen().print(styled(name, ": ", *ended(problem)), soft_wrap=True)
+        if any(joined(outcome) for outcome in added.values()):
+            say(MAPPING)
+    sys.exit(0 if all(joined(added.get(one.name)) for one in hosts.nodes) else 1)
+
+
+def joined(outcome: Added | DockstackError | None) -> bool:
+    """Tell whether a host has become a node."""
+    return outcome is not None and not isinstance(outcome, DockstackError)
+
+
+def unacquainted(adding: Adding, nodes: list[Node], forks: int) -> dict[str, DockstackError]:
+    """Have nodes know each other, and return which could not be told."""
+    from dockstack.deploy.join import fleet  # noqa: PLC0415 - loads the recipes' engine
+
+    met = fleet.each(nodes, forks, adding.introduce, lambda *_: None)
+    return {name: outcome for name, outcome in met.items() if isinstance(outcome, DockstackError)}
 
 
 @node.command(name="list")

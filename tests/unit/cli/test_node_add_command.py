@@ -29,7 +29,7 @@ class Adding:
     """In the place of the connection: one host breaks, all others change something."""
 
     def __init__(self):
-        self.added = []
+        self.added, self.introduced = [], []
 
     def add(self, node, looked, tell):
         tell(Event(Kind.START, f"{node.name}/switch", "Starting the switch"))
@@ -38,6 +38,11 @@ class Adding:
         if node.name == "breaks":
             raise DockstackError("Starting the switch: No.", "Mend it.", "last words")
         return Added(looked.plan.hostname, 0 if node.name == "again" else 7, sent=False, seconds=2.0)
+
+    def introduce(self, node):
+        self.introduced.append(node.name)
+        if node.name == "shy":
+            raise DockstackError("It does not learn of others.", "Try again.")
 
 
 @pytest.fixture
@@ -83,6 +88,15 @@ def test_all_that_join_are_a_success_and_what_is_left_to_do_is_said(add):
     assert done.exit_code == 0
     assert "again: joined as again.example.org: nothing had to be changed" in done.output
     assert "nova-manage cell_v2 discover_hosts" in done.output
+
+
+def test_nodes_that_have_joined_are_told_of_each_other_and_one_that_could_not_be_has_not(add, hosts):
+    done = add("good", "breaks", "shy")
+    assert sorted(hosts.introduced) == ["good", "shy"]
+    assert done.exit_code == 1
+    assert "shy: failed\n  It does not learn of others.\n  what to do: Try again." in done.output
+    last = json.loads(add("--json", "good", "shy").stdout.splitlines()[-1])["hosts"]
+    assert (last["good"]["joined"], last["shy"]["error"]) == (True, "It does not learn of others.")
 
 
 def test_each_host_tells_what_it_does_now(add):
