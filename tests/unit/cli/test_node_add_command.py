@@ -36,7 +36,7 @@ class Adding:
     """In the place of the connection: one host breaks, all others change something."""
 
     def __init__(self):
-        self.added = []
+        self.added, self.introduced = [], []
         self.enrolment = None
 
     def made(self, enrolment):
@@ -52,6 +52,11 @@ class Adding:
         enrolled = ENROLLED[node.name] if self.enrolment else None
         changes = 0 if node.name == "again" else 7
         return Added(looked.plan.hostname, changes, sent=False, seconds=2.0, enrolled=enrolled)
+
+    def introduce(self, node):
+        self.introduced.append(node.name)
+        if node.name == "shy":
+            raise DockstackError("It does not learn of others.", "Try again.")
 
 
 @pytest.fixture
@@ -121,6 +126,15 @@ def test_wrong_credentials_are_said_before_any_host_is_touched(add, hosts, tmp_p
         with pytest.raises(DockstackError, match="no administrator's"):
             add("good", "--os-cloud", "dockstack")
     assert hosts.added == []
+
+
+def test_nodes_that_have_joined_are_told_of_each_other_and_one_that_could_not_be_has_not(add, hosts):
+    done = add("good", "breaks", "shy")
+    assert sorted(hosts.introduced) == ["good", "shy"]
+    assert done.exit_code == 1
+    assert "shy: failed\n  It does not learn of others.\n  what to do: Try again." in done.output
+    last = json.loads(add("--json", "good", "shy").stdout.splitlines()[-1])["hosts"]
+    assert (last["good"]["joined"], last["shy"]["error"]) == (True, "It does not learn of others.")
 
 
 def test_each_host_tells_what_it_does_now(add):

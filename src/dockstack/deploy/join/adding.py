@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.administration.enrolment import REASON
+from dockstack.deploy.join import peers
 from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.join.peers import Peers
 from dockstack.deploy.join.remote_run import RemoteRun
 from dockstack.deploy.node.connection import address_of, connect
 from dockstack.deploy.run.events import Event, Kind
@@ -53,12 +55,14 @@ class Adding:
         command_line: the running dockstack, for the nodes.
         journal: what is noted of them here.
         remote_run: makes the run of a node.
+        peers: whom nodes let send them servers.
         enrolment: lets a node in; None without an administrator's credentials.
     """
 
     command_line: CommandLine = field(default_factory=CommandLine)
     journal: Journal = field(default_factory=Journal)
     remote_run: Callable[[Connection, str], RemoteRun] = RemoteRun
+    peers: Peers = field(default_factory=Peers)
     enrolment: Enrolment | None = None
 
     def add(self, node: Node, looked: Survey, tell: Callable[[Event], None]) -> Added:
@@ -92,6 +96,14 @@ class Adding:
         self.journal.note(entry.now(Step.ENABLED if enrolled.enabled else Step.JOINED))
         return replace(added, enrolled=enrolled)
 
+    def introduce(self, node: Node) -> None:
+        """Have a node that has joined know all that have, now that their keys are there.
+
+        Raises:
+            DockstackError: it could not be told.
+        """
+        peers.introduce(connect(node), self.peers.all())
+
     def _add(self, node: Node, looked: Survey, entry: Entry, tell: Callable[[Event], None]) -> Added:
         connection = connect(node)
         sent = not self.command_line.is_on(connection)
@@ -111,6 +123,7 @@ class Adding:
         ended = run.follow(run.start(), told)
         if not ended.ok:
             raise _failure(node, failures)
+        self.peers.note(node.name, peers.ask(connection, str(looked.told.attributes["network.encap_ip"])))
         return Added(looked.plan.hostname, ended.changes, sent, ended.seconds)
 
 

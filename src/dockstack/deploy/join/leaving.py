@@ -17,6 +17,7 @@ from dockstack.deploy.administration import departure
 from dockstack.deploy.join import look
 from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.join.journal import Journal, Step
+from dockstack.deploy.join.peers import Peers
 from dockstack.deploy.node.connection import connect
 from dockstack.deploy.node.output import limited, tail
 from dockstack.deploy.node.shell import patience
@@ -57,12 +58,14 @@ class Leaving:
         cloud: theirs.
         command_line: the running dockstack, for a node that has lost its own.
         journal: what is noted of them here.
+        peers: whom nodes let send them servers.
         roots: the directories that `clean` removes last.
     """
 
     cloud: Cloud
     command_line: CommandLine = field(default_factory=CommandLine)
     journal: Journal = field(default_factory=Journal)
+    peers: Peers = field(default_factory=Peers)
     roots: tuple[str, ...] = (paths.ETC, paths.VAR, paths.OPT)
 
     def leave(self, node: Node, tell: Callable[[str], None], *, packages: bool = False) -> Left:
@@ -88,7 +91,7 @@ class Leaving:
         if state is State.REST and not self.journal.entry(node.name):
             state = State.NOTHING  # a command line that somebody has installed
         if not there and state is State.NOTHING:
-            self.journal.forget(node.name)
+            self._forget_here(node)
             return Left(hostname, changed=False)
         self.journal.now(node.name, Step.REMOVING)
         tell("Having nothing more placed on it")
@@ -110,7 +113,7 @@ class Leaving:
         """
         hostname = self.journal.hostname(node.name) or node.name
         if not departure.left_of(self.cloud, hostname):
-            self.journal.forget(node.name)
+            self._forget_here(node)
             return Left(hostname, changed=False)
         self.journal.now(node.name, Step.REMOVING)
         departure.declare_lost(self.cloud, hostname)
@@ -125,8 +128,12 @@ class Leaving:
                 f"The cloud still has of {hostname}: {', '.join(left)}.",
                 "Does its nova-compute run somewhere? End it, and run this again.",
             )
-        self.journal.forget(node.name)
+        self._forget_here(node)
         return Left(hostname, changed=True)
+
+    def _forget_here(self, node: Node) -> None:
+        self.peers.forget(node.name)
+        self.journal.forget(node.name)
 
     def _state(self, connection: Connection) -> State:
         etc = self.roots[0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.configuration import compute_node
+from dockstack.deploy.configuration import compute_node, migration
 from dockstack.deploy.configuration.compute_node import NodeFile
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.hypervisors.engine import engine_of
@@ -99,7 +99,7 @@ class Joining:
 
     def packages(self, distribution: Distribution, *, engine: bool, client: bool) -> tuple[str, ...]:
         """Return all packages that the node has to have."""
-        needed = distribution.packages_of(*packages.wanted(self.node))
+        needed = (*distribution.packages_of(*packages.wanted(self.node)), *migration.packages(distribution))
         return tuple(sorted({*needed, *self.plugin.packages(distribution, engine=engine, client=client)}))
 
     def settings(self, facts: NodeFacts) -> Settings:
@@ -127,7 +127,7 @@ class Joining:
         """Return what would change, from what the machine is like and the files that are there."""
         return NodePlan(
             hostname=facts.hostname,
-            problems=(*problems(self.node, facts), *self._unknown_address(facts)),
+            problems=(*problems(self.node, facts), *self._tunnels(facts)),
             packages=tuple(name for name in self._packages(facts) if name not in facts.packages),
             environments=tuple(self._environments(facts)),
             files=(changed := tuple(self._changed(facts, present))),
@@ -137,11 +137,17 @@ class Joining:
     def _packages(self, facts: NodeFacts) -> tuple[str, ...]:
         return self.packages(or_debian(facts.machine.distribution), engine=facts.engine, client=facts.client)
 
-    def _unknown_address(self, facts: NodeFacts) -> Iterator[Problem]:
+    def _tunnels(self, facts: NodeFacts) -> Iterator[Problem]:
         if names_loopback(self.settings(facts).tunnel_address):
             yield Problem(
                 "From which of its addresses it reaches the cloud is not known, so its tunnels would end nowhere.",
                 "Has it a route there, and a name server? Or set network.encap_ip for this node.",
+            )
+        if self._datapath(facts) == "netdev":
+            yield Problem(
+                "Open vSwitch has no kernel module here: its tunnels end only at an address on a bridge of its own.",
+                "Load the module (openvswitch), or put network.encap_ip onto such a bridge (guide, nodes.md).",
+                warning=True,
             )
 
     def _environments(self, facts: NodeFacts) -> Iterator[str]:

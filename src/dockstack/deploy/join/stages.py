@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import compute_node, neutron, nova, privilege, scripts
+from dockstack.deploy.configuration.migration import SERVICE
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.node.environments import shim
 from dockstack.deploy.node.output import StepFailedError, tail
-from dockstack.deploy.recipes import accounts, environments, fabric, foundation, hypervisor, packages
+from dockstack.deploy.recipes import accounts, environments, fabric, foundation, hypervisor, migration, packages
 from dockstack.deploy.recipes.controller import MIGRATION_ENVIRONMENT, PYTHON, install_script
 from dockstack.deploy.recipes.facts import settings_with
 from dockstack.deploy.recipes.stage import Stage, check_graph
@@ -22,8 +23,11 @@ from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dockstack.deploy.configuration.settings import Settings
     from dockstack.deploy.supervision.machine import Machine
+    from dockstack.deploy.supervision.services import Service
     from dockstack.deploy.wanted.cloud_document import CloudDocument
     from dockstack.deploy.wanted.inventory import Node
 
@@ -61,10 +65,17 @@ class ComputeNode:
                 ("accounts", "packages", "openstack-environment"),
             ),
             Stage(
+                "name",
+                "Asking whether the cloud has another host of this name",
+                self.refuse_namesake,
+                (hypervisor.NOVA_CONFIGURATION,),
+                phase="infrastructure",
+            ),
+            Stage(
                 "switch",
                 "Starting Open vSwitch and OVN",
                 self.start_switch,
-                ("supervisor", hypervisor.NOVA_CONFIGURATION),
+                ("supervisor", "name"),
                 phase="infrastructure",
             ),
             Stage(
@@ -79,6 +90,13 @@ class ComputeNode:
                 "Starting nova-compute",
                 self.start_compute,
                 ("switch", "hypervisor-start"),
+                phase="services",
+            ),
+            Stage(
+                "migration",
+                "Letting other nodes send servers here",
+                self.start_migration,
+                ("switch",),  # the address that it listens on may be on a bridge
                 phase="services",
             ),
             Stage("known", "Waiting until the cloud knows this host", self.await_report, ("compute",), 0, "cloud"),
@@ -101,6 +119,22 @@ class ComputeNode:
         for path, file in compute_node.files(self._cloud, self._settings(machine)).items():
             machine.file(path, file.content, group=file.group, mode=file.mode)
 
+    def refuse_namesake(self, machine: Machine) -> None:
+        """Refuse to be a host that another machine is: its chassis would be taken from it, and its servers cut off.
+
+        Raises:
+            StepFailedError: another one is, or the cloud refuses the node's account.
+        """
+        script, hostname = install_script(machine, "await_provider"), self._settings(machine).hostname
+        said = machine.run([PYTHON, script, hostname], environment=MIGRATION_ENVIRONMENT, check=False)
+        if not said.ok:
+            raise StepFailedError(
+                f"This machine cannot become the host {hostname}.",
+                "Give it another name, or have the cloud forget that host, if it is no more. If it was this machine "
+                "before, put its /var/lib/nova/compute_id back. If an account is refused, correct the cloud document.",
+                machine.secrets.redact(tail(f"{said.stdout}\n{said.stderr}")),
+            )
+
     def start_switch(self, machine: Machine) -> None:
         """Have the switch and OVN's controller running."""
         fabric.note(machine, (fabric.OPEN_VSWITCH_DATABASE,), fabric.BRIDGES)
@@ -122,6 +156,11 @@ class ComputeNode:
         machine.say("Registering this host, disabled until it is proven")
         machine.command([PYTHON, script, self._disabled], user="nova", environment=MIGRATION_ENVIRONMENT)
 
+    def start_migration(self, machine: Machine) -> None:
+        """Have the SSH server running over which servers come."""
+        (server,) = self._services(machine, SERVICE)
+        migration.start_on_node(machine, server)
+
     def await_report(self, machine: Machine) -> None:
         """Wait until nova-compute has reached the cloud: a wrong password, and it would run and try for ever.
 
@@ -139,12 +178,14 @@ class ComputeNode:
             )
 
     def _start(self, machine: Machine, *names: str) -> None:
+        for service in self._services(machine, *names):
+            ensure_running(machine, service)
+
+    def _services(self, machine: Machine, *names: str) -> Iterator[Service]:
         added = self._contribution
         settings = self._settings(machine)
         wanted = compute_node.services(machine.distribution, self._cloud, settings, added.groups, added.watch)
-        for service in wanted:
-            if service.name in names:
-                ensure_running(machine, service)
+        return (service for service in wanted if service.name in names)
 
     def _settings(self, machine: Machine) -> Settings:
         return settings_with(machine, {})

@@ -12,12 +12,14 @@ from dockstack.deploy.administration import api
 from dockstack.deploy.administration.enrolment import REASON, Enrolment
 from dockstack.deploy.administration.mapping import Mapping
 from dockstack.deploy.administration.proof import Proof
+from dockstack.deploy.configuration import migration
 from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.join import remote_run
 from dockstack.deploy.join.adding import Added, Adding
 from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.join.peers import Peers
 from dockstack.deploy.join.plan import NodePlan
 from dockstack.deploy.join.remote_run import RemoteRun
 from dockstack.deploy.join.survey import Survey
@@ -46,6 +48,9 @@ def looked(cloud, compute):
 def adding(tmp_path, monkeypatch):
     """What adds nodes to which dockstack has been sent already, and whose run tells these events."""
     monkeypatch.setattr(remote_run, "POLL", 0.02)
+    for name in ("CLIENT_PUBLIC", "HOST_PUBLIC"):
+        (tmp_path / name).write_text(f"ssh-ed25519 {name.ljust(68, 'A').replace('_', '')} made here\n")
+        monkeypatch.setattr(migration, name, str(tmp_path / name))
     command_line = CommandLine(
         str(tmp_path / "cli"), str(tmp_path / "uv"), str(tmp_path / "state"), str(tmp_path / "guard")
     )
@@ -63,7 +68,7 @@ def adding(tmp_path, monkeypatch):
         def run(connection, python):
             return RemoteRun(connection, python, f"{tmp_path}/commission.json", f"{tmp_path}/runs")
 
-        return Adding(command_line, Journal(tmp_path / "nodes"), run, enrolment)
+        return Adding(command_line, Journal(tmp_path / "nodes"), run, Peers(tmp_path / "peers"), enrolment)
 
     return build
 
@@ -77,6 +82,15 @@ def test_a_node_joins_and_that_is_noted(adding, looked, connected, tmp_path):
     (entry,) = one.journal.entries()
     assert (entry.node, entry.hostname, entry.step) == ("one", "one.example.org", Step.JOINED)
     assert (entry.release, entry.login) == ("2026.2", f"root@127.0.0.1:{connected.node.port}")
+
+
+def test_the_keys_of_a_node_that_has_joined_are_known_here_and_where_it_listens(adding, looked, connected):
+    one = adding(*WELL)
+    one.add(connected.node, looked, lambda _: None)
+    (peer,) = one.peers.all()
+    assert peer.address == "10.1.0.31"
+    assert peer.client.startswith("ssh-ed25519 CLIENTPUBLIC")
+    assert peer.host.startswith("ssh-ed25519 HOSTPUBLIC")
 
 
 def test_the_first_failure_is_told_in_the_words_of_this_command_and_noted(adding, looked, connected):

@@ -7,11 +7,12 @@ import pytest
 
 from dockstack.deploy.administration import api
 from dockstack.deploy.distributions import DEBIAN_12
-from dockstack.deploy.join import remote_run, upgrading
+from dockstack.deploy.join import peers, remote_run, upgrading
 from dockstack.deploy.join.adding import Adding
 from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.join.peers import Peer, Peers
 from dockstack.deploy.join.plan import NodePlan
 from dockstack.deploy.join.remote_run import RemoteRun
 from dockstack.deploy.join.survey import Survey
@@ -64,6 +65,7 @@ def _hurry(monkeypatch):
     monkeypatch.setattr(remote_run, "POLL", 0.02)
     monkeypatch.setattr(upgrading, "POLL", 0.01)
     monkeypatch.setattr(upgrading, "REPORT", 0.2)
+    monkeypatch.setattr(peers, "ask", lambda connection, address: Peer(address, "client", "host"))
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def upgrade(fake, cloud, looked, connected, tmp_path):
         def look_again(node, document):
             return Survey(NodePlan("one.example.org", environments=left), looked.told, DEBIAN_12)
 
-        adding = Adding(Shipped(tmp_path, events), journal, run)
+        adding = Adding(Shipped(tmp_path, events), journal, run, Peers(tmp_path / "peers"))
         one = Upgrading(api.connect("dockstack"), cloud, adding, places, look_again)
         return one.upgrade(connected.node, look_again(None, None) if not events else looked, told.append)
 
