@@ -66,7 +66,7 @@ def test_the_cloud_knows_them(cloud, nodes):
     named = {one.name for one in cloud.connection.compute.hypervisors()}
     assert named == set(wanted)
     listed = json.loads(cloud.dockstack("node list --json").stdout)
-    assert {entry["node"]: entry["step"] for entry in listed} == {"twelve": "joined", "thirteen": "joined"}
+    assert {entry["node"]: entry["step"] for entry in listed} == {"twelve": "enabled", "thirteen": "enabled"}
 
 
 def test_a_second_run_changes_nothing_and_is_quick(cloud, nodes):

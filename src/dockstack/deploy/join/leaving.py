@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.administration import departure
+from dockstack.deploy.administration import departure, hosts, providers
 from dockstack.deploy.join import look
 from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.join.journal import Journal, Step
@@ -60,6 +60,7 @@ class Leaving:
         journal: what is noted of them here.
         peers: whom nodes let send them servers.
         roots: the directories that `clean` removes last.
+        identity: where nova-compute keeps who it is.
     """
 
     cloud: Cloud
@@ -67,6 +68,7 @@ class Leaving:
     journal: Journal = field(default_factory=Journal)
     peers: Peers = field(default_factory=Peers)
     roots: tuple[str, ...] = (paths.ETC, paths.VAR, paths.OPT)
+    identity: str = "/var/lib/nova/compute_id"
 
     def leave(self, node: Node, tell: Callable[[str], None], *, packages: bool = False) -> Left:
         """Remove a node from its machine and from its cloud.
@@ -93,6 +95,7 @@ class Leaving:
         if not there and state is State.NOTHING:
             self._forget_here(node)
             return Left(hostname, changed=False)
+        self._require_identity(connection, hostname)
         self.journal.now(node.name, Step.REMOVING)
         tell("Having nothing more placed on it")
         departure.close(self.cloud, hostname)
@@ -119,6 +122,25 @@ class Leaving:
         departure.declare_lost(self.cloud, hostname)
         departure.forget_service(self.cloud, hostname, tell)
         return self._forget(node, hostname, tell)
+
+    def _require_identity(self, connection: Connection, hostname: str) -> None:
+        """Refuse a machine that only has the name of a host: the cloud would lose another one.
+
+        One that has lost its identity, as by `clean`, may be the host, unless that one reports.
+
+        Raises:
+            DockstackError: another machine is that host.
+        """
+        own = look.ask(connection, f"cat {shlex.quote(self.identity)} 2>/dev/null; :").stdout.strip()
+        provider, service = providers.provider(self.cloud, hostname), hosts.service(self.cloud, hostname)
+        if provider is None or own == provider.id:
+            return
+        if own or (service is not None and service.up):
+            raise DockstackError(
+                f"{connection.node.name} is not the host {hostname} of the cloud: another machine is, or was just now.",
+                "There, `dockstack clean` removes what dockstack has made. If it was that host and has been cleaned "
+                "already, try again in a minute.",
+            )
 
     def _forget(self, node: Node, hostname: str, tell: Callable[[str], None]) -> Left:
         departure.forget_agents(self.cloud, hostname, tell)

@@ -44,7 +44,10 @@ def leaving(fake, machine):
     command_line = CommandLine(
         str(machine / "opt"), str(machine / "uv"), str(machine / "state"), str(machine / "guard")
     )
-    return Leaving(api.connect("dockstack"), command_line, journal, Peers(machine / "peers"), roots)
+    (provider,) = fake.providers
+    identity = machine / "compute_id"
+    identity.write_text(f"{provider}\n")
+    return Leaving(api.connect("dockstack"), command_line, journal, Peers(machine / "peers"), roots, str(identity))
 
 
 def said(machine):
@@ -107,6 +110,26 @@ def test_a_run_that_was_killed_anywhere_is_begun_again(leaving, connected, machi
     assert "one.example.org" not in fake.services, "its record went before `clean`"
     assert leaving.leave(connected.node, lambda _: None).changed
     assert leaving.leave(connected.node, lambda _: None).changed is False
+
+
+def test_a_machine_that_only_has_the_name_of_a_host_is_refused(leaving, connected, machine, fake):
+    (machine / "compute_id").write_text("22222222-2222-4222-8222-222222222222\n")
+    with pytest.raises(DockstackError, match=r"one is not the host one\.example\.org of the cloud"):
+        leaving.leave(connected.node, lambda _: None)
+    (machine / "compute_id").unlink()
+    with pytest.raises(DockstackError, match="another machine is"):
+        leaving.leave(connected.node, lambda _: None)
+    assert (said(machine), fake.changes()) == ([], [])
+
+
+def test_one_that_was_cleaned_by_hand_is_forgotten_when_it_reports_no_more(leaving, connected, machine, fake):
+    for path in ("etc/commission.json", "compute_id", "opt/bin/python"):
+        (machine / path).unlink()
+    for path in ("etc", "opt/bin", "opt"):
+        (machine / path).rmdir()
+    fake.services["one.example.org"]["state"] = "down"
+    assert leaving.leave(connected.node, lambda _: None).changed
+    assert (fake.services, fake.providers, fake.agents) == ({}, {}, {})
 
 
 def test_a_machine_that_has_a_whole_cloud_is_refused(leaving, connected, machine, fake):
