@@ -43,6 +43,7 @@ def remove(*, hosts: Hosts, os_cloud: str | None, lost: bool, packages: bool, ye
     Kill this at any moment and run it again: it goes on. Exit status 0: all are gone; 1: one is not.
     """
     from dockstack.deploy.join.leaving import Leaving  # noqa: PLC0415 - loads the recipes' engine
+    from dockstack.deploy.node.connection import UnreachableError  # noqa: PLC0415
 
     hosts.require_named("remove")
     leaving = Leaving(required_cloud(hosts, os_cloud))
@@ -54,7 +55,12 @@ def remove(*, hosts: Hosts, os_cloud: str | None, lost: bool, packages: bool, ye
         def told(text: str) -> None:
             tell(Event(Kind.SAY, text=text))
 
-        return leaving.give_up(node, told) if lost else leaving.leave(node, told, packages=packages)
+        if lost:
+            return leaving.give_up(node, told)
+        try:
+            return leaving.leave(node, told, packages=packages)
+        except UnreachableError as error:
+            raise DockstackError(error.brief, f"{error.resolution} If the machine is dead, give --lost.") from error
 
     found = run(
         hosts,

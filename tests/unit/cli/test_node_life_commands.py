@@ -185,6 +185,13 @@ def test_a_node_that_is_not_well_is_told_from_one_that_is(node, monkeypatch):
     assert {name: one["well"] for name, one in last.items()} == {"a": True, "b": False, "down": False}
 
 
+def test_one_that_cannot_be_reached_may_be_dead(node, fake, tmp_path):
+    done = node("remove", "--yes", "127.0.0.1:1", "--known-hosts", str(tmp_path / "none"))
+    assert done.exit_code == 1
+    assert "If the machine is dead, give --lost." in done.output
+    assert fake.changes() == []
+
+
 def test_who_does_not_say_yes_keeps_them(node, fake):
     done = node("remove", "--lost", "a")
     assert "Nothing was removed" in str(done.exception)

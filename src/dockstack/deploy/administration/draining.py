@@ -162,7 +162,7 @@ class _Run:
             now = hosts.server(cloud, server.id)
             if now is None:
                 return None
-            if now.host != self.host and now.status != WAITS and now.task is None:
+            if self._has_left(now):
                 return None
             if time.monotonic() > deadline:
                 doing = now.task or now.status
@@ -175,13 +175,21 @@ class _Run:
                     return unmoved
             time.sleep(POLL)
 
+    def _has_left(self, server: Server) -> bool:
+        """Tell whether a server is elsewhere, and nothing of a move keeps room for it here."""
+        if server.host == self.host or server.task is not None:
+            return False
+        return server.status != WAITS or self._move_of(server) is None
+
     def _next(self, server: Server, asked: set[str]) -> Unmoved | None:
         """Ask for what is next of a server that nobody works on; never twice for the same."""
         waits = server.status == WAITS
         if waits:
             move = self._move_of(server)
+            if move is None:
+                return None  # it was answered just now
             action = self._answer(move)
-            key = f"{action} {move.id if move else ''}"
+            key = f"{action} {move.id}"
             if not action:
                 return Unmoved(server.label, "its resize waits for its user", "--resizes confirm settles it here.")
         elif server.status in ACTIONS:
@@ -207,9 +215,9 @@ class _Run:
         moves = hosts.moves(self.how.cloud, self.host)
         return next((each for each in moves if each.server == server.id), None)
 
-    def _answer(self, move: Move | None) -> str:
+    def _answer(self, move: Move) -> str:
         """Return what to say of a move that waits, "" for nothing; one without another flavor waits for us."""
-        if move is None or move.kind == "migration" or self.how.resizes is Resizes.CONFIRM:
+        if move.kind == "migration" or self.how.resizes is Resizes.CONFIRM:
             return "confirmResize"
         return "revertResize" if self.how.resizes is Resizes.REVERT else ""
 

@@ -89,6 +89,20 @@ def test_a_resize_is_left_to_its_user(two, drain):
     assert (unmoved.server, unmoved.why) == (f"left ({left})", "its resize waits for its user")
 
 
+def test_a_resize_that_a_user_begins_elsewhere_meanwhile_is_the_users(two, drain):
+    web = two.add_server("web", "old")
+    confirm = two.do_confirmResize
+
+    def and_resized(server_id, server):
+        confirm(server_id, server)
+        server["next"] = [{"status": "VERIFY_RESIZE", "host": "third"}]
+        two.add_move(server_id, "resize", "other", "third")
+
+    two.do_confirmResize = and_resized
+    assert len(drain().moved) == 1
+    assert [(each["instance_uuid"], each["dest_compute"]) for each in two.moves] == [(web, "third")]
+
+
 def test_who_cannot_move_is_named_with_the_reason_and_the_others_move(two, drain):
     stuck = two.add_server("stuck", "old")
     two.unmovable.add(stuck)
