@@ -42,17 +42,28 @@ MAPPING = (
 )
 
 
-@click.group()
-def node() -> None:
-    """Have compute nodes for a cloud that exists.
+class InOrder(click.Group):
+    """A group whose commands are listed in the order of a node's life."""
 
-    HOSTS are [USER@]HOST[:PORT], nodes of the environment file or hosts of an Ansible inventory; without any, all of
-    these that are compute nodes and reached over SSH. What they must know of the cloud stands in the cloud document
-    (`dockstack cloud import`).
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List commands as they were added."""
+        del ctx
+        return list(self.commands)
+
+
+@click.group(cls=InOrder)
+def node() -> None:
+    """Have compute nodes for a cloud that exists, from their first day to their last.
+
+    HOSTS are [USER@]HOST[:PORT], nodes of the environment file or hosts of an Ansible inventory. Without any, `plan`,
+    `add` and `check` mean all of these that are compute nodes and reached over SSH; the others want them named. What
+    nodes must know of the cloud stands in the cloud document (`dockstack cloud import`).
+
+    Kill any of them at any moment and run it again: it goes on. A second run changes nothing.
     """
 
 
-@node.command()
+@node.command(short_help="Show what would change on machines; nothing is changed.")
 @host_options
 @click.option("--diff", is_flag=True, help="Show what would stand in new files, too.")
 def plan(*, hosts: Hosts, diff: bool) -> None:
@@ -72,7 +83,7 @@ def plan(*, hosts: Hosts, diff: bool) -> None:
     sys.exit(0 if all(fits(outcome) for outcome in found.values()) else 1)
 
 
-@node.command()
+@node.command(short_help="Make machines compute nodes, prove and enable them.")
 @host_options
 @administrator_option
 @click.option("--no-proof", is_flag=True, help="Enable hosts without a test server.")
@@ -145,7 +156,7 @@ def enrolment(hosts: Hosts, cloud: Cloud | None, *, proof: bool, image: str, fla
     return Enrolment(cloud, Mapping(cloud, command), Proof(cloud, image, flavor) if proof else None)
 
 
-@node.command(name="list")
+@node.command(name="list", short_help="List the nodes added from here, and how far each came.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 def list_nodes(*, as_json: bool) -> None:
     """List the nodes that were added from this machine, and how far each came; none of them is asked."""
@@ -162,7 +173,7 @@ def list_nodes(*, as_json: bool) -> None:
     Screen().print(table)
 
 
-@node.command()
+@node.command(short_help="Show what went wrong on one, and what to do.")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 def show(name: str, *, as_json: bool) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.wanted.inventory import Node
 
 
-@click.command()
+@click.command(short_help="Tell whether nodes are as they should be.")
 @host_options
 @administrator_option
 def check(*, hosts: Hosts, os_cloud: str | None) -> None:

@@ -31,7 +31,7 @@ INTERRUPTED = (
 )
 
 
-@click.command()
+@click.command(short_help="Empty nodes: their servers move elsewhere.")
 @host_options
 @administrator_option
 @click.option("--reason", default="", help="Why, for whoever looks at the compute service.")
@@ -116,7 +116,7 @@ def drained_plain(outcome: Drained | DockstackError) -> dict[str, Any]:
     return {"empty": is_empty(outcome), **asdict(outcome)}
 
 
-@click.command()
+@click.command(short_help="Let servers come to nodes again.")
 @host_options
 @administrator_option
 def undrain(*, hosts: Hosts, os_cloud: str | None) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.wanted.inventory import Node
 
 
-@click.command()
+@click.command(short_help="Take nodes out of the cloud and off their machines.")
 @host_options
 @administrator_option
 @click.option("--lost", is_flag=True, help="The machine is dead: have the cloud alone forget it.")

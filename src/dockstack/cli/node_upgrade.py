@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FAILURES = 1
 
 
-@click.command()
+@click.command(short_help="A new version, while servers run; back if it fails.")
 @host_options
 @administrator_option
 @click.option(
