@@ -35,7 +35,7 @@ FAILURES = 1
     type=click.IntRange(1),
     default=FAILURES,
     show_default=True,
-    help="Begin with no further host when so many have failed.",
+    help="Begin with no further host when the new version has failed on so many.",
 )
 def upgrade(*, hosts: Hosts, os_cloud: str | None, stop_after: int) -> None:
     """Bring compute nodes to this dockstack and the cloud document's release, while their servers run.
@@ -48,6 +48,7 @@ def upgrade(*, hosts: Hosts, os_cloud: str | None, stop_after: int) -> None:
     should be; 1: one is not.
     """
     from dockstack.deploy.join.upgrading import Upgrading  # noqa: PLC0415 - loads the recipes' engine
+    from dockstack.deploy.node.connection import UnreachableError  # noqa: PLC0415
 
     hosts.require_named("upgrade")
     upgrading = Upgrading(required_cloud(hosts, os_cloud), hosts.document)
@@ -64,6 +65,8 @@ def upgrade(*, hosts: Hosts, os_cloud: str | None, stop_after: int) -> None:
             raise DockstackError("Not begun: others have failed.", "See to those first, or raise --stop-after.")
         try:
             return upgrading.upgrade(node, surveys[node.name], tell)
+        except UnreachableError:
+            raise  # that says nothing of the new version
         except DockstackError:
             with counting:
                 failures[0] += 1

@@ -19,6 +19,7 @@ from dockstack.deploy.join.journal import Entry, Journal, Step
 from dockstack.deploy.join.plan import NodePlan
 from dockstack.deploy.join.survey import Survey
 from dockstack.deploy.join.upgrading import Upgraded
+from dockstack.deploy.node.connection import UnreachableError
 from dockstack.deploy.run.events import Event, Kind
 from dockstack.deploy.run.preflight import Problem
 from dockstack.errors import DockstackError
@@ -138,6 +139,8 @@ def upgrades(monkeypatch, noted):
 
     def upgrade(_, node, looked, tell):
         begun.append(node.name)
+        if node.name == "cut":
+            raise UnreachableError("The connection to cut broke.", "Run it again.")
         tell(Event(Kind.SAY, text="Keeping what it runs with"))
         if node.name == "b":
             raise DockstackError("No. b runs its former version again.", "Mend it.")
@@ -149,9 +152,9 @@ def upgrades(monkeypatch, noted):
 
 
 def test_no_further_host_is_begun_with_when_one_has_failed(node, upgrades):
-    done = node("upgrade", "a", "b", "c", "unfit", "down", "--forks", "1")
+    done = node("upgrade", "cut", "a", "b", "c", "unfit", "down", "--forks", "1")
     assert done.exit_code == 1
-    assert upgrades == ["a", "b"]
+    assert upgrades == ["cut", "a", "b"]
     assert "a: upgraded: 4 changes, in 2.0 s\n  nova-x\\n was started anew, or ended, meanwhile" in done.output
     assert "b: failed\n  No. b runs its former version again." in done.output
     assert "c: failed\n  Not begun: others have failed." in done.output
