@@ -19,6 +19,7 @@ from dockstack.deploy.configuration import scripts
 from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.join import look
 from dockstack.deploy.join.adding import Adding
+from dockstack.deploy.join.journal import Step
 from dockstack.deploy.join.survey import survey
 from dockstack.deploy.node.connection import UnreachableError, connect
 from dockstack.deploy.node.output import CHANGE_LIMIT, limited, tail
@@ -113,7 +114,9 @@ class Upgrading:
             raise
         except DockstackError as error:
             tell(_say("It failed: putting its former version back"))
-            raise self._gone_back(connection, error) from error
+            failure = self._gone_back(connection, error)
+            self.adding.journal.now(node.name, Step.FAILED, failure.brief, failure.resolution)
+            raise failure from error
         self._shell(connection, f"rm -rf {shlex.quote(self.places.former)}")
         if known is not None:
             self.adding.journal.now(node.name, known.step)

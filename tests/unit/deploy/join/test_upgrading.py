@@ -147,6 +147,8 @@ def test_one_that_the_cloud_does_not_hear_from_has_its_former_version_again(upgr
     with pytest.raises(DockstackError, match="has not reported within"):
         upgrade(*WELL)
     assert versions(tmp_path) == {"old"}
+    entry = upgrade.journal.entry("one")
+    assert (entry.step, entry.problem.endswith("runs its former version again.")) == (Step.FAILED, True)
 
 
 def test_one_on_which_something_is_left_to_do_has_its_former_version_again(upgrade, tmp_path):
