@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from nova import context as nova_context
 from nova import objects
@@ -14,6 +17,16 @@ from dockstack.deploy.payload import register_host
 pytestmark = pytest.mark.functional
 DISABLED = "COMPUTE_STATUS_DISABLED"
 REASON = "dockstack node add: not proven yet"
+
+
+def test_a_cell_without_conductors_is_said_in_one_line(tmp_path):
+    conf = tmp_path / "nova.conf"
+    conf.write_text(f"[DEFAULT]\ntransport_url = fake:/\nrpc_response_timeout = 1\nstate_path = {tmp_path}\n")
+    line = f"from dockstack.deploy.payload import register_host; register_host.main('x', {str(conf)!r})"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("No nova-conductor answers on the message bus")
+    assert not (tmp_path / "compute_id").exists(), "it is who nova-compute says it is"
 
 
 class TestRegisteredHost(ServersCase):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 
 import nova.db.main.api
+import oslo_messaging as messaging
 from nova import config, context, exception, objects
 from nova.compute import rpcapi
 from nova.conductor import rpcapi as conductor
@@ -39,13 +40,16 @@ def register(host: str, reason: str) -> bool:
     return True
 
 
-def main(reason: str) -> None:
+def main(reason: str, path: str = CONF) -> None:
     """Register this host through a conductor, as nova-compute does: there is no database here."""
-    config.parse_args([BINARY, "--config-file", CONF])
+    config.parse_args([BINARY, "--config-file", path])
     objects.register_all()
     nova.db.main.api.DISABLE_DB_ACCESS = True
     base.NovaObject.indirection_api = conductor.ConductorAPI()
-    register(config.CONF.host, reason)
+    try:
+        register(config.CONF.host, reason)
+    except messaging.MessagingTimeout as error:
+        raise SystemExit(f"No nova-conductor answers on the message bus of this host's cell: {error}") from error
 
 
 if __name__ == "__main__":
