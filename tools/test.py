@@ -33,6 +33,7 @@ FOR_ROOT = {
     "ssh": "openssh-client",
 }
 FOR_MACHINES = {
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
     "debootstrap": "debootstrap",
     "ip": "iproute2",
     "iptables": "iptables",

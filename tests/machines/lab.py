@@ -94,7 +94,7 @@ class Machine:
     def run(self, line: str, *, check: bool = True, stdin: str | None = None, timeout: float = 600):
         """Run a line of shell in it, as root, without its network; return what came of it."""
         done = subprocess.run(
-            self.command(line), check=False, input=stdin, capture_output=True, text=True, timeout=timeout
+            self.command(line), check=False, input=stdin or "", capture_output=True, text=True, timeout=timeout
         )
         assert done.returncode == 0 or not check, f"{self.name}: {line}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done
@@ -200,7 +200,8 @@ def clear() -> None:
         _run("umount", mount)
     if RUNNING.exists():
         shutil.rmtree(RUNNING)
-    for group in Path("/sys/fs/cgroup").glob(f"*{container.CGROUP}"):
+    hierarchies = Path("/sys/fs/cgroup")  # one, or one for each controller
+    for group in (*hierarchies.glob(container.CGROUP[1:]), *hierarchies.glob(f"*{container.CGROUP}")):
         for place, _, _ in os.walk(group, topdown=False):
             Path(place).rmdir()
     lan.take_down()

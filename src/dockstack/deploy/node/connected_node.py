@@ -60,6 +60,14 @@ INSTALLATION: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     DNF.program: (dnf.packages, {"extra_install_args": "--setopt=install_weak_deps=False"}),
 }
+# `dpkg --configure` and `apt-get update` fail where another one works, such as what a killed run has left at work.
+WAIT_FOR_LOCKS = """\
+import fcntl, sys
+for path in sys.argv[1:]:
+    with open(path, "a") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+"""
+PACKAGES_LIMIT = 900  # seconds for what others install
 POLICY_MARK = "# dockstack: services do not start while packages are installed"
 
 
@@ -342,6 +350,8 @@ class ConnectedNode(Shell):
         self._say(f"Installing {', '.join(missing[:6])}{' ...' if len(missing) > 6 else ''}")  # noqa: PLR2004
         for name in missing:
             self.manifest.made("package", name)
+        if locks := self.distribution.manager.locks:
+            self.run([self.distribution.python, "-c", WAIT_FOR_LOCKS, *locks], limit=PACKAGES_LIMIT)
         self._deny_service_starts()
         try:
             if self.distribution.manager is APT:
