@@ -96,7 +96,8 @@ class ComputeNode:
                 "migration",
                 "Letting other nodes send servers here",
                 self.start_migration,
-                ("switch",),  # the address that it listens on may be on a bridge
+                # The address that it listens on may be on a bridge; and one at a time installs packages.
+                ("switch", "hypervisor-start"),
                 phase="services",
             ),
             Stage("known", "Waiting until the cloud knows this host", self.await_report, ("compute",), 0, "cloud"),

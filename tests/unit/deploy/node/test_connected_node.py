@@ -176,15 +176,19 @@ def test_packages_that_a_killed_run_still_installs_are_waited_for(machine):
     assert wait < next(i for i, line in enumerate(one.commands) if "install --no-install-recommends" in line)
 
 
-def test_a_lock_is_waited_for_until_it_is_free(tmp_path):
+def test_locks_are_waited_for_and_held_while_a_command_runs(tmp_path):
     """As apt and dpkg take theirs: by fcntl, not by flock."""
-    path = tmp_path / "lock"
-    with path.open("w") as held:
+    locks = [tmp_path / "lists", tmp_path / "frontend"]
+    look = f"import fcntl; fcntl.lockf(open('{locks[1]}', 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    line = [sys.executable, "-c", connected_node.HOLD_LOCKS, *locks, "--"]
+    with locks[0].open("w") as held:
         fcntl.lockf(held, fcntl.LOCK_EX)
-        waiting = subprocess.Popen([sys.executable, "-c", connected_node.WAIT_FOR_LOCKS, path])
+        waiting = subprocess.Popen([*line, "sh", "-c", 'exit "$((6 + DPKG_FRONTEND_LOCKED))"'])
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(0.3)
-    assert waiting.wait(60) == 0
+    assert waiting.wait(60) == 7
+    assert subprocess.run([*line, sys.executable, "-c", look], stderr=subprocess.DEVNULL, check=False).returncode == 1
+    assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
 
 
 def test_a_policy_of_the_operator_is_kept(machine):
