@@ -32,6 +32,14 @@ FOR_ROOT = {
     "ping": "iputils-ping",
     "ssh": "openssh-client",
 }
+FOR_MACHINES = {
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+    "debootstrap": "debootstrap",
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "runc": "runc",
+    "ssh-keygen": "openssh-client",
+}
 SEARCH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 ENGINE_PROGRAMS = ("dockerd", "ovs-vswitchd")
 
@@ -47,6 +55,7 @@ class Layer:
     arguments: tuple[str, ...] = ()
     release: str = ""  # whose Nova the functional tests run in; "" if they need none
     nightly: bool = False  # runs only when it is named
+    has_machines: bool = False  # of its own, in which what it needs is installed
 
     @property
     def folder(self) -> str:
@@ -60,6 +69,9 @@ LAYERS = (
     Layer("functional-2026.1", "the same with Nova 33", False, False, ("-n", "2"), "2026.1", nightly=True),
     Layer("docker", "against a real engine of the tests' own", True, False),
     Layer("cloud", "against the cloud that `dockstack up` builds", True, True),
+    Layer(
+        "machines", "nodes that join a cloud, on machines of their own", True, False, nightly=True, has_machines=True
+    ),
 )
 
 
@@ -84,7 +96,7 @@ class Outcome:
 @click.option("-k", "expression", help="Run only tests whose names match (pytest's -k).")
 @click.option("-x", "--exitfirst", is_flag=True, help="Stop a layer at its first failure.")
 def test(layers: tuple[str, ...], expression: str | None, exitfirst: bool) -> None:
-    """Run the project's tests: all LAYERS but the nightly one, or those named.
+    """Run the project's tests: all LAYERS but the nightly ones, or those named.
 
     \b
     unit               pure logic, linters, import rules      no root    under a minute
@@ -92,6 +104,7 @@ def test(layers: tuple[str, ...], expression: str | None, exitfirst: bool) -> No
     functional-2026.1  the same with Nova 33                  no root    nightly
     docker             a real engine of the tests' own        root
     cloud              the cloud that `dockstack up` builds   root, brings it up
+    machines           a cloud and its nodes, on machines     root, nightly
     """  # noqa: D301 - click wants the character itself, in front of a paragraph that it leaves as it is
     chosen = [layer for layer in LAYERS if (layer.name in layers if layers else not layer.nightly)]
     refuse_without_root(chosen)
@@ -118,9 +131,12 @@ def refuse_without_root(layers: list[Layer]) -> None:
 def run(layer: Layer, extra: list[str]) -> Outcome:
     """Bring up what the layer needs, run pytest on its folder and count from its report."""
     started = time.monotonic()
-    provide(ALWAYS | FOR_ROOT if layer.needs_root else ALWAYS)
-    if layer.needs_cloud or (layer.needs_root and not all(shutil.which(name) for name in ENGINE_PROGRAMS)):
-        bring_up()
+    if layer.has_machines:
+        provide(ALWAYS | FOR_MACHINES)
+    else:
+        provide(ALWAYS | FOR_ROOT if layer.needs_root else ALWAYS)
+        if layer.needs_cloud or (layer.needs_root and not all(shutil.which(name) for name in ENGINE_PROGRAMS)):
+            bring_up()
     report = CHECKOUT / ".pytest_cache" / f"dockstack-{layer.name}.xml"
     report.parent.mkdir(exist_ok=True)
     report.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "driver": ("dockstack.cli.driver", "driver", "Let a Nova that you have find the driver: install, remove, check."),
     "hypervisor": ("dockstack.cli.hypervisor", "hypervisor", "Run servers here for a Nova that you have: five verbs."),
     "cloud": ("dockstack.cli.cloud_document", "cloud", "What compute nodes must know of a cloud: import, check."),
-    "node": ("dockstack.cli.node", "node", "Compute nodes for a cloud that exists, over SSH: plan, add."),
+    "node": ("dockstack.cli.node", "node", "Compute nodes of a cloud, over SSH: add, check, drain, remove."),
     "doctor": ("dockstack.cli.doctor", "doctor", "Find out what is wrong with machines and their cloud."),
     "image": ("dockstack.cli.image", "image", "Build, import and list images."),
     "console": ("dockstack.cli.console", "console", "Open a server's serial console, here or in a browser."),

@@ -6,10 +6,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from dockstack.cli.node_run import failed
 from dockstack.errors import DockstackError
 from dockstack.terminal import Screen, say, say_lines, styled
 
 if TYPE_CHECKING:
+    from dockstack.deploy.administration.enrolment import Enrolled
     from dockstack.deploy.join.adding import Added
     from dockstack.deploy.join.plan import NodePlan
 
@@ -21,10 +23,15 @@ def fits(outcome: Outcome) -> bool:
     return not isinstance(outcome, DockstackError) and outcome.fits
 
 
+def error_plain(error: DockstackError) -> dict[str, Any]:
+    """Return an error as plain data."""
+    return {"error": error.brief, "cure": error.resolution, "details": error.details}
+
+
 def plain(outcome: Outcome) -> dict[str, Any]:
     """Return what came of a host as plain data."""
     if isinstance(outcome, DockstackError):
-        return {"fits": False, "error": outcome.brief, "cure": outcome.resolution, "details": outcome.details}
+        return {"fits": False, **error_plain(outcome)}
     return {"fits": outcome.fits, "changes": outcome.changes, **asdict(outcome)}
 
 
@@ -61,10 +68,19 @@ def _show_changes(outcome: NodePlan, *, whole: bool) -> None:
 def ended(outcome: Added | DockstackError) -> tuple[str | tuple[str, str], ...]:
     """Return what is said of a host that is through."""
     if isinstance(outcome, DockstackError):
-        details = "".join(f"\n  | {line}" for line in outcome.details.splitlines())
-        return ("failed", "red"), f"\n  {outcome.brief}{details}\n  what to do: {outcome.resolution}"
+        return failed(outcome)
     what = "nothing had to be changed" if not outcome.changes and not outcome.sent else f"{outcome.changes} changes"
-    return ("joined", "green"), f" as {outcome.hostname}: {what}, in {outcome.seconds:.1f} s"
+    return ("joined", "green"), f" as {outcome.hostname}: {what}, in {outcome.seconds:.1f} s{_let_in(outcome.enrolled)}"
+
+
+def _let_in(enrolled: Enrolled | None) -> str:
+    if enrolled is None:
+        return ""
+    if not enrolled.enabled:
+        return f"; it stays disabled: {enrolled.reason}"
+    if enrolled.proof:
+        return f"; a test server was active after {enrolled.proof:.1f} s; enabled"
+    return "; enabled"
 
 
 def added_plain(outcome: Added | DockstackError) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class PackageManager:
         purge: removes packages with their configuration and data.
         remove: removes packages only.
         superfluous: lists, in lines "Remv name ...", those that nobody needs any more; empty if ``purge`` takes them.
+        locks: files that it locks as fcntl(2) does while it works, if it does not wait for all of them itself.
     """
 
     program: str
@@ -39,6 +40,7 @@ class PackageManager:
     purge: tuple[str, ...]
     remove: tuple[str, ...]
     superfluous: tuple[str, ...] = ()
+    locks: tuple[str, ...] = ()
 
 
 APT = PackageManager(
@@ -48,6 +50,7 @@ APT = PackageManager(
     purge=("apt-get", "-qy", "purge"),
     remove=("apt-get", "-qy", "remove"),
     superfluous=("apt-get", "-s", "autoremove"),
+    locks=("/var/lib/apt/lists/lock", "/var/lib/dpkg/lock-frontend"),
 )
 DNF = PackageManager(
     program="dnf",

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 import cloud_files
 from dockstack.cli import node as command
 from dockstack.cli.cloud_document import cloud
+from dockstack.deploy.administration.enrolment import Enrolled
 from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.join import adding, journal, probes, survey
 from dockstack.deploy.join.adding import Added
@@ -20,8 +21,14 @@ from dockstack.deploy.join.plan import NodePlan
 from dockstack.deploy.run.events import Event, Kind
 from dockstack.deploy.run.preflight import Problem
 from dockstack.errors import DockstackError
+from fake_cloud import administered
 
 pytestmark = pytest.mark.unit
+ENROLLED = {
+    "good": Enrolled(enabled=True, proof=3.21),
+    "again": Enrolled(enabled=True),
+    "kept": Enrolled(enabled=False, reason="broken fan"),
+}
 HOSTNAMES = {"good": "good.example.org", "same": "good.example.org"}
 
 
@@ -29,7 +36,12 @@ class Adding:
     """In the place of the connection: one host breaks, all others change something."""
 
     def __init__(self):
-        self.added = []
+        self.added, self.introduced = [], []
+        self.enrolment = None
+
+    def made(self, enrolment):
+        self.enrolment = enrolment
+        return self
 
     def add(self, node, looked, tell):
         tell(Event(Kind.START, f"{node.name}/switch", "Starting the switch"))
@@ -37,7 +49,14 @@ class Adding:
         self.added.append(node.name)
         if node.name == "breaks":
             raise DockstackError("Starting the switch: No.", "Mend it.", "last words")
-        return Added(looked.plan.hostname, 0 if node.name == "again" else 7, sent=False, seconds=2.0)
+        enrolled = ENROLLED[node.name] if self.enrolment else None
+        changes = 0 if node.name == "again" else 7
+        return Added(looked.plan.hostname, changes, sent=False, seconds=2.0, enrolled=enrolled)
+
+    def introduce(self, node):
+        self.introduced.append(node.name)
+        if node.name == "shy":
+            raise DockstackError("It does not learn of others.", "Try again.")
 
 
 @pytest.fixture
@@ -53,7 +72,9 @@ def hosts(monkeypatch):
 
     one = Adding()
     monkeypatch.setattr(survey, "survey", look)
-    monkeypatch.setattr(adding, "Adding", lambda: one)
+    monkeypatch.setattr(adding, "Adding", one.made)
+    for name in ("OS_CLOUD", "OS_AUTH_URL"):
+        monkeypatch.delenv(name, raising=False)
     return one
 
 
@@ -86,6 +107,37 @@ def test_all_that_join_are_a_success_and_what_is_left_to_do_is_said(add):
     assert "nova-manage cell_v2 discover_hosts" in done.output
 
 
+def test_with_an_administrators_account_they_are_let_in(add, hosts, tmp_path, monkeypatch):
+    with administered(tmp_path, monkeypatch):
+        done = add("good", "again", "kept", "--os-cloud", "dockstack", "--set", "deploy.map_command=echo hi")
+    assert done.exit_code == 0
+    assert (
+        "good: joined as good.example.org: 7 changes, in 2.0 s; a test server was active after 3.2 s; enabled"
+        in done.output
+    )
+    assert "again: joined as again.example.org: nothing had to be changed, in 2.0 s; enabled" in done.output
+    assert "kept: joined as kept.example.org: 7 changes, in 2.0 s; it stays disabled: broken fan" in done.output
+    assert "discover_hosts" not in done.output
+    assert hosts.enrolment.mapping._command == "echo hi"
+
+
+def test_wrong_credentials_are_said_before_any_host_is_touched(add, hosts, tmp_path, monkeypatch):
+    with administered(tmp_path, monkeypatch) as fake:
+        fake.administrator = False
+        with pytest.raises(DockstackError, match="no administrator's"):
+            add("good", "--os-cloud", "dockstack")
+    assert hosts.added == []
+
+
+def test_nodes_that_have_joined_are_told_of_each_other_and_one_that_could_not_be_has_not(add, hosts):
+    done = add("good", "breaks", "shy")
+    assert sorted(hosts.introduced) == ["good", "shy"]
+    assert done.exit_code == 1
+    assert "shy: failed\n  It does not learn of others.\n  what to do: Try again." in done.output
+    last = json.loads(add("--json", "good", "shy").stdout.splitlines()[-1])["hosts"]
+    assert (last["good"]["joined"], last["shy"]["error"]) == (True, "It does not learn of others.")
+
+
 def test_each_host_tells_what_it_does_now(add):
     lines = add("good", "--forks", "1").output.splitlines()
     assert lines[:2] == ["good: Starting the switch", "good: Starting ovsdb"]
@@ -107,6 +159,7 @@ def test_machines_read_events_of_each_host_and_at_the_end_what_came_of_all(add):
         "changes": 7,
         "sent": False,
         "seconds": 2.0,
+        "enrolled": None,
     }
     assert (found["breaks"]["joined"], found["breaks"]["error"]) == (False, "Starting the switch: No.")
     assert found["unfit"]["fits"] is False

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dockstack.deploy.configuration import neutron, nova, oslo, privilege, programs, scripts
+from dockstack.deploy.configuration import migration, neutron, nova, oslo, privilege, programs, scripts
 from dockstack.deploy.configuration.ini import merge_ini, render_ini
-from dockstack.deploy.configuration.openvswitch import DATABASE_REMOTE
+from dockstack.deploy.configuration.openvswitch import DATABASE_REMOTE, tunnel_options
 from dockstack.deploy.configuration.oslo_file import literal
 from dockstack.deploy.configuration.settings import Ports, Settings
 from dockstack.deploy.paths import ETC
@@ -35,7 +35,7 @@ OVN_FILES = {
     "ovn.certificate": (f"{ETC}/ovn-certificate.pem", "certificate"),
     "ovn.private_key": (f"{ETC}/ovn-key.pem", "private_key"),
 }
-HERE = frozenset({"ovsdb", "ovs-vswitchd", "ovn-controller", "neutron-ovn-agent", "nova-compute"})
+HERE = frozenset({"ovsdb", "ovs-vswitchd", "ovn-controller", "neutron-ovn-agent", "migration", "nova-compute"})
 """The services of such a node besides the engine's; all others are the cloud's, elsewhere."""
 DEPLOYERS_SWITCH = ("127.0.0.1", 6640)
 """Where the switch's database answers on a node on which the cloud's deployer runs it: all of them have it so."""
@@ -53,8 +53,9 @@ class NodeFile:
 
 def settings_on(cloud: CloudDocument, settings: Settings) -> Settings:
     """Return a node's settings with what the builders ask of a cloud; no gateway, no external bridge."""
+    here = settings.with_driver_options((*tunnel_options(settings.datapath), *migration.options()))
     return replace(
-        settings,
+        here,
         secrets={"metadata_secret": literal(cloud.text("metadata.secret"))},
         controller_address=cloud.text("metadata.host"),
         ports=Ports(nova_metadata=cloud.values.number("metadata.port")),
@@ -125,6 +126,7 @@ def services(
     ordinary = (
         *programs.network_fabric(distribution),
         *programs.neutron(settings),
+        replace(migration.server(settings), requires=("ovs-vswitchd",)),  # its address may be on a bridge
         *programs.nova_compute(settings, groups, watch),
     )
     return tuple(_on_node(service, cloud) for service in ordinary if service.name in here(cloud))

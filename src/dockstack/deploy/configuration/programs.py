@@ -130,7 +130,8 @@ def network_fabric(distribution: Distribution) -> tuple[Service, ...]:
             ),
             log="/var/log/ovn/ovn-controller.log",
             requires=("ovs-vswitchd", "ovn-sb"),
-            prepare=((scripts.EXTERNAL_BRIDGE,),),
+            # Where OVN's databases are elsewhere, nobody else makes it.
+            prepare=(("install", "-d", "-m", "755", "/run/ovn"), (scripts.EXTERNAL_BRIDGE,)),
             check=Check(CheckKind.COMMAND, command=("ovn-appctl", "-t", "ovn-controller", "connection-status")),
             watch=(scripts.EXTERNAL_BRIDGE, scripts.OPEN_VSWITCH_SETTINGS),
             packages=distribution.packages_of("ovn-controller"),

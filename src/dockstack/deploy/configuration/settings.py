@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.distributions import DEBIAN_12
@@ -126,6 +126,13 @@ class Settings:
     scheduler_workers: int = 1
     buffer_pool_mb: int = 64
     database_connections: int = 300
+
+    def with_driver_options(self, options: tuple[tuple[str, str], ...]) -> Settings:
+        """Return them with further options of our driver in nova.conf, if this is a host of ours."""
+        sections = tuple(
+            (name, (*before, *options) if name == "docker" else before) for name, before in self.hypervisor_options
+        )
+        return replace(self, hypervisor_options=sections)
 
     def secret(self, name: str) -> str:
         """Return one of SECRET_NAMES."""

@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make one machine a compute node, over its connection; killed anywhere, the next command goes on from there."""
+"""Make one machine a compute node, over its connection; killed anywhere, the next command goes on from there.
+
+With an administrator's credentials, it registers disabled and is let in when it has proven itself.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from dockstack.deploy.administration.enrolment import REASON
+from dockstack.deploy.join import peers
 from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.join.peers import Peers
 from dockstack.deploy.join.remote_run import RemoteRun
 from dockstack.deploy.node.connection import address_of, connect
 from dockstack.deploy.run.events import Event, Kind
@@ -16,6 +22,7 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dockstack.deploy.administration.enrolment import Enrolled, Enrolment
     from dockstack.deploy.join.survey import Survey
     from dockstack.deploy.node.connection import Connection
     from dockstack.deploy.wanted.inventory import Node
@@ -30,12 +37,14 @@ class Added:
         changes: how much its run changed.
         sent: whether dockstack had to be sent.
         seconds: how long its run took.
+        enrolled: what came of letting it in; None without an administrator's credentials.
     """
 
     hostname: str
     changes: int
     sent: bool
     seconds: float
+    enrolled: Enrolled | None = None
 
 
 @dataclass(frozen=True)
@@ -46,11 +55,15 @@ class Adding:
         command_line: the running dockstack, for the nodes.
         journal: what is noted of them here.
         remote_run: makes the run of a node.
+        peers: whom nodes let send them servers.
+        enrolment: lets a node in; None without an administrator's credentials.
     """
 
     command_line: CommandLine = field(default_factory=CommandLine)
     journal: Journal = field(default_factory=Journal)
     remote_run: Callable[[Connection, str], RemoteRun] = RemoteRun
+    peers: Peers = field(default_factory=Peers)
+    enrolment: Enrolment | None = None
 
     def add(self, node: Node, looked: Survey, tell: Callable[[Event], None]) -> Added:
         """Make a machine a node that has been looked at and fits.
@@ -69,11 +82,27 @@ class Adding:
         self.journal.note(entry)
         try:
             added = self._add(node, looked, entry, tell)
+            return self._let_in(added, entry, tell)
         except DockstackError as error:
             self.journal.note(entry.now(Step.FAILED, error.brief, error.resolution))
             raise
-        self.journal.note(entry.now(Step.JOINED))
-        return added
+
+    def _let_in(self, added: Added, entry: Entry, tell: Callable[[Event], None]) -> Added:
+        if self.enrolment is None:
+            self.journal.note(entry.now(Step.JOINED))
+            return added
+        self.journal.note(entry.now(Step.PROVING))
+        enrolled = self.enrolment.enrol(added.hostname, lambda text: tell(Event(Kind.SAY, text=text)))
+        self.journal.note(entry.now(Step.ENABLED if enrolled.enabled else Step.JOINED))
+        return replace(added, enrolled=enrolled)
+
+    def introduce(self, node: Node) -> None:
+        """Have a node that has joined know all that have, now that their keys are there.
+
+        Raises:
+            DockstackError: it could not be told.
+        """
+        peers.introduce(connect(node), self.peers.all())
 
     def _add(self, node: Node, looked: Survey, entry: Entry, tell: Callable[[Event], None]) -> Added:
         connection = connect(node)
@@ -83,7 +112,7 @@ class Adding:
             self.command_line.ship(connection, looked.distribution)
         self.journal.note(entry.now(Step.RUNNING))
         run = self.remote_run(connection, self.command_line.python)
-        run.hand_over(looked.told)
+        run.hand_over(replace(looked.told, disabled=REASON if self.enrolment else ""))
         failures: list[Event] = []
 
         def told(event: Event) -> None:
@@ -94,6 +123,7 @@ class Adding:
         ended = run.follow(run.start(), told)
         if not ended.ok:
             raise _failure(node, failures)
+        self.peers.note(node.name, peers.ask(connection, str(looked.told.attributes["network.encap_ip"])))
         return Added(looked.plan.hostname, ended.changes, sent, ended.seconds)
 
 

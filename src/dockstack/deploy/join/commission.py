@@ -34,11 +34,13 @@ class Commission:
         name: what the person calls the node.
         attributes: values that are not the defaults.
         cloud: likewise, of the cloud document.
+        disabled: why nothing may be placed on the node at first, "" if the cloud decides.
     """
 
     name: str
     attributes: Mapping[str, Any]
     cloud: Mapping[str, Any]
+    disabled: str = ""
 
     def text(self) -> str:
         """Return the file's content."""

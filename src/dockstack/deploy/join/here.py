@@ -38,7 +38,7 @@ POLL = 1.0
 def tasks(told: Commission) -> tuple[Task, ...]:
     """Return what is to be done here."""
     node = told.node()
-    stages = ComputeNode(node, told.document()).stages()
+    stages = ComputeNode(node, told.document(), told.disabled).stages()
     return tuple(Task(node, one, frozenset(task_key(node, name) for name in one.after)) for one in stages)
 
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this machine knows of the nodes that it has added: how far each came, noted before each step begins."""
+"""What this machine knows of the nodes that it has added: how far each came, noted before each step begins.
+
+What is done and what is left stands on the nodes and in their cloud, where each command looks; so that this is for
+people, and for a node that does not answer any more.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +31,12 @@ class Step(StrEnum):
     SENDING = "sending dockstack"  # to it
     RUNNING = "joining"  # its own run; it goes on without us
     JOINED = "joined"
+    PROVING = "being proven"
+    ENABLED = "enabled"
+    DRAINING = "draining"
+    DRAINED = "drained"
+    UPGRADING = "upgrading"
+    REMOVING = "removing"
     FAILED = "failed"
 
 
@@ -78,6 +88,25 @@ class Journal:
             raise DockstackError(
                 f"{self._directory} cannot be written: {error.strerror}.", "Run this command as root."
             ) from error
+
+    def entry(self, node: str) -> Entry | None:
+        """Return what is known of one node."""
+        return next((entry for entry in self._entries() if entry.node == node), None)
+
+    def hostname(self, node: str) -> str:
+        """Return what Nova calls a node, "" if it is not known here."""
+        found = self.entry(node)
+        return found.hostname if found else ""
+
+    def now(self, node: str, step: Step, problem: str = "", cure: str = "") -> None:
+        """Note that a node which is known here has come to another step; of others, nothing is noted."""
+        found = self.entry(node)
+        if found is not None:
+            self.note(found.now(step, problem, cure))
+
+    def forget(self, node: str) -> None:
+        """Know nothing of a node that is none any more."""
+        self._path(node).unlink(missing_ok=True)
 
     def entries(self) -> tuple[Entry, ...]:
         """Return all nodes by their names; a file that is none of ours is left out."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack import names
 from dockstack.deploy import paths
 from dockstack.deploy.configuration.ini import WRITTEN_BY_US
-from dockstack.deploy.distributions import DEBIAN_12, OS_RELEASE, Distribution
+from dockstack.deploy.distributions import DEBIAN_12, OS_RELEASE, Distribution, choose
 from dockstack.deploy.hypervisors.docker import CONTAINER_LINE, our_containers
 from dockstack.deploy.hypervisors.engine import DAEMON_JSON, MACHINES_DATA_ROOT, MACHINES_SOCKET, PIDFILE
 from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts, parse_flags
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from dockstack.deploy.node.connection import Connection
+    from dockstack.deploy.wanted.inventory import Node
 
 LIMIT = 60  # seconds for all questions together
 MARK = "@@"
@@ -141,6 +142,19 @@ def gather(connection: Connection, questions: Questions) -> NodeFacts:
 def os_release(connection: Connection) -> str:
     """Ask a machine what it is, on which further questions depend."""
     return ask(connection, f"cat {OS_RELEASE} 2>/dev/null; :").stdout
+
+
+def hostname(connection: Connection) -> str:
+    """Ask a machine what it calls itself, as which Nova knows it."""
+    return ask(connection, "uname -n").stdout.strip()
+
+
+def distribution_of(node: Node, os_release: str) -> Distribution | Problem:
+    """Return a machine's distribution, or why it is none of ours."""
+    try:
+        return choose(node.attributes.text("distribution"), os_release)
+    except DockstackError as error:
+        return Problem(error.brief, error.resolution)
 
 
 def or_debian(found: Distribution | Problem) -> Distribution:

@@ -7,14 +7,14 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dockstack.deploy import distributions, paths
-from dockstack.deploy.configuration import compute_node
+from dockstack.deploy import paths
+from dockstack.deploy.configuration import compute_node, migration
 from dockstack.deploy.configuration.compute_node import NodeFile
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.join.endpoints import endpoints
 from dockstack.deploy.join.file_changes import FileChange, file_change
-from dockstack.deploy.join.look import Questions, or_debian
+from dockstack.deploy.join.look import Questions, distribution_of, or_debian
 from dockstack.deploy.join.obstacles import namesakes, problems
 from dockstack.deploy.node.environments import lock_text
 from dockstack.deploy.recipes import packages, telemetry
@@ -90,7 +90,7 @@ class Joining:
         """Return what has to be asked of the machine, which has told what it is."""
         further = (service.name for service in telemetry.services(self.node))
         questions = Questions(
-            distribution=self._recognised(os_release),
+            distribution=distribution_of(self.node, os_release),
             services=tuple(sorted({*compute_node.here(self.cloud), *further})),
             endpoints=endpoints(self.cloud),
             foreign=FOREIGN_FILES if self.cloud.own_switch else (compute_node.NOVA_CONF,),
@@ -99,15 +99,12 @@ class Joining:
         )
         return replace(questions, packages=self.packages(or_debian(questions.distribution), engine=False, client=False))
 
-    def _recognised(self, os_release: str) -> Distribution | Problem:
-        try:
-            return distributions.choose(self.node.attributes.text("distribution"), os_release)
-        except DockstackError as error:
-            return Problem(error.brief, error.resolution)
-
     def packages(self, distribution: Distribution, *, engine: bool, client: bool) -> tuple[str, ...]:
         """Return all packages that the node has to have."""
-        needed = distribution.packages_of(*packages.wanted(self.node, switch=self.cloud.own_switch))
+        needed = (
+            *distribution.packages_of(*packages.wanted(self.node, switch=self.cloud.own_switch)),
+            *migration.packages(distribution),
+        )
         return tuple(sorted({*needed, *self.plugin.packages(distribution, engine=engine, client=client)}))
 
     def settings(self, facts: NodeFacts) -> Settings:
@@ -135,7 +132,7 @@ class Joining:
         """Return what would change, from what the machine is like and the files that are there."""
         return NodePlan(
             hostname=facts.hostname,
-            problems=(*problems(self.node, facts), *self._unknown_address(facts)),
+            problems=(*problems(self.node, facts), *self._tunnels(facts)),
             packages=tuple(name for name in self._packages(facts) if name not in facts.packages),
             environments=tuple(self._environments(facts)),
             files=(changed := tuple(self._changed(facts, present))),
@@ -145,11 +142,17 @@ class Joining:
     def _packages(self, facts: NodeFacts) -> tuple[str, ...]:
         return self.packages(or_debian(facts.machine.distribution), engine=facts.engine, client=facts.client)
 
-    def _unknown_address(self, facts: NodeFacts) -> Iterator[Problem]:
+    def _tunnels(self, facts: NodeFacts) -> Iterator[Problem]:
         if names_loopback(self.settings(facts).tunnel_address):
             yield Problem(
                 "From which of its addresses it reaches the cloud is not known, so its tunnels would end nowhere.",
                 "Has it a route there, and a name server? Or set network.encap_ip for this node.",
+            )
+        if self._datapath(facts) == "netdev":
+            yield Problem(
+                "Open vSwitch has no kernel module here: its tunnels end only at an address on a bridge of its own.",
+                "Load the module (openvswitch), or put network.encap_ip onto such a bridge (guide, nodes.md).",
+                warning=True,
             )
 
     def _environments(self, facts: NodeFacts) -> Iterator[str]:

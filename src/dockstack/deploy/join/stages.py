@@ -11,10 +11,20 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import compute_node, neutron, nova, privilege, scripts
+from dockstack.deploy.configuration.migration import SERVICE
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.node.environments import shim
 from dockstack.deploy.node.output import StepFailedError, tail
-from dockstack.deploy.recipes import accounts, environments, fabric, foundation, hypervisor, packages, telemetry
+from dockstack.deploy.recipes import (
+    accounts,
+    environments,
+    fabric,
+    foundation,
+    hypervisor,
+    migration,
+    packages,
+    telemetry,
+)
 from dockstack.deploy.recipes.controller import MIGRATION_ENVIRONMENT, PYTHON, install_script
 from dockstack.deploy.recipes.facts import settings_with
 from dockstack.deploy.recipes.stage import Stage, check_graph
@@ -22,8 +32,11 @@ from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dockstack.deploy.configuration.settings import Settings
     from dockstack.deploy.supervision.machine import Machine
+    from dockstack.deploy.supervision.services import Service
     from dockstack.deploy.wanted.cloud_document import CloudDocument
     from dockstack.deploy.wanted.inventory import Node
 
@@ -35,8 +48,8 @@ FABRIC = ("ovsdb", "ovs-vswitchd", "ovn-controller")
 class ComputeNode:
     """What this machine has of one cloud."""
 
-    def __init__(self, node: Node, cloud: CloudDocument) -> None:
-        """Take both as the commission has them.
+    def __init__(self, node: Node, cloud: CloudDocument, disabled: str = "") -> None:
+        """Take them as the commission has them; ``disabled`` is why nothing may be placed here at first.
 
         Raises:
             DockstackError: the attributes ask for no servers.
@@ -46,13 +59,14 @@ class ComputeNode:
             raise DockstackError(f"{node.name} runs no servers.", "Give it the role compute and docker.enable: true.")
         self._node = node
         self._cloud = cloud
+        self._disabled = disabled
         self._contribution = plugin.contribution()
 
     def stages(self) -> tuple[Stage, ...]:
         """Return all stages, each after those that it waits for."""
         shared = [stage for recipe in SHARED for stage in recipe.stages(self._node)]
         switch = self._switch() if self._cloud.own_switch else ()
-        before = ("switch",) if switch else ()
+        before = "switch" if switch else "name"
         own = (
             Stage("packages", "Installing the distribution's packages", self.install, ("foundation",), phase="install"),
             Stage("command-line", "Putting dockstack on the path", self.command, ("foundation",), phase="install"),
@@ -62,12 +76,27 @@ class ComputeNode:
                 self.configure,
                 ("accounts", "packages", "openstack-environment"),
             ),
+            Stage(
+                "name",
+                "Asking whether the cloud has another host of this name",
+                self.refuse_namesake,
+                (hypervisor.NOVA_CONFIGURATION,),
+                phase="infrastructure",
+            ),
             *switch,
             Stage(
                 "compute",
                 "Starting nova-compute",
                 self.start_compute,
-                ("supervisor", *before, "hypervisor-start"),
+                ("supervisor", before, "hypervisor-start"),
+                phase="services",
+            ),
+            Stage(
+                "migration",
+                "Letting other nodes send servers here",
+                self.start_migration,
+                # The address that it listens on may be on a bridge; and one at a time installs packages.
+                ("supervisor", before, "hypervisor-start"),
                 phase="services",
             ),
             Stage("known", "Waiting until the cloud knows this host", self.await_report, ("compute",), 0, "cloud"),
@@ -81,7 +110,7 @@ class ComputeNode:
                 "switch",
                 "Starting Open vSwitch and OVN",
                 self.start_switch,
-                ("supervisor", hypervisor.NOVA_CONFIGURATION),
+                ("supervisor", "name"),
                 phase="infrastructure",
             ),
             Stage(
@@ -113,6 +142,22 @@ class ComputeNode:
         for path, file in compute_node.files(self._cloud, self._settings(machine)).items():
             machine.file(path, file.content, group=file.group, mode=file.mode)
 
+    def refuse_namesake(self, machine: Machine) -> None:
+        """Refuse to be a host that another machine is: its chassis would be taken from it, and its servers cut off.
+
+        Raises:
+            StepFailedError: another one is, or the cloud refuses the node's account.
+        """
+        script, hostname = install_script(machine, "await_provider"), self._settings(machine).hostname
+        said = machine.run([PYTHON, script, hostname], environment=MIGRATION_ENVIRONMENT, check=False)
+        if not said.ok:
+            raise StepFailedError(
+                f"This machine cannot become the host {hostname}.",
+                "Give it another name, or have the cloud forget that host, if it is no more. If it was this machine "
+                "before, put its /var/lib/nova/compute_id back. If an account is refused, correct the cloud document.",
+                machine.secrets.redact(tail(f"{said.stdout}\n{said.stderr}")),
+            )
+
     def start_switch(self, machine: Machine) -> None:
         """Have the switch and OVN's controller running."""
         fabric.note(machine, (fabric.OPEN_VSWITCH_DATABASE,), fabric.BRIDGES)
@@ -124,8 +169,20 @@ class ComputeNode:
         self._start(machine, "neutron-ovn-agent")
 
     def start_compute(self, machine: Machine) -> None:
-        """Have nova-compute running."""
+        """Have nova-compute running; in a cloud that does not know this host yet, as one that gets no server."""
+        if self._disabled:
+            machine.once("host-registered", self._settings(machine).hostname, lambda: self._register(machine))
         self._start(machine, "nova-compute")
+
+    def _register(self, machine: Machine) -> None:
+        script = install_script(machine, "register_host")
+        machine.say("Registering this host, disabled until it is proven")
+        machine.command([PYTHON, script, self._disabled], user="nova", environment=MIGRATION_ENVIRONMENT)
+
+    def start_migration(self, machine: Machine) -> None:
+        """Have the SSH server running over which servers come."""
+        (server,) = self._services(machine, SERVICE)
+        migration.start_on_node(machine, server)
 
     def await_report(self, machine: Machine) -> None:
         """Wait until nova-compute has reached the cloud: a wrong password, and it would run and try for ever.
@@ -144,12 +201,14 @@ class ComputeNode:
             )
 
     def _start(self, machine: Machine, *names: str) -> None:
+        for service in self._services(machine, *names):
+            ensure_running(machine, service)
+
+    def _services(self, machine: Machine, *names: str) -> Iterator[Service]:
         added = self._contribution
         settings = self._settings(machine)
         wanted = compute_node.services(machine.distribution, self._cloud, settings, added.groups, added.watch)
-        for service in wanted:
-            if service.name in names:
-                ensure_running(machine, service)
+        return (service for service in wanted if service.name in names)
 
     def _settings(self, machine: Machine) -> Settings:
         return settings_with(machine, {})

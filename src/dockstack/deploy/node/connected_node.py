@@ -60,6 +60,17 @@ INSTALLATION: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     DNF.program: (dnf.packages, {"extra_install_args": "--setopt=install_weak_deps=False"}),
 }
+# `dpkg --configure` and `apt-get update` fail where another one works, such as what a killed run has left at work. The
+# locks are let go for the latter, and held for a command that follows; dpkg is told so, as apt tells it.
+HOLD_LOCKS = """\
+import fcntl, os, subprocess, sys
+end = sys.argv.index("--")
+held = [open(path, "a") for path in sys.argv[1:end]]
+for lock in held:
+    fcntl.lockf(lock, fcntl.LOCK_EX)
+sys.exit(subprocess.call(sys.argv[end + 1 :], env={**os.environ, "DPKG_FRONTEND_LOCKED": "1"}))
+"""
+PACKAGES_LIMIT = 900  # seconds for what others install
 POLICY_MARK = "# dockstack: services do not start while packages are installed"
 
 
@@ -342,11 +353,13 @@ class ConnectedNode(Shell):
         self._say(f"Installing {', '.join(missing[:6])}{' ...' if len(missing) > 6 else ''}")  # noqa: PLR2004
         for name in missing:
             self.manifest.made("package", name)
+        if locks := self.distribution.manager.locks:
+            self.run([*self._holding(locks), "true"], limit=PACKAGES_LIMIT)
         self._deny_service_starts()
         try:
             if self.distribution.manager is APT:
                 self.command(
-                    "dpkg --configure -a --force-confdef --force-confold",
+                    [*self._holding(locks), "dpkg", "--configure", "-a", "--force-confdef", "--force-confold"],
                     unless='test -z "$(dpkg --audit)"',
                     environment={"DEBIAN_FRONTEND": "noninteractive"},
                 )
@@ -361,6 +374,9 @@ class ConnectedNode(Shell):
         self._say(text)
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _holding(self, locks: Sequence[str]) -> list[str]:
+        return [self.distribution.python, "-c", HOLD_LOCKS, *locks, "--"]
 
     def _execute(self, line: str, stdin: str | None, timeout: int) -> Output:
         return self._connection.run(line, stdin, timeout)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import migration
+from dockstack.deploy.configuration.openvswitch import tunnel_options
 from dockstack.deploy.configuration.settings import SECRET_NAMES, ImageQuotas, Networks, Ports, Settings
 from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.hypervisors import Contribution, chosen
@@ -60,14 +61,16 @@ def settings_from(
     """Return the settings; pure."""
     added = contribution or Contribution(compute_driver="")
     listen = attributes.text("listen_address")
-    several = attributes.number("hosts") > 1
-    return Settings(
+    tunnels_end = hosts.machine_tunnel_address(attributes)
+    neighbours = () if ipaddress.ip_address(tunnels_end).is_loopback else tunnel_options(datapath)
+    on_this_machine = migration.options() if attributes.number("hosts") > 1 else ()
+    made = Settings(
         secrets=secrets,
         hostname=hostname,
         distribution=distribution,
         bind_address=listen,
         controller_address=attributes.text("public_address") or ("127.0.0.1" if listen == "0.0.0.0" else listen),
-        tunnel_address=hosts.machine_tunnel_address(attributes),
+        tunnel_address=tunnels_end,
         region=attributes.text("region"),
         virtualenv=paths.OPENSTACK_VENV,
         state_directory=paths.VAR,
@@ -78,7 +81,7 @@ def settings_from(
         networks=_networks(attributes, resolvers),
         container_formats=(*attributes.items("image.container_formats"), *added.container_formats),
         compute_driver=added.compute_driver,
-        hypervisor_options=_for_several(added.nova, datapath) if several else added.nova,
+        hypervisor_options=added.nova,
         metadata_extension=added.metadata_extension,
         agent_watch=added.agent_watch,
         image_store=attributes.text("image.store"),
@@ -97,18 +100,7 @@ def settings_from(
         buffer_pool_mb=attributes.number("database.buffer_pool_mb"),
         database_connections=attributes.number("database.max_connections"),
     )
-
-
-def _for_several(
-    sections: tuple[tuple[str, tuple[tuple[str, str], ...]], ...], datapath: str
-) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    """Add what several hosts on one machine need: migration between them, and checksums that survive the tunnel.
-
-    Servers compute checksums in software, as Open vSwitch 3.1's userspace datapath drops unfinished ones at a tunnel.
-    """
-    tunnels = (("checksum_offload", "false"),) if datapath == "netdev" else ()
-    added = (*tunnels, *migration.driver_options())
-    return tuple((name, (*options, *added) if name == "docker" else options) for name, options in sections)
+    return made.with_driver_options((*neighbours, *on_this_machine))
 
 
 def _image_quotas(attributes: Attributes) -> ImageQuotas:

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SSH servers, over which servers migrate between the hosts of this machine."""
+"""SSH servers, over which servers migrate: between the hosts of this machine, and from a node of a cloud to others."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dockstack.deploy import paths
 from dockstack.deploy.configuration import extra_hosts, migration
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.hypervisors.docker import Docker
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.supervision.services import Service
     from dockstack.deploy.wanted.inventory import Node
 
-KEYS = f"{paths.ETC}/migration"
-_KEY, _HOST_KEY = f"{KEYS}/id_ed25519", f"{KEYS}/host_key"
+_KEY, _HOST_KEY = f"{migration.KEYS}/id_ed25519", f"{migration.KEYS}/host_key"
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
@@ -44,14 +42,29 @@ def start(machine: Machine) -> None:
             host_removal.forget(machine, own)
             _give_shell(machine, migration.NO_SHELL)
         return
-    machine.packages(*machine.distribution.packages_of("dropbear", "ssh-keygen"))
-    _give_shell(machine, migration.SHELL)
-    make_keys(machine)
+    _prepare(machine)
     addresses = (settings.tunnel_address, *(host.tunnel_address for host in others))
     _place(machine, own, "", addresses)
     for host in others:
         service = migration.server(extra_hosts.settings_on(settings, host))
         _place(machine, extra_hosts.entered(service, host.key, ()), hosts.state_directory(host.key), addresses)
+
+
+def start_on_node(machine: Machine, service: Service) -> None:
+    """Have an SSH server with keys of this node's own; whom it knows and lets in, it is told when others are there."""
+    _prepare(machine)
+    _give_keys(machine, "")
+    for path in migration.acquaintances((), {}):
+        machine.manifest.made("file", path)
+    for path, public in ((migration.CLIENT_PUBLIC, _public(machine)), (migration.HOST_PUBLIC, _host_public(machine))):
+        machine.file(path, f"{public}\n")
+    ensure_running(machine, service)
+
+
+def _prepare(machine: Machine) -> None:
+    machine.packages(*migration.packages(machine.distribution))
+    _give_shell(machine, migration.SHELL)
+    make_keys(machine)
 
 
 def _give_shell(machine: Machine, shell: str) -> None:
@@ -60,7 +73,7 @@ def _give_shell(machine: Machine, shell: str) -> None:
 
 def make_keys(machine: Machine) -> None:
     """Make the hosts' client key and their host key, once for this machine."""
-    machine.directory(KEYS, mode=0o700)
+    machine.directory(migration.KEYS, mode=0o700)
     for path, line in (
         (_KEY, ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "nova", "-f", _KEY]),
         (_HOST_KEY, ["dropbearkey", "-t", "ed25519", "-f", _HOST_KEY]),
@@ -71,16 +84,29 @@ def make_keys(machine: Machine) -> None:
 
 
 def _place(machine: Machine, service: Service, root: str, addresses: tuple[str, ...]) -> None:
-    """Write a host's files below ``root`` and have its server running."""
-    public = machine.run(["ssh-keygen", "-y", "-f", _KEY]).stdout.strip()
-    shown = machine.run(["dropbearkey", "-y", "-f", _HOST_KEY]).lines
-    host_public = next(" ".join(line.split()[:2]) for line in shown if line.startswith("ssh-ed25519 "))
+    """Write a host's files below ``root`` and have its server running; all hosts here have the same keys."""
+    _give_keys(machine, root)
+    others = migration.acquaintances([_public(machine)], dict.fromkeys(addresses, _host_public(machine)))
+    for path, content in others.items():
+        machine.file(f"{root}{path}", content, owner="nova", mode=0o600)
+    ensure_running(machine, service)
+
+
+def _give_keys(machine: Machine, root: str) -> None:
     for directory in (migration.DIRECTORY, migration.AUTHORIZED_KEYS.rpartition("/")[0]):
         machine.directory(f"{root}{directory}", owner="nova", mode=0o700)
     key = machine.run(["cat", _KEY]).stdout
-    for path, content in migration.files(f"{key.strip()}\n", public, host_public, addresses).items():
+    for path, content in migration.own_files(f"{key.strip()}\n").items():
         machine.file(f"{root}{path}", content, owner="nova", mode=0o600)
     copy = ["install", "-o", "nova", "-g", "nova", "-m", "0600", _HOST_KEY, f"{root}{migration.HOST_KEY}"]
     machine.manifest.made("file", f"{root}{migration.HOST_KEY}")
     machine.command(copy, unless=["cmp", "-s", _HOST_KEY, f"{root}{migration.HOST_KEY}"])
-    ensure_running(machine, service)
+
+
+def _public(machine: Machine) -> str:
+    return machine.run(["ssh-keygen", "-y", "-f", _KEY]).stdout.strip()
+
+
+def _host_public(machine: Machine) -> str:
+    shown = machine.run(["dropbearkey", "-y", "-f", _HOST_KEY]).lines
+    return next(" ".join(line.split()[:2]) for line in shown if line.startswith("ssh-ed25519 "))

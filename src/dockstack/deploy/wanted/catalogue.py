@@ -87,6 +87,13 @@ CATALOGUE: tuple[Attribute, ...] = (
     ),
     Attribute("deploy.parallel", Kind.INTEGER, 4, "How many stages run at once; lower it on a slow disk.", minimum=1),
     Attribute("deploy.verify", Kind.BOOLEAN, True, "Boot a first server at the end of `up`."),
+    Attribute(
+        "deploy.map_command",
+        Kind.STRING,
+        "",
+        "What maps new hosts to a cell, run by a shell here: `ssh controller nova-manage cell_v2 discover_hosts`; "
+        "empty where controllers do so by themselves, as those of `up` do.",
+    ),
     # -- the engine -----------------------------------------------------------------------------------------------
     Attribute(
         "docker.enable",

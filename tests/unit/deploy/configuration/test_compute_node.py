@@ -125,6 +125,11 @@ def test_services_wait_for_nothing_that_is_elsewhere(settings):
     assert "external-bridge" not in str([to_json(service) for service in services])
 
 
+def test_run_directories_that_a_controllers_services_make_are_made_here(settings):
+    services = {service.name: service for service in compute_node.services(DEBIAN_12, with_secrets(), settings)}
+    assert ("install", "-d", "-m", "755", "/run/ovn") in services["ovn-controller"].prepare
+
+
 def test_ovn_is_spoken_to_over_tls_where_the_cloud_does(settings):
     document = with_secrets(**TLS)
     (controller,) = (s for s in compute_node.services(DEBIAN_12, document, settings) if s.name == "ovn-controller")

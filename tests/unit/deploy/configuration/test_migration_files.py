@@ -18,16 +18,27 @@ def test_the_server_listens_on_the_hosts_network_and_runs_nothing_but_the_receiv
     assert {"-s", "-g", "-j", "-k"} <= set(service.command)
     assert service.command[-2:] == (
         "-c",
-        f"{settings.virtualenv}/bin/dockstack-migration-receiver --directory /var/lib/nova/docker/migrations",
+        "/opt/dockstack/openstack/bin/dockstack-migration-receiver --directory /var/lib/nova/docker/migrations",
     )
 
 
-def test_each_host_knows_the_others_and_its_own_key():
-    files = migration.files("PRIVATE\n", "ssh-ed25519 A nova", "ssh-ed25519 H", ("198.19.77.1", "198.19.77.2"))
-    assert files[migration.KNOWN_HOSTS] == "[198.19.77.1]:8222 ssh-ed25519 H\n[198.19.77.2]:8222 ssh-ed25519 H\n"
-    assert files["/var/lib/nova/.ssh/authorized_keys"] == "ssh-ed25519 A nova\n"
-    assert f"IdentityFile {migration.KEY}" in files[migration.CLIENT]
-    assert dict(migration.driver_options())["migration_ssh_command"] == f"ssh -F {migration.CLIENT}"
+def test_a_host_logs_in_with_its_own_key_and_knows_whom_it_is_told():
+    own = migration.own_files("PRIVATE\n")
+    assert own[migration.KEY] == "PRIVATE\n"
+    assert f"IdentityFile {migration.KEY}" in own[migration.CLIENT]
+    assert dict(migration.options())["migration_ssh_command"] == f"ssh -F {migration.CLIENT}"
+    others = migration.acquaintances(
+        ["ssh-ed25519 A"], {"198.19.77.1": "ssh-ed25519 H", "198.19.77.2": "ssh-ed25519 I"}
+    )
+    assert others[migration.KNOWN_HOSTS] == "[198.19.77.1]:8222 ssh-ed25519 H\n[198.19.77.2]:8222 ssh-ed25519 I\n"
+
+
+def test_a_key_opens_the_receiver_only_at_the_machines_own_ssh_server_too():
+    (line,) = migration.acquaintances(["ssh-ed25519 A"], {})[migration.AUTHORIZED_KEYS].splitlines()
+    receiver = "/opt/dockstack/openstack/bin/dockstack-migration-receiver --directory /var/lib/nova/docker/migrations"
+    *closed, forced = line.removesuffix(" ssh-ed25519 A").split(",")
+    assert set(closed) == {"no-port-forwarding", "no-agent-forwarding", "no-X11-forwarding", "no-pty"}
+    assert forced == f'command="{receiver}"'
 
 
 def test_hosts_are_let_in_after_they_have_files():

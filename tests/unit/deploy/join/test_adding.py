@@ -4,15 +4,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import pytest
 
+from dockstack.deploy.administration import api
+from dockstack.deploy.administration.enrolment import REASON, Enrolment
+from dockstack.deploy.administration.mapping import Mapping
+from dockstack.deploy.administration.proof import Proof
+from dockstack.deploy.configuration import migration
 from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.join import remote_run
 from dockstack.deploy.join.adding import Added, Adding
 from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.join.peers import Peers
 from dockstack.deploy.join.plan import NodePlan
 from dockstack.deploy.join.remote_run import RemoteRun
 from dockstack.deploy.join.survey import Survey
@@ -20,6 +27,7 @@ from dockstack.deploy.node import environments
 from dockstack.deploy.node.connection import UnreachableError
 from dockstack.deploy.run.events import Event, Kind
 from dockstack.errors import DockstackError
+from fake_cloud import administered
 
 pytestmark = pytest.mark.unit
 SAYS = Event(Kind.SAY, "one/switch", text="Starting ovsdb")
@@ -40,6 +48,9 @@ def looked(cloud, compute):
 def adding(tmp_path, monkeypatch):
     """What adds nodes to which dockstack has been sent already, and whose run tells these events."""
     monkeypatch.setattr(remote_run, "POLL", 0.02)
+    for name in ("CLIENT_PUBLIC", "HOST_PUBLIC"):
+        (tmp_path / name).write_text(f"ssh-ed25519 {name.ljust(68, 'A').replace('_', '')} made here\n")
+        monkeypatch.setattr(migration, name, str(tmp_path / name))
     command_line = CommandLine(
         str(tmp_path / "cli"), str(tmp_path / "uv"), str(tmp_path / "state"), str(tmp_path / "guard")
     )
@@ -48,7 +59,7 @@ def adding(tmp_path, monkeypatch):
     (tmp_path / "cli" / ".dockstack-lock").write_text(f"{lock}\n")
     (tmp_path / "cli" / ".dockstack-wheel").write_text(f"{environments.source_hash()}\n")
 
-    def build(*events):
+    def build(*events, enrolment=None):
         program = tmp_path / "cli" / "bin" / "python"
         lines = "".join(f"cat <<'end'\n{event.line()}\nend\n" for event in events)
         program.write_text(f"#!/bin/sh\ncp {tmp_path}/commission.json {tmp_path}/read\n{lines}")
@@ -57,7 +68,7 @@ def adding(tmp_path, monkeypatch):
         def run(connection, python):
             return RemoteRun(connection, python, f"{tmp_path}/commission.json", f"{tmp_path}/runs")
 
-        return Adding(command_line, Journal(tmp_path / "nodes"), run)
+        return Adding(command_line, Journal(tmp_path / "nodes"), run, Peers(tmp_path / "peers"), enrolment)
 
     return build
 
@@ -73,6 +84,15 @@ def test_a_node_joins_and_that_is_noted(adding, looked, connected, tmp_path):
     assert (entry.release, entry.login) == ("2026.2", f"root@127.0.0.1:{connected.node.port}")
 
 
+def test_the_keys_of_a_node_that_has_joined_are_known_here_and_where_it_listens(adding, looked, connected):
+    one = adding(*WELL)
+    one.add(connected.node, looked, lambda _: None)
+    (peer,) = one.peers.all()
+    assert peer.address == "10.1.0.31"
+    assert peer.client.startswith("ssh-ed25519 CLIENTPUBLIC")
+    assert peer.host.startswith("ssh-ed25519 HOSTPUBLIC")
+
+
 def test_the_first_failure_is_told_in_the_words_of_this_command_and_noted(adding, looked, connected):
     one = adding(*BADLY)
     with pytest.raises(DockstackError, match="Starting the switch: No") as refused:
@@ -80,6 +100,48 @@ def test_the_first_failure_is_told_in_the_words_of_this_command_and_noted(adding
     assert refused.value.resolution == "Run `dockstack node add` again."
     (entry,) = one.journal.entries()
     assert (entry.step, entry.problem) == (Step.FAILED, "Starting the switch: No.")
+
+
+@pytest.fixture
+def let_in(tmp_path, monkeypatch):
+    """A cloud that maps hosts by itself, and what lets hosts into it."""
+    with administered(tmp_path, monkeypatch) as fake:
+        cloud = api.connect("dockstack")
+        yield fake, Enrolment(cloud, Mapping(cloud), Proof(cloud))
+
+
+def test_with_an_administrators_account_it_registers_disabled_and_is_let_in(
+    adding, looked, connected, tmp_path, let_in
+):
+    fake, enrolment = let_in
+    fake.add_host("one.example.org", enabled=False, reason=REASON)
+    told, steps = [], []
+    one = adding(*WELL, enrolment=enrolment)
+
+    def tell(event):
+        told.append(event.text)
+        steps.append(one.journal.entry("one").step)
+
+    added = one.add(connected.node, looked, tell)
+    assert added.enrolled.enabled
+    assert json.loads((tmp_path / "read").read_text())["disabled"] == REASON
+    assert told == ["Starting ovsdb", "Booting a test server on it", "Removing the test server", "Enabling it"]
+    assert steps == [Step.RUNNING, *[Step.PROVING] * 3]
+    assert one.journal.entry("one").step is Step.ENABLED
+    assert fake.services["one.example.org"]["status"] == "enabled"
+
+
+def test_one_that_does_not_prove_itself_has_failed_and_stays_disabled(adding, looked, connected, let_in):
+    fake, enrolment = let_in
+    fake.add_host("one.example.org", enabled=False, reason=REASON)
+    fake.boots = False
+    one = adding(*WELL, enrolment=enrolment)
+    with pytest.raises(DockstackError, match="The engine is broken"):
+        one.add(connected.node, looked, lambda _: None)
+    assert one.journal.entry("one").step is Step.FAILED
+    assert fake.services["one.example.org"]["status"] == "disabled"
+    fake.boots = True
+    assert one.add(connected.node, looked, lambda _: None).enrolled.enabled
 
 
 def test_each_step_is_noted_before_it_begins(adding, looked, connected, tmp_path):

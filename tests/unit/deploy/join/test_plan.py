@@ -149,6 +149,17 @@ def test_the_node_tunnels_from_its_address_towards_the_cloud_unless_it_is_told_a
     assert Joining(told, cloud).settings(FACTS).tunnel_address == "10.9.0.31"
 
 
+def test_a_switch_without_a_kernel_module_is_warned_of_and_is_not_given_unfinished_checksums(cloud, compute):
+    facts = replace(FACTS, datapath="netdev")
+    made = Joining(compute(), cloud).plan(facts, {})
+    (problem,) = made.problems
+    assert made.fits
+    assert "no kernel module" in problem.brief
+    written = Joining(compute(), cloud).files(facts)[compute_node.NOVA_CONF].content
+    assert "checksum_offload = false" in written
+    assert "checksum_offload" not in Joining(compute(), cloud).files(FACTS)[compute_node.NOVA_CONF].content
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

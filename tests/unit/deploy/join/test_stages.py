@@ -58,10 +58,12 @@ def test_no_stage_of_a_controller_is_among_them(here):
             "hypervisor-install",
             "hypervisor-configure",
             "hypervisor-start",
+            "name",
             "switch",
             "agent",
             "compute",
             "exporter",
+            "migration",
             "known",
         ),
     }
@@ -103,13 +105,40 @@ def test_each_service_of_a_node_is_started_once(here, monkeypatch):
     machine, graph = here
     started = []
     monkeypatch.setattr(stages, "ensure_running", lambda _, service: started.append(service))
-    for name in ("switch", "agent", "compute"):
+    monkeypatch.setattr(stages.migration, "start_on_node", lambda _, service: started.append(service))
+    for name in ("switch", "agent", "migration", "compute"):
         graph[name].apply(machine)
-    assert [one.name for one in started] == [*stages.FABRIC, "neutron-ovn-agent", "nova-compute"]
+    assert [one.name for one in started] == [*stages.FABRIC, "neutron-ovn-agent", "migration", "nova-compute"]
     assert set(compute_node.HERE) == {one.name for one in started}
     assert "docker" in next(one for one in started if one.name == "nova-compute").groups
     entries = {(entry.kind, entry.name) for entry in machine.manifest.entries()}
     assert ("metadata-namespaces", "ovnmeta-*") in entries
+
+
+def test_a_host_registers_disabled_before_nova_compute_starts_and_only_once(here, cloud, monkeypatch):
+    machine, _ = here
+    before_start = []
+    monkeypatch.setattr(stages, "ensure_running", lambda *_: before_start.append("".join(machine.commands)))
+    graph = {stage.name: stage for stage in ComputeNode(machine.node, cloud, "not proven yet").stages()}
+    graph["compute"].apply(machine)
+    assert "runuser -u nova" in before_start[0]
+    assert "register_host.py" in before_start[0]
+    machine.commands.clear()
+    graph["compute"].apply(machine)
+    assert "register_host.py" not in before_start[1]
+
+
+def test_nothing_of_a_node_runs_before_it_is_known_that_no_other_machine_is_it(become):
+    machine, graph = become()
+    assert "name" in before(graph, "switch") & before(graph, "compute")
+    graph["name"].apply(machine)
+    asked = [line for line in machine.commands if "await_provider.py" in line][-1]
+    assert asked.rstrip("'\"").endswith("await_provider.py one")
+    machine, graph = become(**{asked: {"success": False, "stderr": ["The cloud has a host one already; placement-pw"]}})
+    with pytest.raises(StepFailedError, match="cannot become the host one") as refused:
+        graph["name"].apply(machine)
+    assert "has a host one already" in refused.value.details
+    assert "placement-pw" not in refused.value.details
 
 
 def test_a_node_that_does_not_reach_its_cloud_has_not_joined(become):

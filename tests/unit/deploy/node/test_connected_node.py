@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import fcntl
 import getpass
 import grp
 import hashlib
 import os
 import subprocess
+import sys
 import time
 
 import pytest
 
-from dockstack.deploy.node import processes
+from dockstack.deploy.node import connected_node, processes
 from dockstack.deploy.node.output import StepFailedError, StepHungError, shell_line
 from dockstack.deploy.node.shell import LocalShell
 
@@ -163,6 +165,30 @@ def test_service_starts_are_denied_while_packages_are_installed_and_allowed_afte
     restore = next(i for i, line in enumerate(one.commands) if "grep -qsF" in line)
     assert deny < install < restore
     assert one.manifest.ours("package", "memcached")
+
+
+def test_packages_that_a_killed_run_still_installs_are_waited_for(machine):
+    one = machine({"dpkg-query": {"success": False}})
+    one.packages("memcached")
+    wait = next(
+        i for i, line in enumerate(one.commands) if "fcntl.lockf" in line and "/var/lib/dpkg/lock-front" in line
+    )
+    assert wait < next(i for i, line in enumerate(one.commands) if "install --no-install-recommends" in line)
+
+
+def test_locks_are_waited_for_and_held_while_a_command_runs(tmp_path):
+    """As apt and dpkg take theirs: by fcntl, not by flock."""
+    locks = [tmp_path / "lists", tmp_path / "frontend"]
+    look = f"import fcntl; fcntl.lockf(open('{locks[1]}', 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    line = [sys.executable, "-c", connected_node.HOLD_LOCKS, *locks, "--"]
+    with locks[0].open("w") as held:
+        fcntl.lockf(held, fcntl.LOCK_EX)
+        waiting = subprocess.Popen([*line, "sh", "-c", 'exit "$((6 + DPKG_FRONTEND_LOCKED))"'])
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(0.3)
+    assert waiting.wait(60) == 7
+    assert subprocess.run([*line, sys.executable, "-c", look], stderr=subprocess.DEVNULL, check=False).returncode == 1
+    assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
 
 
 def test_a_policy_of_the_operator_is_kept(machine):

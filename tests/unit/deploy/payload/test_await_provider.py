@@ -61,7 +61,7 @@ def cloud(tmp_path, monkeypatch):
                     return self.answer({}, 404)
                 (name,) = parse_qs(urlsplit(self.path).query)["name"]
                 asked.append(name)
-                found = [{"name": name}] if name in hosts and len(asked) > after else []
+                found = [{"name": name, "uuid": f"id-of-{name}"}] if name in hosts and len(asked) > after else []
                 return self.answer({"resource_providers": found}, 200)
 
             def answer(self, body, status):
@@ -107,3 +107,27 @@ def test_a_cloud_that_does_not_answer_is_asked_until_the_end(cloud):
     with cloud() as (conf, _):
         pass
     assert "127.0.0.1" in await_provider.wait("one", 0.05, conf)
+
+
+def test_a_host_that_the_cloud_has_already_is_refused_but_for_this_machine_itself(cloud, tmp_path):
+    identity = tmp_path / "compute_id"
+    with cloud("one") as (conf, _):
+        assert await_provider.refusal("two", conf, str(identity)) == ""
+        assert "has a host one already" in await_provider.refusal("one", conf, str(identity))
+        identity.write_text("id-of-another\n")
+        assert "has a host one already" in await_provider.refusal("one", conf, str(identity))
+        identity.write_text("id-of-one\n")
+        assert await_provider.refusal("one", conf, str(identity)) == ""
+
+
+def test_an_account_that_is_refused_is_said_before_anything_starts(cloud, tmp_path):
+    with cloud("one", right="another") as (conf, _):
+        assert "refuses the account" in await_provider.refusal("one", conf, str(tmp_path / "none"))
+
+
+def test_the_exit_status_tells_whether_all_is_well(cloud, capsys):
+    with cloud("one") as (conf, _):
+        assert await_provider.main("one", "60", conf) == 0
+        assert await_provider.main("two", path=conf) == 0
+        assert await_provider.main("one", path=conf) == 1
+    assert "has a host one already" in capsys.readouterr().err

@@ -11,10 +11,10 @@ from dockstack.errors import DockstackError
 DOCKER = Contribution("docker.DockerDriver", container_formats=("docker",), nova=(("docker", (("timeout", "5"),)),))
 
 
-def settings(*assignments, contribution=DOCKER, resolvers=()):
+def settings(*assignments, contribution=DOCKER, resolvers=(), datapath="system"):
     attributes = resolve(CATALOGUE, [command_line_values(assignments)])
     secrets = dict.fromkeys(SECRET_NAMES, "x")
-    return settings_from(attributes, contribution, secrets, hostname="node1", datapath="system", resolvers=resolvers)
+    return settings_from(attributes, contribution, secrets, hostname="node1", datapath=datapath, resolvers=resolvers)
 
 
 def test_the_hypervisor_adds_to_what_the_attributes_say():
@@ -42,6 +42,20 @@ def test_everything_is_on_loopback_by_default():
 def test_an_open_listener_does_not_end_up_in_the_catalogue():
     assert settings("listen_address=0.0.0.0").controller_address == "127.0.0.1"
     assert settings("listen_address=0.0.0.0", "public_address=192.0.2.9").controller_address == "192.0.2.9"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "datapath", "unfinished"),
+    [
+        ("network.encap_ip=192.0.2.9", "netdev", False),
+        ("network.encap_ip=192.0.2.9", "system", True),
+        ("hosts=2", "netdev", False),
+        ("hosts=1", "netdev", True),
+    ],
+)
+def test_servers_behind_tunnels_of_the_userspace_switch_finish_their_checksums(assignment, datapath, unfinished):
+    made = settings(assignment, datapath=datapath)
+    assert (("checksum_offload", "false") not in made.hypervisor_options[0][1]) is unfinished
 
 
 def test_floating_addresses_leave_the_first_ones_free():

@@ -155,6 +155,7 @@ def test_the_cables_are_laid_between_the_switch_and_ovn():
     assert [command[-1].rpartition("/")[2] for command in controller.prepare] == [
         "prepare-host",
         "prepare-cables",
+        "ovn",  # the run directory
         "prepare-external-bridge",
     ]
     assert controller.requires == ("host2-ovs-vswitchd", "ovn-sb", "ovs-vswitchd")

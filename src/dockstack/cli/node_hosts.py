@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every command of ``dockstack node`` takes: hosts, how they are reached, and whose cloud is administered."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dockstack.cli.cloud import environment_options
+from dockstack.cli.cloud_document import cloud_option, login_options
+from dockstack.deploy import paths
+from dockstack.deploy.wanted import cloud_document, inventory
+from dockstack.errors import DockstackError
+from dockstack.terminal import Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dockstack.deploy.administration.api import Cloud
+    from dockstack.deploy.join.journal import Journal
+    from dockstack.deploy.join.plan import NodePlan
+    from dockstack.deploy.join.survey import Survey
+    from dockstack.deploy.wanted.inventory import Node
+
+    Outcome = NodePlan | DockstackError
+
+FORKS = 20
+GROUP = "docker_compute"
+LOGIN = {"user", "key", "jump", "known_hosts"}
+HOST_OPTIONS = {"hosts", "environment", "assignments", "limits", "ansible_inventory", "group"} | LOGIN
+CURE = "Import the cloud anew (`dockstack cloud import`), or correct the document."
+CREDENTIALS = (
+    "Name a cloud of clouds.yaml with --os-cloud or OS_CLOUD, or source an openrc. On the machine of `dockstack up`, "
+    "its own cloud is taken by itself."
+)
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The hosts that a command is about, and what they must know of the cloud."""
+
+    nodes: tuple[Node, ...]
+    document: cloud_document.CloudDocument
+    forks: int
+    as_json: bool
+    named: bool
+
+    def require_named(self, verb: str) -> None:
+        """Refuse to take all hosts that are known for those that are meant.
+
+        Raises:
+            DockstackError: none was named.
+        """
+        if not self.named:
+            names = ", ".join(node.name for node in self.nodes)
+            raise DockstackError(f"Which hosts to {verb} was not said.", f"Name them, or give --limit: {names}.")
+
+    def hostname(self, node: Node, journal: Journal) -> str:
+        """Return what Nova calls a node: as was noted when it was added, or as the machine says."""
+        from dockstack.deploy.join import look  # noqa: PLC0415 - loads the recipes' engine
+        from dockstack.deploy.node.connection import connect  # noqa: PLC0415
+
+        return journal.hostname(node.name) or look.hostname(connect(node))
+
+    def end(self, found: Mapping[str, Any], plain: Callable[[Any], dict[str, Any]]) -> None:
+        """For machines, print what came of all hosts as the last line."""
+        if self.as_json:
+            click.echo(json.dumps({"event": "hosts", "hosts": {name: plain(one) for name, one in found.items()}}))
+
+
+def host_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add what every command takes that works on hosts, and give it them as ``hosts``."""
+
+    @wraps(function)
+    def resolved(*, forks: int, as_json: bool, path: str, **options: Any) -> None:
+        document = usable(path)
+        own = {name: options.pop(name) for name in set(options) - HOST_OPTIONS}
+        named = bool(options["hosts"] or options["limits"])
+        function(hosts=Hosts(meant(**options), document, forks, as_json, named), **own)
+
+    command: Callable[..., None] = resolved
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines."),
+        click.option(
+            "--forks", type=click.IntRange(1), default=FORKS, show_default=True, help="How many hosts at a time."
+        ),
+        click.option(
+            "--limit", "limits", multiple=True, metavar="PATTERN", help="Only hosts like this, as in rack1-*."
+        ),
+        login_options,
+        click.option("--group", default=GROUP, show_default=True, help="Whose hosts of the Ansible inventory."),
+        click.option("--inventory", "ansible_inventory", help="An Ansible inventory, or its listing as JSON."),
+        cloud_option,
+        environment_options,
+        click.argument("hosts", nargs=-1),
+    ):
+        command = option(command)
+    return command
+
+
+def usable(path: str) -> cloud_document.CloudDocument:
+    """Return the cloud document.
+
+    Raises:
+        DockstackError: nodes could not join with it.
+    """
+    from dockstack.deploy.join import obstacles, probes  # noqa: PLC0415 - loads the recipes' engine
+
+    document = cloud_document.load(path)
+    document.require_usable(CURE)
+    obstacles.require_kind(document)
+    probes.require_release(document)
+    return document
+
+
+def meant(
+    *,
+    hosts: tuple[str, ...],
+    environment: str | None,
+    assignments: tuple[str, ...],
+    limits: tuple[str, ...],
+    ansible_inventory: str | None,
+    group: str,
+    **login: str | None,
+) -> tuple[Node, ...]:
+    """Return the nodes that a command is about."""
+    from dockstack.deploy.join import ansible, targets  # noqa: PLC0415 - loads the recipes' engine
+
+    named = targets.described(hosts, login)
+    listed = ansible.read(ansible_inventory, group) if ansible_inventory else {}
+    known = inventory.load(
+        environment or paths.ENVIRONMENT_FILE, assignments, required=environment is not None, further=named | listed
+    )
+    return targets.chosen(known, named, limits)
+
+
+administrator_option = click.option(
+    "--os-cloud",
+    envvar="OS_CLOUD",
+    help="The cloud of clouds.yaml with an administrator's account.  [default: an openrc that was sourced, or the "
+    "cloud that `dockstack up` made here]",
+)
+
+
+def administrated(hosts: Hosts, named: str | None) -> Cloud | None:
+    """Return the nodes' cloud with an administrator's account, None if no credentials are given."""
+    from dockstack.deploy.administration import api  # noqa: PLC0415 - loads the SDK
+
+    chosen = api.choose(named, hosts.document.text("identity.auth_url"))
+    return api.connect(chosen) if chosen else None
+
+
+def required_cloud(hosts: Hosts, named: str | None) -> Cloud:
+    """Return the nodes' cloud with an administrator's account.
+
+    Raises:
+        DockstackError: no credentials are given.
+    """
+    cloud = administrated(hosts, named)
+    if cloud is None:
+        raise DockstackError("This needs the credentials of the cloud's administrator.", CREDENTIALS)
+    return cloud
+
+
+def look_at(hosts: Hosts) -> dict[str, Survey | DockstackError]:
+    """Look at hosts, some at a time, and say on whom it waits."""
+    from dockstack.deploy.join import fleet  # noqa: PLC0415 - loads the recipes' engine
+    from dockstack.deploy.join.survey import survey  # noqa: PLC0415
+
+    nodes = hosts.nodes
+    with Screen(stderr=True).status(f"Looking at {len(nodes)} hosts ...") as status:
+        left = [node.name for node in nodes]
+
+        def told(node: Node, _: Survey | DockstackError) -> None:
+            left.remove(node.name)
+            status.update(f"Looking at {len(left)} of {len(nodes)} hosts: {' '.join(left[:8])} ...")
+
+        return fleet.each(nodes, hosts.forks, lambda node: survey(node, hosts.document), told)
+
+
+def plans(looked: Mapping[str, Survey | DockstackError]) -> dict[str, Outcome]:
+    """Return what would change on each host."""
+    return {name: one if isinstance(one, DockstackError) else one.plan for name, one in looked.items()}

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dockstack node upgrade``."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dockstack.cli.node_hosts import Hosts, administrator_option, host_options, look_at, plans, required_cloud
+from dockstack.cli.node_report import error_plain, fits, show_plan
+from dockstack.cli.node_run import failed, run
+from dockstack.display import printable
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dockstack.cli.node_run import Parts
+    from dockstack.deploy.join.upgrading import Upgraded
+    from dockstack.deploy.run.events import Event
+    from dockstack.deploy.wanted.inventory import Node
+
+FAILURES = 1
+
+
+@click.command(short_help="A new version, while servers run; back if it fails.")
+@host_options
+@administrator_option
+@click.option(
+    "--stop-after",
+    type=click.IntRange(1),
+    default=FAILURES,
+    show_default=True,
+    help="Begin with no further host when the new version has failed on so many.",
+)
+def upgrade(*, hosts: Hosts, os_cloud: str | None, stop_after: int) -> None:
+    """Bring compute nodes to this dockstack and the cloud document's release, while their servers run.
+
+    So many at a time as --forks says. What a node runs with is kept beside the new; it stays if the cloud does not hear
+    from the new nova-compute, or anything else fails: then the node gets its former version back. Servers and their
+    containers are not touched; those that were started anew meanwhile, as by their users, are named.
+
+    Kill this at any moment and run it again: it goes on. A second run changes nothing. Exit status 0: all are as they
+    should be; 1: one is not.
+    """
+    from dockstack.deploy.join.upgrading import Upgrading  # noqa: PLC0415 - loads the recipes' engine
+    from dockstack.deploy.node.connection import UnreachableError  # noqa: PLC0415
+
+    hosts.require_named("upgrade")
+    upgrading = Upgrading(required_cloud(hosts, os_cloud), hosts.document)
+    looked = look_at(hosts)
+    surveys = {name: one for name, one in looked.items() if not isinstance(one, DockstackError) and one.plan.fits}
+    unfit = {name: one for name, one in plans(looked).items() if not fits(one)}
+    if not hosts.as_json:
+        for name, outcome in unfit.items():
+            show_plan(name, outcome, whole=False)
+    failures, counting = [0], threading.Lock()
+
+    def work(node: Node, tell: Callable[[Event], None]) -> Upgraded:
+        if failures[0] >= stop_after:
+            raise DockstackError("Not begun: others have failed.", "See to those first, or raise --stop-after.")
+        try:
+            return upgrading.upgrade(node, surveys[node.name], tell)
+        except UnreachableError:
+            raise  # that says nothing of the new version
+        except DockstackError:
+            with counting:
+                failures[0] += 1
+            raise
+
+    found = run(
+        hosts,
+        [node for node in hosts.nodes if node.name in surveys],
+        work,
+        upgraded_line,
+        "Nodes at work go on to their end, and keep what they ran with until `dockstack node upgrade` runs again.",
+    )
+    refused = {
+        name: one if isinstance(one, DockstackError) else DockstackError(one.problems[0].brief, one.problems[0].cure)
+        for name, one in unfit.items()
+    }
+    hosts.end(found | refused, upgraded_plain)
+    sys.exit(1 if any(isinstance(outcome, DockstackError) for outcome in (found | refused).values()) else 0)
+
+
+def upgraded_line(outcome: Upgraded | DockstackError) -> Parts:
+    """Return what is said of a host that is through."""
+    if isinstance(outcome, DockstackError):
+        return failed(outcome)
+    if not outcome.changes:
+        return ("as it should be", "green"), ""
+    names = "".join(f"\n  {printable(name)} was started anew, or ended, meanwhile" for name in outcome.disturbed)
+    return ("upgraded", "green"), f": {outcome.changes} changes, in {outcome.seconds:.1f} s{names}"
+
+
+def upgraded_plain(outcome: Upgraded | DockstackError) -> dict[str, Any]:
+    """Return what came of a host as plain data."""
+    if isinstance(outcome, DockstackError):
+        return {"upgraded": False, **error_plain(outcome)}
+    return {"upgraded": True, **asdict(outcome)}

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Let a new compute node in: mapped to its cell, proven by a test server, and only then enabled."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dockstack.deploy.administration import hosts
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dockstack.deploy.administration.api import Cloud
+    from dockstack.deploy.administration.mapping import Mapping
+    from dockstack.deploy.administration.proof import Proof
+
+REASON = "dockstack node add: not proven yet"
+# nova/db/main/api.py:service_create, where [compute] enable_new_services is off
+NOVAS_REASON = "New compute service disabled due to config option."
+PATIENCE = 120.0
+POLL = 2.0
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """What came of it.
+
+    Attributes:
+        enabled: whether servers may be placed on the host now.
+        mapped: whether it had to be mapped.
+        proof: seconds until the test server was active, 0 without one.
+        reason: why somebody else has it disabled.
+    """
+
+    enabled: bool
+    mapped: bool = False
+    proof: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """What letting any node in needs; one object for all of them.
+
+    Attributes:
+        cloud: the cloud.
+        mapping: maps hosts.
+        proof: boots the test server; None for none.
+    """
+
+    cloud: Cloud
+    mapping: Mapping
+    proof: Proof | None
+
+    def enrol(self, host: str, tell: Callable[[str], None]) -> Enrolled:
+        """Let a host in that has joined; killed anywhere, the next run goes on. A host that is in is left as it is.
+
+        Raises:
+            DockstackError: it is not mapped, or does not prove itself; then it stays disabled.
+        """
+        service = hosts.required(self.cloud, host)
+        mapped = self.mapping.ensure(host, tell)
+        if service.enabled:
+            return Enrolled(enabled=True, mapped=mapped)
+        if service.reason not in {REASON, NOVAS_REASON}:
+            return Enrolled(enabled=False, mapped=mapped, reason=service.reason or "no reason is noted")
+        self._await_up(host, tell)
+        took = self.proof.boot(service, tell) if self.proof else 0.0
+        tell("Enabling it")
+        hosts.enable(self.cloud, service)
+        return Enrolled(enabled=True, mapped=mapped, proof=took)
+
+    def _await_up(self, host: str, tell: Callable[[str], None]) -> None:
+        deadline, told = time.monotonic() + PATIENCE, False
+        while not (service := hosts.required(self.cloud, host)).up:
+            if service.forced_down or time.monotonic() > deadline:
+                raise DockstackError(
+                    f"nova-compute on {host} is {'forced down' if service.forced_down else 'down'} for the cloud.",
+                    "See `dockstack logs nova-compute` there; then run the command again: it goes on from here.",
+                )
+            if not told:
+                tell("Waiting until nova-compute reports")
+            told = True
+            time.sleep(POLL)
