@@ -107,7 +107,7 @@ class TestReverts(ServersCase):
     def bring_back(self):
         with mock.patch("nova.compute.rpcapi.ComputeAPI.finish_revert_resize", autospec=True) as sent:
             absent.bring_back_all("host1", set(), lambda _: nullcontext())
-        return [(call.args[2].uuid, call.args[3].id, call.args[4]) for call in sent.call_args_list]
+        return [(call.args[-4].uuid, call.args[-3].id, call.args[-2]) for call in sent.call_args_list]
 
     def test_its_files_are_asked_for_where_it_moved_from(self):
         for state in ({}, {"vm_state": vm_states.ACTIVE}, {"status": "error"}):
