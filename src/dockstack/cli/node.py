@@ -51,6 +51,7 @@ class InOrder(click.Group):
         return list(self.commands)
 
 
+@click.group(cls=InOrder)
 def node() -> None:
     """Have compute nodes for a cloud that exists, from their first day to their last.
 
