@@ -77,6 +77,7 @@ class _Contents:
 
     blobs: dict[str, Blob] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+    again: list[tuple[str, Blob]] = field(default_factory=list)  # files under a name that the archive has already
     roots: set[str] = field(default_factory=set)  # first parts of the paths, of those that tell what the archive is
     inits: dict[str, str] = field(default_factory=dict)
     refused: ImageRejected | None = None  # a fault of an image archive that a root file system may have
@@ -112,24 +113,25 @@ class Archive:
         self._walk(tar.TarStream(self._spooled(chunks)))
 
     @property
-    def roots(self) -> frozenset[str]:
-        """Those names at the archive's top that tell an image or a root file system."""
-        return frozenset(self._contents.roots)
+    def markers(self) -> frozenset[str]:
+        """Those names at the archive's top that an image archive has; a root file system may have files of its own."""
+        return frozenset(self._contents.roots & _MARKERS)
 
     @property
-    def is_image(self) -> bool:
-        """Whether it has what an image archive has at its top; otherwise it may be a root file system."""
-        return bool(self._contents.roots & _MARKERS)
-
-    @property
-    def is_root(self) -> bool:
-        """Whether it has what a root file system has at its top."""
-        return bool(self._contents.roots & _ROOT_NAMES)
+    def root_names(self) -> frozenset[str]:
+        """Those names at the archive's top that a root file system has."""
+        return frozenset(self._contents.roots & _ROOT_NAMES)
 
     def require_sound(self) -> None:
-        """Insist on what only an image archive has to keep: unique names, files and links alone, not too many."""
+        """Insist on what only an image archive has to keep: clear names, files and links alone, not too many.
+
+        Some tools write a layer that occurs twice twice, under the same name.
+        """
         if self._contents.refused is not None:
             raise self._contents.refused
+        for path, blob in self._contents.again:
+            if not self._equal(blob, self._contents.blobs[path]):
+                raise _twice(path)
 
     def has(self, name: str) -> bool:
         """Whether the archive has a file of that name."""
@@ -216,7 +218,7 @@ class Archive:
     def _spooled(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         """Pass the archive on without its outer compression, and keep it."""
         try:
-            for chunk in decoded(chunks, self._limits.max_ratio):
+            for chunk in decoded(chunks, self._limits.explained_bytes):
                 self._keep(chunk)
                 if self._is_root is not False:
                     self._whole.update(chunk)
@@ -285,13 +287,12 @@ class Archive:
             contents.refused = ImageRejected(
                 f"The image archive has a name of more than {_MAX_PATH} characters.", "Save the image again."
             )
-        elif path in contents.blobs or path in contents.links:
-            contents.refused = ImageRejected(
-                f"The image archive has {shown(path)} twice.",
-                "It is not clear which one is meant: save the image again.",
-            )
+        elif path in contents.links or (path in contents.blobs and entry.kind != tar.REGULAR):
+            contents.refused = _twice(path)
         elif entry.kind == tar.REGULAR and entry.size == entry.stored:
-            contents.blobs[path] = Blob(entry.offset, entry.stored)
+            blob = Blob(entry.offset, entry.stored)
+            if contents.blobs.setdefault(path, blob) != blob:
+                contents.again.append((path, blob))
         elif entry.kind == tar.SYMBOLIC_LINK:
             contents.links[path] = "/".join(require_inside_link(path, entry.link))
         elif entry.kind == tar.HARD_LINK:
@@ -334,10 +335,15 @@ class Archive:
             digest, size = check_layer(rest, budget)
             return CheckedLayer(digest, size, Extent(ARCHIVE, blob.offset, size), digest, budget)
         stored, start = hashlib.sha256(), self._unpacked.size
-        unpacked = decoded(_observed(rest, stored.update), self._limits.max_ratio)
+        unpacked = decoded(_observed(rest, stored.update))
         digest, size = check_layer(unpacked, budget, keep=self._unpacked.write)
         place = Extent(UNPACKED, start, size)
         return CheckedLayer(digest, size, place, Digest("sha256", stored.hexdigest()), budget)
+
+    def _equal(self, first: Blob, second: Blob) -> bool:
+        return first.size == second.size and all(
+            one == other for one, other in zip(self.chunks(first), self.chunks(second), strict=True)
+        )
 
     def _find(self, name: str) -> Blob | None:
         path = "/".join(require_inside(name))
@@ -363,6 +369,12 @@ def wrong_digest(what: str, digest: Digest) -> ImageRejected:
     return ImageRejected(
         f"The image's {what} is not what its digest {shown(str(digest))} says.",
         "The archive was damaged or tampered with: get it again from where it was built.",
+    )
+
+
+def _twice(path: str) -> ImageRejected:
+    return ImageRejected(
+        f"The image archive has {shown(path)} twice.", "It is not clear which one is meant: save the image again."
     )
 
 

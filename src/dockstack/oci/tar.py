@@ -31,6 +31,7 @@ REGULAR, HARD_LINK, SYMBOLIC_LINK, CHARACTER_DEVICE, BLOCK_DEVICE, DIRECTORY, FI
     b"5",
     b"6",
 )
+DEVICES = frozenset({CHARACTER_DEVICE, BLOCK_DEVICE})
 MAX_NAME = 4096  # PATH_MAX of Linux: nothing with a longer name could be unpacked
 MAX_HEADER = 1 << 20  # one extended header, or one map of a sparse file; Go's reader has the same limit
 MAX_RECORDS = 4096  # of one extended header
@@ -48,7 +49,16 @@ _RECORD_VALUE = {
     "mtime": re.compile(r"-?[0-9]{1,18}(\.[0-9]*)?"),
     "atime": re.compile(r"-?[0-9]{1,18}(\.[0-9]*)?"),
     "ctime": re.compile(r"-?[0-9]{1,18}(\.[0-9]*)?"),
+    "GNU.sparse.major": re.compile("1"),
+    "GNU.sparse.minor": re.compile("0"),
+    "GNU.sparse.realsize": re.compile(r"[0-9]{1,18}"),
 }
+# Sparse files in the pax form 1.0, of GNU tar and bsdtar; the older two are written by nobody who is not asked to
+_PAX_SPARSE = "GNU.sparse."
+_PAX_SPARSE_NAME, _PAX_SPARSE_SIZE = f"{_PAX_SPARSE}name", f"{_PAX_SPARSE}realsize"
+_PAX_SPARSE_1_0 = frozenset({f"{_PAX_SPARSE}major", f"{_PAX_SPARSE}minor", _PAX_SPARSE_NAME, _PAX_SPARSE_SIZE})
+_PAX_MAP_COUNT = re.compile(rb"([0-9]{1,18})\n")
+_DIGITS = 18  # of a number that is less than 2 ** 63
 _DAMAGED = "It was damaged or cut off on its way, or made to do harm: write it again with an ordinary tar."
 
 
@@ -62,6 +72,7 @@ class Entry(NamedTuple):
         size: bytes of the file when it is unpacked.
         stored: bytes of it in the archive; fewer for a sparse file.
         offset: where those begin.
+        device: a device node's major and minor number.
     """
 
     name: str
@@ -70,6 +81,7 @@ class Entry(NamedTuple):
     size: int
     stored: int
     offset: int
+    device: tuple[int, int] = (0, 0)
 
 
 class TarStream:
@@ -275,17 +287,14 @@ def _records(data: bytes) -> Iterator[tuple[str, str]]:
 
 def _record(key: str, value: bytes) -> tuple[str, str]:
     """Check one record; what no reader of images evaluates may say what it likes."""
-    if key.startswith("GNU.sparse."):
-        raise ImageRejected(
-            "The image has a sparse file in the pax form, whose map is read into memory without a bound.",
-            "Write it again without --sparse, or with GNU tar's own form (tar --format=gnu --sparse).",
-        )
+    if key.startswith(_PAX_SPARSE) and key not in _PAX_SPARSE_1_0:
+        raise _old_sparse()
     if key in _RECORD_VALUE:
         text = value.decode("ascii", "replace")
         if text and not _RECORD_VALUE[key].fullmatch(text):
             raise _malformed(f"extended header: {shown(key)} is {shown(text)}")
         return key, text
-    if key in ("path", "linkpath"):
+    if key in ("path", "linkpath", _PAX_SPARSE_NAME):
         if len(value) > MAX_NAME or b"\0" in value:
             raise _long_name()
         return key, value.decode("utf-8", "surrogateescape")
@@ -298,7 +307,10 @@ def _entry(stream: TarStream, header: bytes, extensions: _Extensions) -> Entry:
         extensions.link is not None and records.get("linkpath")
     ):
         raise _malformed("pair of long names")
-    name = extensions.name or records.get("path") or _name(header)
+    sparse = _PAX_SPARSE_1_0 & records.keys()
+    if sparse and not sparse >= _PAX_SPARSE_1_0:
+        raise _old_sparse()
+    name = records.get(_PAX_SPARSE_NAME) or extensions.name or records.get("path") or _name(header)
     link = extensions.link or records.get("linkpath") or _text(header[157:257])
     size = int(records.get("size") or number(header[124:136]))
     kind = header[156:157]
@@ -309,12 +321,17 @@ def _entry(stream: TarStream, header: bytes, extensions: _Extensions) -> Entry:
         kind = DIRECTORY if name.endswith("/") else REGULAR
     if kind in _HEADER_ONLY:
         size = 0
+    elif sparse and kind == REGULAR:
+        unpacked = int(records[_PAX_SPARSE_SIZE] or 0)
+        stored = size - _pax_map_size(stream, size, unpacked)
+        return Entry(name, REGULAR, link, unpacked, stored, stream.position)
     elif kind != REGULAR:
         raise ImageRejected(
             f"The image has an entry of a kind that the engine does not unpack: {shown(name)} ({shown(kind)[1:]}).",
             "Write it again with an ordinary tar.",
         )
-    return Entry(name, kind, link, size, size, stream.position)
+    device = (number(header[329:337]), number(header[337:345])) if kind in DEVICES else (0, 0)
+    return Entry(name, kind, link, size, size, stream.position, device)
 
 
 def _name(header: bytes) -> str:
@@ -357,6 +374,44 @@ def _sparse_size(stream: TarStream, header: bytes, stored: int) -> int:
     if total != stored:
         raise _malformed("map of a sparse file")
     return size
+
+
+def _pax_map_size(stream: TarStream, stored: int, size: int) -> int:
+    """Pass over the map in front of a sparse file's data in the pax form, and return the bytes that it takes.
+
+    Args:
+        stream: the archive, at the map.
+        stored: bytes of map and data.
+        size: bytes of the file when it is unpacked.
+    """
+    table, lines, wanted = bytearray(), 0, 1
+    while lines < wanted:
+        block = stream.read(BLOCK)
+        table += block
+        lines += block.count(b"\n")
+        if len(block) < BLOCK or len(table) > min(stored, MAX_HEADER):
+            raise _malformed("map of a sparse file")
+        if wanted == 1 and (first := _PAX_MAP_COUNT.match(table)):
+            wanted += 2 * int(first[1])
+    words = bytes(table).split(b"\n", wanted)[:wanted]
+    if not all(word.isdigit() and len(word) <= _DIGITS for word in words):
+        raise _malformed("map of a sparse file")
+    numbers = [int(word) for word in words[1:]]
+    end = total = 0
+    for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+        if start < end or start + length > size:
+            raise _malformed("map of a sparse file")
+        end, total = start + length, total + length
+    if total != stored - len(table):
+        raise _malformed("map of a sparse file")
+    return len(table)
+
+
+def _old_sparse() -> ImageRejected:
+    return ImageRejected(
+        "The image has a sparse file in an old pax form, or a mixed one, whose map is read without a bound.",
+        "Write it again without --sparse, or with GNU tar's own form (tar --format=gnu --sparse).",
+    )
 
 
 def _text(field: bytes) -> str:

@@ -52,10 +52,6 @@ def test_what_gnu_tar_writes_is_read_as_python_reads_it(form, sparse, tmp_path):
         pytest.skip("GNU tar has no sparse files in this form")
     command = ["tar", f"--format={form}", *(["--sparse"] if sparse else []), "-C", root, "-cf", "-", "."]
     data = subprocess.run(command, check=True, capture_output=True).stdout
-    if sparse and form == "posix":
-        with pytest.raises(ImageRejected, match="sparse file in the pax form"):
-            entries(data)
-        return
     with tarfile.open(fileobj=io.BytesIO(data), errors="surrogateescape", encoding="utf-8") as archive:
         expected = [(m.name.rstrip("/"), m.linkname, m.size) for m in archive]
     assert [(e.name.rstrip("/"), e.link, e.size) for e in entries(data)] == expected
@@ -74,6 +70,45 @@ def test_what_python_writes_is_read(form, piece):
     assert [(e.name.rstrip("/"), e.size) for e in entries(buffer.getvalue(), piece)] == [
         (name.rstrip("/"), len(name)) for name in names
     ]
+
+
+@pytest.mark.parametrize("version", ["0.0", "0.1"])
+def test_the_older_sparse_forms_of_pax_are_refused(version, tmp_path):
+    form = ["--format=posix", "--sparse", f"--sparse-version={version}"]
+    command = ["tar", *form, "-C", tree(tmp_path), "-cf", "-", "."]
+    data = subprocess.run(command, check=True, capture_output=True).stdout
+    with pytest.raises(ImageRejected, match="sparse file in an old pax form"):
+        entries(data)
+
+
+SPARSE = (("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.name", b"real/name"))
+
+
+def sparse_file(table: bytes, data: bytes = b"", size: bytes = b"4096") -> bytes:
+    return pax(*SPARSE, ("GNU.sparse.realsize", size)) + file("GNUSparseFile.0/f", padded(table) + data)
+
+
+def test_a_sparse_file_has_the_name_and_size_that_it_unpacks_to():
+    [found] = entries(sparse_file(b"1\n1024\n5\n", b"hello") + END)
+    assert (found.name, found.size, found.stored) == ("real/name", 4096, 5)
+
+
+@pytest.mark.parametrize(
+    ("table", "data"),
+    [
+        (b"1\n0\n", b""),  # ends too early
+        (b"1\n0\n4\n", b"hello"),  # less than there is
+        (b"1\n4095\n5\n", b"hello"),  # beyond the end
+        (b"2\n8\n2\n0\n3\n", b"hello"),  # backwards
+        (b"1\n-1\n5\n", b"hello"),
+        (b"1\n0x1\n5\n", b"hello"),
+        (b"x1\n0\n5\n", b"hello"),
+        (b"999999999999999999\n" * 2000, b""),  # a map without end
+    ],
+)
+def test_a_map_that_lies_is_refused(table, data):
+    with pytest.raises(ImageRejected):
+        entries(sparse_file(table, data) + END)
 
 
 def test_an_entry_s_data_may_be_read_or_left():
