@@ -31,8 +31,9 @@ def image_config(process: dict[str, Any]) -> ImageConfig:
     """
     healthcheck = process.get("Healthcheck")
     volumes = process.get("Volumes") or {}
-    if not isinstance(healthcheck, dict | None) or not isinstance(volumes, dict):
-        raise _ill_typed("Healthcheck or Volumes")
+    for name, value in (("Healthcheck", healthcheck or {}), ("Volumes", volumes)):
+        if not isinstance(value, dict):
+            raise _ill_typed(name)
     pairs = (item.partition("=") for item in _strings(process, "Env"))
     return ImageConfig(
         env={name: value for name, _, value in pairs if name},
