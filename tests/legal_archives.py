@@ -269,6 +269,23 @@ def with_config(**changes: object) -> Callable[[Maker], bytes]:
     return build
 
 
+def goes_on_from_run(init: str) -> Callable[[Maker], bytes]:
+    """An init that copies itself to /run and goes on there, as s6-overlay does."""
+    script = b"""#!/bin/sh
+/bin/busybox mkdir -p /run/s6
+/bin/busybox cp /bin/busybox /run/s6/busybox
+exec /run/s6/busybox sh -c 'echo up; exec /bin/sleep 1000000'
+"""
+    info = entry(init, mode=0o755)
+    info.size = len(script)
+
+    def build(m: Maker) -> bytes:
+        layers = [tar(m.root()), info.tobuf(tarfile.PAX_FORMAT) + padded(script) + END]
+        return save(m, layers, config(layers, Entrypoint=[f"/{init}"], Cmd=None, Env=["PATH=/bin"]))
+
+    return build
+
+
 def many_layers(count: int) -> Callable[[Maker], bytes]:
     """Layers of which some are empty, and some twice the same."""
 
@@ -437,6 +454,8 @@ CASES: dict[str, Case] = {
     "stop-signal-number": Case(with_process(StopSignal="37")),
     "stop-signal-real-time": Case(with_process(StopSignal="RTMIN+3")),
     "stop-signal-of-nobody": Case(with_process(StopSignal="SIGNOTHING")),
+    "s6-init": Case(goes_on_from_run("init")),
+    "init-from-run": Case(goes_on_from_run("sbin/init")),
     "rootfs-debootstrap": Case(rootfs(node("./dev/console", tarfile.CHRTYPE, 5, 1)), engine=IMPORTED),
     "rootfs-docker-export": Case(rootfs(prefix="", first=[(".dockerenv", b"")]), engine=IMPORTED),
     **{f"rootfs-{kind}": Case(rootfs(compress=kind), engine=IMPORTED) for kind in ("gzip", "bzip2", "xz", "zstd")},
