@@ -207,6 +207,14 @@ def referred(*kinds: str, config_type: str = "", below: bool = False) -> Callabl
     return build
 
 
+def beside_nonsense(m: Maker) -> bytes:
+    """An image beside artifacts that are no manifests of images in any way."""
+    said, blobs = image(m)
+    nonsense = [b'{"schemaVersion":2,"blobs":[]}', b'{"config":{"mediaType":"application/x"},"layers":null}', b"\xff"]
+    absent = pointer(b"away", artifactType="application/spdx+json")
+    return oci_layout([*map(pointer, nonsense), absent, pointer(said)], [*blobs, *nonsense])
+
+
 def deep(m: Maker) -> bytes:
     """An index of indexes of indexes."""
     said, blobs = image(m)
@@ -420,6 +428,7 @@ CASES: dict[str, Case] = {
     "referrer-of-an-image's-form": Case(
         referred(f"{OCI}layer.v1.tar", config_type=f"{OCI}config.v1+json"), engine=NO_LAYOUT
     ),
+    "referrers-without-sense": Case(beside_nonsense, engine=NO_LAYOUT),
     "index-of-indexes": Case(deep, engine=NO_LAYOUT),
     "variants-of-amd64": Case(platforms(("amd64", ""), ("amd64", "v2"), ("amd64", "v3")), engine=NO_LAYOUT),
     "what-amd64-runs-besides": Case(platforms(("386", ""), ("arm", "v7")), engine=NO_LAYOUT),

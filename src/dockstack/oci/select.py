@@ -159,19 +159,24 @@ class _Survey:
         others: the images that do not, or may not be read; with their platforms.
         absent: what the archive does not hold, though it names it and it may run here.
         foreign: media types of what is no image.
+        broken: why a manifest cannot be read; it may be an artifact's.
     """
 
     candidates: list[_Candidate] = field(default_factory=list)
     others: dict[Digest, tuple[Descriptor, Platform]] = field(default_factory=dict)
     absent: list[Descriptor] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
+    broken: list[ImageRejected] = field(default_factory=list)
 
 
 def _from_layout(archive: Archive, wanted: Platform) -> StoredImage | None:
     """Choose an image of a layout; none if there is nothing like one, and Docker's own table names what is meant."""
     survey = _Survey()
     for descriptor in {found.digest: found for found in _manifests(archive, _index(archive), 0, survey)}.values():
-        _look_at(archive, descriptor, wanted, survey)
+        try:
+            _look_at(archive, descriptor, wanted, survey)
+        except ImageRejected as error:
+            survey.broken.append(error)
     candidates = [candidate for candidate in survey.candidates if not candidate.manifest.refers] or survey.candidates
     best = _nearest([candidate.platform for candidate in candidates], wanted)
     chosen = [candidate for candidate in candidates if _distance(candidate.platform, wanted) == best]
@@ -197,6 +202,8 @@ def _require_nothing(archive: Archive, survey: _Survey, wanted: Platform) -> Non
     Raises:
         ImageRejected: why none of it boots.
     """
+    for error in survey.broken:
+        raise error
     for descriptor in survey.absent:
         if descriptor.platform is not None:
             archive.blob(descriptor.digest.path)  # says that it is missing
