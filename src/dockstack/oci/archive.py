@@ -18,6 +18,7 @@ from dockstack.oci.documents import Digest, ImageRejected, json_value, shown
 from dockstack.oci.layers import Budget, check_entry, check_layer
 from dockstack.oci.spool import Extent
 from dockstack.oci.streams import MAGIC, compression, decoded, require_inside
+from dockstack.oci.tar_stream import BLOCK, TarStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -110,7 +111,7 @@ class Archive:
         self._whole = hashlib.sha256()
         self._whole_budget = Budget(limits)
         self._whole_fault: ImageRejected | None = None
-        self._walk(tar.TarStream(self._spooled(chunks)))
+        self._walk(TarStream(self._spooled(chunks)))
 
     @property
     def markers(self) -> frozenset[str]:
@@ -245,8 +246,8 @@ class Archive:
             except ImageRejected as error:
                 self._whole_fault = error
 
-    def _walk(self, stream: tar.TarStream) -> None:
-        _require_tar(stream.peek(tar.BLOCK))
+    def _walk(self, stream: TarStream) -> None:
+        _require_tar(stream.peek(BLOCK))
         contents, limits = self._contents, self._limits
         for entry in tar.tar_entries(stream, complete=True):
             contents.count += 1
@@ -302,16 +303,16 @@ class Archive:
                 f"The image archive has an entry that is no plain file: {shown(path)}.", "Save the image again."
             )
 
-    def _speculate(self, entry: tar.Entry, stream: tar.TarStream) -> None:
+    def _speculate(self, entry: tar.Entry, stream: TarStream) -> None:
         """Check a file as a layer while it passes, if it looks like one; whether it is needed shows later."""
         blob = Blob(entry.offset, entry.stored)
         if (
-            blob.size < tar.BLOCK
+            blob.size < BLOCK
             or self._speculated > self._limits.max_unpacked_bytes
             or len(self._checked) > _MAX_DOCUMENTS
         ):
             return
-        head = stream.peek(tar.BLOCK)
+        head = stream.peek(BLOCK)
         if compression(head[:MAGIC]) is None and not _is_header(head):
             return
         budget, kept = Budget(self._limits), self._unpacked.size
@@ -387,7 +388,7 @@ def _require_tar(block: bytes) -> None:
 
 
 def _is_header(block: bytes) -> bool:
-    if len(block) < tar.BLOCK:
+    if len(block) < BLOCK:
         return False
     try:
         tar.verify_checksum(block)

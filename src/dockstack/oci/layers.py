@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dockstack.oci import tar
 from dockstack.oci.documents import Digest, ImageRejected, shown
 from dockstack.oci.streams import ImageLimits, require_inside
+from dockstack.oci.tar_stream import TarStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -90,7 +91,7 @@ def check_layer(
         sha256.update(chunk)
         keep(chunk)
 
-    for entry in tar.tar_entries(tar.TarStream(chunks, observe), complete=complete):
+    for entry in tar.tar_entries(TarStream(chunks, observe), complete=complete):
         budget.entry(entry.size)
         check_entry(entry)
     return Digest("sha256", sha256.hexdigest()), size

@@ -12,6 +12,7 @@ import pytest
 
 from dockstack.oci import tar
 from dockstack.oci.documents import ImageRejected
+from dockstack.oci.tar_stream import TarStream
 from hostile_archives import END, file, header, padded, pax
 
 pytestmark = pytest.mark.unit
@@ -21,7 +22,7 @@ LONG = "d/" * 120 + "name-é"
 
 def entries(data: bytes, piece: int = 700, *, complete: bool = True) -> list[tar.Entry]:
     chunks = (data[start : start + piece] for start in range(0, len(data), piece))
-    return list(tar.tar_entries(tar.TarStream(chunks), complete=complete))
+    return list(tar.tar_entries(TarStream(chunks), complete=complete))
 
 
 def tree(tmp_path):
@@ -112,7 +113,7 @@ def test_a_map_that_lies_is_refused(table, data):
 
 
 def test_an_entry_s_data_may_be_read_or_left():
-    stream = tar.TarStream(iter([file("a", b"first") + file("b", b"second" * 200) + END]))
+    stream = TarStream(iter([file("a", b"first") + file("b", b"second" * 200) + END]))
     read = {
         e.name: b"".join(stream.pieces(e.stored if e.name == "b" else 2))
         for e in tar.tar_entries(stream, complete=True)
@@ -124,7 +125,7 @@ def test_a_header_of_eight_gigabytes_is_told_by_its_number():
     raw = bytearray(header("f", b"0", 0))
     raw[124:136] = b"\x80" + (1 << 40).to_bytes(11, "big")
     raw[148:156] = b"%06o\0 " % (sum(raw[:148]) + sum(raw[156:]) + 8 * 32)
-    stream = tar.TarStream(iter([bytes(raw)]))
+    stream = TarStream(iter([bytes(raw)]))
     assert next(tar.tar_entries(stream, complete=True)).size == 1 << 40
 
 
