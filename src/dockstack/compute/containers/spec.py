@@ -197,6 +197,7 @@ def build_patch(
         overlays=tuple(root for root in roots if isinstance(root, Overlay)),
         roots=tuple(root for root in roots if isinstance(root, Root)),
         disk_guard=disk_guard,
+        shm_bytes=(server.limits.memory_mb << 20) // 2,  # as a machine's kernel has it
         contents={"/etc/hosts": _hosts(server), "/etc/resolv.conf": _resolvers(server)},
         interfaces={port.device: port.interface for port in server.ports},
     )

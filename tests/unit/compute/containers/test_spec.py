@@ -383,6 +383,12 @@ def test_patch_joins_the_namespace_and_keeps_volumes_at_home() -> None:
     assert (patch.netns, patch.drop_mounts) == (f"/run/netns/nova-{SERVER.uuid}", ("/data",))
 
 
+def test_half_of_the_memory_may_be_shared() -> None:
+    assert spec.build_patch(SERVER, CONFIG).shm_bytes == 32 << 20
+    grown = replace(SERVER, limits=replace(SERVER.limits, memory_mb=1025))
+    assert spec.build_patch(grown, CONFIG).shm_bytes == 1025 << 19
+
+
 def test_patch_says_what_the_servers_ports_are() -> None:
     patch = spec.build_patch(SERVER, CONFIG)
     assert patch.interfaces == {port.device: port.interface for port in SERVER.ports}
