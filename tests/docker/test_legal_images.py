@@ -16,7 +16,7 @@ from private_engine import wait_for
 from server_lab import lab_host
 
 from dockstack.compute.containers import ending
-from dockstack.compute.engine import ImageUnusable
+from dockstack.compute.engine import EngineError
 from dockstack.compute.flows import endings, lifecycle
 from dockstack.compute.model import Image
 from dockstack.oci.documents import ImageRejected
@@ -61,21 +61,20 @@ def loaded(load, refusal: type[Exception]) -> set[str]:
         return set()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.engine is not IMPORTED])
 def test_the_table_says_what_the_engine_does(name, engine, private_engine, tmp_path):
-    case, data = CASES[name], CASES[name].build(Maker(5, SHELL))
+    case, data = CASES[name], CASES[name].build(Maker(5))
     host = lab_host(private_engine, tmp_path, lambda _image: pieces(data))
     image = Image(id=str(uuid.uuid4()), name=name, size=len(data))
     ours = loaded(lambda: {host.images.ensure(image, 1 << 30).engine_id}, ImageRejected)
-    try:
-        assert bool(ours) != bool(case.refused)
-        if case.engine is IMPORTED:
-            return
-        theirs = loaded(lambda: set(engine.load_image(pieces(data))), ImageUnusable)
-        assert bool(theirs) == case.engine.startswith("loads")
-        assert not (ours and theirs) or ours == theirs, "it is another image than the engine takes it for"
-    finally:
-        host.images.remove(image.id)
+    host.images.remove(image.id)  # an engine that has a layer does not look at it again
+    assert bool(ours) != bool(case.refused)
+    theirs = loaded(lambda: set(engine.load_image(pieces(data))), EngineError)
+    for engine_id in theirs:
+        for name_or_id in engine.image(engine_id).tags or (engine_id,):
+            engine.remove_image(name_or_id)
+    assert bool(theirs) == case.engine.startswith("loads")
+    assert not (ours and theirs) or ours == theirs, "it is another image than the engine takes it for"
 
 
 @pytest.mark.parametrize("name", BOOTED)

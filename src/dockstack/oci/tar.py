@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from dockstack.oci.documents import ImageRejected, shown
-from dockstack.oci.sparse import gnu_map_size, pax_map_size
+from dockstack.oci.sparse import map_size
 from dockstack.oci.tar_stream import BLOCK, DAMAGED, MAX_HEADER, TarStream, ends_early, malformed, number
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ _RECORD_VALUE = {
     "GNU.sparse.realsize": re.compile(r"[0-9]{1,18}"),
 }
 # Sparse files in the pax form 1.0, of GNU tar and bsdtar; the older two are written by nobody who is not asked to
+_WITHOUT_SPARSE = "Write it again without --sparse, or with `tar --format=posix --sparse`."
 _PAX_SPARSE = "GNU.sparse."
 _PAX_SPARSE_NAME, _PAX_SPARSE_SIZE = f"{_PAX_SPARSE}name", f"{_PAX_SPARSE}realsize"
 _PAX_SPARSE_1_0 = frozenset({f"{_PAX_SPARSE}major", f"{_PAX_SPARSE}minor", _PAX_SPARSE_NAME, _PAX_SPARSE_SIZE})
@@ -226,15 +227,17 @@ def _entry(stream: TarStream, header: bytes, extensions: _Extensions) -> Entry:
     size = int(records.get("size") or number(header[124:136]))
     kind = header[156:157]
     if kind == _SPARSE:
-        unpacked = gnu_map_size(stream, header, size)
-        return Entry(name, REGULAR, link, unpacked, size, stream.position)
+        raise ImageRejected(
+            f"The image has a sparse file in GNU tar's own form, which the engine does not unpack: {shown(name)}.",
+            _WITHOUT_SPARSE,
+        )
     if kind == _OLD_REGULAR:
         kind = DIRECTORY if name.endswith("/") else REGULAR
     if kind in _HEADER_ONLY:
         size = 0
     elif sparse and kind == REGULAR:
         unpacked = int(records[_PAX_SPARSE_SIZE] or 0)
-        stored = size - pax_map_size(stream, size, unpacked)
+        stored = size - map_size(stream, size, unpacked)
         return Entry(name, REGULAR, link, unpacked, stored, stream.position)
     elif kind != REGULAR:
         raise ImageRejected(
@@ -277,5 +280,5 @@ def _long_name() -> ImageRejected:
 def _old_sparse() -> ImageRejected:
     return ImageRejected(
         "The image has a sparse file in an old pax form, or a mixed one, whose map is read without a bound.",
-        "Write it again without --sparse, or with GNU tar's own form (tar --format=gnu --sparse).",
+        _WITHOUT_SPARSE,
     )

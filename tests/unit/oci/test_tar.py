@@ -53,6 +53,10 @@ def test_what_gnu_tar_writes_is_read_as_python_reads_it(form, sparse, tmp_path):
         pytest.skip("GNU tar has no sparse files in this form")
     command = ["tar", f"--format={form}", *(["--sparse"] if sparse else []), "-C", root, "-cf", "-", "."]
     data = subprocess.run(command, check=True, capture_output=True).stdout
+    if sparse and form != "posix":
+        with pytest.raises(ImageRejected, match="own form, which the engine does not unpack"):
+            entries(data)
+        return
     with tarfile.open(fileobj=io.BytesIO(data), errors="surrogateescape", encoding="utf-8") as archive:
         expected = [(m.name.rstrip("/"), m.linkname, m.size) for m in archive]
     assert [(e.name.rstrip("/"), e.link, e.size) for e in entries(data)] == expected
