@@ -65,11 +65,14 @@ def _status(container: Container) -> str:
 
 
 def _seconds(container: Container) -> float | None:
-    """Count the seconds that the first process ran; None if it never did, or does."""
+    """Count the seconds that the first process ran; None if it never did, or does.
+
+    The engine notes a start when the runtime has returned from it. A process may have ended before.
+    """
     if container.pid or not container.command:
         return None
     try:
         began, ended = map(datetime.fromisoformat, (container.started_at, container.finished_at))
     except ValueError:
         return None
-    return (ended - began).total_seconds() if began.year > 1 and ended >= began else None
+    return max(0.0, (ended - began).total_seconds()) if min(began, ended).year > 1 else None

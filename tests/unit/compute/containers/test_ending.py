@@ -26,6 +26,7 @@ def ended(code: int = 0, after: str = "17:00:01.4Z", **more: Any) -> Container:
     [
         (ended(), ["(/bin/sh -c 'echo done')", "after 0.5 s", "status 0.", "A server runs as long as that does"]),
         (ended(3), ["status 3.", "See the console log."]),
+        (ended(after="17:00:00.1Z"), ["after 0.0 s"]),  # before the engine had noted its start
         (ended(127), ["status 127.", "found no program"]),
         (ended(143), ["status 143 (SIGTERM).", "docker_command"]),
         (ended(137, oom_killed=True), ["137 (out of memory)", "choose a larger one"]),
@@ -70,7 +71,14 @@ def test_who_ran_for_long_came_up() -> None:
 
 @pytest.mark.parametrize(
     "more",
-    [{"pid": 7}, {"command": ()}, {"started_at": "0001-01-01T00:00:00Z"}, {"started_at": ""}, {"finished_at": "?"}],
+    [
+        {"pid": 7},
+        {"command": ()},
+        {"started_at": "0001-01-01T00:00:00Z"},
+        {"started_at": ""},
+        {"finished_at": "?"},
+        {"finished_at": "0001-01-01T00:00:00Z"},
+    ],
 )
 def test_who_runs_or_never_ran_has_not_ended(more) -> None:
     assert not ending.is_early(ended(**more))
