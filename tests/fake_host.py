@@ -190,10 +190,12 @@ class World:
         self.wired.clear()
         self.engine_up = True
 
-    def exit_server(self, server_uuid: str) -> None:
-        """The server's first process ends by itself."""
+    def exit_server(self, server_uuid: str, code: int = 0, seconds: int = 3600, **more: Any) -> None:
+        """The server's first process ends by itself, so long after its start."""
         name = NAME_PREFIX + server_uuid
-        self.containers[name] = replace(self.containers[name], state=PowerState.SHUTDOWN, pid=0, exit_code=0)
+        ended = f"2026-01-01T{seconds // 3600:02}:{seconds % 3600 // 60:02}:{seconds % 60:02}.123456789Z"
+        found = {"exit_code": code, "finished_at": ended} | more
+        self.containers[name] = replace(self.containers[name], state=PowerState.SHUTDOWN, pid=0, **found)
         self.emit(self.containers[name], EventKind.STOPPED)
 
     def usage(self, pid: int) -> cgroups.Usage | None:

@@ -170,6 +170,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "sparse-map-in-archive": lambda: COMPRESS["gzip"](sparse_map(100_000) + END),
     "sparse-map-cut": lambda: docker_save([sparse_map(2000)[:-BLOCK]]),
     "sparse-vast": lambda: layered(header("f", b"S", 0, real=0o77777777777)),
+    "sparse-pax-vast": lambda: layered(pax(*SPARSE[:3], ("GNU.sparse.realsize", b"9" * 17)), file("f", padded(b"0\n"))),
+    "sparse-pax-endless": lambda: layered(pax(*SPARSE), file("f", padded(b"999999999\n" + b"1\n" * 700_000))),
     "sparse-overlaps": lambda: layered(
         header("f", b"S", 0, extended=True) + padded(b"%011o\0%011o\0" % (5, 0) + b"%011o\0%011o\0" % (1, 0))
     ),
@@ -266,6 +268,12 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 }
 
 
+SPARSE = (
+    ("GNU.sparse.major", b"1"),
+    ("GNU.sparse.minor", b"0"),
+    ("GNU.sparse.name", b"f"),
+    ("GNU.sparse.realsize", b"9"),
+)
 LEGAL: dict[str, Callable[[], bytes]] = {
     "docker": lambda: docker_save([sample_layer("one"), sample_layer("two")]),
     "oci": lambda: oci_archive([sample_layer("one"), tar([("bin/x", b"y" * 3000), entry("l", b"2", "/a/b")])]),
@@ -274,7 +282,11 @@ LEGAL: dict[str, Callable[[], bytes]] = {
     "rootfs": lambda: rootfs(("usr/bin/x", b"y" * 3000), entry("sbin/init", b"2", "/bin/sh")),
     "pax": lambda: layered(pax(("path", b"etc/" + b"n" * 200), ("mtime", b"1.5")), file(), compress="plain"),
     "sparse": lambda: layered(
-        header("f", b"S", 0, real=4096), header("n", b"L", 150) + padded(b"d/" * 75), file(), compress="plain"
+        pax(*SPARSE),
+        file("f", padded(b"1\n0\n1\n") + b"x"),
+        header("n", b"L", 150) + padded(b"d/" * 75),
+        file(),
+        compress="plain",
     ),
 }
 
@@ -331,10 +343,19 @@ def corpus(seed: int) -> Iterator[tuple[str, bytes]]:
     named = {**{name: build for name, (build, _) in HOSTILE.items()}, **BOMBS}
     for name, build in named.items():
         yield name, build()
-    legal = {name: build() for name, build in LEGAL.items()}
+    legal = {name: build() for name, build in LEGAL.items()} | _legal_of_the_world(seed)
     for number in range(SIZE - len(named)):
         name = chance.choice(list(legal))
         yield f"{name}-mutation-{number}", mutate(legal[name], chance)
+
+
+def _legal_of_the_world(seed: int) -> dict[str, bytes]:
+    """Those of the other corpus whose parts are read by code that the ones here do not reach."""
+    from legal_archives import CASES, Maker  # noqa: PLC0415 - it is made of this module's parts
+
+    names = ("docker-29", "podman-docker-archive", "buildah-dual-compression", "referrer-cosign")
+    names += ("sparse-pax", "device-nodes", "rootfs-layout")
+    return {name: CASES[name].build(Maker(seed)) for name in names}
 
 
 def main(url: str, directory: Path, workspace: Path) -> dict[str, object]:

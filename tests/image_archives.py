@@ -192,10 +192,10 @@ def _escape(link: str = "", name: str = "../../etc/cron.d/x", kind: bytes = tarf
 
 
 def _two_images() -> bytes:
-    layers = [sample_layer()]
-    raw = config(layers)
-    item = {"Config": "c.json", "RepoTags": None, "Layers": ["l.tar"]}
-    return tar([("c.json", raw), ("l.tar", layers[0]), ("manifest.json", json.dumps([item, item]).encode())])
+    first, second = sample_layer("1"), sample_layer("2")
+    manifest = [{"Config": f"c{name}.json", "RepoTags": None, "Layers": [f"l{name}.tar"]} for name in "12"]
+    entries = [("c1.json", config([first])), ("c2.json", config([second])), ("l1.tar", first), ("l2.tar", second)]
+    return tar([*entries, ("manifest.json", json.dumps(manifest).encode())])
 
 
 def _two_layouts() -> bytes:
@@ -251,8 +251,8 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: tar([entry("c.json", tarfile.SYMTYPE, "../../../etc/passwd"), ("manifest.json", b"[]")]),
         "outside its root",
     ),
-    "block-device": (lambda: _escape(name="disk", kind=tarfile.BLKTYPE), "device node"),
-    "char-device": (lambda: _escape(name="etc/mem", kind=tarfile.CHRTYPE), "device node"),
+    "no-block-device": (lambda: _escape(name="disk", kind=tarfile.BLKTYPE), "device node of no device"),
+    "overlays-whiteout": (lambda: _escape(name="etc/shadow", kind=tarfile.CHRTYPE), "device node of no device"),
     "two-images": (_two_images, "2 images"),
     "two-manifests": (_two_layouts, "2 images"),
     "two-faces": (_janus, "different images"),
@@ -274,7 +274,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "huge-json": (lambda: tar([("manifest.json", b" " * (5 << 20))]), "5242880 bytes"),
     "deep-json": (_deep_json, "malformed"),
     "no-json": (lambda: tar([("manifest.json", b"\xff\xfe{")]), "malformed"),
-    "duplicate": (lambda: tar([("manifest.json", b"[]"), ("manifest.json", b"[]")]), "twice"),
+    "duplicate": (lambda: tar([("manifest.json", b"[]"), ("manifest.json", b"{}")]), "twice"),
     "not-for-this-host": (lambda: multi_platform({"s390x": [sample_layer()]}), "linux/s390x"),
     "chart": (
         lambda: docker_save([sample_layer()], raw_config=b'{"name":"helm"}'),
@@ -283,15 +283,15 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "legacy": (lambda: tar([("repositories", b"{}"), ("x/layer.tar", b"")]), "no manifest"),
     "some-tar": (lambda: tar([("README.txt", b"hello")]), "neither"),
     "gzip-bomb": (lambda: docker_save([tar([("etc/zeros", bytes(96 << 20))])], compress="gzip"), "more than 8 MiB"),
-    "outer-bomb": (lambda: COMPRESS["gzip"](docker_save([bytes(96 << 20)])), "times its size"),
-    "zstd-bomb": (lambda: COMPRESS["zstd"](docker_save([bytes(96 << 20)])), "times its size"),
+    "outer-bomb": (lambda: COMPRESS["gzip"](docker_save([bytes(96 << 20)])), r"more than \d+ MiB"),
+    "zstd-bomb": (lambda: COMPRESS["zstd"](docker_save([bytes(96 << 20)])), r"more than \d+ MiB"),
     "too-large": (lambda: docker_save([tar([("etc/x", bytes(9 << 20))])]), "more than 8 MiB"),
-    "sparse-bomb": (_sparse_bomb, "more than 8 MiB"),
+    "sparse-bomb": (_sparse_bomb, "does not unpack"),
     "vast-header": (_vast_header, "header|damaged"),
     "cut-gzip": (lambda: COMPRESS["gzip"](docker_save([sample_layer()]))[:-30], "corrupt"),
     "cut-rootfs": (lambda: rootfs(("usr/x", bytes(20000)))[:9000], "damaged|too early"),
     "bad-command": (
-        lambda: docker_save([sample_layer()], raw_config=config([sample_layer()], Cmd="sh")),
+        lambda: docker_save([sample_layer()], raw_config=config([sample_layer()], Cmd={"sh": 1})),
         "malformed Cmd",
     ),
 }

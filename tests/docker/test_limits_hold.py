@@ -30,6 +30,11 @@ def test_a_server_counts_the_processors_that_it_has(lab) -> None:
     assert lab.output(server) == "1\n"
 
 
+def test_half_of_its_memory_may_be_shared(lab) -> None:
+    server = lab.boot("busybox grep /dev/shm /proc/mounts", limits=Limits(vcpus=1, memory_mb=300, disk_gb=1))
+    assert f"size={150 << 10}k" in lab.output(server)
+
+
 def test_an_oom_kill_is_counted_and_stays_inside(lab) -> None:
     neighbour = lab.boot()
     greedy = lab.boot("(head -c 200m /dev/zero | tail -c 190m >/dev/null); exec sleep 1000")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import timedelta
 
 import fixtures
 import pytest
@@ -191,6 +192,36 @@ class TestServers(ServersCase):
 
         self.world.exit_server(server["id"])
         self._wait_for_state_change(server, "SHUTOFF")
+
+    def test_a_server_that_ends_at_once_says_why(self):
+        server = self.boot()
+        wait_until(lambda: self.world.streams)
+        self.world.log = b"/bin/sh: nothing to do"
+
+        self.world.exit_server(server["id"], seconds=1, command=("/bin/sh",))
+        self._wait_for_state_change(server, "ERROR")
+        said = "The first process (/bin/sh) ended after 1.0 s with status 0. So does a shell without a terminal"
+        found = self.api.get_server(server["id"])
+        assert said in found["fault"]["message"]
+        assert found["fault"]["message"].endswith("a docker_command that stays")
+        assert found["OS-EXT-STS:power_state"] == 4
+        output = self.api.post_server_action(server["id"], {"os-getConsoleOutput": {}})["output"].splitlines()
+        assert output[0] == "/bin/sh: nothing to do"
+        assert output[1].startswith(f"[dockstack] {said}")
+
+    def test_a_server_that_is_killed_or_no_longer_new_is_shutoff(self):
+        for number, (code, seconds, age) in enumerate(((137, 1, 0), (1, 1, 3600))):
+            server = self.boot(networks="none")
+            wait_until(lambda: self.world.streams)
+            instance = self.instance(server)
+            instance.launched_at -= timedelta(seconds=age)
+            instance.save()
+
+            self.world.exit_server(server["id"], code, seconds, command=("/bin/sh",))
+            self._wait_for_state_change(server, "SHUTOFF")
+            assert (
+                number or "SIGKILL" in self.api.post_server_action(server["id"], {"os-getConsoleOutput": {}})["output"]
+            )
 
     def test_two_servers_share_one_fetch(self):
         self.boot()

@@ -16,7 +16,6 @@ from nova.virt import driver
 from oslo_utils import timeutils
 
 from dockstack.compute import conf
-from dockstack.compute.consoles import log
 from dockstack.compute.consoles.listener import NoPort
 from dockstack.compute.consoles.vnc_workers import CannotDraw
 from dockstack.compute.containers.events import Follower
@@ -25,6 +24,7 @@ from dockstack.compute.flows import (
     cold_migration,
     console,
     crash_dump,
+    endings,
     guest_access,
     incoming_migration,
     interfaces,
@@ -528,7 +528,7 @@ class DockerDriver(driver.ComputeDriver):
     def get_console_output(self, context: Any, instance: Any) -> str:
         """Return the end of what a server's processes wrote; Nova takes text of one byte a character."""
         with serving(instance) as server:
-            return log.tail(self._host.engine, server.container_name).decode("latin-1")
+            return endings.read_log(self._host, server).decode("latin-1")
 
     def get_serial_console(self, context: Any, instance: Any) -> Any:
         """Tell Nova's proxy where a server's console is, and the secret that opens it."""
@@ -633,7 +633,8 @@ class DockerDriver(driver.ComputeDriver):
         self._notifier.take(event)
 
     def _tell(self, event: Event) -> None:
-        self.emit_event(states.build_event(event))
+        emit = lambda told: self.emit_event(states.build_event(told))  # noqa: E731
+        endings.tell(self._host, event, emit, partial(records.fail_new_server, self._host.name))
 
     def _read_claims(self) -> recovery.Claims:
         return _build_claims(self._host.name, records.list_uuids(self._host.name))

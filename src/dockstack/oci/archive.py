@@ -18,6 +18,7 @@ from dockstack.oci.documents import Digest, ImageRejected, json_value, shown
 from dockstack.oci.layers import Budget, check_entry, check_layer
 from dockstack.oci.spool import Extent
 from dockstack.oci.streams import MAGIC, compression, decoded, require_inside
+from dockstack.oci.tar_stream import BLOCK, TarStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -77,6 +78,7 @@ class _Contents:
 
     blobs: dict[str, Blob] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+    again: list[tuple[str, Blob]] = field(default_factory=list)  # files under a name that the archive has already
     roots: set[str] = field(default_factory=set)  # first parts of the paths, of those that tell what the archive is
     inits: dict[str, str] = field(default_factory=dict)
     refused: ImageRejected | None = None  # a fault of an image archive that a root file system may have
@@ -109,27 +111,28 @@ class Archive:
         self._whole = hashlib.sha256()
         self._whole_budget = Budget(limits)
         self._whole_fault: ImageRejected | None = None
-        self._walk(tar.TarStream(self._spooled(chunks)))
+        self._walk(TarStream(self._spooled(chunks)))
 
     @property
-    def roots(self) -> frozenset[str]:
-        """Those names at the archive's top that tell an image or a root file system."""
-        return frozenset(self._contents.roots)
+    def markers(self) -> frozenset[str]:
+        """Those names at the archive's top that an image archive has; a root file system may have files of its own."""
+        return frozenset(self._contents.roots & _MARKERS)
 
     @property
-    def is_image(self) -> bool:
-        """Whether it has what an image archive has at its top; otherwise it may be a root file system."""
-        return bool(self._contents.roots & _MARKERS)
-
-    @property
-    def is_root(self) -> bool:
-        """Whether it has what a root file system has at its top."""
-        return bool(self._contents.roots & _ROOT_NAMES)
+    def root_names(self) -> frozenset[str]:
+        """Those names at the archive's top that a root file system has."""
+        return frozenset(self._contents.roots & _ROOT_NAMES)
 
     def require_sound(self) -> None:
-        """Insist on what only an image archive has to keep: unique names, files and links alone, not too many."""
+        """Insist on what only an image archive has to keep: clear names, files and links alone, not too many.
+
+        Some tools write a layer that occurs twice twice, under the same name.
+        """
         if self._contents.refused is not None:
             raise self._contents.refused
+        for path, blob in self._contents.again:
+            if not self._equal(blob, self._contents.blobs[path]):
+                raise _twice(path)
 
     def has(self, name: str) -> bool:
         """Whether the archive has a file of that name."""
@@ -216,7 +219,7 @@ class Archive:
     def _spooled(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         """Pass the archive on without its outer compression, and keep it."""
         try:
-            for chunk in decoded(chunks, self._limits.max_ratio):
+            for chunk in decoded(chunks, self._limits.explained_bytes):
                 self._keep(chunk)
                 if self._is_root is not False:
                     self._whole.update(chunk)
@@ -243,8 +246,8 @@ class Archive:
             except ImageRejected as error:
                 self._whole_fault = error
 
-    def _walk(self, stream: tar.TarStream) -> None:
-        _require_tar(stream.peek(tar.BLOCK))
+    def _walk(self, stream: TarStream) -> None:
+        _require_tar(stream.peek(BLOCK))
         contents, limits = self._contents, self._limits
         for entry in tar.tar_entries(stream, complete=True):
             contents.count += 1
@@ -285,13 +288,12 @@ class Archive:
             contents.refused = ImageRejected(
                 f"The image archive has a name of more than {_MAX_PATH} characters.", "Save the image again."
             )
-        elif path in contents.blobs or path in contents.links:
-            contents.refused = ImageRejected(
-                f"The image archive has {shown(path)} twice.",
-                "It is not clear which one is meant: save the image again.",
-            )
+        elif path in contents.links or (path in contents.blobs and entry.kind != tar.REGULAR):
+            contents.refused = _twice(path)
         elif entry.kind == tar.REGULAR and entry.size == entry.stored:
-            contents.blobs[path] = Blob(entry.offset, entry.stored)
+            blob = Blob(entry.offset, entry.stored)
+            if contents.blobs.setdefault(path, blob) != blob:
+                contents.again.append((path, blob))
         elif entry.kind == tar.SYMBOLIC_LINK:
             contents.links[path] = "/".join(require_inside_link(path, entry.link))
         elif entry.kind == tar.HARD_LINK:
@@ -301,16 +303,16 @@ class Archive:
                 f"The image archive has an entry that is no plain file: {shown(path)}.", "Save the image again."
             )
 
-    def _speculate(self, entry: tar.Entry, stream: tar.TarStream) -> None:
+    def _speculate(self, entry: tar.Entry, stream: TarStream) -> None:
         """Check a file as a layer while it passes, if it looks like one; whether it is needed shows later."""
         blob = Blob(entry.offset, entry.stored)
         if (
-            blob.size < tar.BLOCK
+            blob.size < BLOCK
             or self._speculated > self._limits.max_unpacked_bytes
             or len(self._checked) > _MAX_DOCUMENTS
         ):
             return
-        head = stream.peek(tar.BLOCK)
+        head = stream.peek(BLOCK)
         if compression(head[:MAGIC]) is None and not _is_header(head):
             return
         budget, kept = Budget(self._limits), self._unpacked.size
@@ -334,10 +336,15 @@ class Archive:
             digest, size = check_layer(rest, budget)
             return CheckedLayer(digest, size, Extent(ARCHIVE, blob.offset, size), digest, budget)
         stored, start = hashlib.sha256(), self._unpacked.size
-        unpacked = decoded(_observed(rest, stored.update), self._limits.max_ratio)
+        unpacked = decoded(_observed(rest, stored.update))
         digest, size = check_layer(unpacked, budget, keep=self._unpacked.write)
         place = Extent(UNPACKED, start, size)
         return CheckedLayer(digest, size, place, Digest("sha256", stored.hexdigest()), budget)
+
+    def _equal(self, first: Blob, second: Blob) -> bool:
+        return first.size == second.size and all(
+            one == other for one, other in zip(self.chunks(first), self.chunks(second), strict=True)
+        )
 
     def _find(self, name: str) -> Blob | None:
         path = "/".join(require_inside(name))
@@ -366,6 +373,12 @@ def wrong_digest(what: str, digest: Digest) -> ImageRejected:
     )
 
 
+def _twice(path: str) -> ImageRejected:
+    return ImageRejected(
+        f"The image archive has {shown(path)} twice.", "It is not clear which one is meant: save the image again."
+    )
+
+
 def _require_tar(block: bytes) -> None:
     """Refuse at the first block what is no tar, before gigabytes of it are downloaded."""
     if not block:
@@ -375,7 +388,7 @@ def _require_tar(block: bytes) -> None:
 
 
 def _is_header(block: bytes) -> bool:
-    if len(block) < tar.BLOCK:
+    if len(block) < BLOCK:
         return False
     try:
         tar.verify_checksum(block)

@@ -26,8 +26,15 @@ CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 DOCKER_INDEX_TYPE = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 INDEX_TYPES = frozenset({INDEX_TYPE, DOCKER_INDEX_TYPE})
 MANIFEST_TYPES = frozenset({MANIFEST_TYPE, DOCKER_MANIFEST_TYPE})
+_CONFIG_TYPES = frozenset({CONFIG_TYPE, DOCKER_CONFIG_TYPE, ""})
+# OCI's media-types.md, Docker's image-spec v2.2; an encrypted layer, a signature or an SBOM has another
+_LAYER_TYPES = re.compile(
+    r"|application/vnd\.oci\.image\.layer\.(nondistributable\.)?v1\.tar([+.](gzip|zstd|bzip2|xz))?"
+    r"|application/vnd\.docker\.(container\.)?image\.rootfs\.(foreign\.)?diff([.+-][a-z.+-]+)?"
+)
 
 _HEX_LENGTH = {"sha256": 64, "sha512": 128}
 _REFERENCE = re.compile(
@@ -155,8 +162,10 @@ class Platform:
 
     @classmethod
     def of(cls, document: dict[str, Any]) -> Platform:
-        """Read the platform keys of a descriptor's "platform" or of a configuration."""
-        return cls(*(_text(document.get(key)) for key in ("os", "architecture", "variant")))
+        """Read the platform keys of a descriptor's "platform" or of a configuration, whoever's names they have."""
+        system, machine, variant = (_text(document.get(key)).lower() for key in ("os", "architecture", "variant"))
+        architecture, implied = go_architecture(machine)
+        return cls(system, architecture, variant or implied)
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part) or "unknown"
@@ -220,17 +229,31 @@ class Index:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One image of one platform: its configuration and its layers, lowest first."""
+    """One image of one platform: its configuration and its layers, lowest first; or an artifact in the same form.
+
+    Attributes:
+        refers: it says something of another manifest (its "subject"), as signatures and SBOMs do.
+    """
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
+    refers: bool = False
+
+    @property
+    def foreign_type(self) -> str:
+        """The media type that tells that it is no image; empty for an image."""
+        if self.config.media_type not in _CONFIG_TYPES:
+            return self.config.media_type
+        kinds = (layer.media_type for layer in self.layers)
+        return next((kind for kind in kinds if not _LAYER_TYPES.fullmatch(kind)), "")
 
     @classmethod
     def parse(cls, data: bytes) -> Manifest:
         """Read a manifest (OCI or Docker schema 2)."""
         document = json_object(data, "manifest")
-        layers = tuple(Descriptor.parse(item) for item in _list(document, "layers"))
-        return cls(Descriptor.parse(document.get("config")), layers)
+        config = Descriptor.parse(document.get("config"))
+        listed = _list(document, "layers") if config.media_type in _CONFIG_TYPES else document.get("layers") or ()
+        return cls(config, tuple(map(Descriptor.parse, listed)), refers=bool(document.get("subject")))
 
     def encode(self) -> bytes:
         """Write it, always the same bytes for the same content."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dockstack.oci import tar
 from dockstack.oci.documents import Digest, ImageRejected, shown
 from dockstack.oci.streams import ImageLimits, require_inside
+from dockstack.oci.tar_stream import TarStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -78,7 +79,7 @@ def check_layer(
         keep: given every byte once it was counted.
 
     Raises:
-        ImageRejected: no sound tar, over the budget, or an entry that no image needs: one outside the root, a device.
+        ImageRejected: no sound tar, over the budget, or an entry that no image needs, as one outside the root.
     """
     sha256 = hashlib.sha256()
     size = 0
@@ -90,7 +91,7 @@ def check_layer(
         sha256.update(chunk)
         keep(chunk)
 
-    for entry in tar.tar_entries(tar.TarStream(chunks, observe), complete=complete):
+    for entry in tar.tar_entries(TarStream(chunks, observe), complete=complete):
         budget.entry(entry.size)
         check_entry(entry)
     return Digest("sha256", sha256.hexdigest()), size
@@ -102,6 +103,10 @@ def check_entry(entry: tar.Entry) -> None:
     A symbolic link may say what it likes: ".." at a root stays there, an absolute one would lead as far, and the engine
     unpacks with the layer as its root. Servers make such links, and must be able to come back from a snapshot.
 
+    A device node is a name: which devices a server's processes can open says its flavor, by the kernel's control of
+    devices. Chroots in container templates have them. Device 0:0 is none, but the overlay file system's mark for a
+    deleted file, which layers say otherwise.
+
     Raises:
         ImageRejected: it is none that an image needs.
     """
@@ -112,9 +117,8 @@ def check_entry(entry: tar.Entry) -> None:
         )
     if entry.kind == tar.HARD_LINK:
         require_inside(entry.link)
-    elif entry.kind == tar.BLOCK_DEVICE or (entry.kind == tar.CHARACTER_DEVICE and parts[:1] != ("dev",)):
-        # A character device below dev/ is what debootstrap leaves; the container's own /dev covers it.
+    elif entry.kind in tar.DEVICES and entry.device == (0, 0) and parts[:1] != ("dev",):
         raise ImageRejected(
-            f"The image holds a device node: {shown(entry.name)}.",
-            "Build it without; a server gets its devices from its flavor, never from its image.",
+            f"The image holds a device node of no device: {shown(entry.name)} is 0:0.",
+            "Build it without; no tool that makes images writes such a node.",
         )

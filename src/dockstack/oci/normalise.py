@@ -26,7 +26,7 @@ from dockstack.oci.documents import (
 from dockstack.oci.layers import Budget
 from dockstack.oci.normalised import NormalisedImage, Verdict
 from dockstack.oci.process import image_config
-from dockstack.oci.select import StoredLayer, select_image
+from dockstack.oci.select import StoredLayer, is_image, select_image
 from dockstack.oci.spool import Extent, Spool, WorkspaceFull, open_spools
 from dockstack.oci.streams import ImageLimits
 
@@ -71,7 +71,7 @@ def check(chunks: Iterable[Chunk], architecture: str, limits: ImageLimits, spool
         WorkspaceFull: the spools' file system has no room.
     """
     archive = Archive(chunks, spools, limits)
-    if archive.is_image:
+    if is_image(archive):
         image = select_image(archive, architecture)
         configuration = image.configuration
         layers = _check_layers(archive, configuration, image.layers, Budget(limits))
@@ -122,7 +122,7 @@ def _verify_blob(archive: Archive, blob: Blob, digest: Digest) -> None:
 
 
 def _root_file_system(archive: Archive, architecture: str) -> tuple[Configuration, tuple[CheckedLayer, ...]]:
-    if not archive.is_root:
+    if not archive.root_names:
         raise ImageRejected(
             "The archive holds neither a container image nor a root file system.",
             "Give what `docker save` or `docker export` writes, or a tar with bin, etc, usr, ... at its top.",

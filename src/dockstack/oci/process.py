@@ -31,19 +31,26 @@ def image_config(process: dict[str, Any]) -> ImageConfig:
     """
     healthcheck = process.get("Healthcheck")
     volumes = process.get("Volumes") or {}
-    if not isinstance(healthcheck, dict | None) or not isinstance(volumes, dict):
-        raise _ill_typed("Healthcheck or Volumes")
+    for name, value in (("Healthcheck", healthcheck or {}), ("Volumes", volumes)):
+        if not isinstance(value, dict):
+            raise _ill_typed(name)
     pairs = (item.partition("=") for item in _strings(process, "Env"))
     return ImageConfig(
         env={name: value for name, _, value in pairs if name},
-        command=_strings(process, "Cmd"),
-        entrypoint=_strings(process, "Entrypoint"),
+        command=_words(process, "Cmd"),
+        entrypoint=_words(process, "Entrypoint"),
         user=_string(process, "User"),
         working_directory=_string(process, "WorkingDir"),
         stop_signal=_string(process, "StopSignal") or None,
         volumes=tuple(sorted(volumes)),
         healthcheck=healthcheck or None,
     )
+
+
+def _words(process: dict[str, Any], key: str) -> tuple[str, ...]:
+    """Read a command; a bare string is a command of one word to the engine, too (moby: strslice)."""
+    value = process.get(key)
+    return (value,) if isinstance(value, str) and value else _strings(process, key)
 
 
 def _strings(process: dict[str, Any], key: str) -> tuple[str, ...]:

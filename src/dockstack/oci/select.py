@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dockstack.oci.archive import Archive, Blob, verify_digest, wrong_digest
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 MAX_LAYERS = 125  # the engine's own limit (moby/layer: maxLayerDepth)
 _MAX_DEPTH = 4
 _MAX_MANIFESTS = 256
+# What a processor runs besides its own (containerd's platforms.Only)
+_ALSO = {"amd64": ("386",), "arm64": ("arm",)}
 _CONFIG_NAME = re.compile(r"(?:blobs/sha256/)?([0-9a-f]{64})(?:\.json)?")
 
 
@@ -47,6 +50,27 @@ class StoredImage:
     layers: tuple[StoredLayer, ...]
 
 
+def is_image(archive: Archive) -> bool:
+    """Whether an archive is an image's, and not a root file system's.
+
+    A root file system may have a manifest.json, an index.json or even a whole layout of its own at its top; no image
+    archive has a root file system's directories there.
+    """
+    if not archive.markers or len(archive.root_names) > 1:
+        return False
+    return not archive.root_names or _has_contents_table(archive)
+
+
+def _has_contents_table(archive: Archive) -> bool:
+    """Whether manifest.json or index.json name something that the archive holds."""
+    with suppress(ImageRejected):
+        if any(archive.has(image["Config"]) for image in _docker_images(archive)):
+            return True
+    with suppress(ImageRejected):
+        return any(archive.has(descriptor.digest.path) for descriptor in _index(archive).manifests)
+    return False
+
+
 def select_image(archive: Archive, architecture: str) -> StoredImage:
     """Find the image that is meant.
 
@@ -55,15 +79,16 @@ def select_image(archive: Archive, architecture: str) -> StoredImage:
     """
     archive.require_sound()
     wanted = Platform("linux", *go_architecture(architecture))
+    image = None
     if archive.has("index.json"):
         image = _from_layout(archive, wanted)
-    elif archive.has("manifest.json"):
+    if image is None:
+        if not archive.has("manifest.json"):
+            raise ImageRejected(
+                "The image archive has no manifest.",
+                "Load it into Docker 1.10 or later and save it again with `docker save`.",
+            )
         image = _from_docker(archive, wanted)
-    else:
-        raise ImageRejected(
-            "The image archive has no manifest.",
-            "Load it into Docker 1.10 or later and save it again with `docker save`.",
-        )
     count = len(image.configuration.diff_ids)
     if not count or count != len(image.layers) or count > MAX_LAYERS:
         raise ImageRejected(
@@ -74,73 +99,141 @@ def select_image(archive: Archive, architecture: str) -> StoredImage:
 
 
 def _from_docker(archive: Archive, wanted: Platform) -> StoredImage:
-    image = _single_docker_image(archive)
-    configuration = _docker_configuration(archive, image)
-    if not _fits(configuration.platform, wanted):
-        raise _no_platform([configuration.platform], wanted)
+    image, configuration = _choose_docker_image(archive, wanted)
     layers = image.get("Layers")
     if not isinstance(layers, list) or not all(isinstance(name, str) for name in layers):
         raise ImageRejected("The image's manifest.json names no layers.", "Save the image again.")
-    return StoredImage(configuration, tuple(StoredLayer(archive.blob(name), _digest_in(name)) for name in layers))
+    # What proves a layer is its digest in the configuration: its path is a path, whatever a tool made it of.
+    return StoredImage(configuration, tuple(StoredLayer(archive.blob(name)) for name in layers))
 
 
-def _single_docker_image(archive: Archive) -> dict[str, Any]:
+def _docker_images(archive: Archive) -> list[dict[str, Any]]:
     images = archive.json("manifest.json", "manifest.json")
     if not isinstance(images, list) or not all(isinstance(image, dict) for image in images) or not images:
         raise ImageRejected("The image's manifest.json is malformed.", "Save the image again with `docker save`.")
-    if len(images) > 1:
-        raise _several(len(images))
-    image: dict[str, Any] = images[0]
-    return image
-
-
-def _docker_configuration(archive: Archive, image: dict[str, Any]) -> Configuration:
-    name = image.get("Config")
-    if not isinstance(name, str):
+    if not all(isinstance(image.get("Config"), str) for image in images):
         raise ImageRejected("The image's manifest.json names no configuration.", "Save the image again.")
+    return images
+
+
+def _choose_docker_image(archive: Archive, wanted: Platform) -> tuple[dict[str, Any], Configuration]:
+    """Choose by platform among the images of manifest.json; one that it names twice, as for two tags, is one."""
+    images = _docker_images(archive)
+    if len(images) > _MAX_MANIFESTS:
+        raise _several(len(images))
+    found = {}
+    for image in images:
+        configuration = _docker_configuration(archive, image["Config"])
+        found[configuration.digest] = (image, configuration)
+    platforms = [configuration.platform for _, configuration in found.values()]
+    best = _nearest(platforms, wanted)
+    chosen = [item for item in found.values() if best is not None and _distance(item[1].platform, wanted) == best]
+    if not chosen:
+        raise _no_platform(platforms, wanted)
+    if len(chosen) > 1:
+        raise _several(len(chosen))
+    return chosen[0]
+
+
+def _docker_configuration(archive: Archive, name: str) -> Configuration:
     raw = archive.small(name, "configuration")
     if match := _CONFIG_NAME.fullmatch(name):
         verify_digest(raw, Digest("sha256", match[1]), "configuration")
     return Configuration.parse(raw)
 
 
-def _digest_in(name: str) -> Digest | None:
-    """Read the digest out of a blob's path, if it is one."""
-    prefix, _, value = name.rpartition("/")
-    return Digest.parse(f"sha256:{value}") if prefix == "blobs/sha256" else None
+@dataclass(frozen=True)
+class _Candidate:
+    """An image of a layout that runs here."""
+
+    manifest: Manifest
+    platform: Platform
 
 
-def _from_layout(archive: Archive, wanted: Platform) -> StoredImage:
-    index = Index.parse(archive.small("index.json", "index.json"))
-    descriptors = {descriptor.digest: descriptor for descriptor in _manifests(archive, index, 0)}
-    platforms = {digest: _platform(archive, descriptor) for digest, descriptor in descriptors.items()}
-    fitting = [digest for digest, platform in platforms.items() if _fits(platform, wanted)]
-    if not fitting:
-        raise _no_platform(list(platforms.values()), wanted)
-    best = min(_distance(platforms[digest], wanted) for digest in fitting)
-    chosen = [digest for digest in fitting if _distance(platforms[digest], wanted) == best]
-    if len(chosen) > 1:
-        raise _several(len(chosen))
-    manifest = _manifest(archive, descriptors[chosen[0]])
+@dataclass
+class _Survey:
+    """What a layout holds.
+
+    Attributes:
+        candidates: what runs here.
+        others: the images that do not, or may not be read; with their platforms.
+        absent: what the archive does not hold, though it names it and it may run here.
+        foreign: media types of what is no image.
+        broken: why a manifest cannot be read; it may be an artifact's.
+    """
+
+    candidates: list[_Candidate] = field(default_factory=list)
+    others: dict[Digest, tuple[Descriptor, Platform]] = field(default_factory=dict)
+    absent: list[Descriptor] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    broken: list[ImageRejected] = field(default_factory=list)
+
+
+def _from_layout(archive: Archive, wanted: Platform) -> StoredImage | None:
+    """Choose an image of a layout; none if there is nothing like one, and Docker's own table names what is meant."""
+    survey = _Survey()
+    for descriptor in {found.digest: found for found in _manifests(archive, _index(archive), 0, survey)}.values():
+        try:
+            _look_at(archive, descriptor, wanted, survey)
+        except ImageRejected as error:
+            survey.broken.append(error)
+    candidates = [candidate for candidate in survey.candidates if not candidate.manifest.refers] or survey.candidates
+    best = _nearest([candidate.platform for candidate in candidates], wanted)
+    chosen = [candidate for candidate in candidates if _distance(candidate.platform, wanted) == best]
+    if not chosen:
+        _require_nothing(archive, survey, wanted)
+        return None
+    images = {candidate.manifest.config.digest for candidate in chosen}
+    if len(images) > 1:
+        raise _several(len(images))
+    manifest = _choose_whole(archive, [candidate.manifest for candidate in chosen])
     configuration = _configuration(archive, manifest)
     if not _fits(configuration.platform, wanted):
         raise _no_platform([configuration.platform], wanted)
     if archive.has("manifest.json"):
-        _require_agreement(archive, configuration, [descriptors[digest] for digest in descriptors])
+        _require_agreement(archive, configuration, survey, wanted)
     layers = tuple(StoredLayer(archive.blob(layer.digest.path), layer.digest) for layer in manifest.layers)
     return StoredImage(configuration, layers)
 
 
-def _manifests(archive: Archive, index: Index, depth: int) -> Iterator[Descriptor]:
+def _require_nothing(archive: Archive, survey: _Survey, wanted: Platform) -> None:
+    """Return if a layout without an image that runs here holds no sign of one, and Docker's own table is there.
+
+    Raises:
+        ImageRejected: why none of it boots.
+    """
+    for error in survey.broken:
+        raise error
+    for descriptor in survey.absent:
+        if descriptor.platform is not None:
+            archive.blob(descriptor.digest.path)  # says that it is missing
+    if survey.others:
+        raise _no_platform([platform for _, platform in survey.others.values()], wanted)
+    if not archive.has("manifest.json"):
+        for descriptor in survey.absent:
+            archive.blob(descriptor.digest.path)
+        raise _no_image(survey.foreign)
+
+
+def _index(archive: Archive) -> Index:
+    return Index.parse(archive.small("index.json", "index.json"))
+
+
+def _manifests(archive: Archive, index: Index, depth: int, survey: _Survey) -> Iterator[Descriptor]:
     """Walk an index and those below it; attestations and other artifacts are no images."""
     if depth > _MAX_DEPTH or len(index.manifests) > _MAX_MANIFESTS:
         raise ImageRejected("The image's index is nested too deeply or too long.", "Copy one image of it alone.")
     for descriptor in index.manifests:
         if descriptor.media_type in INDEX_TYPES:
             if archive.has(descriptor.digest.path):
-                yield from _manifests(archive, Index.parse(_document(archive, descriptor, "index")), depth + 1)
+                below = Index.parse(_document(archive, descriptor, "index"))
+                yield from _manifests(archive, below, depth + 1, survey)
+            else:
+                survey.absent.append(descriptor)
         elif descriptor.media_type in MANIFEST_TYPES and not _is_attestation(descriptor):
             yield descriptor
+        else:
+            survey.foreign.append(descriptor.media_type)
 
 
 def _is_attestation(descriptor: Descriptor) -> bool:
@@ -150,11 +243,29 @@ def _is_attestation(descriptor: Descriptor) -> bool:
     )
 
 
-def _platform(archive: Archive, descriptor: Descriptor) -> Platform:
-    """Say what a manifest is for; the archive may lack the blobs of other platforms."""
-    if descriptor.platform is not None and descriptor.platform.architecture:
-        return descriptor.platform
-    return _configuration(archive, _manifest(archive, descriptor)).platform
+def _look_at(archive: Archive, descriptor: Descriptor, wanted: Platform, survey: _Survey) -> None:
+    """Tell what a manifest is; the archive may lack those of other platforms, and what refers to an image."""
+    said = descriptor.platform
+    if said is not None and said.architecture and not _fits(said, wanted):
+        survey.others[descriptor.digest] = (descriptor, said)
+    elif not archive.has(descriptor.digest.path):
+        survey.absent.append(descriptor)
+    else:
+        manifest = _manifest(archive, descriptor)
+        if manifest.foreign_type:
+            survey.foreign.append(manifest.foreign_type)
+            return
+        known = said if said is not None and said.architecture else _configuration(archive, manifest).platform
+        if _fits(known, wanted):
+            survey.candidates.append(_Candidate(manifest, known))
+        else:
+            survey.others[descriptor.digest] = (descriptor, known)
+
+
+def _choose_whole(archive: Archive, manifests: list[Manifest]) -> Manifest:
+    """Choose among manifests of one image, which may be there with its layers compressed in several ways."""
+    whole = (found for found in manifests if all(archive.has(layer.digest.path) for layer in found.layers))
+    return next(whole, manifests[0])
 
 
 def _manifest(archive: Archive, descriptor: Descriptor) -> Manifest:
@@ -173,11 +284,11 @@ def _document(archive: Archive, descriptor: Descriptor, what: str) -> bytes:
     return data
 
 
-def _require_agreement(archive: Archive, chosen: Configuration, descriptors: list[Descriptor]) -> None:
+def _require_agreement(archive: Archive, chosen: Configuration, survey: _Survey, wanted: Platform) -> None:
     """Refuse an archive whose two tables of contents speak of different images: each reader would get its own."""
-    docker = _docker_configuration(archive, _single_docker_image(archive)).digest
-    known = {chosen.digest}
-    for descriptor in descriptors:
+    docker = _choose_docker_image(archive, wanted)[1].digest
+    known = {chosen.digest, *(candidate.manifest.config.digest for candidate in survey.candidates)}
+    for descriptor, _ in survey.others.values():
         if docker not in known and archive.has(descriptor.digest.path):
             known.add(_manifest(archive, descriptor).config.digest)
     if docker not in known:
@@ -189,15 +300,29 @@ def _require_agreement(archive: Archive, chosen: Configuration, descriptors: lis
 
 def _fits(platform: Platform, wanted: Platform) -> bool:
     """Whether the platform runs here; an image that does not say is taken at its word."""
-    if platform.os not in ("", wanted.os) or platform.architecture not in ("", wanted.architecture):
-        return False
-    return not (wanted.architecture == "arm" and platform.variant > (wanted.variant or "v7"))
+    return _distance(platform, wanted) is not None
 
 
-def _distance(platform: Platform, wanted: Platform) -> tuple[int, str]:
-    """Order platforms that fit: the host's own variant, the generic one, then the others, lowest first."""
+def _nearest(platforms: list[Platform], wanted: Platform) -> tuple[int, str] | None:
+    """Return the distance of the platform that fits best; None if none does."""
+    return min((found for platform in platforms if (found := _distance(platform, wanted)) is not None), default=None)
+
+
+def _distance(platform: Platform, wanted: Platform) -> tuple[int, str] | None:
+    """Order platforms that fit: the host's own variant, the generic one, then the others, lowest first; None: no fit.
+
+    Last come those that the same processor runs besides.
+    """
+    if platform.os not in ("", wanted.os):
+        return None
+    if platform.architecture in _ALSO.get(wanted.architecture, ()):
+        return (3, platform.variant)
+    if platform.architecture not in ("", wanted.architecture):
+        return None
     if platform.variant == wanted.variant:
         return (0, "")
+    if wanted.architecture == "arm" and platform.variant > (wanted.variant or "v7"):
+        return None
     return (1, "") if not platform.variant else (2, platform.variant)
 
 
@@ -212,4 +337,12 @@ def _no_platform(found: list[Platform], wanted: Platform) -> ImageRejected:
 def _several(count: int) -> ImageRejected:
     return ImageRejected(
         f"The archive holds {count} images and a server boots from one.", "Save one image: `docker save NAME`."
+    )
+
+
+def _no_image(foreign: list[str]) -> ImageRejected:
+    kinds = ", ".join(sorted({shown(kind)[1:-1] for kind in foreign if kind})[:3])
+    return ImageRejected(
+        f"The archive holds no container image{', but ' + kinds if kinds else ''}.",
+        "Copy an image into it; what describes or signs one does not boot, nor does an encrypted one.",
     )

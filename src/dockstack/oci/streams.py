@@ -20,7 +20,7 @@ Chunk = bytes | memoryview
 
 CHUNK = 1 << 20
 MEMORY_LIMIT = 144 << 20  # for one decoder's window; `xz -9` and `zstd --long=27` fit
-RATIO_FLOOR = 64 << 20  # a bomb is not told from a file of zeros before it is worth telling
+PLAUSIBLE_RATIO = 250  # of an archive that unpacks to more than the disk explains
 MAGIC = 6  # bytes that tell every compression that we know
 MIN_MEMBER = 512  # bytes that a member holds on average: one block of a tar
 MEMBERS = 1000  # that hold next to nothing; an image whose files are compressed one by one (eStargz) has few such
@@ -38,7 +38,11 @@ class ImageLimits:
     max_entries: int = 1_000_000  # files and directories in all layers together
     max_archive_entries: int = 10_000  # blobs and directories of the archive itself
     max_json_bytes: int = 4 << 20  # one manifest, index or configuration
-    max_ratio: int = 250  # of a compressed stream, beyond RATIO_FLOOR
+
+    @property
+    def explained_bytes(self) -> int:
+        """What an archive may unpack to however small it came: an image that fills its disk, twice, with its frame."""
+        return 2 * self.max_unpacked_bytes + (64 << 20)
 
 
 class _Decompressor(Protocol):
@@ -91,15 +95,21 @@ def compression(head: bytes) -> str | None:
     return next((name for magic, (name, _) in _DECOMPRESSORS.items() if head.startswith(magic)), None)
 
 
-def decoded(chunks: Iterable[Chunk], max_ratio: int) -> Iterator[Chunk]:
+def decoded(chunks: Iterable[Chunk], explained: int | None = None) -> Iterator[Chunk]:
     """Decompress a stream, or pass it on if it is not compressed.
+
+    How much comes of it is for the caller to bound: a preallocated file of zeros is as legal as any other. Only where
+    nothing explains the size, a ratio that no real content has tells a bomb.
+
+    Args:
+        chunks: the stream.
+        explained: bytes up to which the ratio does not matter; None: the caller counts, whatever the ratio.
 
     Yields:
         chunks of at most ``CHUNK`` bytes (as they came, if not compressed).
 
     Raises:
-        ImageRejected: the stream is corrupt, cut off, unpacks to more than ``max_ratio`` times its size, or to next to
-            nothing of it.
+        ImageRejected: the stream is corrupt, cut off, looks like a bomb, or unpacks to next to nothing.
     """
     source = iter(chunks)
     head: Chunk = b""
@@ -113,10 +123,10 @@ def decoded(chunks: Iterable[Chunk], max_ratio: int) -> Iterator[Chunk]:
     written = 0
     for data in _unzstd(rest) if name == "zstd" else _members(name, rest):
         written += len(data)
-        if written > RATIO_FLOOR and written > max_ratio * rest.count:
+        if explained is not None and written > max(explained, PLAUSIBLE_RATIO * rest.count):
             raise ImageRejected(
-                f"The image unpacks to more than {max_ratio} times its size ({name}): it looks like a bomb.",
-                "If it is meant to hold that many zeros, give it uncompressed.",
+                f"The image archive unpacks to more than {explained >> 20} MiB ({name}), more than the disk explains.",
+                "Choose a flavor with a larger disk, or a smaller image.",
             )
         rest.unpacked = written
         if data:

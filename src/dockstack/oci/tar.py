@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from dockstack.oci.documents import ImageRejected, shown
+from dockstack.oci.sparse import map_size
+from dockstack.oci.tar_stream import BLOCK, DAMAGED, MAX_HEADER, TarStream, ends_early, malformed, number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
-Chunk = bytes | memoryview
-
-BLOCK = 512
 REGULAR, HARD_LINK, SYMBOLIC_LINK, CHARACTER_DEVICE, BLOCK_DEVICE, DIRECTORY, FIFO = (
     b"0",
     b"1",
@@ -31,15 +30,13 @@ REGULAR, HARD_LINK, SYMBOLIC_LINK, CHARACTER_DEVICE, BLOCK_DEVICE, DIRECTORY, FI
     b"5",
     b"6",
 )
+DEVICES = frozenset({CHARACTER_DEVICE, BLOCK_DEVICE})
 MAX_NAME = 4096  # PATH_MAX of Linux: nothing with a longer name could be unpacked
-MAX_HEADER = 1 << 20  # one extended header, or one map of a sparse file; Go's reader has the same limit
 MAX_RECORDS = 4096  # of one extended header
 
-_CHUNK = 1 << 20
 _ZEROS = bytes(BLOCK)
 _OLD_REGULAR, _SPARSE, _EXTENDED, _GLOBAL, _LONG_NAME, _LONG_LINK = b"\0", b"S", b"x", b"g", b"L", b"K"
 _HEADER_ONLY = frozenset({HARD_LINK, SYMBOLIC_LINK, CHARACTER_DEVICE, BLOCK_DEVICE, DIRECTORY, FIFO})
-_OCTAL = re.compile(rb"[0-7]*")
 _RECORD_LENGTH = re.compile(rb"([1-9][0-9]{0,6}) ")
 _RECORD_VALUE = {
     "size": re.compile(r"[0-9]{1,18}"),
@@ -48,8 +45,15 @@ _RECORD_VALUE = {
     "mtime": re.compile(r"-?[0-9]{1,18}(\.[0-9]*)?"),
     "atime": re.compile(r"-?[0-9]{1,18}(\.[0-9]*)?"),
     "ctime": re.compile(r"-?[0-9]{1,18}(\.[0-9]*)?"),
+    "GNU.sparse.major": re.compile("1"),
+    "GNU.sparse.minor": re.compile("0"),
+    "GNU.sparse.realsize": re.compile(r"[0-9]{1,18}"),
 }
-_DAMAGED = "It was damaged or cut off on its way, or made to do harm: write it again with an ordinary tar."
+# Sparse files in the pax form 1.0, of GNU tar and bsdtar; the older two are written by nobody who is not asked to
+_WITHOUT_SPARSE = "Write it again without --sparse, or with `tar --format=posix --sparse`."
+_PAX_SPARSE = "GNU.sparse."
+_PAX_SPARSE_NAME, _PAX_SPARSE_SIZE = f"{_PAX_SPARSE}name", f"{_PAX_SPARSE}realsize"
+_PAX_SPARSE_1_0 = frozenset({f"{_PAX_SPARSE}major", f"{_PAX_SPARSE}minor", _PAX_SPARSE_NAME, _PAX_SPARSE_SIZE})
 
 
 class Entry(NamedTuple):
@@ -62,6 +66,7 @@ class Entry(NamedTuple):
         size: bytes of the file when it is unpacked.
         stored: bytes of it in the archive; fewer for a sparse file.
         offset: where those begin.
+        device: a device node's major and minor number.
     """
 
     name: str
@@ -70,71 +75,7 @@ class Entry(NamedTuple):
     size: int
     stored: int
     offset: int
-
-
-class TarStream:
-    """Chunks of an archive as a forward-only source of exact reads."""
-
-    def __init__(
-        self, chunks: Iterable[bytes | memoryview], observe: Callable[[bytes | memoryview], object] = len
-    ) -> None:
-        """Call ``observe`` with every chunk that passes, also with those that are skipped."""
-        self._chunks = iter(chunks)
-        self._observe = observe
-        self._left = memoryview(b"")
-        self._end = 0  # of the chunks that came
-
-    @property
-    def position(self) -> int:
-        """How many bytes were read or skipped."""
-        return self._end - len(self._left)
-
-    def read(self, size: int) -> bytes:
-        """Read ``size`` bytes, at most ``MAX_HEADER`` and a block; fewer at the end."""
-        if len(self._left) >= size:
-            piece, self._left = bytes(self._left[:size]), self._left[size:]
-            return piece
-        return b"".join(self.pieces(size))
-
-    def peek(self, size: int) -> bytes:
-        """Look at the next bytes; fewer at the end."""
-        if len(self._left) < size:
-            parts = [self._left, *self._more(size - len(self._left))]
-            self._left = memoryview(b"".join(parts))
-        return bytes(self._left[:size])
-
-    def pieces(self, size: int) -> Iterator[memoryview]:
-        """Read ``size`` bytes as they come, piece by piece; fewer at the end. May be left before its end."""
-        while size and (self._left or self._next()):
-            piece, self._left = self._left[:size], self._left[size:]
-            size -= len(piece)
-            yield piece
-
-    def skip(self, size: int) -> bool:
-        """Skip bytes; False if the end came first."""
-        for piece in self.pieces(size):
-            size -= len(piece)
-        return not size
-
-    def drain(self) -> None:
-        """Read to the end, so that whoever observes sees every byte."""
-        self._left = memoryview(b"")
-        while self._next():
-            self._left = memoryview(b"")
-
-    def _next(self) -> bool:
-        for chunk in self._chunks:
-            self._observe(chunk)
-            self._end += len(chunk)
-            if len(chunk):
-                self._left = memoryview(chunk)
-                return True
-        return False
-
-    def _more(self, size: int) -> Iterator[memoryview]:
-        while size > 0 and self._next():
-            size -= len(self._left)
-            yield self._left
+    device: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -161,7 +102,7 @@ def tar_entries(stream: TarStream, *, complete: bool) -> Iterator[Entry]:
     extensions = _Extensions()
     while header := stream.read(BLOCK):
         if len(header) < BLOCK:
-            raise _too_early()
+            raise ends_early()
         if header == _ZEROS:
             _end(stream, extensions, complete=complete)
             return
@@ -173,9 +114,9 @@ def tar_entries(stream: TarStream, *, complete: bool) -> Iterator[Entry]:
         yield entry
         end = entry.offset + entry.stored
         if not stream.skip(end - stream.position + -entry.stored % BLOCK) and (complete or stream.position < end):
-            raise _too_early()
+            raise ends_early()
     if complete or extensions != _Extensions():
-        raise _too_early()
+        raise ends_early()
 
 
 def verify_checksum(header: bytes) -> None:
@@ -190,31 +131,14 @@ def verify_checksum(header: bytes) -> None:
         return
     if said == sum(rest) - 256 * sum(byte > 127 for byte in rest) + 256:  # noqa: PLR2004 - as signed characters
         return
-    raise ImageRejected("The image is no tar archive, or a damaged one.", _DAMAGED)
-
-
-def number(field: bytes) -> int:
-    """Read a header's number: octal digits, or base 256 where the first bit is set.
-
-    Raises:
-        ImageRejected: it is none, or a negative or vast one.
-    """
-    if field[:1] >= b"\x80":
-        value = int.from_bytes(bytes((field[0] & 0x7F,)) + field[1:], "big")
-        if field[0] & 0x40 or value >= 1 << 63:
-            raise _malformed("number")
-        return value
-    digits = field.strip(b" \0")
-    if not _OCTAL.fullmatch(digits):
-        raise _malformed("number")
-    return int(digits or b"0", 8)
+    raise ImageRejected("The image is no tar archive, or a damaged one.", DAMAGED)
 
 
 def _end(stream: TarStream, extensions: _Extensions, *, complete: bool) -> None:
     """Accept the end mark, two blocks of zeros, of which writers of old leave the second out."""
     second = stream.read(BLOCK)
     if second.strip(b"\0") or extensions != _Extensions() or (complete and second not in (b"", _ZEROS)):
-        raise _malformed("end mark")
+        raise malformed("end mark")
     stream.drain()
 
 
@@ -227,7 +151,7 @@ def _extend(stream: TarStream, header: bytes, extensions: _Extensions) -> bool:
     if kind in (_LONG_NAME, _LONG_LINK):
         text = _text(_header_data(stream, number(header[124:136]), MAX_NAME + BLOCK))
         if (extensions.name if kind == _LONG_NAME else extensions.link) is not None:
-            raise _malformed("pair of long names")
+            raise malformed("pair of long names")
         if kind == _LONG_NAME:
             extensions.name = text
         else:
@@ -238,9 +162,9 @@ def _extend(stream: TarStream, header: bytes, extensions: _Extensions) -> bool:
     records = dict(_records(_header_data(stream, number(header[124:136]), MAX_HEADER)))
     if kind == _GLOBAL:
         if records.keys() & {"path", "linkpath", "size"}:  # Go's reader ignores it, others apply it to all that follows
-            raise _malformed("global header")
+            raise malformed("global header")
     elif extensions.records is not None:
-        raise _malformed("chain of extended headers")
+        raise malformed("chain of extended headers")
     else:
         extensions.records = records
     return True
@@ -254,7 +178,7 @@ def _header_data(stream: TarStream, size: int, most: int) -> bytes:
         )
     data = stream.read(size)
     if len(data) < size or not stream.skip(-size % BLOCK):
-        raise _too_early()
+        raise ends_early()
     return data
 
 
@@ -268,24 +192,21 @@ def _records(data: bytes) -> Iterator[tuple[str, str]]:
         record = data[length.end() : end - 1] if length else b""
         key, mark, value = record.partition(b"=")
         if not key or not mark or end > len(data) or data[end - 1 : end] != b"\n" or count > MAX_RECORDS:
-            raise _malformed("extended header")
+            raise malformed("extended header")
         yield _record(key.decode("utf-8", "surrogateescape"), value)
         position = end
 
 
 def _record(key: str, value: bytes) -> tuple[str, str]:
     """Check one record; what no reader of images evaluates may say what it likes."""
-    if key.startswith("GNU.sparse."):
-        raise ImageRejected(
-            "The image has a sparse file in the pax form, whose map is read into memory without a bound.",
-            "Write it again without --sparse, or with GNU tar's own form (tar --format=gnu --sparse).",
-        )
+    if key.startswith(_PAX_SPARSE) and key not in _PAX_SPARSE_1_0:
+        raise _old_sparse()
     if key in _RECORD_VALUE:
         text = value.decode("ascii", "replace")
         if text and not _RECORD_VALUE[key].fullmatch(text):
-            raise _malformed(f"extended header: {shown(key)} is {shown(text)}")
+            raise malformed(f"extended header: {shown(key)} is {shown(text)}")
         return key, text
-    if key in ("path", "linkpath"):
+    if key in ("path", "linkpath", _PAX_SPARSE_NAME):
         if len(value) > MAX_NAME or b"\0" in value:
             raise _long_name()
         return key, value.decode("utf-8", "surrogateescape")
@@ -297,24 +218,34 @@ def _entry(stream: TarStream, header: bytes, extensions: _Extensions) -> Entry:
     if (extensions.name is not None and records.get("path")) or (
         extensions.link is not None and records.get("linkpath")
     ):
-        raise _malformed("pair of long names")
-    name = extensions.name or records.get("path") or _name(header)
+        raise malformed("pair of long names")
+    sparse = _PAX_SPARSE_1_0 & records.keys()
+    if sparse and not sparse >= _PAX_SPARSE_1_0:
+        raise _old_sparse()
+    name = records.get(_PAX_SPARSE_NAME) or extensions.name or records.get("path") or _name(header)
     link = extensions.link or records.get("linkpath") or _text(header[157:257])
     size = int(records.get("size") or number(header[124:136]))
     kind = header[156:157]
     if kind == _SPARSE:
-        unpacked = _sparse_size(stream, header, size)
-        return Entry(name, REGULAR, link, unpacked, size, stream.position)
+        raise ImageRejected(
+            f"The image has a sparse file in GNU tar's own form, which the engine does not unpack: {shown(name)}.",
+            _WITHOUT_SPARSE,
+        )
     if kind == _OLD_REGULAR:
         kind = DIRECTORY if name.endswith("/") else REGULAR
     if kind in _HEADER_ONLY:
         size = 0
+    elif sparse and kind == REGULAR:
+        unpacked = int(records[_PAX_SPARSE_SIZE] or 0)
+        stored = size - map_size(stream, size, unpacked)
+        return Entry(name, REGULAR, link, unpacked, stored, stream.position)
     elif kind != REGULAR:
         raise ImageRejected(
             f"The image has an entry of a kind that the engine does not unpack: {shown(name)} ({shown(kind)[1:]}).",
             "Write it again with an ordinary tar.",
         )
-    return Entry(name, kind, link, size, size, stream.position)
+    device = (number(header[329:337]), number(header[337:345])) if kind in DEVICES else (0, 0)
+    return Entry(name, kind, link, size, size, stream.position, device)
 
 
 def _name(header: bytes) -> str:
@@ -328,35 +259,6 @@ def _name(header: bytes) -> str:
         for field in (header[345:357], header[357:369]):
             number(field)  # times; an early Go wrote a path there, and reads one where they make no sense
     return name
-
-
-def _sparse_size(stream: TarStream, header: bytes, stored: int) -> int:
-    """Pass over the map of a sparse file as GNU tar writes it, and return the size that the engine writes out."""
-    if header[257:265] != b"ustar  \0":
-        raise _malformed("sparse file")
-    size = number(header[483:495])
-    end = total = blocks = 0
-    table, more = header[386:482], header[482]
-    while True:
-        for place in range(0, len(table), 24):
-            if not table[place] or not table[place + 12]:
-                break
-            start, length = number(table[place : place + 12]), number(table[place + 12 : place + 24])
-            if start < end or start + length > size:
-                raise _malformed("map of a sparse file")
-            end, total = start + length, total + length
-        if not more:
-            break
-        blocks += 1
-        if blocks * BLOCK > MAX_HEADER:
-            raise ImageRejected("The image has a sparse file with a map of more than 1 MiB.", _DAMAGED)
-        block = stream.read(BLOCK)
-        if len(block) < BLOCK:
-            raise _too_early()
-        table, more = block[:504], block[504]
-    if total != stored:
-        raise _malformed("map of a sparse file")
-    return size
 
 
 def _text(field: bytes) -> str:
@@ -375,9 +277,8 @@ def _long_name() -> ImageRejected:
     return ImageRejected(f"The image has a name of more than {MAX_NAME} bytes.", "No file system of Linux has such.")
 
 
-def _too_early() -> ImageRejected:
-    return ImageRejected("The image's tar archive is damaged or ends too early.", _DAMAGED)
-
-
-def _malformed(what: str) -> ImageRejected:
-    return ImageRejected(f"The image's tar archive is damaged: it has a malformed {what}.", _DAMAGED)
+def _old_sparse() -> ImageRejected:
+    return ImageRejected(
+        "The image has a sparse file in an old pax form, or a mixed one, whose map is read without a bound.",
+        _WITHOUT_SPARSE,
+    )

@@ -36,7 +36,7 @@ def test_nova_conf_follows_the_attributes():
 
 
 def test_glance_is_told_what_to_add_only():
-    assert dict(settings("glance-api.conf")["image_format"])["container_formats"] == "docker"
+    assert dict(settings("glance-api.conf")["image_format"])["container_formats"] == "docker,dockerref"
 
 
 def test_tempest_expects_what_the_support_matrix_says():

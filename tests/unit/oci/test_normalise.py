@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
 import signal
 import subprocess
 import sys
 import tarfile
 import tracemalloc
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dockstack.errors import DockstackError
-from dockstack.oci.normalise import ImageLimits, ImageRejected, normalise
+from dockstack.oci.normalise import ImageLimits, ImageRejected, check, normalise
 from dockstack.oci.process import ImageConfig, image_config
+from dockstack.oci.spool import Spool, open_spools, read_slice
 from image_archives import (
     COMPRESS,
     HOSTILE,
@@ -172,8 +175,33 @@ def test_what_is_hostile_or_broken_is_refused(name, tmp_path):
 
 
 def test_hundred_zero_megabytes_are_no_bomb_if_they_fit(tmp_path):
-    data = docker_save([tar([("etc/zeros", bytes(30 << 20))])], compress="gzip")
-    assert run(data, tmp_path, limits=ImageLimits(max_unpacked_bytes=40 << 20))
+    data = docker_save([tar([("etc/zeros", bytes(100 << 20))])], compress="zstd")
+    assert run(data, tmp_path, limits=ImageLimits(max_unpacked_bytes=101 << 20))
+    with pytest.raises(ImageRejected, match="more than 99 MiB"):
+        run(data, tmp_path, limits=ImageLimits(max_unpacked_bytes=99 << 20))
+
+
+def test_zeros_take_no_room_in_the_workspace(tmp_path):
+    data = docker_save([tar([("etc/zeros", bytes(20 << 20)), ("etc/text", b"text")])], compress="zstd")
+    with ExitStack() as stack:
+        numbers = open_spools(stack, tmp_path, 2)
+        verdict = check(pieces(data), "x86_64", ImageLimits(), tuple(map(Spool, numbers)))
+        assert verdict.size > 20 << 20
+        assert sum(os.fstat(number).st_blocks for number in numbers) * 512 < 3 << 20
+        written = b"".join(chunk for place in verdict.extents for chunk in read_slice(numbers[place.spool], *place[1:]))
+        assert sha256(
+            files(files(written)[json.loads(files(written)["manifest.json"])[0]["Layers"][0]])["etc/zeros"]
+        ) == (sha256(bytes(20 << 20)))
+
+
+def test_a_layer_may_stand_twice_under_its_name_if_it_is_the_same(tmp_path):
+    layer = sample_layer()
+    raw = config([layer, layer])
+    manifest = json.dumps([{"Config": "c.json", "RepoTags": None, "Layers": ["l.tar", "l.tar"]}]).encode()
+    entries = [("l.tar", layer), ("c.json", raw), ("manifest.json", manifest)]
+    assert run(tar([*entries, ("l.tar", layer)]), tmp_path)[0] == "sha256:" + sha256(raw)
+    with pytest.raises(ImageRejected, match="twice"):
+        run(tar([*entries, ("l.tar", sample_layer("other"))]), tmp_path)
 
 
 def test_entries_are_counted_over_all_layers(tmp_path):

@@ -99,6 +99,7 @@ def apply(patch: dict[str, object], path: str, sources: list[str]) -> None:
     add_overlays(config, patch.get("overlays", []))
     add_roots(config, patch.get("roots", []))
     add_mounts(config, patch.get("mounts", []), sources)
+    size_shared_memory(config, patch.get("shm_bytes", 0))
     for key, name in (("masked_paths", "maskedPaths"), ("readonly_paths", "readonlyPaths")):
         add_paths(config, name, patch.get(key, []))
     guard_disk(config, patch.get("disk_guard", ""))
@@ -155,7 +156,7 @@ def find_bundle(call: list[str]) -> str | None:
 # version need only rise when a key changes its meaning.
 VERSION = 1
 KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths"}
-KEYS |= {"overlays", "roots", "disk_guard", "contents", "interfaces"}  # the last is the driver's own
+KEYS |= {"overlays", "roots", "disk_guard", "contents", "shm_bytes", "interfaces"}  # the last is the driver's own
 PATCH_BYTES = 1 << 20
 
 
@@ -401,6 +402,21 @@ def add_mounts(config: dict[str, object], wanted: object, sources: list[str]) ->
         check_options(entry["type"], entry["options"])
         if entry["type"] == "tmpfs" or has_source(entry["source"], sources, mount.get("required", True)):
             mounts.append(entry)
+
+
+def size_shared_memory(config: dict[str, object], size: object) -> None:
+    """Give /dev/shm the size that goes with the server's memory; the engine gives 64 MiB to all.
+
+    Raises:
+        Refusal: ``size`` is no number of bytes.
+    """
+    if type(size) is not int or size < 0:
+        raise Refusal(f"{size!r} is no size of /dev/shm")
+    mounts = config.get("mounts")
+    for mount in mounts if size and isinstance(mounts, list) else []:
+        if mount.get("destination") == "/dev/shm" and mount.get("type") == "tmpfs":
+            others = [option for option in mount.get("options") or [] if not option.startswith("size=")]
+            mount["options"] = [*others, f"size={size}"]
 
 
 def has_source(path: object, sources: list[str], required: object) -> bool:

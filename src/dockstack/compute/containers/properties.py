@@ -8,7 +8,6 @@ server outside the server's own limits.
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from dockstack.compute.containers import signals
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
-_SIGNAL = re.compile(r"(SIG)?[A-Z]+[0-9]*([+-][0-9]{1,2})?|[0-9]{1,2}")
 _SHOWN = 80  # characters of a wrong value
 _DIGITS = 9  # of a number: what every field of the engine takes
 
@@ -29,6 +27,17 @@ class PropertyError(DockstackError):
     def __init__(self, name: str, problem: str) -> None:
         """Name the property."""
         super().__init__(f"The property {name} {problem}.", f"Correct {name} on the image or in the server's metadata.")
+
+
+class ImageFieldError(DockstackError):
+    """An image's own configuration says something that no server can have, and no property says otherwise."""
+
+    def __init__(self, field: str, problem: str, override: str) -> None:
+        """Name the field, and the property that wins over it."""
+        brief = f"The field {field} of the image's own configuration {problem}."
+        super().__init__(
+            brief, f"Build the image again, or set {override}, which wins over it, on the image or in the metadata."
+        )
 
 
 class Properties:
@@ -46,17 +55,29 @@ class Properties:
         """Return all values whose name begins so, by the rest of the name."""
         return {name.removeprefix(prefix): value for name, value in self._found.items() if name.startswith(prefix)}
 
-    def text(self, name: str, default: str, *, longest: int = 255) -> str:
+    def blame(self, name: str, field: str, problem: str) -> DockstackError:
+        """Return the error of a wrong value: the property's if it is set, else that of the image's field behind it.
+
+        Args:
+            name: the property.
+            field: the image's own; empty: the default is ours.
+            problem: what is wrong.
+        """
+        if field and name not in self._found:
+            return ImageFieldError(field, problem, name)
+        return PropertyError(name, problem)
+
+    def text(self, name: str, default: str, *, longest: int = 255, field: str = "") -> str:
         """Return one line of text.
 
         Raises:
-            PropertyError: it is too long, or has characters that do not print.
+            PropertyError, ImageFieldError: it is too long, or has characters that do not print.
         """
         value = self._found.get(name, default)
         if len(value) > longest:
-            raise PropertyError(name, f"has {len(value)} characters; {longest} are the most")
+            raise self.blame(name, field, f"has {len(value)} characters; {longest} are the most")
         if not value.isprintable():
-            raise PropertyError(name, f"is {shown(value)}, which has characters that do not print")
+            raise self.blame(name, field, f"is {shown(value)}, which has characters that do not print")
         return value
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
@@ -71,7 +92,7 @@ class Properties:
         return value
 
     def signal(self, name: str, default: str) -> str:
-        """Return a signal's name or number; empty only if that is the default.
+        """Return a signal's name or number, in a form that every engine takes; empty only if that is the default.
 
         Raises:
             PropertyError: there is no such signal.
@@ -80,12 +101,9 @@ class Properties:
         if not value:
             return ""
         try:
-            if not _SIGNAL.fullmatch(value):
-                raise PropertyError(name, f"is {shown(value)}, not a signal such as SIGTERM")
-            signals.number_of(value)
+            return signals.spell(value)
         except signals.NoSignal as error:
             raise PropertyError(name, f"is {shown(value)}, not a signal such as SIGTERM") from error
-        return value
 
     def number(self, name: str, default: int, *, largest: int) -> int:
         """Return a number of seconds.

@@ -97,6 +97,7 @@ class Patch:
     overlays: tuple[Overlay, ...] = ()  # mounted before ``mounts``
     roots: tuple[Root, ...] = ()  # likewise
     disk_guard: str = ""  # the file system of whose requests it gets none that would lift its disk's limit
+    shm_bytes: int = 0  # what its /dev/shm holds; 0: as the engine has it
     contents: Mapping[str, str] = field(default_factory=dict)  # what the engine's own files in it begin with, by path
     interfaces: Mapping[str, str] = field(default_factory=dict)  # by the host's ends of its links; read by ours only
 

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
 from dockstack.errors import DockstackError
 
 _CAUGHT = "SigCgt:"
+_NAME = re.compile(r"(SIG)?[A-Z]+[0-9]*(?P<offset>[+-][0-9]{1,2})?|[0-9]{1,2}", re.IGNORECASE | re.ASCII)
+_ENGINES_OFFSETS = {*(f"RTMIN+{n}" for n in range(16)), *(f"RTMAX-{n}" for n in range(15))}  # moby/sys/signal
 
 
 class NoSignal(DockstackError):  # noqa: N818
@@ -37,18 +40,36 @@ def is_handled(pid: int, name: str, processes: Path = Path("/proc")) -> bool:
     return any(mask >> (number - 1) & 1 for mask in masks)
 
 
+def spell(name: str) -> str:
+    """Write a signal as every engine takes it, who know no case and few of the real-time ones by name.
+
+    Raises:
+        NoSignal: there is no such signal.
+    """
+    number, upper = number_of(name), name.upper()
+    found = _NAME.fullmatch(upper)
+    named = found is None or not found["offset"] or upper.removeprefix("SIG") in _ENGINES_OFFSETS
+    return upper if named else str(number)
+
+
 def number_of(name: str) -> int:
     """Return a signal's number.
 
     Raises:
         NoSignal: there is no such signal.
     """
-    base, sign, offset = name.replace("-", "+-").partition("+")
+    if not _NAME.fullmatch(name):
+        raise _no_signal(name)
+    base, sign, offset = name.upper().replace("-", "+-").partition("+")
     try:
         number = int(base) if base.isdigit() else signal.Signals[base if base.startswith("SIG") else "SIG" + base].value
         number += int(offset) if sign else 0
         if number not in signal.valid_signals():
             raise ValueError(number)  # noqa: TRY301 - as what is no number at all
     except (KeyError, ValueError) as error:
-        raise NoSignal(f"There is no signal {name[:80]!r}.", "Name one such as SIGABRT or SIGQUIT.") from error
+        raise _no_signal(name) from error
     return int(number)
+
+
+def _no_signal(name: str) -> NoSignal:
+    return NoSignal(f"There is no signal {name[:80]!r}.", "Name one such as SIGABRT or SIGQUIT.")

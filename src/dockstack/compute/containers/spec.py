@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from dockstack.compute.containers import healthcheck, limits, namespaces, volumes
-from dockstack.compute.containers.properties import Properties, PropertyError, can_be_word, shown
+from dockstack.compute.containers import healthcheck, limits, namespaces, signals, volumes
+from dockstack.compute.containers.properties import ImageFieldError, Properties, PropertyError, can_be_word, shown
 from dockstack.compute.containers.runtime import Overlay, Patch, Root
 from dockstack.compute.engine import ContainerSpec
 from dockstack.errors import DockstackError
@@ -55,6 +55,7 @@ _HOSTNAME_BYTES = 64  # sethostname(2)
 _ENV_NAME = re.compile(r"[^=\0]+")
 _ENV_PREFIX = "docker_env_"
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+_NO_HOSTNAME = re.compile(r"[^A-Za-z0-9.-]+")
 _STOP_SECONDS = 3600  # an engine that is stopped waits so long for its servers
 _PATH_BYTES = 4096  # PATH_MAX
 _WORD_BYTES = 128 << 10  # execve(2): MAX_ARG_STRLEN
@@ -94,6 +95,7 @@ def build_spec(
 
     Raises:
         PropertyError: a property is not what it should be, or nothing says what to run.
+        ImageFieldError: a field of the image's own configuration is not, and no property wins over it.
         VolumeError: the image declares a volume where none can be.
         DockstackError: the flavor is too small.
     """
@@ -110,7 +112,7 @@ def build_spec(
         command=command,
         entrypoint=entrypoint,
         environment=environment,
-        user=settings.text("docker_user", image.user),
+        user=_user(settings, image),
         working_directory=_directory(settings, image),
         stop_signal=_signal(settings, image),
         stop_timeout=settings.number("docker_stop_timeout", stop_timeout, largest=max(_STOP_SECONDS, stop_timeout)),
@@ -195,6 +197,7 @@ def build_patch(
         overlays=tuple(root for root in roots if isinstance(root, Overlay)),
         roots=tuple(root for root in roots if isinstance(root, Root)),
         disk_guard=disk_guard,
+        shm_bytes=(server.limits.memory_mb << 20) // 2,  # as a machine's kernel has it
         contents={"/etc/hosts": _hosts(server), "/etc/resolv.conf": _resolvers(server)},
         interfaces={port.device: port.interface for port in server.ports},
     )
@@ -239,7 +242,11 @@ def runs_init(server: Server, image: ImageConfig) -> bool:
 
 def user_of(server: Server, image: ImageConfig) -> str:
     """Return the user of the server's first process as image or request name it; empty for root."""
-    return _settings(server).text("docker_user", image.user)
+    return _user(_settings(server), image)
+
+
+def _user(settings: Properties, image: ImageConfig) -> str:
+    return settings.text("docker_user", image.user, field="User")
 
 
 def _settings(server: Server) -> Properties:
@@ -271,10 +278,14 @@ def _process(server: Server, image: ImageConfig) -> tuple[tuple[str, ...], tuple
 
 def _environment(image: ImageConfig, settings: Properties, *, init: bool) -> tuple[str, ...]:
     known = {_PRODUCT: _NOVA} if init else {}
-    merged = {**known, **image.env, **settings.mapping("docker_env"), **settings.prefixed(_ENV_PREFIX)}
+    chosen = {**settings.mapping("docker_env"), **settings.prefixed(_ENV_PREFIX)}
+    merged = {**known, **image.env, **chosen}
     for name, value in merged.items():
         if not _ENV_NAME.fullmatch(name) or not can_be_word(name + value):
-            raise PropertyError("docker_env", f"has a variable that no process can have: {shown(name)}")
+            problem = f"has a variable that no process can have: {shown(name)}"
+            if name in chosen:
+                raise PropertyError("docker_env", problem)
+            raise ImageFieldError("Env", problem, f"docker_env_{name}" if can_be_word(name) else "docker_env")
     return tuple(f"{name}={value}" for name, value in merged.items())
 
 
@@ -288,37 +299,51 @@ def _check_size(words: tuple[str, ...]) -> None:
     if max(sizes) > _WORD_BYTES or sum(sizes) > _PROCESS_BYTES:
         raise DockstackError(
             f"The server's command and environment have {sum(sizes)} bytes, the longest of them {max(sizes)}.",
-            f"At most {_PROCESS_BYTES} and {_WORD_BYTES} can be: shorten docker_env, docker_command and their like.",
+            f"At most {_PROCESS_BYTES} and {_WORD_BYTES} can be: shorten docker_env, docker_command and their like, "
+            "or the image's own Env, Cmd and Entrypoint.",
         )
     if not all(map(can_be_word, words)):
         raise DockstackError(
             "The server's command holds a NUL, or what is no text.",
-            "Correct docker_command, docker_entrypoint or the image.",
+            "Correct docker_command and docker_entrypoint, or the image's own Cmd and Entrypoint.",
         )
 
 
 def _directory(settings: Properties, image: ImageConfig) -> str:
-    directory = settings.text("docker_workdir", image.working_directory, longest=_PATH_BYTES)
+    field = "WorkingDir"
+    directory = settings.text("docker_workdir", image.working_directory, longest=_PATH_BYTES, field=field)
     if directory and not PurePosixPath(directory).is_absolute():
-        raise PropertyError("docker_workdir", f"is {shown(directory)}, not an absolute path")
+        raise settings.blame("docker_workdir", field, f"is {shown(directory)}, not an absolute path")
     return directory
 
 
 def _signal(settings: Properties, image: ImageConfig) -> str | None:
-    return settings.signal("docker_stop_signal", image.stop_signal or "") or None
+    """Choose the stop signal; what an image names that is none counts as SIGTERM, as for every engine."""
+    try:
+        own = signals.spell(image.stop_signal or "SIGTERM")
+    except signals.NoSignal:
+        own = "SIGTERM"
+    return settings.signal("docker_stop_signal", own if image.stop_signal else "") or None
 
 
 def _hostname(server: Server, settings: Properties) -> str:
-    hostname = settings.text("docker_hostname", server.hostname)
+    hostname = settings.text("docker_hostname", _derived_hostname(server))
     if not _HOSTNAME.fullmatch(hostname):
         raise PropertyError("docker_hostname", f"is {shown(hostname)}, not a host name")
     return hostname[:_HOSTNAME_BYTES].rstrip(".-")
 
 
+def _derived_hostname(server: Server) -> str:
+    """Make a host name of Nova's, which may have letters that none can have: Nova drops those beyond Latin-1 alone."""
+    legal = _NO_HOSTNAME.sub("", server.hostname).strip(".-")[:_HOSTNAME_BYTES].rstrip(".-")
+    return legal or f"server-{server.uuid}"
+
+
 def _hosts(server: Server) -> str:
     """Let the server resolve its own name."""
+    name = _derived_hostname(server)
     addresses = [address.cidr.partition("/")[0] for port in server.ports for address in port.addresses]
-    return "".join([*_LOCAL_HOSTS, *(f"{address}\t{server.hostname}\n" for address in addresses)])
+    return "".join([*_LOCAL_HOSTS, *(f"{address}\t{name}\n" for address in addresses)])
 
 
 def _resolvers(server: Server) -> str:
@@ -328,10 +353,14 @@ def _resolvers(server: Server) -> str:
 
 
 def _tmpfs(process: tuple[str, ...]) -> dict[str, str]:
-    """An init expects /run empty at each boot; what a plain service keeps there came with its image."""
-    if not _is_init(process):
+    """Give an init /run empty at each boot, as a machine does; others keep there what came with their image.
+
+    Programs in it run, as on a machine: an init may go on from there. /init and s6's supervisor are made for
+    containers, where no engine mounts anything on /run, and clean up themselves.
+    """
+    if not _is_init(process) or process[0] == "/init" or PurePosixPath(process[0]).name == "s6-svscan":
         return {}
-    return {"/run": "rw,nosuid,nodev,noexec,mode=755"}
+    return {"/run": "rw,exec,nosuid,nodev,mode=755"}
 
 
 def _console(settings: Properties) -> str:

@@ -77,6 +77,7 @@ class Container:
     finished_at: str = ""
     host_config: dict[str, Any] = field(default_factory=dict)  # its limits among much else, in the engine's words
     tty: bool = False  # its first process has a terminal
+    command: tuple[str, ...] = ()  # its first process
     layers: Layers | None = None  # None: its root file system is made otherwise
 
     @property
@@ -129,6 +130,7 @@ class Container:
             finished_at=state["FinishedAt"],
             host_config=dict(entry.get("HostConfig") or {}),
             tty=bool(entry["Config"].get("Tty")),
+            command=(entry["Path"], *(entry.get("Args") or ())) if entry.get("Path") else (),
             layers=Layers.of_driver(entry.get("GraphDriver") or {}),
         )
 

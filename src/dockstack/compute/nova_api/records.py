@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from nova.api.metadata import password as passwords
 from nova.compute import power_state, task_states, vm_states
 from nova.compute import utils as compute_utils
 from oslo_log import log as logging
+from oslo_utils import timeutils
 
 from dockstack.compute.failures import isolated
 
@@ -31,6 +33,7 @@ UNDER_WAY = [
 DESCRIBED = ["info_cache", "flavor", "metadata", "numa_topology"]
 
 LOG = logging.getLogger(__name__)
+_BUILD_SECONDS, _BUILD_ROUND = 60, 0.5  # that Nova may take to write down that a server was built
 MEMORY_LOST = "docker_suspended_memory_lost"
 
 
@@ -105,6 +108,41 @@ def give_back(record: Record) -> None:
     instance = record.instance
     instance.vm_state, instance.task_state = vm_states.ACTIVE, None
     instance.save()
+
+
+def fail_new_server(host: str, server_uuid: str, reason: str) -> bool:
+    """Turn a server that Nova has just built to ERROR, with a fault; its container stays, and with it its console log.
+
+    Waits until Nova is done with the build.
+
+    Returns:
+        False if it is no new server of this host that Nova takes for a running one.
+    """
+    context = nova.context.get_admin_context()
+    deadline = time.monotonic() + _BUILD_SECONDS
+    while True:
+        try:
+            instance = objects.Instance.get_by_uuid(context, server_uuid, expected_attrs=[])
+        except exception.InstanceNotFound:
+            return False
+        if instance.task_state is None and instance.vm_state != vm_states.BUILDING:
+            break
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_BUILD_ROUND)
+    if instance.host != host or instance.vm_state != vm_states.ACTIVE or instance.launched_at is None:
+        return False
+    if timeutils.delta_seconds(timeutils.normalize_time(instance.launched_at), timeutils.utcnow()) > _BUILD_SECONDS:
+        return False
+    instance.vm_state, instance.power_state = vm_states.ERROR, power_state.SHUTDOWN
+    try:
+        instance.save(expected_task_state=[None])
+    except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):
+        return False
+    LOG.warning("The new server is off: %s", reason, instance_uuid=server_uuid)
+    error = exception.InstancePowerOnFailure(reason=reason.removesuffix("."))
+    compute_utils.add_instance_fault_from_exc(context, instance, error)
+    return True
 
 
 def explain_lost_memory(context: Any, instance: Any) -> None:

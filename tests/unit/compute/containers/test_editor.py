@@ -74,6 +74,7 @@ def test_reads_what_the_driver_writes(patches) -> None:
         "overlays": [],
         "roots": [],
         "disk_guard": "",
+        "shm_bytes": 0,
         "contents": {},
         "interfaces": {},
     }
@@ -176,6 +177,19 @@ def test_drops_only_bind_mounts_that_are_named() -> None:
     assert config == {"mounts": mounts[1:]}
     with pytest.raises(Refusal):
         editor.drop_mounts(config, "/etc/hosts")
+
+
+def test_shared_memory_has_the_size_of_the_server() -> None:
+    shm = {"destination": "/dev/shm", "type": "tmpfs", "options": ["nosuid", "mode=1777", "size=67108864"]}
+    config = {"mounts": [{"destination": "/run", "type": "tmpfs", "options": ["size=1"]}, shm, {"destination": "/x"}]}
+    editor.size_shared_memory(config, 0)
+    assert shm["options"][-1] == "size=67108864"
+    editor.size_shared_memory(config, 5 << 20)
+    assert shm["options"] == ["nosuid", "mode=1777", "size=5242880"]
+    assert config["mounts"][0]["options"] == ["size=1"]
+    for size in (-1, "1", True, None):
+        with pytest.raises(Refusal):
+            editor.size_shared_memory(config, size)
 
 
 @pytest.fixture

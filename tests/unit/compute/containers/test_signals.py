@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from dockstack.compute.containers.signals import is_handled, number_of
+from dockstack.compute.containers.signals import is_handled, number_of, spell
 from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
@@ -12,6 +12,14 @@ pytestmark = pytest.mark.unit
 @pytest.mark.parametrize(("name", "number"), [("SIGABRT", 6), ("ABRT", 6), ("6", 6), ("SIGRTMIN+3", 37)])
 def test_signals_have_numbers(name, number) -> None:
     assert number_of(name) == number
+
+
+def test_every_name_that_the_engine_knows_is_a_signal() -> None:
+    names = "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM"
+    names += " TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMIN+15 RTMAX-14 RTMAX"
+    for name in names.split():
+        assert spell(name.lower()) == name
+        assert number_of(f"sig{name}") == number_of(name)
 
 
 @pytest.mark.parametrize("name", ["SIGNONE", "999", "", "SIGRTMIN+x"])

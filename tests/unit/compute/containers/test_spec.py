@@ -297,16 +297,67 @@ def test_bad_properties_are_named(name, value) -> None:
         build(with_properties(**{name: value}))
 
 
+@pytest.mark.parametrize(
+    ("field", "override", "config"),
+    [
+        ("User", "docker_user", ImageConfig(command=("x",), user="a\nb")),
+        ("User", "docker_user", ImageConfig(command=("x",), user="u" * 256)),
+        ("WorkingDir", "docker_workdir", ImageConfig(command=("x",), working_directory="srv/app")),
+        ("WorkingDir", "docker_workdir", ImageConfig(command=("x",), working_directory="/a\0")),
+        ("Env", "docker_env_A", ImageConfig(command=("x",), env={"A": "\0"})),
+    ],
+)
+def test_what_an_image_says_wrong_itself_is_named_as_its_own(field, override, config) -> None:
+    with pytest.raises(DockstackError, match=f"field {field} of the image's own configuration .*set {override}"):
+        build(config=config)
+    value = "/srv" if field == "WorkingDir" else "5"
+    assert build(with_properties(**{override: value}), config)
+
+
+@pytest.mark.parametrize(
+    ("said", "signal"),
+    [
+        *[("sigquit", "SIGQUIT"), ("Quit", "QUIT"), ("3", "3"), ("rtmin+3", "RTMIN+3"), ("SIGRTMIN+3", "SIGRTMIN+3")],
+        *[("SIGRTMAX-2", "SIGRTMAX-2"), ("SIGRTMIN+20", "54"), ("SIGRTMAX-20", "44")],
+        *[("SIGNOTHING", "SIGTERM"), ("TERM; rm", "SIGTERM"), ("0", "SIGTERM"), ("", None)],
+    ],
+)
+def test_an_image_s_stop_signal_is_spelled_as_engines_take_it(said, signal) -> None:
+    assert build(config=ImageConfig(command=("x",), stop_signal=said or None)).stop_signal == signal
+
+
+@pytest.mark.parametrize(
+    ("name", "hostname"),
+    [
+        ("café-1", "caf-1"),
+        ("ß", f"server-{SERVER.uuid}"),
+        ("-é.x.", "x"),
+        ("web", "web"),
+        ("", f"server-{SERVER.uuid}"),
+    ],
+)
+def test_a_server_s_name_may_have_letters_that_no_host_name_has(name, hostname) -> None:
+    server = replace(SERVER, hostname=name)
+    assert build(server).hostname == hostname
+    assert f"10.0.0.5\t{hostname}\n" in spec.build_patch(server, CONFIG).contents["/etc/hosts"]
+
+
 def test_an_image_that_says_nothing_is_refused() -> None:
     with pytest.raises(DockstackError, match=r"does not say what to run.*docker_command"):
         build(config=ImageConfig())
 
 
 @pytest.mark.parametrize(
-    ("command", "tmpfs"), [("/sbin/init", {"/run"}), ("/usr/lib/systemd/systemd", {"/run"}), ("/bin/x", set())]
+    ("command", "tmpfs"),
+    [
+        *[("/sbin/init", {"/run"}), ("/usr/lib/systemd/systemd", {"/run"}), ("/bin/x", set())],
+        *[("/init", set()), ("/bin/s6-svscan", set())],  # made for containers, whose /run no engine touches
+    ],
 )
-def test_an_init_gets_an_empty_run(command, tmpfs) -> None:
-    assert set(build(config=ImageConfig(command=(command,))).tmpfs) == tmpfs
+def test_an_init_gets_an_empty_run_that_programs_run_from(command, tmpfs) -> None:
+    found = build(config=ImageConfig(command=(command,))).tmpfs
+    assert set(found) == tmpfs
+    assert all("exec" in options.split(",") and "noexec" not in options for options in found.values())
 
 
 def test_a_long_host_name_is_cut_where_the_kernel_takes_it() -> None:
@@ -330,6 +381,12 @@ def test_nothing_dangerous_is_granted() -> None:
 def test_patch_joins_the_namespace_and_keeps_volumes_at_home() -> None:
     patch = spec.build_patch(SERVER, CONFIG)
     assert (patch.netns, patch.drop_mounts) == (f"/run/netns/nova-{SERVER.uuid}", ("/data",))
+
+
+def test_half_of_the_memory_may_be_shared() -> None:
+    assert spec.build_patch(SERVER, CONFIG).shm_bytes == 32 << 20
+    grown = replace(SERVER, limits=replace(SERVER.limits, memory_mb=1025))
+    assert spec.build_patch(grown, CONFIG).shm_bytes == 1025 << 19
 
 
 def test_patch_says_what_the_servers_ports_are() -> None:

@@ -57,9 +57,9 @@ def test_inspection() -> None:
         "FinishedAt": "f",
     }
     entry = {"Id": "1", "Name": "/n", "State": state, "Config": {"Labels": None}, "Image": "sha256:2", "Created": "c"}
-    assert Container.of_inspection(entry) == Container(
-        "1", "n", PowerState.SHUTDOWN, {}, "sha256:2", "c", 0, 3, True, "e", "s", "f"
-    )
+    found = Container("1", "n", PowerState.SHUTDOWN, {}, "sha256:2", "c", 0, 3, True, "e", "s", "f")
+    assert Container.of_inspection(entry) == found
+    assert Container.of_inspection(entry | {"Path": "/x", "Args": ["y"]}).command == ("/x", "y")
 
 
 def test_a_container_that_is_being_removed_has_no_layers() -> None:

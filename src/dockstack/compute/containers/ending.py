@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a server's first process ended, in words that say what to do about it."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dockstack.compute.engine import Container
+
+EARLY_SECONDS = 10  # who ends by then has not come up
+
+# What a process that was killed ends with, and one that ended while the engine was not there to see it
+_KILLED, _UNSEEN = 128 + signal.SIGKILL, 255
+_SHELLS = frozenset({"sh", "ash", "bash", "dash", "ksh", "zsh"})
+_NOT_EXECUTABLE, _NOT_FOUND = 126, 127  # what shells end with (POSIX, "Exit Status for Commands")
+_SHOWN = 36  # characters of a command: Nova keeps 255 of a fault
+_STAYS = "A server runs as long as that does: set a docker_command that stays, or docker_tty=true for a shell."
+
+
+def describe(container: Container) -> str:
+    """Say what ended, when, with which status, and what to do if that was too early; empty if nothing has ended."""
+    seconds = _seconds(container)
+    if seconds is None or container.exit_code is None:
+        return ""
+    command = ascii(shlex.join(container.command))[1:-1]
+    shown = command if len(command) <= _SHOWN else command[: _SHOWN - 3] + "..."
+    said = f"The first process ({shown}) ended after {seconds:.1f} s with status {_status(container)}."
+    return f"{said} {_hint(container)}" if is_early(container) else said
+
+
+def is_early(container: Container) -> bool:
+    """Whether a server's first process ended by itself before the server can have come up.
+
+    One that was killed has not ended by itself, unless it needed more memory than it may have.
+    """
+    seconds = _seconds(container)
+    if seconds is None or container.exit_code is None or seconds >= EARLY_SECONDS:
+        return False
+    return container.exit_code not in (_KILLED, _UNSEEN) or container.oom_killed
+
+
+def _hint(container: Container) -> str:
+    if container.oom_killed:
+        return "It needed more memory than the flavor has: choose a larger one."
+    if container.exit_code in (_NOT_EXECUTABLE, _NOT_FOUND):
+        return "It found no program, or none for this machine: look at the console log and the image's command."
+    if PurePosixPath(container.command[0]).name in _SHELLS and len(container.command) == 1 and not container.tty:
+        return "So does a shell without a terminal: set docker_tty=true on the image, or a docker_command that stays."
+    return f"See the console log. {_STAYS}" if container.exit_code else _STAYS
+
+
+def _status(container: Container) -> str:
+    code = container.exit_code or 0
+    if container.oom_killed:
+        return f"{code} (out of memory)"
+    try:
+        return f"{code} ({signal.Signals(code - 128).name})"
+    except ValueError:
+        return str(code)
+
+
+def _seconds(container: Container) -> float | None:
+    """Count the seconds that the first process ran; None if it never did, or does.
+
+    The engine notes a start when the runtime has returned from it. A process may have ended before.
+    """
+    if container.pid or not container.command:
+        return None
+    try:
+        began, ended = map(datetime.fromisoformat, (container.started_at, container.finished_at))
+    except ValueError:
+        return None
+    return max(0.0, (ended - began).total_seconds()) if min(began, ended).year > 1 else None

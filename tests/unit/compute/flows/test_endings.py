@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who ends at once is told so; whatever else happens to a server is told to Nova as it was."""
+
+from __future__ import annotations
+
+import queue
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import sample_server
+from dockstack.compute.consoles import log
+from dockstack.compute.engine import Container, Event, EventKind
+from dockstack.compute.flows import endings
+from dockstack.compute.model import PowerState
+from dockstack.errors import DockstackError
+
+pytestmark = pytest.mark.unit
+
+EVENT = Event(sample_server.SERVER.uuid, EventKind.STOPPED, 1, "id")
+ENDED = Container(
+    *("id", "nova-x", PowerState.SHUTDOWN),
+    exit_code=1,
+    command=("/x",),
+    started_at="2026-01-01T00:00:00Z",
+    finished_at="2026-01-01T00:00:01Z",
+)
+
+
+def host(found: Container | None, written: bytes = b"") -> Any:
+    engine = SimpleNamespace(logs=lambda _name, _most: written)
+    return SimpleNamespace(find_own=lambda _name: found, container=lambda _uuid: found, engine=engine)
+
+
+def told(found: Container | None, event: Event = EVENT, *, fails: bool = True) -> str:
+    """What Nova gets to know first: an event, or why its server failed."""
+    said: queue.Queue[str] = queue.Queue()
+
+    def fail(_uuid: str, reason: str) -> bool:
+        if fails:
+            said.put(reason)
+        return fails
+
+    endings.tell(host(found), event, lambda told: said.put(told.kind), fail)
+    first = said.get(timeout=30)
+    assert said.empty()
+    return first
+
+
+def test_who_ends_at_once_gets_a_fault() -> None:
+    assert told(ENDED).startswith("The first process (/x) ended after 1.0 s with status 1.")
+    assert told(ENDED, fails=False) == EventKind.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("found", "event"),
+    [
+        (ENDED, EVENT._replace(kind=EventKind.STARTED)),
+        (ENDED, EVENT._replace(container_id="an earlier one")),
+        (None, EVENT),
+        (Container("id", "nova-x", PowerState.RUNNING, pid=7), EVENT),
+    ],
+)
+def test_whatever_else_happens_is_told_as_it_was(found, event) -> None:
+    assert told(found, event) == event.kind
+
+
+def test_a_host_that_cannot_look_tells_what_it_knows() -> None:
+    def refuse(_name: str) -> None:
+        raise DockstackError("The engine did not answer.")
+
+    said: list[Event] = []
+    endings.tell(SimpleNamespace(find_own=refuse), EVENT, said.append, lambda *_: True)
+    assert said == [EVENT]
+
+
+@pytest.mark.parametrize("written", [b"", b"last words", b"last words\n", b"x" * log.MAX_BYTES])
+def test_the_console_log_ends_with_the_end(written) -> None:
+    found = endings.read_log(host(ENDED, written), sample_server.SERVER)
+    assert len(found) <= log.MAX_BYTES
+    assert found.splitlines()[-1].startswith(b"[dockstack] The first process (/x) ended after 1.0 s")
+    assert not written or found.startswith(written[:4])
+
+
+def test_the_console_log_of_who_runs_is_what_was_written() -> None:
+    runs = Container("id", "nova-x", PowerState.RUNNING, pid=7)
+    assert endings.read_log(host(runs, b"words"), sample_server.SERVER) == b"words"
