@@ -12,14 +12,20 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keystoneauth1 import exceptions, loading
 from oslo_config import cfg
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Providers = list[dict[str, str]]
 CONF = "/etc/nova/nova.conf"
 SECTION = "placement"
 IDENTITY = "/var/lib/nova/compute_id"  # nova-compute's own, which its provider has, too
-ANSWER = 30  # seconds for one; who takes a connection and says nothing would be waited for without end
+PATIENCE = 120.0  # seconds, for a cloud that has much to do
+ANSWER = 60  # seconds for one; who takes a connection and says nothing would be waited for without end
 POLL = 1.0
 
 
@@ -41,37 +47,41 @@ def refusal(host: str, path: str = CONF, identity: str = IDENTITY) -> str:
         own = Path(identity).read_text().strip()
     except FileNotFoundError:
         own = ""
-    try:
-        others = [each for each in _providers(placement(path), host) if each["uuid"] != own]
-    except exceptions.ClientException as error:
-        return _said(error)
-    return f"The cloud has a host {host} already, and this machine is not it." if others else ""
+
+    def judge(found: Providers) -> tuple[str, bool]:
+        taken = any(each["uuid"] != own for each in found)
+        return f"The cloud has a host {host} already, and this machine is not it." if taken else "", True
+
+    return _ask(host, PATIENCE, path, judge)
 
 
 def wait(host: str, seconds: float, path: str = CONF) -> str:
     """Wait; return why it is not there, "" if it is."""
+
+    def judge(found: Providers) -> tuple[str, bool]:
+        return "" if found else f"nova-compute has not reported {host} to Placement", bool(found)
+
+    return _ask(host, seconds, path, judge)
+
+
+def _ask(host: str, seconds: float, path: str, judge: Callable[[Providers], tuple[str, bool]]) -> str:
+    """Ask until an answer is final, as ``judge`` says beside its problem, or the time is over; return the problem."""
     deadline = time.monotonic() + seconds
     api = placement(path)
     while True:
         try:
-            problem = "" if _providers(api, host) else f"nova-compute has not reported {host} to Placement"
+            problem, final = judge(_providers(api, host))
         except exceptions.Unauthorized as error:
-            return _said(error)
+            return f"Keystone or Placement refuses the account of [placement]: {error}"
         except exceptions.ClientException as error:
-            problem = _said(error)
-        if not problem or time.monotonic() > deadline:
+            problem, final = str(error), False
+        if final or time.monotonic() > deadline:
             return problem
         time.sleep(POLL)
 
 
-def _providers(api: loading.adapter.Adapter, host: str) -> list[dict[str, str]]:
+def _providers(api: loading.adapter.Adapter, host: str) -> Providers:
     return list(api.get("/resource_providers", params={"name": host}).json()["resource_providers"])
-
-
-def _said(error: exceptions.ClientException) -> str:
-    if isinstance(error, exceptions.Unauthorized):
-        return f"Keystone or Placement refuses the account of [placement]: {error}"
-    return str(error)
 
 
 def main(host: str, seconds: str = "", path: str = CONF) -> int:

@@ -81,6 +81,8 @@ def wait_until_ready(machine: Machine, backend: Backend, service: Service) -> No
     deaths, ran = 0, True
     while True:
         seen = backend.look(service)
+        if seen.ending:  # the one before; nova-compute finishes what it does
+            patience = _Patience(machine, service)
         deaths += ran and not seen.running
         ran = seen.running
         answer = _answer(machine, service, seen.pid) if seen.running else Answer(seen.reason or "it does not run")

@@ -120,6 +120,13 @@ def test_a_host_that_the_cloud_has_already_is_refused_but_for_this_machine_itsel
         assert await_provider.refusal("one", conf, str(identity)) == ""
 
 
+def test_a_cloud_that_does_not_answer_is_asked_before_a_name_is_taken(cloud, tmp_path, monkeypatch):
+    monkeypatch.setattr(await_provider, "PATIENCE", 0.05)
+    with cloud() as (conf, _):
+        pass
+    assert "127.0.0.1" in await_provider.refusal("one", conf, str(tmp_path / "none"))
+
+
 def test_an_account_that_is_refused_is_said_before_anything_starts(cloud, tmp_path):
     with cloud("one", right="another") as (conf, _):
         assert "refuses the account" in await_provider.refusal("one", conf, str(tmp_path / "none"))

@@ -247,6 +247,15 @@ def test_the_work_of_a_new_main_process_counts_from_its_start(starting):
     assert clock.now == 170
 
 
+def test_the_time_of_a_start_begins_when_the_one_before_has_ended(starting):
+    """As systemd tells of a restart whose stop takes long: nova-compute finishes what it does."""
+    clock, one, backend = starting(ready=340, share=0.0)
+    after = backend.look
+    backend.look = lambda service: RunState(running=False, ending=True) if clock.now < 300 else after(service)
+    wait_until_ready(one, backend, STARTING)
+    assert clock.now == 340
+
+
 def test_what_processes_have_used_is_read_from_ps():
     lines = LocalShell().run(processes.LISTING).lines
     own = psutil.Process().cpu_times()

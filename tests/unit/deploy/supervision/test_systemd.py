@@ -155,14 +155,15 @@ def test_define_again_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    ("answer", "running", "failed"),
+    ("answer", "running", "failed", "ending"),
     [
-        ("ActiveState=active\nMainPID=7\nResult=success\nSubState=running", True, False),
-        ("ActiveState=failed\nMainPID=0\nResult=exit-code\nSubState=failed", False, True),
-        ("ActiveState=inactive\nMainPID=0\nResult=success\nSubState=dead", False, False),
-        ("ActiveState=activating\nMainPID=0\nResult=exit-code\nSubState=auto-restart", False, False),
+        ("ActiveState=active\nMainPID=7\nResult=success\nSubState=running", True, False, False),
+        ("ActiveState=failed\nMainPID=0\nResult=exit-code\nSubState=failed", False, True, False),
+        ("ActiveState=inactive\nMainPID=0\nResult=success\nSubState=dead", False, False, False),
+        ("ActiveState=activating\nMainPID=0\nResult=exit-code\nSubState=auto-restart", False, False, False),
+        ("ActiveState=deactivating\nMainPID=7\nResult=success\nSubState=stop-sigterm", False, False, True),
     ],
 )
-def test_look(answer, running, failed):
+def test_look(answer, running, failed, ending):
     seen = Systemd(Shell({"systemctl show": answer})).look(SERVICE)
-    assert (seen.running, seen.failed) == (running, failed)
+    assert (seen.running, seen.failed, seen.ending) == (running, failed, ending)

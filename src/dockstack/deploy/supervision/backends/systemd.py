@@ -187,7 +187,8 @@ class Systemd:
         pid = int(values.get("MainPID") or 0)
         reason = f"{active} ({values.get('SubState')}, {values.get('Result')})"
         running = active in {"active", "reloading"} or (active == "activating" and pid > 0)
-        return RunState(running, pid or None, active == "failed", "" if running else reason)
+        ending = active == "deactivating"
+        return RunState(running, pid or None, active == "failed", "" if running else reason, ending=ending)
 
     def start(self, service: Service) -> None:
         """Start or restart; a unit that failed too often gets a new chance."""
