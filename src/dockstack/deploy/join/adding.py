@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.join.node_certificate import NodeCertificates
 from dockstack.deploy.join.remote_run import RemoteRun
 from dockstack.deploy.node.connection import address_of, connect
 from dockstack.deploy.run.events import Event, Kind
@@ -46,11 +47,13 @@ class Adding:
         command_line: the running dockstack, for the nodes.
         journal: what is noted of them here.
         remote_run: makes the run of a node.
+        certificates: what the cloud's authority gives nodes.
     """
 
     command_line: CommandLine = field(default_factory=CommandLine)
     journal: Journal = field(default_factory=Journal)
     remote_run: Callable[[Connection, str], RemoteRun] = RemoteRun
+    certificates: NodeCertificates = field(default_factory=NodeCertificates)
 
     def add(self, node: Node, looked: Survey, tell: Callable[[Event], None]) -> Added:
         """Make a machine a node that has been looked at and fits.
@@ -83,6 +86,7 @@ class Adding:
             self.command_line.ship(connection, looked.distribution)
         self.journal.note(entry.now(Step.RUNNING))
         run = self.remote_run(connection, self.command_line.python)
+        self.certificates.keep(node.name, looked.told.document())
         run.hand_over(looked.told)
         failures: list[Event] = []
 

@@ -19,7 +19,7 @@ EVERYWHERE = (
     "ping",  # what `dockstack tempest` calls
 )
 CONTROLLER = ("epmd", "mariadb", "mariadbd", "memcached", "ovn-northd", "rabbitmq-server")
-METADATA = ("haproxy",)
+METADATA = ("haproxy",)  # which ends TLS, too
 COMPUTE = ("fonts",)
 
 
@@ -42,7 +42,7 @@ def wanted(node: Node) -> tuple[str, ...]:
     names = list(EVERYWHERE)
     if node.has(Role.CONTROLLER):
         names += CONTROLLER
-    if node.has(Role.COMPUTE) or node.has(Role.NETWORK):
+    if node.has(Role.COMPUTE) or node.has(Role.NETWORK) or node.attributes.flag("tls.enable"):
         names += METADATA
     if node.has(Role.COMPUTE):
         names += COMPUTE

@@ -13,12 +13,14 @@ from dockstack.deploy.join.adding import Added, Adding
 from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.join.node_certificate import NodeCertificates
 from dockstack.deploy.join.plan import NodePlan
 from dockstack.deploy.join.remote_run import RemoteRun
 from dockstack.deploy.join.survey import Survey
 from dockstack.deploy.node import environments
 from dockstack.deploy.node.connection import UnreachableError
 from dockstack.deploy.run.events import Event, Kind
+from dockstack.deploy.wanted.attributes import SourceValues
 from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
@@ -57,7 +59,7 @@ def adding(tmp_path, monkeypatch):
         def run(connection, python):
             return RemoteRun(connection, python, f"{tmp_path}/commission.json", f"{tmp_path}/runs")
 
-        return Adding(command_line, Journal(tmp_path / "nodes"), run)
+        return Adding(command_line, Journal(tmp_path / "nodes"), run, NodeCertificates(directory=tmp_path / "tls"))
 
     return build
 
@@ -71,6 +73,13 @@ def test_a_node_joins_and_that_is_noted(adding, looked, connected, tmp_path):
     (entry,) = one.journal.entries()
     assert (entry.node, entry.hostname, entry.step) == ("one", "one.example.org", Step.JOINED)
     assert (entry.release, entry.login) == ("2026.2", f"root@127.0.0.1:{connected.node.port}")
+
+
+def test_a_certificate_that_a_node_was_told_is_kept_for_the_next_time(adding, cloud, compute, connected, tmp_path):
+    issued = SourceValues("test", {"ovn.issue": True, "ovn.certificate": "CERT\n", "ovn.private_key": "KEY\n"})
+    told = commission(compute(), cloud.and_then(issued), "10.1.0.31")
+    adding(*WELL).add(connected.node, Survey(NodePlan("one"), told, DEBIAN_12), lambda _: None)
+    assert (tmp_path / "tls" / "one.pem").read_text() == "CERT\nKEY\n"
 
 
 def test_the_first_failure_is_told_in_the_words_of_this_command_and_noted(adding, looked, connected):
