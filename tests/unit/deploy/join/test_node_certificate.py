@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from dockstack.deploy.configuration import certificates
+from dockstack.deploy.join import survey
 from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.look import NodeFacts
 from dockstack.deploy.join.node_certificate import NodeCertificates
@@ -73,6 +74,19 @@ def test_what_a_node_was_told_is_told_again_and_only_then_kept(own, here, tmp_pa
 def test_a_cloud_that_gives_its_nodes_one_certificate_keeps_to_that(cloud, here):
     assert here.given(cloud, "one", "one", "192.0.2.7") is cloud
     here.keep("one", cloud)
+
+
+def test_what_would_change_and_what_is_told_have_the_same_certificate(own, here, compute, monkeypatch):
+    facts = NodeFacts(hostname="one.example.org", source="192.0.2.7")
+    monkeypatch.setattr(survey, "NodeCertificates", lambda: here)
+    monkeypatch.setattr(survey, "connect", lambda _: None)
+    for name, answer in (("os_release", "ID=debian\nVERSION_ID=12\n"), ("gather", facts), ("read", {})):
+        monkeypatch.setattr(survey.look, name, lambda *_, answer=answer: answer)
+    looked = survey.survey(compute(name="one"), own)
+    (change,) = (change for change in looked.plan.files if change.path == "/etc/dockstack/ovn-certificate.pem")
+    told = looked.told.cloud["ovn.certificate"]
+    assert told.splitlines()[1] in change.diff
+    assert b"one.example.org" in ssl.PEM_cert_to_DER_cert(told)
 
 
 def test_without_the_authority_it_is_said_where_to_go(own, here, tmp_path):
