@@ -47,7 +47,7 @@ class NodeCertificates:
             address: where its tunnels end.
 
         Raises:
-            DockstackError: the cloud's authority is not here.
+            DockstackError: the cloud's authority is not here, or the machine's name is none.
         """
         if not (cloud.values.flag("ovn.issue") and encrypted(cloud)):
             return cloud
@@ -55,7 +55,11 @@ class NodeCertificates:
         if signer is None or certificates.certificate_of(signer).strip() != cloud.text("ovn.authority").strip():
             raise DockstackError(f"The authority that gives {node} its certificate for OVN is not here.", ELSEWHERE)
         holder = Holder(hostname, (hostname, address), CLIENT)
-        made = certificates.issued(_read(self._path(node)), signer, holder, datetime.now(UTC))
+        try:
+            made = certificates.issued(_read(self._path(node)), signer, holder, datetime.now(UTC))
+        except ValueError as error:
+            brief = f"{node} calls itself {hostname!r}, which no certificate can name."
+            raise DockstackError(brief, "Give it a name of letters, digits, dashes and dots.") from error
         parts = (certificates.certificate_of(made), certificates.key_of(made))
         return cloud.and_then(
             SourceValues(f"this machine's authority, for {node}", dict(zip(KEYS, parts, strict=True)))

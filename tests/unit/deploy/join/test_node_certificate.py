@@ -76,6 +76,12 @@ def test_a_cloud_that_gives_its_nodes_one_certificate_keeps_to_that(cloud, here)
     here.keep("one", cloud)
 
 
+@pytest.mark.parametrize("hostname", ["", "kn\u00f6del"])
+def test_a_machine_without_a_usable_name_gets_none(own, here, hostname):
+    with pytest.raises(DockstackError, match="no certificate can name"):
+        here.given(own, "one", hostname, "192.0.2.7")
+
+
 def test_what_would_change_and_what_is_told_have_the_same_certificate(own, here, compute, monkeypatch):
     facts = NodeFacts(hostname="one.example.org", source="192.0.2.7")
     monkeypatch.setattr(survey, "NodeCertificates", lambda: here)
