@@ -26,14 +26,15 @@ STREAMS = (
     "    timeout client 1d",
     "    timeout server 1d",
 )
-# An API may work on one answer for minutes; whoever begins a request has to go on with it.
+# An API may work on one answer for minutes; whoever begins a request has to go on with it. A connection is for one
+# request, as without TLS: one that is kept is sometimes closed just when the next request comes, which then fails.
 REQUESTS = (
     "    mode http",
     "    timeout connect 5s",
     "    timeout client 10m",
     "    timeout server 10m",
     "    timeout http-request 30s",
-    "    timeout http-keep-alive 10s",
+    "    option httpclose",
 )
 
 
