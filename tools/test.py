@@ -33,7 +33,7 @@ FOR_ROOT = {
     "ssh": "openssh-client",
 }
 SEARCH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-ENGINE_PROGRAMS = ("dockerd", "ovs-vswitchd")
+ENGINE_PROGRAMS = ("dockerd", "haproxy", "ovs-vswitchd")
 
 
 @dataclass(frozen=True)
