@@ -44,17 +44,17 @@ def certify(machine: Machine) -> None:
     """Have an authority and its certificates, made anew before they end; or the operator's, but for OVN."""
     settings, now = settings_of(machine), datetime.now(UTC)
     machine.directory(paths.TLS)
-    own = certificates.authority(machine.read(paths.OWN_AUTHORITY), f"dockstack on {settings.hostname}", now)
+    own = certificates.authority(_kept(machine, paths.OWN_AUTHORITY), f"dockstack on {settings.hostname}", now)
     machine.file(paths.OWN_AUTHORITY, own, mode=0o600)
     authority = certificates.certificate_of(own)
     machine.file(paths.OVN_AUTHORITY, authority)
     holder = Holder(settings.hostname, addresses(settings))
-    signed = certificates.issued(machine.read(paths.OVN_CERTIFICATE), own, holder, now)
+    signed = certificates.issued(_kept(machine, paths.OVN_CERTIFICATE), own, holder, now)
     machine.file(paths.OVN_CERTIFICATE, signed, mode=0o600)
     if machine.attributes.text("tls.certificate"):
         given, trusted = _given(machine, "tls.certificate", "tls.private_key"), _given(machine, "tls.authority")
     else:
-        given, trusted = certificates.issued(machine.read(paths.API_CERTIFICATE), own, holder, now), authority
+        given, trusted = certificates.issued(_kept(machine, paths.API_CERTIFICATE), own, holder, now), authority
     machine.file(paths.API_CERTIFICATE, given, mode=0o600)
     machine.file(paths.AUTHORITY, trusted)
 
@@ -69,11 +69,17 @@ def _given(machine: Machine, *attributes: str) -> str:
     texts = []
     for name in attributes:
         path = machine.attributes.text(name)
-        text = machine.read(path)
+        text = _kept(machine, path)
         if not text:
             raise StepFailedError(f"{path} ({name}) is not there, or empty.", "Set the attribute, or put it there.")
-        texts.append(text.rstrip("\n") + "\n")
+        texts.append(text)
     return "".join(texts)
+
+
+def _kept(machine: Machine, path: str) -> str | None:
+    """Return a file as it is; what is read of a machine has lost the end of its last line."""
+    text = machine.read(path)
+    return f"{text.rstrip()}\n" if text else None
 
 
 def start(machine: Machine) -> None:

@@ -32,7 +32,8 @@ class Disk:
         self.modes[path] = 0o755
 
     def read(self, path):
-        return self.files.get(path)
+        text = self.files.get(path)
+        return text and text.rstrip("\n")  # as pyinfra has it
 
     def file(self, path, content, *, mode=0o644):
         if self.files.get(path) != content:
