@@ -41,7 +41,7 @@ FOR_MACHINES = {
     "ssh-keygen": "openssh-client",
 }
 SEARCH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-ENGINE_PROGRAMS = ("dockerd", "ovs-vswitchd")
+ENGINE_PROGRAMS = ("dockerd", "haproxy", "ovs-vswitchd")
 
 
 @dataclass(frozen=True)

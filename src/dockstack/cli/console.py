@@ -10,14 +10,14 @@ import sys
 import termios
 import tty
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from openstack import exceptions
 
 from dockstack.errors import DockstackError
 from dockstack.verify.cloud import DEFAULT_CLOUD, connect
-from dockstack.verify.console import ConsoleClient, NoConsole, create_address, open_console, page_of
+from dockstack.verify.console import ConsoleClient, NoConsole, create_address, open_console, page_of, trust
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,25 +37,25 @@ def console(*, server: str, only_url: bool, os_cloud: str) -> None:
 
     The server's log comes first; Enter brings a login. Ctrl-] leaves. A login that is left open ends after a minute.
     """
-    address = find_address(os_cloud, server)
+    connection = connect(os_cloud)
+    address = find_address(connection, server)
     if only_url:
         click.echo(page_of(address))
         return
     if not sys.stdin.isatty():
         raise DockstackError("A console needs a terminal to type in.", "Run it in one, or use --url and a browser.")
     click.echo(f"Console of {server}; Ctrl-] leaves.", err=True)
-    with open_console(address) as line, raw_terminal():
+    with open_console(address, trust(connection)) as line, raw_terminal():
         reason = converse(line)
     click.echo(f"\n{reason}", err=True)
 
 
-def find_address(os_cloud: str, name: str) -> str:
+def find_address(connection: Any, name: str) -> str:
     """Ask Nova.
 
     Raises:
         DockstackError: there is no such server, or it has no console now.
     """
-    connection = connect(os_cloud)
     try:
         found = connection.compute.find_server(name, ignore_missing=False)
         return create_address(connection, found)
@@ -88,13 +88,13 @@ def converse(line: ConsoleClient) -> str:
                 size = os.get_terminal_size(stdout)
                 line.report_size(size.lines, size.columns)
             resized.append(False)
-            ready, _, _ = select.select([stdin, line], [], [], 0.5)
+            ready, _, _ = select.select([stdin, line], [], [], 0 if line.held() else 0.5)
             if stdin in ready:
                 typed = os.read(stdin, _READ)
                 if not typed or LEAVE in typed:
                     return "Left; the server goes on."
                 line.write(typed)
-            if line in ready:
+            if line in ready or line.held():
                 write_all(stdout, line.read(0))
     except NoConsole as end:
         return str(end)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 import urllib.parse
 from contextlib import closing
@@ -45,15 +46,29 @@ def line_of(page: str) -> str:
     return f"ws{parts.scheme.removeprefix('http')}://{parts.netloc}/{path.removeprefix('/')}"
 
 
-def open_console(address: str, seconds: float = SECONDS) -> closing[ConsoleClient]:
+def trust(connection: Any) -> ssl.SSLContext:
+    """Return whom to trust behind an address that a cloud gave: whom clouds.yaml trusts for its APIs."""
+    return ssl.create_default_context(cafile=connection.config.config.get("cacert"))
+
+
+def open_console(
+    address: str, trusted: ssl.SSLContext | None = None, seconds: float = SECONDS
+) -> closing[ConsoleClient]:
     """Connect to a console, for a ``with``.
+
+    Args:
+        address: of the websocket.
+        trusted: of ``trust``; used where the address is one of TLS.
+        seconds: how long to wait for each answer.
 
     Raises:
         NoConsole: the proxy does not answer, or not with this protocol.
     """
     try:
         # Nova's proxy lets pages of its own origin in, and programs, which have none.
-        line = websocket.create_connection(address, seconds, subprotocols=["binary"], suppress_origin=True)
+        line = websocket.create_connection(
+            address, seconds, subprotocols=["binary"], suppress_origin=True, sslopt={"context": trusted}
+        )
     except (OSError, websocket.WebSocketException) as error:
         proxy = urllib.parse.urlsplit(address).netloc
         raise NoConsole(f"Nova's console proxy at {proxy} does not answer: {error}.", "Is it up?") from error
@@ -68,8 +83,12 @@ class ConsoleClient:
         self._line = line
 
     def fileno(self) -> int:
-        """Return the descriptor for a selector. No frame is read ahead, so it is readable whenever there is more."""
+        """Return the descriptor for a selector. There is more if it is readable, or something is ``held``."""
         return int(self._line.fileno())
+
+    def held(self) -> bool:
+        """Tell whether TLS has read more than was taken, of which a selector knows nothing."""
+        return isinstance(self._line.sock, ssl.SSLSocket) and self._line.sock.pending() > 0
 
     def close(self) -> None:
         """Hang up."""

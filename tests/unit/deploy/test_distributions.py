@@ -97,7 +97,7 @@ def settings():
 def services(settings, distribution):
     found = (
         *programs.infrastructure(replace(settings, distribution=distribution)),
-        *programs.network_fabric(distribution),
+        *programs.network_fabric(settings, distribution),
     )
     return {service.name: service for service in found}
 

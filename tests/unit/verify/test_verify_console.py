@@ -6,11 +6,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import socket
+import ssl
 import threading
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
-from dockstack.verify.console import NoConsole, line_of, open_console, page_of
+from dockstack.deploy.configuration import certificates
+from dockstack.verify.console import NoConsole, line_of, open_console, page_of, trust
 
 pytestmark = pytest.mark.unit
 
@@ -18,16 +22,24 @@ pytestmark = pytest.mark.unit
 class Proxy:
     """Accepts one websocket, sends given frames, and keeps what it receives."""
 
-    def __init__(self, frames: bytes, status: str = "101 Switching Protocols") -> None:
+    def __init__(
+        self, frames: bytes, status: str = "101 Switching Protocols", tls: ssl.SSLContext | None = None
+    ) -> None:
         self.received = b""
+        self._tls = tls
         self._frames, self._status = frames, status
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"ws://127.0.0.1:{self._listener.getsockname()[1]}/?token=t"
+        self.address = f"ws{'s' if tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}/?token=t"
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
         connection, _ = self._listener.accept()
+        if self._tls:
+            try:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            except ssl.SSLError:  # the client has hung up
+                return
         with connection, self._listener:
             request = b""
             while b"\r\n\r\n" not in request:
@@ -94,6 +106,37 @@ def test_nobody_there_is_told() -> None:
         held.bind(("127.0.0.1", 0))
         with pytest.raises(NoConsole, match="does not answer"):
             open_console(f"ws://127.0.0.1:{held.getsockname()[1]}/?token=t")
+
+
+@pytest.fixture
+def authority(tmp_path):
+    """A cloud's entry in clouds.yaml that trusts an authority, and what a proxy with its certificate serves with."""
+    now = datetime.now(UTC)
+    own = certificates.authority(None, "dockstack", now)
+    (tmp_path / "authority.pem").write_text(certificates.certificate_of(own))
+    holder = certificates.Holder("proxy", ("127.0.0.1",))
+    (tmp_path / "proxy.pem").write_text(certificates.issued(None, own, holder, now))
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(tmp_path / "proxy.pem")
+    entry = SimpleNamespace(config=SimpleNamespace(config={"cacert": str(tmp_path / "authority.pem")}))
+    return entry, serving
+
+
+def test_over_tls_the_clouds_authority_is_trusted_and_what_was_read_ahead_is_told(authority) -> None:
+    entry, serving = authority
+    proxy = Proxy(b"\x82\x02hi\x82\x05there", tls=serving)
+    with open_console(proxy.address, trust(entry)) as console:
+        assert console.read(60) == b"hi"
+        assert console.held()
+        assert console.read(60) == b"there"
+        assert not console.held()
+
+
+def test_another_authoritys_proxy_is_refused(authority) -> None:
+    _, serving = authority
+    nobody = SimpleNamespace(config=SimpleNamespace(config={}))
+    with pytest.raises(NoConsole, match="certificate verify failed"):
+        open_console(Proxy(b"", tls=serving).address, trust(nobody))
 
 
 def test_the_page_has_the_same_address() -> None:

@@ -28,6 +28,7 @@ def openrc(settings: Settings) -> str:
         "OS_REGION_NAME": settings.region,
         "OS_IDENTITY_API_VERSION": "3",
         "OS_INTERFACE": "public",
+        **({"OS_CACERT": settings.authority} if settings.tls else {}),
     }
     lines = "\n".join(f"export {name}='{value}'" for name, value in values.items())
     return f"# The administrator of the cloud that dockstack made: . /etc/dockstack/openrc\nunset OS_CLOUD\n{lines}\n"
@@ -49,6 +50,7 @@ def clouds_yaml(settings: Settings) -> str:
             "region_name": settings.region,
             "identity_api_version": 3,
             "interface": "public",
+            **({"cacert": settings.authority} if settings.tls else {}),
         }
 
     clouds = {

@@ -52,11 +52,13 @@ class NodeFile:
 
 
 def settings_on(cloud: CloudDocument, settings: Settings) -> Settings:
-    """Return a node's settings with what the builders ask of a cloud; no gateway, no external bridge."""
+    """Return a node's settings with what the builders ask of a cloud; no gateway, no external bridge, no listener."""
     here = settings.with_driver_options((*tunnel_options(settings.datapath), *migration.options()))
     return replace(
         here,
         secrets={"metadata_secret": literal(cloud.text("metadata.secret"))},
+        listen_address="",
+        tls=False,
         controller_address=cloud.text("metadata.host"),
         ports=Ports(nova_metadata=cloud.values.number("metadata.port")),
         region=cloud.text("identity.region"),
@@ -124,7 +126,7 @@ def services(
         watch: files whose content decides on a restart of nova-compute besides its own.
     """
     ordinary = (
-        *programs.network_fabric(distribution),
+        *programs.network_fabric(settings, distribution),
         *programs.neutron(settings),
         replace(migration.server(settings), requires=("ovs-vswitchd",)),  # its address may be on a bridge
         *programs.nova_compute(settings, groups, watch),
@@ -193,7 +195,7 @@ def nova_conf(cloud: CloudDocument, settings: Settings) -> Ini:
         "os_vif_ovs": {"ovsdb_connection": DATABASE_REMOTE if cloud.own_switch else f"tcp:{host}:{port}"},
         **{section: dict(options) for section, options in settings.hypervisor_options},
         **privilege.helper_sections(settings, "nova"),
-        "oslo_messaging_rabbit": _messaging(cloud),
+        "oslo_messaging_rabbit": _messaging(cloud, settings),
     }
 
 
@@ -258,9 +260,9 @@ def _console(
     return {"enabled": "true", url_option: url, address_option: settings.tunnel_address}
 
 
-def _messaging(cloud: CloudDocument) -> Mapping[str, str]:
+def _messaging(cloud: CloudDocument, settings: Settings) -> Mapping[str, str]:
     """Return [oslo_messaging_rabbit]: queues as the cloud declares them, the rest as everywhere with us."""
     queues = {name: str(cloud.values[f"messaging.{name}"]).lower() for name, _, _ in QUEUE_OPTIONS}
     authority = {"ssl_ca_file": AUTHORITY} if cloud.text("tls.authority") else {}
-    ours = oslo.messaging_sections()["oslo_messaging_rabbit"]
+    ours = oslo.messaging_sections(settings)["oslo_messaging_rabbit"]
     return {**ours, **queues, **authority}

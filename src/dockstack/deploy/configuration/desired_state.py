@@ -23,7 +23,8 @@ FLAVORS: tuple[dict[str, Any], ...] = (
 
 def administrator(settings: Settings) -> dict[str, Any]:
     """Return how to reach Keystone as its administrator; it holds the password."""
-    return {"auth_url": settings.identity_url, "admin_password": settings.secret("admin_password")}
+    trusted = {"authority": settings.authority} if settings.tls else {}
+    return {"auth_url": settings.identity_url, "admin_password": settings.secret("admin_password"), **trusted}
 
 
 def identity(settings: Settings) -> dict[str, Any]:

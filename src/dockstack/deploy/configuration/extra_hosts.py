@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dockstack import names
-from dockstack.deploy.configuration import programs, scripts
+from dockstack.deploy.configuration import haproxy, programs, scripts
 from dockstack.deploy.paths import ETC
 from dockstack.deploy.supervision.services import Check, CheckKind, Service
 from dockstack.deploy.wanted import hosts
@@ -60,11 +60,11 @@ def entered(service: Service, key: str, own: Collection[str]) -> Service:
     )
 
 
-def network_services(distribution: Distribution, key: str) -> tuple[Service, ...]:
+def network_services(settings: Settings, distribution: Distribution, key: str) -> tuple[Service, ...]:
     """Return the switch of a host and OVN on it."""
     found = [
         entered(service, key, OWN_SERVICES)
-        for service in programs.network_fabric(distribution)
+        for service in programs.network_fabric(settings, distribution)
         if service.name in OWN_SERVICES
     ]
     return tuple(_joined(service, key) if service.name.endswith("ovn-controller") else service for service in found)
@@ -140,28 +140,8 @@ def uplink_file(key: str) -> str:
 
 def uplink_cfg(settings: Settings, key: str) -> str:
     """Return the forwarder's configuration: plain TCP, from the host's loopback to the controller and nowhere else."""
-    ports = settings.ports
-    listeners = {
-        "keystone": ports.keystone,
-        "placement": ports.placement,
-        "glance": ports.glance,
-        "nova": ports.nova,
-        "nova-metadata": ports.nova_metadata,
-        "neutron": ports.neutron,
-        "rabbitmq": ports.rabbitmq,
-    }
-    lines = [
-        "# Written by dockstack.",
-        "global",
-        "    maxconn 2000",
-        "    user haproxy",
-        "    group haproxy",
-        "defaults",
-        "    mode tcp",
-        "    timeout connect 5s",
-        "    timeout client 1d",
-        "    timeout server 1d",
-    ]
+    listeners = {**haproxy.api_ports(settings), "rabbitmq": settings.ports.rabbitmq}
+    lines = [*haproxy.BEGINNING, "defaults", *haproxy.STREAMS]
     for name, port in listeners.items():
         lines += [
             f"listen {name}",

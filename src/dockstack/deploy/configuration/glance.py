@@ -63,5 +63,5 @@ def glance_api_conf(settings: Settings) -> Ini:
         "oslo_limit": limit_section(settings),
         "paste_deploy": {"flavor": "keystone", "config_file": "/etc/glance/glance-api-paste.ini"},
         "oslo_concurrency": {"lock_path": f"{STATE_DIRECTORY}/lock"},
-        **oslo.messaging_sections(),
+        **oslo.messaging_sections(settings),
     }

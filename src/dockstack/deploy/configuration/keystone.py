@@ -24,5 +24,5 @@ def keystone_conf(settings: Settings) -> Ini:
         "token": {"provider": "fernet", "expiration": "14400"},
         "fernet_tokens": {"key_repository": KEY_DIRECTORIES[0]},
         "credential": {"key_repository": KEY_DIRECTORIES[1]},
-        **oslo.messaging_sections(),
+        **oslo.messaging_sections(settings),
     }

@@ -41,7 +41,7 @@ def neutron_conf(settings: Settings) -> Ini:
         "oslo_concurrency": {"lock_path": f"{STATE_DIRECTORY}/lock"},
         "quotas": {"quota_network": "100", "quota_subnet": "100", "quota_port": "500", "quota_floatingip": "100"},
         **privilege.helper_sections(settings, "neutron"),
-        **oslo.messaging_sections(),
+        **oslo.messaging_sections(settings),
     }
 
 
@@ -80,6 +80,7 @@ def ovn_agent_conf(settings: Settings) -> Ini:
         "DEFAULT": {
             "nova_metadata_host": settings.controller_address,
             "nova_metadata_port": str(settings.ports.nova_metadata),
+            **({"nova_metadata_protocol": "https", "auth_ca_cert": settings.authority} if settings.tls else {}),
             "metadata_proxy_shared_secret": settings.secret("metadata_secret"),
             # 0: threads of the agent itself answer, no further processes.
             "metadata_workers": "0",

@@ -54,14 +54,14 @@ def nova_conf(settings: Settings) -> Ini:
         "notifications": {"notification_format": "unversioned"},
         "serial_console": {
             "enabled": "true",
-            "base_url": f"ws://{settings.controller_address}:{settings.ports.serial_console}/",
+            "base_url": f"ws{settings.url(settings.ports.serial_console, '/').removeprefix('http')}",
             "serialproxy_host": settings.bind_address,
             "serialproxy_port": str(settings.ports.serial_console),
             "proxyclient_address": settings.tunnel_address,
         },
         "vnc": {
             "enabled": "true",
-            "novncproxy_base_url": f"http://{settings.controller_address}:{settings.ports.novnc}/vnc.html",
+            "novncproxy_base_url": settings.url(settings.ports.novnc, "/vnc.html"),
             "novncproxy_host": settings.bind_address,
             "novncproxy_port": str(settings.ports.novnc),
             "server_listen": settings.tunnel_address,
@@ -75,7 +75,7 @@ def nova_conf(settings: Settings) -> Ini:
         "os_vif_ovs": {"ovsdb_connection": DATABASE_REMOTE},
         **{section: dict(options) for section, options in settings.hypervisor_options},
         **privilege.helper_sections(settings, "nova"),
-        **oslo.messaging_sections(),
+        **oslo.messaging_sections(settings),
     }
 
 

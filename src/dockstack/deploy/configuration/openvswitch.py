@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Open vSwitch and OVN at their standard places; sockets only."""
+"""Open vSwitch and OVN at their standard places; sockets only, but for OVN's databases where others may come in."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from dockstack.deploy.paths import OVN_AUTHORITY, OVN_CERTIFICATE
 
 if TYPE_CHECKING:
     from dockstack.deploy.configuration.settings import Settings
@@ -38,6 +40,22 @@ def tunnel_options(datapath: str) -> tuple[tuple[str, str], ...]:
     Servers compute checksums in software, as Open vSwitch 3.1's userspace datapath drops unfinished ones at a tunnel.
     """
     return (("checksum_offload", "false"),) if datapath == "netdev" else ()
+
+
+def listener_arguments(settings: Settings, side: str) -> tuple[str, ...]:
+    """Return how ovsdb-server lets other machines in to one of OVN's databases, "nb" or "sb".
+
+    With TLS, whoever has no certificate of the cloud's own authority is turned away. The certificate's file holds its
+    key, too; ovsdb-server reads it again when it changes.
+    """
+    if not settings.listen_address:
+        return ()
+    port = settings.ports.ovn_northbound if side == "nb" else settings.ports.ovn_southbound
+    place = f"{port}:{settings.listen_address}"
+    if not settings.tls:
+        return (f"--remote=ptcp:{place}",)
+    files = (f"--private-key={OVN_CERTIFICATE}", f"--certificate={OVN_CERTIFICATE}", f"--ca-cert={OVN_AUTHORITY}")
+    return (f"--remote=pssl:{place}", *files)
 
 
 def _atom(value: str) -> str:

@@ -36,6 +36,7 @@ def account(settings: Settings, user: str) -> dict[str, str]:
         "project_name": "service",
         "project_domain_name": "Default",
         "region_name": settings.region,
+        **({"cafile": settings.authority} if settings.tls else {}),
     }
 
 
@@ -68,7 +69,7 @@ def cache_section(settings: Settings) -> dict[str, str]:
     }
 
 
-def messaging_sections() -> Ini:
+def messaging_sections(settings: Settings) -> Ini:
     """Return the sections of oslo.messaging: notifications are off, as nothing consumes them."""
     return {
         "oslo_messaging_notifications": {"driver": "noop"},
@@ -78,5 +79,6 @@ def messaging_sections() -> Ini:
             "amqp_durable_queues": "false",
             "heartbeat_timeout_threshold": "60",
             "rpc_conn_pool_size": "10",
+            **({"ssl": "true", "ssl_ca_file": settings.authority} if settings.tls else {}),
         },
     }

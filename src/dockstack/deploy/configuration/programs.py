@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dockstack.deploy.configuration import rabbitmq, scripts
+from dockstack.deploy.configuration import openvswitch, rabbitmq, scripts
 from dockstack.deploy.configuration.apis import KEYSTONE_API
 from dockstack.deploy.configuration.openvswitch import DATABASE_SOCKET
-from dockstack.deploy.paths import ETC, LOCK_MARKER
+from dockstack.deploy.paths import API_CERTIFICATE, ETC, LOCK_MARKER
 from dockstack.deploy.supervision.services import Check, CheckKind, Service
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ PYTHON_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1", "LC_ALL"
 
 NOVA_CONDUCTOR = "nova_conductor"
 """The script that is Nova's conductor; the recipe puts it where the scripts are."""
+
+TLS_PROXY = "tls-proxy"
+TLS_PROXY_CFG = f"{ETC}/tls-proxy.cfg"
 
 VIEWER_BYTES = 768 * 1024**2
 """How much memory one process of a console proxy may have; idle, it has a fifth of that."""
@@ -62,7 +65,24 @@ def infrastructure(settings: Settings) -> tuple[Service, ...]:
     return (_mariadb(settings), *_rabbitmq(settings), _memcached(settings))
 
 
-def network_fabric(distribution: Distribution) -> tuple[Service, ...]:
+def tls_proxy(settings: Settings) -> Service:
+    """Return what ends TLS for other machines, in front of the APIs, the message bus and the consoles."""
+    return Service(
+        name=TLS_PROXY,
+        title="TLS for the APIs, the message bus and the consoles",
+        command=("/usr/sbin/haproxy", "-db", "-f", TLS_PROXY_CFG),
+        check=Check(CheckKind.TCP, f"{settings.listen_address}:{settings.ports.keystone}"),
+        watch=(TLS_PROXY_CFG, API_CERTIFICATE),
+        packages=settings.distribution.packages_of("haproxy"),
+    )
+
+
+def _through(settings: Settings) -> tuple[str, ...]:
+    """Return what stands between OpenStack's services, on this machine, too."""
+    return (TLS_PROXY,) if settings.tls else ()
+
+
+def network_fabric(settings: Settings, distribution: Distribution) -> tuple[Service, ...]:
     """Return Open vSwitch and OVN."""
     return (
         Service(
@@ -101,8 +121,8 @@ def network_fabric(distribution: Distribution) -> tuple[Service, ...]:
             watch=(scripts.OPEN_VSWITCH_SETTINGS,),
             packages=distribution.packages_of("ovs-vswitchd"),
         ),
-        _ovn_database(distribution, "nb"),
-        _ovn_database(distribution, "sb"),
+        _ovn_database(settings, distribution, "nb"),
+        _ovn_database(settings, distribution, "sb"),
         Service(
             name="ovn-northd",
             title="OVN's translator of logical networks to flows",
@@ -328,7 +348,7 @@ def _memcached(settings: Settings) -> Service:
     )
 
 
-def _ovn_database(distribution: Distribution, side: str) -> Service:
+def _ovn_database(settings: Settings, distribution: Distribution, side: str) -> Service:
     socket = f"/run/ovn/ovn{side}_db.sock"
     name = "northbound" if side == "nb" else "southbound"
     return Service(
@@ -339,6 +359,7 @@ def _ovn_database(distribution: Distribution, side: str) -> Service:
             "/usr/sbin/ovsdb-server",
             f"/var/lib/ovn/ovn{side}_db.db",
             f"--remote=punix:{socket}",
+            *openvswitch.listener_arguments(settings, side),
             f"--unixctl=/run/ovn/ovn{side}_db.ctl",
             f"--pidfile=/run/ovn/ovn{side}_db.pid",
             *_QUIET,
@@ -377,7 +398,13 @@ def _api(
         groups=groups,
         environment={**PYTHON_ENVIRONMENT, **_CONFIGURATION_ENVIRONMENT.get(user, {})},
         log=f"/var/log/{user}/{name}.log",
-        requires=("mariadb", "memcached", *(() if user in {"keystone", "placement"} else ("rabbitmq",)), *requires),
+        requires=(
+            "mariadb",
+            "memcached",
+            *(() if user in {"keystone", "placement"} else ("rabbitmq",)),
+            *requires,
+            *_through(settings),
+        ),
         check=Check(CheckKind.HTTP, f"http://{host}:{port}/"),
         watch=(*files, uwsgi_file(name), LOCK_MARKER),
         end_statuses=(UWSGI_END,),
@@ -413,6 +440,6 @@ def _daemon(
         groups=groups,
         environment=PYTHON_ENVIRONMENT,
         log=f"/var/log/{user}/{name}.log",
-        requires=requires,
+        requires=(*requires, *_through(settings)),
         watch=(*files, LOCK_MARKER, *watch),
     )

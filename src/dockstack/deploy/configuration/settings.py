@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.distributions import DEBIAN_12
+from dockstack.deploy.paths import AUTHORITY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +53,8 @@ class Ports:
     rabbitmq: int = 5672
     rabbitmq_distribution: int = 25672
     epmd: int = 4369
+    ovn_northbound: int = 6641
+    ovn_southbound: int = 6642
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,21 @@ class ImageQuotas:
 
 @dataclass(frozen=True)
 class Settings:
-    """One cloud on one controller."""
+    """One cloud on one controller.
+
+    Attributes:
+        bind_address: where the APIs, the message bus and the consoles' proxies listen.
+        listen_address: where other machines come in; "": they do not.
+        tls: whether what comes in there is encrypted, and ended by a proxy in front of ``bind_address``.
+        controller_address: what everybody calls the controller, itself included.
+    """
 
     secrets: Mapping[str, str] = field(repr=False)
     hostname: str
     distribution: Distribution = DEBIAN_12
     bind_address: str = "127.0.0.1"
+    listen_address: str = ""
+    tls: bool = False
     controller_address: str = "127.0.0.1"
     tunnel_address: str = "127.0.0.1"
     region: str = "RegionOne"
@@ -140,7 +152,12 @@ class Settings:
 
     def url(self, port: int, path: str = "") -> str:
         """Return the address of an API as the catalogue shows it."""
-        return f"http://{self.controller_address}:{port}{path}"
+        return f"http{'s' if self.tls else ''}://{self.controller_address}:{port}{path}"
+
+    @property
+    def authority(self) -> str:
+        """The file of whom clients of the APIs and of the message bus trust; "" without TLS."""
+        return AUTHORITY if self.tls else ""
 
     @property
     def identity_url(self) -> str:

@@ -13,6 +13,7 @@ from dockstack.deploy.administration.enrolment import REASON
 from dockstack.deploy.join import peers
 from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.join.node_certificate import NodeCertificates
 from dockstack.deploy.join.peers import Peers
 from dockstack.deploy.join.remote_run import RemoteRun
 from dockstack.deploy.node.connection import address_of, connect
@@ -57,6 +58,7 @@ class Adding:
         remote_run: makes the run of a node.
         peers: whom nodes let send them servers.
         enrolment: lets a node in; None without an administrator's credentials.
+        certificates: what the cloud's authority gives nodes.
     """
 
     command_line: CommandLine = field(default_factory=CommandLine)
@@ -64,6 +66,7 @@ class Adding:
     remote_run: Callable[[Connection, str], RemoteRun] = RemoteRun
     peers: Peers = field(default_factory=Peers)
     enrolment: Enrolment | None = None
+    certificates: NodeCertificates = field(default_factory=NodeCertificates)
 
     def add(self, node: Node, looked: Survey, tell: Callable[[Event], None]) -> Added:
         """Make a machine a node that has been looked at and fits.
@@ -112,6 +115,7 @@ class Adding:
             self.command_line.ship(connection, looked.distribution)
         self.journal.note(entry.now(Step.RUNNING))
         run = self.remote_run(connection, self.command_line.python)
+        self.certificates.keep(node.name, looked.told.document())
         run.hand_over(replace(looked.told, disabled=REASON if self.enrolment else ""))
         failures: list[Event] = []
 

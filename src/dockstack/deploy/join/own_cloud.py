@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dockstack.deploy import paths
 from dockstack.deploy.join import service_files
 from dockstack.deploy.recipes import neutron, nova
 from dockstack.deploy.wanted.attributes import SourceValues
@@ -20,6 +22,7 @@ DATABASES = (
     ("southbound", "/run/ovn/ovnsb_db.ctl", "ovn.southbound"),
     ("northbound", "/run/ovn/ovnnb_db.ctl", "ovn.northbound"),
 )
+AUTHORITIES = {"tls.authority": Path(paths.AUTHORITY), "ovn.authority": Path(paths.OVN_AUTHORITY)}
 _LISTENER = re.compile(r"^p(tcp|ssl):(\d+)(?::(\[[^]]+\]|[^:\s]+))?$")
 
 
@@ -34,7 +37,15 @@ def values(attributes: Attributes, shell: Shell) -> service_files.Found:
         remotes = listeners(shell.run(command, check=False).lines, own)
         if remotes:
             sources.append(SourceValues(f"OVN's {title} database", {key: remotes}))
+        if any(remote.startswith("ssl:") for remote in remotes):
+            sources += [_content("ovn.authority"), SourceValues("a cloud of `dockstack up`", {"ovn.issue": True})]
+    if any(problem.key == "tls.authority" for problem in found.problems):
+        sources.append(_content("tls.authority"))
     return service_files.Found(tuple(sources), found.problems)  # that it is a controller's is known
+
+
+def _content(key: str) -> SourceValues:
+    return SourceValues(str(AUTHORITIES[key]), {key: AUTHORITIES[key].read_text()})
 
 
 def listeners(lines: list[str], own: str) -> list[str]:

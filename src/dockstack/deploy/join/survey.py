@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy.join import look
 from dockstack.deploy.join.commission import commission
+from dockstack.deploy.join.node_certificate import NodeCertificates
 from dockstack.deploy.join.plan import Joining
 from dockstack.deploy.node.connection import connect
 
@@ -43,8 +44,11 @@ def survey(node: Node, cloud: CloudDocument) -> Survey:
     joining = Joining(node, cloud)
     connection = connect(node)
     facts = look.gather(connection, joining.questions(look.os_release(connection)))
+    address = joining.settings(facts).tunnel_address
+    cloud = NodeCertificates().given(cloud, node.name, facts.hostname, address)
+    joining = Joining(node, cloud)
     return Survey(
         plan=joining.plan(facts, look.read(connection, joining.paths(facts))),
-        told=commission(node, cloud, joining.settings(facts).tunnel_address),
+        told=commission(node, cloud, address),
         distribution=look.or_debian(facts.machine.distribution),
     )

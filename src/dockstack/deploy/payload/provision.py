@@ -97,7 +97,7 @@ def connect(desired: Json) -> Session:
         user_domain_id="default",
         project_domain_id="default",
     )
-    return Session(auth=auth, timeout=REQUEST_TIMEOUT)
+    return Session(auth=auth, timeout=REQUEST_TIMEOUT, verify=desired.get("authority", True))
 
 
 # -- identity ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy.configuration import programs, scripts
 from dockstack.deploy.configuration.openvswitch import chassis_options
+from dockstack.deploy.recipes import encryption
 from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.recipes.stage import Stage
 from dockstack.deploy.supervision.restart import ensure_running
@@ -28,13 +29,13 @@ OPEN_VSWITCH_DATABASE = "/etc/openvswitch/conf.db"
 
 def stages(node: Node) -> tuple[Stage, ...]:
     """Return the stage that starts the switch and OVN."""
-    del node
+    certified = (encryption.CERTIFICATES,) if encryption.wanted(node) else ()
     return (
         Stage(
             "switch",
             "Starting Open vSwitch and OVN",
             start,
-            ("packages", "accounts", "supervisor"),
+            ("packages", "accounts", "supervisor", *certified),
             phase="infrastructure",
         ),
     )
@@ -49,7 +50,7 @@ def start(machine: Machine) -> None:
     note(machine, (*OVN_DATABASES, OPEN_VSWITCH_DATABASE), (*BRIDGES, settings.networks.external_bridge))
     if settings.networks.masquerade:
         machine.manifest.made("masquerade", settings.networks.external_cidr)
-    for service in programs.network_fabric(machine.distribution):
+    for service in programs.network_fabric(settings, machine.distribution):
         if service.name not in CENTRAL or machine.node.has(Role.CONTROLLER):
             ensure_running(machine, service)
 

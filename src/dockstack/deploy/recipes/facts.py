@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.wanted.attributes import Attributes
 
 FIRST_FLOATING_ADDRESS = 10
+LOOPBACK = "127.0.0.1"
 _QUESTION = (
     "hostname; if test -d /sys/module/openvswitch || modprobe -q openvswitch 2>/dev/null; then echo system;"
     " else echo netdev; fi; sed -n 's/^nameserver  *//p' /etc/resolv.conf"
@@ -60,7 +61,7 @@ def settings_from(
 ) -> Settings:
     """Return the settings; pure."""
     added = contribution or Contribution(compute_driver="")
-    listen = attributes.text("listen_address")
+    listen, tls = attributes.text("listen_address"), attributes.flag("tls.enable")
     tunnels_end = hosts.machine_tunnel_address(attributes)
     neighbours = () if ipaddress.ip_address(tunnels_end).is_loopback else tunnel_options(datapath)
     on_this_machine = migration.options() if attributes.number("hosts") > 1 else ()
@@ -68,8 +69,10 @@ def settings_from(
         secrets=secrets,
         hostname=hostname,
         distribution=distribution,
-        bind_address=listen,
-        controller_address=attributes.text("public_address") or ("127.0.0.1" if listen == "0.0.0.0" else listen),
+        bind_address=LOOPBACK if tls else listen,
+        listen_address="" if ipaddress.ip_address(listen).is_loopback else listen,
+        tls=tls,
+        controller_address=attributes.text("public_address") or (LOOPBACK if listen == "0.0.0.0" else listen),
         tunnel_address=tunnels_end,
         region=attributes.text("region"),
         virtualenv=paths.OPENSTACK_VENV,
@@ -125,6 +128,8 @@ def _ports(attributes: Attributes) -> Ports:
         rabbitmq=attributes.number("ports.rabbitmq"),
         rabbitmq_distribution=attributes.number("ports.rabbitmq_distribution"),
         epmd=attributes.number("ports.epmd"),
+        ovn_northbound=attributes.number("ports.ovn_northbound"),
+        ovn_southbound=attributes.number("ports.ovn_southbound"),
     )
 
 

@@ -98,7 +98,7 @@ def start_switch(machine: Machine, key: str) -> None:
     machine.manifest.made("bridge", hosts.BRIDGE)
     machine.manifest.made("masquerade", hosts.BRIDGE)
     ensure_running(machine, extra_hosts.uplink(settings, key))
-    for service in extra_hosts.network_services(machine.distribution, key):
+    for service in extra_hosts.network_services(settings, machine.distribution, key):
         ensure_running(machine, service)
 
 

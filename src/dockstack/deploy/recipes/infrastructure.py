@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import mariadb, programs, rabbitmq
 from dockstack.deploy.configuration.ini import render_ini
+from dockstack.deploy.recipes import encryption
 from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.recipes.stage import Stage
 from dockstack.deploy.supervision.restart import ensure_running
@@ -28,7 +29,8 @@ def stages(node: Node) -> tuple[Stage, ...]:
     """Return a stage for each of the three."""
     if not node.has(Role.CONTROLLER):
         return ()
-    before = ("packages", "accounts", "supervisor")
+    # Whatever comes later waits for one of these, and speaks through the proxy, if there is one.
+    before = ("packages", "accounts", "supervisor", *((encryption.PROXY,) if encryption.wanted(node) else ()))
     return (
         Stage("database", "Starting the database", database, before, phase="infrastructure"),
         Stage("message-bus", "Starting the message bus", message_bus, before, phase="infrastructure"),

@@ -20,7 +20,7 @@ EVERYWHERE = (
 )
 SWITCH = ("ovn-controller", "ovs-vswitchd")
 CONTROLLER = ("epmd", "mariadb", "mariadbd", "memcached", "ovn-northd", "rabbitmq-server")
-METADATA = ("haproxy",)
+METADATA = ("haproxy",)  # which ends TLS, too
 COMPUTE = ("fonts",)
 
 
@@ -43,7 +43,8 @@ def wanted(node: Node, *, switch: bool = True) -> tuple[str, ...]:
     names = [*EVERYWHERE, *(SWITCH if switch else ())]
     if node.has(Role.CONTROLLER):
         names += CONTROLLER
-    if switch and (node.has(Role.COMPUTE) or node.has(Role.NETWORK)):
+    serves_metadata = switch and (node.has(Role.COMPUTE) or node.has(Role.NETWORK))
+    if serves_metadata or node.attributes.flag("tls.enable"):
         names += METADATA
     if node.has(Role.COMPUTE):
         names += COMPUTE

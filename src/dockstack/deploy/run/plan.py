@@ -22,6 +22,7 @@ RECIPES = (
     "packages",
     "accounts",
     "environments",
+    "encryption",
     "infrastructure",
     "fabric",
     "keystone",

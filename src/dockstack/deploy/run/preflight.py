@@ -24,6 +24,8 @@ from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
 from dockstack.deploy.hypervisors.storage_obstacles import StorageFacts
 from dockstack.deploy.node import listeners
 from dockstack.deploy.node.manifest import Manifest
+from dockstack.deploy.recipes.facts import LOOPBACK
+from dockstack.deploy.run import tls_obstacles
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.wanted.inventory import Role
 from dockstack.errors import DockstackError
@@ -51,6 +53,7 @@ CONTROLLER_PORTS = (
     *("ports.keystone", "ports.glance", "ports.placement", "ports.nova", "ports.metadata", "ports.neutron"),
     *("ports.rabbitmq", "ports.rabbitmq_distribution", "ports.epmd", "ports.serial_console", "ports.novnc"),
 )
+OVN_PORTS = ("ports.ovn_northbound", "ports.ovn_southbound")  # sockets do where nobody else comes in
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class MachineFacts:
     foreign_openstack: tuple[str, ...] = ()
     neighbours: Mapping[str, str] = field(default_factory=dict)  # network or address in use -> by what
     installed: bool = False  # a run of ours completed its packages before
+    certificate_failure: str = ""  # what is wrong with the operator's
     commissioned: bool = False  # it is a compute node of another cloud, made by us
     storage: StorageFacts = field(default_factory=StorageFacts)
     engine: EngineFacts = field(default_factory=EngineFacts)
@@ -126,6 +130,8 @@ def problems(node: Node, facts: MachineFacts) -> list[Problem]:
         found += _commissioned() if facts.commissioned else []
         found += _base_image(facts.distribution)
         found += _ports(node, facts.listeners)
+        tls = tls_obstacles.obstacles(node.attributes, facts.certificate_failure, facts.listeners)
+        found += [Problem(*obstacle) for obstacle in tls]
     if node.has(Role.CONTROLLER) or node.has(Role.NETWORK):
         found += _networks(node, facts.neighbours)
     return [*found, *_hypervisor(node, facts)]
@@ -217,13 +223,16 @@ def _foreign(facts: MachineFacts) -> Iterable[Problem]:
 
 
 def _ports(node: Node, listening: Iterable[Listener]) -> Iterable[Problem]:
-    wanted = dict.fromkeys(CONTROLLER_PORTS, node.attributes.text("listen_address"))
+    address = node.attributes.text("listen_address")
+    places = {address, LOOPBACK} if node.attributes.flag("tls.enable") else {address}
+    wanted = dict.fromkeys((*CONTROLLER_PORTS, *(OVN_PORTS if address != LOOPBACK else ())), places)
     if node.attributes.flag("telemetry.prometheus"):
-        wanted["ports.exporter"] = node.attributes.text("telemetry.address")
-    for name, address in wanted.items():
+        wanted["ports.exporter"] = {node.attributes.text("telemetry.address")}
+    for name, addresses in wanted.items():
         port = node.attributes.number(name)
         for listener in listening:
-            if listener.port == port and not listener.ours and _collide(listener.address, address):
+            taken = any(_collide(listener.address, one) for one in addresses)
+            if listener.port == port and not listener.ours and taken:
                 yield Problem(
                     f"Port {port} ({name}) is taken by {listener.program} (pid {listener.pid}).",
                     f"Stop it, or choose another port: --set {name}={_free_port(port, listening)}",
@@ -287,6 +296,7 @@ def gather(node: Node) -> MachineFacts:
         foreign_openstack=_foreign_openstack(manifest, known),
         neighbours=_neighbours(node, manifest),
         installed=Path(paths.LOCK_MARKER).exists(),
+        certificate_failure=tls_obstacles.handshake(node.attributes),
         commissioned=Path(paths.COMMISSION).exists(),
         storage=storage_obstacles.gather(node.attributes, manifest, services),
         engine=engine_obstacles.gather(node.attributes, manifest, services),

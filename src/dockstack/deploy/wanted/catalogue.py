@@ -31,6 +31,10 @@ def _refuse_nothing(quota: int) -> str:
     return "" if quota else "Glance would take no image at all, not even the one that `up` makes. -1 means no limit."
 
 
+def _refuse_relative(path: str) -> str:
+    return "" if not path or path.startswith("/") else "it is no absolute path."
+
+
 CATALOGUE: tuple[Attribute, ...] = (
     Attribute(
         "release",
@@ -61,13 +65,43 @@ CATALOGUE: tuple[Attribute, ...] = (
         "listen_address",
         Kind.ADDRESS,
         "127.0.0.1",
-        "Address the APIs listen on; set it to an address of this machine, or 0.0.0.0, to let others in.",
+        "Address the APIs listen on; set it to an address of this machine, with tls.enable, to let others in.",
+    ),
+    Attribute(
+        "listen_in_clear",
+        Kind.BOOLEAN,
+        False,
+        "Let others in at listen_address without TLS (0.0.0.0: at all addresses). Passwords and tokens then cross the "
+        "network in clear: only where you trust all of it.",
     ),
     Attribute(
         "public_address",
         Kind.STRING,
         "",
         "Address that the catalogue names; empty means the listen address (or this machine's own if that is 0.0.0.0).",
+    ),
+    # -- TLS ------------------------------------------------------------------------------------------------------
+    Attribute(
+        "tls.enable",
+        Kind.BOOLEAN,
+        False,
+        "Encrypt what crosses machines: APIs, message bus, consoles, OVN's databases. Turn it on where listen_address "
+        "lets others in. Certificates are made, by an authority of the cloud's own.",
+    ),
+    Attribute(
+        "tls.certificate",
+        Kind.STRING,
+        "",
+        "File (PEM) of your own certificate for public_address, with those between it and its authority; not for OVN.",
+        refuse=_refuse_relative,
+    ),
+    Attribute("tls.private_key", Kind.STRING, "", "File (PEM) of that certificate's key.", refuse=_refuse_relative),
+    Attribute(
+        "tls.authority",
+        Kind.STRING,
+        "",
+        "File (PEM) of the authorities that vouch for that certificate; all clients trust these and no others.",
+        refuse=_refuse_relative,
     ),
     Attribute("debug", Kind.BOOLEAN, False, "Let the services log at DEBUG; turn it on to hunt a fault."),
     Attribute(
@@ -298,4 +332,6 @@ CATALOGUE: tuple[Attribute, ...] = (
     Attribute("ports.rabbitmq_distribution", Kind.PORT, 25672, "Message bus, between its nodes."),
     Attribute("ports.exporter", Kind.PORT, 9958, "dockstack-exporter."),
     Attribute("ports.epmd", Kind.PORT, 4369, "Erlang's port mapper, of the message bus."),
+    Attribute("ports.ovn_northbound", Kind.PORT, 6641, "OVN's northbound database, for other machines."),
+    Attribute("ports.ovn_southbound", Kind.PORT, 6642, "OVN's southbound database, for other machines."),
 )

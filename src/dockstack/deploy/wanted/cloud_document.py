@@ -61,6 +61,11 @@ class CloudDocument:
         """Return a value as text."""
         return self.values.text(key)
 
+    def and_then(self, more: SourceValues) -> CloudDocument:
+        """Return the document with further values, which win."""
+        known = [SourceValues(one.source, {key.name: one.value}) for key, one in self.settings()]
+        return CloudDocument([*(source for source in known if source.source != "default"), more])
+
     def settings(self) -> Iterator[tuple[Key, Setting]]:
         """Yield all keys with their values."""
         for key in CLOUD_KEYS:
@@ -140,7 +145,8 @@ class CloudDocument:
 
     def _certificates(self) -> Iterator[Problem]:
         encrypted = self.own_switch and any(remote.startswith("ssl:") for remote in self.values.items("ovn.southbound"))
-        for name in ("ovn.authority", "ovn.certificate", "ovn.private_key"):
+        own = () if self.values.flag("ovn.issue") else ("ovn.certificate", "ovn.private_key")
+        for name in ("ovn.authority", *own):
             if encrypted and not self.text(name):
                 yield Problem(name, "missing, and OVN's databases are spoken to over TLS (ssl:).")
 

@@ -137,7 +137,14 @@ CLOUD_KEYS: tuple[Key, ...] = (
         "Certificates (PEM) of who signed those of the APIs and of RabbitMQ; empty: whom the node's system trusts.",
     ),
     Key("ovn.authority", Kind.STRING, "", "Certificates (PEM) of who signed those of OVN's databases."),
-    Key("ovn.certificate", Kind.STRING, "", "The nodes' certificate for OVN (PEM)."),
+    Key(
+        "ovn.issue",
+        Kind.BOOLEAN,
+        False,
+        "Whether each node gets a certificate of its own for OVN, from the cloud's authority on the machine that adds "
+        "it: a cloud of `dockstack up` does so.",
+    ),
+    Key("ovn.certificate", Kind.STRING, "", "The nodes' certificate for OVN (PEM), where they do not get their own."),
     Key("ovn.private_key", Kind.STRING, "", "Its key (PEM).", secret=True),
     # -- networks -------------------------------------------------------------------------------------------------
     Key(

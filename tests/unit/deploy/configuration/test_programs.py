@@ -6,7 +6,7 @@ from dockstack.deploy.supervision.services import in_start_order
 def everything(settings):
     return (
         *programs.infrastructure(settings),
-        *programs.network_fabric(settings.distribution),
+        *programs.network_fabric(settings, settings.distribution),
         *programs.keystone(settings),
         *programs.placement(settings),
         *programs.glance(settings),

@@ -19,6 +19,7 @@ from dockstack.deploy.join.adding import Added, Adding
 from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.join.node_certificate import NodeCertificates
 from dockstack.deploy.join.peers import Peers
 from dockstack.deploy.join.plan import NodePlan
 from dockstack.deploy.join.remote_run import RemoteRun
@@ -26,6 +27,7 @@ from dockstack.deploy.join.survey import Survey
 from dockstack.deploy.node import environments
 from dockstack.deploy.node.connection import UnreachableError
 from dockstack.deploy.run.events import Event, Kind
+from dockstack.deploy.wanted.attributes import SourceValues
 from dockstack.errors import DockstackError
 from fake_cloud import administered
 
@@ -68,7 +70,8 @@ def adding(tmp_path, monkeypatch):
         def run(connection, python):
             return RemoteRun(connection, python, f"{tmp_path}/commission.json", f"{tmp_path}/runs")
 
-        return Adding(command_line, Journal(tmp_path / "nodes"), run, Peers(tmp_path / "peers"), enrolment)
+        kept = NodeCertificates(directory=tmp_path / "tls")
+        return Adding(command_line, Journal(tmp_path / "nodes"), run, Peers(tmp_path / "peers"), enrolment, kept)
 
     return build
 
@@ -91,6 +94,13 @@ def test_the_keys_of_a_node_that_has_joined_are_known_here_and_where_it_listens(
     assert peer.address == "10.1.0.31"
     assert peer.client.startswith("ssh-ed25519 CLIENTPUBLIC")
     assert peer.host.startswith("ssh-ed25519 HOSTPUBLIC")
+
+
+def test_a_certificate_that_a_node_was_told_is_kept_for_the_next_time(adding, cloud, compute, connected, tmp_path):
+    issued = SourceValues("test", {"ovn.issue": True, "ovn.certificate": "CERT\n", "ovn.private_key": "KEY\n"})
+    told = commission(compute(), cloud.and_then(issued), "10.1.0.31")
+    adding(*WELL).add(connected.node, Survey(NodePlan("one"), told, DEBIAN_12), lambda _: None)
+    assert (tmp_path / "tls" / "one.pem").read_text() == "CERT\nKEY\n"
 
 
 def test_the_first_failure_is_told_in_the_words_of_this_command_and_noted(adding, looked, connected):

@@ -59,6 +59,23 @@ def test_a_cloud_that_listens_for_others_can_be_joined(own):
     assert document.text("accounts.neutron.username") == "nova"
 
 
+def test_a_cloud_with_tls_can_be_joined_with_all_that_is_needed_to_trust_it(own, tmp_path, monkeypatch):
+    files = {key: tmp_path / f"{key}.pem" for key in own_cloud.AUTHORITIES}
+    for key, path in files.items():
+        path.write_text(f"certificate of {key}")
+    monkeypatch.setattr(own_cloud, "AUTHORITIES", files)
+    document = own(*OPEN, "tls.enable=true", listeners="pssl:6642:192.0.2.1")
+    document.require_usable("")
+    assert document.values["ovn.southbound"] == document.values["ovn.northbound"] == ("ssl:192.0.2.1:6642",)
+    assert document.text("ovn.authority") == "certificate of ovn.authority"
+    assert document.text("tls.authority") == "certificate of tls.authority"
+    assert document.values.flag("ovn.issue"), "each node gets a certificate of its own"
+    assert document.values.flag("messaging.ssl")
+    assert document.text("identity.auth_url") == "https://192.0.2.1:5000/v3"
+    assert (document.text("metadata.protocol"), document.text("metadata.host")) == ("https", "192.0.2.1")
+    assert document.text("consoles.serial_url") == "wss://192.0.2.1:6083/"
+
+
 def test_only_the_secrets_that_a_node_needs_are_taken(own):
     told = set(own(*OPEN).secrets())
     assert told == {

@@ -150,8 +150,8 @@ def test_systemd_and_supervisor_start_it_as_root_who_becomes_the_user_inside():
     assert "user=root\n" in program
 
 
-def test_the_cables_are_laid_between_the_switch_and_ovn():
-    *_, controller = extra_hosts.network_services(DEBIAN_12, "host2")
+def test_the_cables_are_laid_between_the_switch_and_ovn(settings):
+    *_, controller = extra_hosts.network_services(settings, DEBIAN_12, "host2")
     assert [command[-1].rpartition("/")[2] for command in controller.prepare] == [
         "prepare-host",
         "prepare-cables",
@@ -227,6 +227,8 @@ def test_each_host_has_stages_that_fit_together(hypervisor):
     assert "host2-files" not in {stage.name for stage in plan.node_stages(inventory.load(None).local)}
 
 
-def test_every_network_service_of_a_node_that_runs_servers_is_entered():
+def test_every_network_service_of_a_node_that_runs_servers_is_entered(settings):
     central = {"ovn-nb", "ovn-sb", "ovn-northd"}
-    assert {service.name for service in programs.network_fabric(DEBIAN_12)} - central <= extra_hosts.OWN_SERVICES
+    assert {
+        service.name for service in programs.network_fabric(settings, DEBIAN_12)
+    } - central <= extra_hosts.OWN_SERVICES

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The proxy that ends TLS: a real HAProxy with the file and the certificate of a cloud, before servers of the tests."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import socketserver
+import ssl
+import subprocess
+import threading
+from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import UTC, datetime
+from http.client import HTTPSConnection
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+
+from dockstack.deploy.configuration import certificates, haproxy
+from dockstack.deploy.configuration.certificates import Holder
+from dockstack.deploy.configuration.settings import Ports, Settings
+from dockstack.verify.probe import wait_until
+
+OUTSIDE, INSIDE = "127.0.0.9", "127.0.0.1"
+NAMES = ("keystone", "placement", "glance", "nova", "nova_metadata", "neutron", "rabbitmq", "serial_console", "novnc")
+
+
+class Telling(BaseHTTPRequestHandler):
+    """Answers with what it was asked, and would keep the connection."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        text = str(self.headers).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Echoing(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        while data := self.request.recv(4096):
+            self.request.sendall(data)
+
+
+def free_ports(count):
+    with ExitStack() as held:
+        listeners = [held.enter_context(socket.create_server((INSIDE, 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in listeners]
+
+
+@contextmanager
+def serving(port, handler):
+    with socketserver.ThreadingTCPServer((INSIDE, port), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()
+
+
+@pytest.fixture
+def cloud(tmp_path, monkeypatch):
+    """The ports of what is behind the proxy, and whom its clients trust."""
+    assert shutil.which("haproxy"), "these tests need a proxy: apt-get install haproxy"
+    now = datetime.now(UTC)
+    authority = certificates.authority(None, "dockstack on controller", now)
+    pem = tmp_path / "apis.pem"
+    pem.write_text(certificates.issued(None, authority, Holder("controller", (OUTSIDE,)), now))
+    pem.chmod(0o600)
+    monkeypatch.setattr(haproxy, "API_CERTIFICATE", pem)
+    ports = Ports(**dict(zip(NAMES, free_ports(len(NAMES)), strict=True)))
+    settings = Settings(secrets={}, hostname="controller", listen_address=OUTSIDE, tls=True, ports=ports)
+    (tmp_path / "proxy.cfg").write_text(haproxy.tls_proxy_cfg(settings))
+    with (
+        serving(ports.keystone, Telling),
+        serving(ports.rabbitmq, Echoing),
+        subprocess.Popen(["haproxy", "-db", "-f", tmp_path / "proxy.cfg"]) as proxy,
+    ):
+        wait_until(lambda: answers(ports.keystone), 20, "the proxy to listen")
+        yield ports, ssl.create_default_context(cadata=certificates.certificate_of(authority))
+        proxy.terminate()
+
+
+def answers(port):
+    try:
+        socket.create_connection((OUTSIDE, port), 5).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_an_api_is_told_that_it_was_asked_over_https_whatever_the_client_says(cloud):
+    ports, trusted = cloud
+    connection = HTTPSConnection(OUTSIDE, ports.keystone, timeout=20, context=trusted)
+    with closing(connection):
+        connection.request("GET", "/", headers={"X-Forwarded-Proto": "http"})
+        answer = connection.getresponse()
+        told = answer.read().decode().lower().splitlines()
+    assert answer.will_close, "a connection is for one request"
+    assert [line for line in told if line.startswith("x-forwarded-proto")] == ["x-forwarded-proto: https"]
+
+
+def test_the_message_bus_is_a_stream_over_tls(cloud):
+    ports, trusted = cloud
+    plain = socket.create_connection((OUTSIDE, ports.rabbitmq), 20)
+    with trusted.wrap_socket(plain, server_hostname=OUTSIDE) as stream:
+        stream.sendall(b"AMQP\x00\x00\x09\x01")
+        assert stream.recv(8) == b"AMQP\x00\x00\x09\x01"
+
+
+def test_nobody_gets_in_in_clear(cloud):
+    ports, _ = cloud
+    for port, greeting in ((ports.keystone, b"GET / HTTP/1.0\r\n\r\n"), (ports.rabbitmq, b"AMQP\x00\x00\x09\x01")):
+        with socket.create_connection((OUTSIDE, port), 20) as plain:
+            plain.sendall(greeting)
+            with suppress(ConnectionResetError):
+                assert plain.recv(4) not in {b"HTTP", b"AMQP"}
