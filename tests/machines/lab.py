@@ -194,17 +194,18 @@ def clear() -> None:
     """Remove all machines and their network, of whichever run."""
     listed = subprocess.run([*RUNC, "list", "--quiet"], check=True, capture_output=True, text=True).stdout
     for name in listed.split():
-        _run(*RUNC, "delete", "--force", name)
+        # It waits for the end of all processes for some seconds only.
+        wait_for(lambda one=name: _try(*RUNC, "delete", "--force", one), f"the end of {name}", 120)
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in [mount for mount in mounts if mount.startswith(f"{RUNNING}/")]:
         _run("umount", mount)
-    if RUNNING.exists():
-        shutil.rmtree(RUNNING)
     hierarchies = Path("/sys/fs/cgroup")  # one, or one for each controller
     for group in (*hierarchies.glob(container.CGROUP[1:]), *hierarchies.glob(f"*{container.CGROUP}")):
         for place, _, _ in os.walk(group, topdown=False):
             Path(place).rmdir()
     lan.take_down()
+    if RUNNING.exists():
+        shutil.rmtree(RUNNING)
 
 
 def wait_for(condition, what: str, timeout: float):
@@ -226,6 +227,10 @@ def _capabilities() -> list[str]:
     status = Path("/proc/self/status").read_text()
     mask = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapBnd:")), 16)
     return [f"CAP_{name}" for number, name in enumerate(container.CAPABILITIES) if name and mask >> number & 1]
+
+
+def _try(*command: str) -> bool:
+    return subprocess.run(command, check=False).returncode == 0
 
 
 def _run(*command: str) -> None:
