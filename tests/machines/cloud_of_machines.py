@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from lab import Laboratory, Machine
 
 NODES = "/root/nodes.yaml"
-DATABASES = (("ovnnb_db", 6641), ("ovnsb_db", 6642))
 SERVER_SECONDS = 300  # several times what a quiet machine needs
 
 
@@ -39,11 +38,9 @@ class Cloud:
     def up(self) -> None:
         """Make it, as the README says, at an address that others reach."""
         here = self.controller
-        chosen = {"listen_address": here.address, "network.encap_ip": here.tunnel_address}
+        chosen = {"listen_address": here.address, "tls.enable": "true", "network.encap_ip": here.tunnel_address}
         options = " ".join(f"--set {name}={value}" for name, value in chosen.items())
         here.run(f"cd dockstack && ./dockstack up {options}", timeout=1800)
-        for name, port in DATABASES:
-            here.run(f"ovs-appctl -t /run/ovn/{name}.ctl ovsdb-server/add-remote ptcp:{port}:{here.address}")
         here.run("dockstack cloud import --from-here")
 
     def dockstack(self, line: str, **more) -> subprocess.CompletedProcess:

@@ -198,7 +198,11 @@ def test_nova_gets_the_options_that_the_plugin_of_up_gives(stub):
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("bare,ova,docker", None), ("bare,ova", "bare,ova,docker"), ("dockerref", "dockerref,docker")],
+    [
+        ("bare,ova,docker,dockerref", None),
+        ("bare,ova", "bare,ova,docker,dockerref"),
+        ("dockerref", "dockerref,docker"),
+    ],
 )
 def test_glance_keeps_the_formats_that_it_has(stub, before, after):
     stub.run("stack", GLANCE_FORMATS=before)
