@@ -37,6 +37,8 @@ OVN_FILES = {
 }
 HERE = frozenset({"ovsdb", "ovs-vswitchd", "ovn-controller", "neutron-ovn-agent", "migration", "nova-compute"})
 """The services of such a node besides the engine's; all others are the cloud's, elsewhere."""
+BESIDE_DEPLOYER = frozenset({"migration", "nova-compute"})
+"""What of them a node has on which the cloud's deployer runs the switch."""
 DEPLOYERS_SWITCH = ("127.0.0.1", 6640)
 """Where the switch's database answers on a node on which the cloud's deployer runs it: all of them have it so."""
 
@@ -136,7 +138,7 @@ def services(
 
 def here(cloud: CloudDocument) -> frozenset[str]:
     """Return the names of the services that a node of this cloud has from us, besides the engine's."""
-    return HERE if cloud.own_switch else frozenset({"nova-compute"})
+    return HERE if cloud.own_switch else BESIDE_DEPLOYER
 
 
 def _on_node(service: Service, cloud: CloudDocument) -> Service:

@@ -12,7 +12,7 @@ from dockstack.deploy.join.endpoints import endpoints
 from dockstack.deploy.join.look import NodeFacts, script
 from dockstack.deploy.join.plan import Joining
 from dockstack.deploy.join.stages import ComputeNode
-from dockstack.deploy.recipes import packages
+from dockstack.deploy.recipes import migration, packages
 from dockstack.deploy.wanted.attributes import SourceValues
 from dockstack.deploy.wanted.cloud_document import CloudDocument, Problem
 
@@ -40,9 +40,10 @@ def test_nothing_of_ovn_is_needed(theirs):
     theirs.require_usable("", known)
 
 
-def test_nova_compute_is_all_that_is_ours(theirs, compute):
+def test_nova_compute_and_what_sends_servers_are_all_that_is_ours(theirs, compute):
     settings = Joining(compute(), theirs).settings(FACTS)
-    assert {one.name for one in compute_node.services(DEBIAN_12, theirs, settings)} == {"nova-compute"}
+    services = compute_node.services(DEBIAN_12, theirs, settings)
+    assert [(one.name, one.requires) for one in services] == [("migration", ()), ("nova-compute", ())]
     files = compute_node.files(theirs, settings)
     assert set(files) == {compute_node.NOVA_CONF, "/etc/sudoers.d/dockstack-nova"}
     conf = oslo_file.parse(files[compute_node.NOVA_CONF].content, "nova.conf")
@@ -73,6 +74,15 @@ def test_the_node_itself_does_as_planned(theirs, node, machine, monkeypatch):
     written = [line.split()[-1] for line in one.commands if " mv -f " in line]
     assert set(written) == {compute_node.NOVA_CONF, "/etc/sudoers.d/dockstack-nova"}
     assert not [line for line in one.commands if "/etc/neutron" in line or "/var/lib/neutron" in line]
+
+
+def test_other_nodes_can_send_servers_to_it(theirs, node, machine, monkeypatch):
+    placed = []
+    monkeypatch.setattr(migration, "start_on_node", lambda _, service: placed.append(service.check.target))
+    one = machine({"hostname;": "one\nsystem\n"}, "network.encap_ip=10.1.0.31")
+    graph = {stage.name: stage for stage in ComputeNode(node(), theirs).stages()}
+    graph["migration"].apply(one)
+    assert placed == ["10.1.0.31:8222"], "and `node add` asks it for the keys of this"
 
 
 def test_what_is_the_switchs_is_not_told(compute):
