@@ -129,10 +129,16 @@ def test_a_server_that_is_stopped_or_elsewhere_has_no_samples_but_its_sizes(conf
 
 def test_one_cycle_reads_the_host_once(conf, host) -> None:
     servers = [instance(host.add(number)) for number in range(1, 6)]
-    with mock.patch.object(ours.Census, "read", autospec=True, side_effect=ours.Census.read) as read:
+    reads, read = [], ours.Census.read
+
+    def counted(census):  # a plain function: Nova's tests change what an autospec passes on, in the whole process
+        reads.append(census)
+        return read(census)
+
+    with mock.patch.object(ours.Census, "read", counted):
         found = poll(conf, host, *servers)
     assert {len(samples) for samples in found.values()} == {5}
-    assert read.call_count == 1
+    assert len(reads) == 1
 
 
 def test_every_pollster_asks_our_discovery(conf) -> None:

@@ -13,6 +13,7 @@ import click
 
 from dockstack.cli.cloud import environment_options, require_root
 from dockstack.cli.cloud_document import cloud_option, login_options
+from dockstack.cli.node_hosts import FORKS
 from dockstack.deploy import paths
 from dockstack.deploy.join import commission, targets
 from dockstack.deploy.wanted import cloud_document, inventory
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 @click.option("--only", multiple=True, type=click.Choice(NAMES), metavar="CHECK", help="Make only this check.")
 @click.option("--all", "whole", is_flag=True, help="Show also what is good, and what was not looked at.")
 @click.option("--list", "list_only", is_flag=True, help="List the checks; look at nothing.")
-@click.option("--forks", type=click.IntRange(1), default=10, show_default=True, help="How many hosts at a time.")
+@click.option("--forks", type=click.IntRange(1), default=FORKS, show_default=True, help="How many hosts at a time.")
 @click.option(
     "--os-cloud", envvar="OS_CLOUD", default=DEFAULT_CLOUD, show_default=True, help="An administrator's of clouds.yaml."
 )
