@@ -97,8 +97,8 @@ def require_one(inventory: Inventory) -> None:
         names = ", ".join(node.name for node in inventory.nodes)
         raise DockstackError(
             f"A cloud on several machines cannot be made yet, and the environment file names {names}.",
-            "Leave one node in it. Other machines join with `dockstack node add --environment FILE`, by a file of their "
-            "own; `dockstack up --hosts N` makes several compute hosts on one machine.",
+            "Leave one node in it. Other machines join with `dockstack node add --environment FILE`, by a file of "
+            "their own; `dockstack up --hosts N` makes several compute hosts on one machine.",
         )
 
 
