@@ -39,25 +39,32 @@ def read_log(host: Host, server: Server) -> bytes:
     return (lines + note)[-log.MAX_BYTES :]
 
 
-def tell(host: Host, event: Event, emit: Callable[[Event], None], fail: Callable[[str, str], bool]) -> None:
+def tell(
+    host: Host, event: Event, emit: Callable[[Event], None], fail: Callable[[str, str, Callable[[], bool]], bool]
+) -> None:
     """Tell Nova of an event; of a server that has just been built and ended at once, why.
 
-    Nova may not be done with its build yet, and the next event must not wait for that: a thread of its own does.
+    Nova may not be done with its build yet, and the next event must not wait for that: a thread of its own does. Who
+    waits does not see what the server's user asks for meanwhile, as a reboot or a rebuild: so it looks again.
 
     Args:
         host: where.
         event: what happened.
         emit: tells Nova.
-        fail: gives a server that Nova has just built a fault with this reason; False: it is none.
+        fail: gives a server that Nova has just built a fault with this reason, if it still ended so when Nova is done
+            with it, as the function says; False: it is none.
     """
     reason = _find_reason(host, event)
     if not reason:
         emit(event)
         return
 
+    def still_ended() -> bool:
+        return _find_reason(host, event) == reason
+
     def fail_or_emit() -> None:
         with isolated("saying why a server ended at once", event.server_uuid):
-            if fail(event.server_uuid, reason):
+            if fail(event.server_uuid, reason, still_ended):
                 return
         emit(event)
 

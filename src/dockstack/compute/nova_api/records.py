@@ -19,7 +19,7 @@ from oslo_utils import timeutils
 from dockstack.compute.failures import isolated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 # A migration's states in which its servers may yet come back (nova/objects/migration.py and its users).
 UNDER_WAY = [
@@ -110,10 +110,16 @@ def give_back(record: Record) -> None:
     instance.save()
 
 
-def fail_new_server(host: str, server_uuid: str, reason: str) -> bool:
+def fail_new_server(host: str, server_uuid: str, reason: str, still_ended: Callable[[], bool]) -> bool:
     """Turn a server that Nova has just built to ERROR, with a fault; its container stays, and with it its console log.
 
-    Waits until Nova is done with the build.
+    Waits until Nova is done with the build, and with whatever its user has asked for in that time.
+
+    Args:
+        host: this one.
+        server_uuid: the server.
+        reason: why it ended.
+        still_ended: looks whether it is off, and has been since; asked when Nova has nothing under way with it.
 
     Returns:
         False if it is no new server of this host that Nova takes for a running one.
@@ -132,12 +138,13 @@ def fail_new_server(host: str, server_uuid: str, reason: str) -> bool:
         time.sleep(_BUILD_ROUND)
     if instance.host != host or instance.vm_state != vm_states.ACTIVE or instance.launched_at is None:
         return False
-    if timeutils.delta_seconds(timeutils.normalize_time(instance.launched_at), timeutils.utcnow()) > _BUILD_SECONDS:
+    age = timeutils.delta_seconds(timeutils.normalize_time(instance.launched_at), timeutils.utcnow())
+    if age > _BUILD_SECONDS or not still_ended():
         return False
     instance.vm_state, instance.power_state = vm_states.ERROR, power_state.SHUTDOWN
-    try:
-        instance.save(expected_task_state=[None])
-    except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):
+    try:  # whoever stops it, or asks for anything else, comes first
+        instance.save(expected_vm_state=[vm_states.ACTIVE], expected_task_state=[None])
+    except (exception.InstanceUpdateConflict, exception.InstanceNotFound):
         return False
     LOG.warning("The new server is off: %s", reason, instance_uuid=server_uuid)
     error = exception.InstancePowerOnFailure(reason=reason.removesuffix("."))

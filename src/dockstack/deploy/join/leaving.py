@@ -17,6 +17,7 @@ from dockstack.deploy.administration import departure, hosts, providers
 from dockstack.deploy.join import look
 from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.join.journal import Journal, Step
+from dockstack.deploy.join.node_certificate import NodeCertificates
 from dockstack.deploy.join.peers import Peers
 from dockstack.deploy.node.connection import connect
 from dockstack.deploy.node.output import limited, tail
@@ -59,6 +60,7 @@ class Leaving:
         command_line: the running dockstack, for a node that has lost its own.
         journal: what is noted of them here.
         peers: whom nodes let send them servers.
+        certificates: what the cloud's authority gave nodes.
         roots: the directories that `clean` removes last.
         identity: where nova-compute keeps who it is.
     """
@@ -67,6 +69,7 @@ class Leaving:
     command_line: CommandLine = field(default_factory=CommandLine)
     journal: Journal = field(default_factory=Journal)
     peers: Peers = field(default_factory=Peers)
+    certificates: NodeCertificates = field(default_factory=NodeCertificates)
     roots: tuple[str, ...] = (paths.ETC, paths.VAR, paths.OPT)
     identity: str = "/var/lib/nova/compute_id"
 
@@ -155,6 +158,7 @@ class Leaving:
 
     def _forget_here(self, node: Node) -> None:
         self.peers.forget(node.name)
+        self.certificates.forget(node.name)
         self.journal.forget(node.name)
 
     def _state(self, connection: Connection) -> State:

@@ -71,6 +71,10 @@ class NodeCertificates:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             write_atomically(self._path(node), "".join(cloud.text(key) for key in KEYS), mode=0o600)
 
+    def forget(self, node: str) -> None:
+        """Keep nothing for a node that is none any more; another machine of its name gets its own."""
+        self._path(node).unlink(missing_ok=True)
+
     def _path(self, node: str) -> Path:
         return self._directory / f"{quote(node, safe='')}.pem"
 

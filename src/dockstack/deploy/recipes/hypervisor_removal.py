@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.configuration import desired_state
+from dockstack.deploy.configuration import desired_state, exporter, migration
 from dockstack.deploy.hypervisors import chosen, lxcfs, storage
-from dockstack.deploy.hypervisors.docker import DRIVER_STATE, MACHINES_UNITS, Docker
+from dockstack.deploy.hypervisors.docker import DRIVER_STATE, MACHINES_UNITS, METRICS_FILE, Docker
 from dockstack.deploy.hypervisors.nova_compute import OURS
 from dockstack.deploy.node.environments import uv_program
 from dockstack.deploy.recipes import host_removal
@@ -57,16 +57,14 @@ def remove(machine: Machine) -> None:
     for service in _recorded(machine, plugin.name):
         ensure_running(machine, service)  # after `down`, it could not remove what it has
     plugin.refuse_hung(machine)
-    for service in _recorded(machine, "nova-compute"):  # Nova forgets a host only once nothing speaks for it
-        host_removal.forget(machine, service)
+    _forget(machine, "nova-compute")  # Nova forgets a host only once nothing speaks for it
     _remove_further(machine, settings, further)
     # The agents of the machine itself stay: it is still a chassis, with metadata for whatever runs elsewhere.
     provision(machine, "forget-hosts", desired_state.forget_hosts(settings, names[:1], agents=False))
+    _forget(machine, exporter.NAME, migration.SERVICE)  # their programs are the driver's
     plugin.cleanup(machine)
     plugin.stop(machine)
-    for name in (lxcfs.NAME, plugin.name):
-        for service in _recorded(machine, name):
-            host_removal.forget(machine, service)
+    _forget(machine, lxcfs.NAME, plugin.name)
     units = {*MACHINES_UNITS, *machine.distribution.units[lxcfs.NAME]}
     for entry in machine.manifest.entries():
         if entry.kind == storage.MADE:
@@ -88,6 +86,12 @@ def _remove_further(machine: Machine, settings: Settings, keys: tuple[str, ...])
         host_removal.remove_network(machine)
 
 
+def _forget(machine: Machine, *names: str) -> None:
+    for name in names:
+        for service in _recorded(machine, name):
+            host_removal.forget(machine, service)
+
+
 def _recorded(machine: Machine, name: str) -> list[Service]:
     return [service for service in machine.records.services() if service.name == name]
 
@@ -105,5 +109,12 @@ def _remove_driver(machine: Machine) -> None:
     machine.command([f"{paths.CLI_VENV}/bin/dockstack", "driver", "remove", "--python", PYTHON])
     machine.command([uv_program(machine), "pip", "uninstall", "-q", "--python", PYTHON, "dockstack"])
     machine.manifest.forget_done("runtime")
-    for path in (paths.DRIVER_MARKER, paths.PATCH_DIRECTORY, paths.LXCFS_DIRECTORY, DRIVER_STATE, RUNTIME):
+    for path in (
+        paths.DRIVER_MARKER,
+        paths.PATCH_DIRECTORY,
+        paths.LXCFS_DIRECTORY,
+        METRICS_FILE,
+        DRIVER_STATE,
+        RUNTIME,
+    ):
         machine.absent(path)

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import queue
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +16,9 @@ from dockstack.compute.engine import Container, Event, EventKind
 from dockstack.compute.flows import endings
 from dockstack.compute.model import PowerState
 from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.unit
 
@@ -33,16 +37,19 @@ def host(found: Container | None, written: bytes = b"") -> Any:
     return SimpleNamespace(find_own=lambda _name: found, container=lambda _uuid: found, engine=engine)
 
 
-def told(found: Container | None, event: Event = EVENT, *, fails: bool = True) -> str:
-    """What Nova gets to know first: an event, or why its server failed."""
+def told(found: Container | None, event: Event = EVENT, *, fails: bool = True, later: Container | None = None) -> str:
+    """What Nova gets to know first: an event, or why its server failed; later, what it finds when it is done."""
     said: queue.Queue[str] = queue.Queue()
 
-    def fail(_uuid: str, reason: str) -> bool:
-        if fails:
+    def fail(_uuid: str, reason: str, still_ended: Callable[[], bool]) -> bool:
+        place.find_own = lambda _name: found if later is None else later
+        happens = fails and still_ended()
+        if happens:
             said.put(reason)
-        return fails
+        return happens
 
-    endings.tell(host(found), event, lambda told: said.put(told.kind), fail)
+    place = host(found)
+    endings.tell(place, event, lambda told: said.put(told.kind), fail)
     first = said.get(timeout=30)
     assert said.empty()
     return first
@@ -64,6 +71,17 @@ def test_who_ends_at_once_gets_a_fault() -> None:
 )
 def test_whatever_else_happens_is_told_as_it_was(found, event) -> None:
     assert told(found, event) == event.kind
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        replace(ENDED, state=PowerState.RUNNING, pid=7, started_at="2026-01-01T00:00:05Z"),  # its user has rebooted it
+        replace(ENDED, id="of its rebuild"),
+    ],
+)
+def test_a_server_that_its_user_has_started_again_meanwhile_gets_no_fault(later) -> None:
+    assert told(ENDED, later=later) == EventKind.STOPPED
 
 
 def test_a_host_that_cannot_look_tells_what_it_knows() -> None:

@@ -9,6 +9,7 @@ from dockstack.deploy.administration import api
 from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.join.journal import Entry, Journal, Step
 from dockstack.deploy.join.leaving import Leaving, Left
+from dockstack.deploy.join.node_certificate import NodeCertificates
 from dockstack.deploy.join.peers import Peer, Peers
 from dockstack.errors import DockstackError
 from fake_cloud import administered
@@ -47,7 +48,10 @@ def leaving(fake, machine):
     (provider,) = fake.providers
     identity = machine / "compute_id"
     identity.write_text(f"{provider}\n")
-    return Leaving(api.connect("dockstack"), command_line, journal, Peers(machine / "peers"), roots, str(identity))
+    return Leaving(
+        *(api.connect("dockstack"), command_line, journal, Peers(machine / "peers")),
+        *(NodeCertificates(directory=str(machine / "tls")), roots, str(identity)),
+    )
 
 
 def said(machine):
@@ -66,12 +70,16 @@ def test_nova_compute_ends_before_its_record_and_that_before_anything_is_removed
     fake.ROUTES = tuple((m, p, noting if do is type(fake).delete_service else do) for m, p, do in fake.ROUTES)
     told = []
     leaving.peers.note("one", Peer("10.1.0.31", "ssh-ed25519 A", "ssh-ed25519 B"))
+    certificate = machine / "tls" / "one.pem"
+    certificate.parent.mkdir()
+    certificate.write_text("with its key")
     assert leaving.leave(connected.node, told.append, packages=True) == Left("one.example.org", changed=True)
     assert said(machine) == ["-m dockstack.cli down", "-m dockstack.cli clean --yes --packages"]
     assert order == [1]
     assert (fake.services, fake.mapped, fake.providers, fake.agents) == ({}, set(), {}, {})
     assert leaving.journal.entries() == ()
     assert leaving.peers.all() == ()
+    assert not certificate.exists()
     assert told[0] == "Having nothing more placed on it"
 
 

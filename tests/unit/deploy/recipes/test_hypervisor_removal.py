@@ -77,6 +77,18 @@ def test_nova_forgets_the_host_after_its_service_has_stopped_and_before_the_engi
     assert [service.name for service in one.records.services()] == ["neutron-ovn-agent"], "metadata goes on"
 
 
+def test_what_runs_the_drivers_programs_stops_before_they_go(enabled, done):
+    one = enabled("exporter", "migration")
+    recipe.remove(one)
+    assert [each for each in done if isinstance(each, str)][-4:] == [
+        "stopped exporter",
+        "stopped migration",
+        "stopped lxcfs",
+        "stopped docker",
+    ]
+    assert "rm -rf --one-file-system -- /var/lib/nova/compute.prom" in one.commands
+
+
 def test_driver_runtime_and_the_way_to_the_socket_go_and_the_runtime_last(enabled):
     one = enabled()
     one.manifest.made("group", "docker")
