@@ -121,8 +121,9 @@ def prepare(host: Host) -> None:
         time.sleep(1)
     host.images.sweep()
     snapshot.sweep(host)
-    remember_processors(host)
-    note_owners(host)
+    here = host.engine.containers({HOST_LABEL: host.name})
+    _remember_processors(host, here)
+    _note_owners(host, here)
     disks.prepare(host)
     if not host.storage().sized:
         LOG.warning(
@@ -132,9 +133,9 @@ def prepare(host: Host) -> None:
         )
 
 
-def remember_processors(host: Host) -> None:
+def _remember_processors(host: Host, here: Iterable[Container]) -> None:
     """Count which processors the servers that are here run on, so that new ones get the others."""
-    for listed in host.engine.containers({HOST_LABEL: host.name}):
+    for listed in here:
         try:
             found = host.engine.container(listed.name).host_config.get("CpusetCpus") or ""
         except NotFound:  # it went away meanwhile
@@ -142,9 +143,9 @@ def remember_processors(host: Host) -> None:
         host.processors.remember(listed.server_uuid, found)
 
 
-def note_owners(host: Host) -> None:
+def _note_owners(host: Host, here: Iterable[Container]) -> None:
     """Leave word whose containers are here: those that an older driver started have none."""
-    for container in host.engine.containers({HOST_LABEL: host.name}):
+    for container in here:
         if container.current:
             project = container.labels.get(PROJECT_LABEL, "")
             runtime.write_owner(host.patches, container.id, container.server_uuid, project)

@@ -30,14 +30,15 @@ def go_on(context: Any, instance: Any) -> None:
     if migration is None:
         LOG.error("A resize that is being reverted has no migration", instance_uuid=instance.uuid)
     elif migration.status == "reverted":
-        _finish(context, instance, migration)
+        if _is_up(context, migration.source_compute):  # else requests would pile up, and it can do one only
+            _finish(context, instance, migration)
     else:
         request = objects.RequestSpec.get_by_instance_uuid(context, instance.uuid)
         rpcapi.ComputeAPI().revert_resize(context, instance, migration, migration.dest_compute, request)
 
 
-def bring_back(context: Any, instance: Any) -> bool:
-    """Have the source of its last move take back a server of which its host has nothing; return whether there is one.
+def bring_back(context: Any, instance: Any) -> None:
+    """Have the source of its last move, if there is one, take back a server of which its host has nothing.
 
     A move whose files came has been confirmed or waits for that; any other one left them at the source.
 
@@ -47,19 +48,18 @@ def bring_back(context: Any, instance: Any) -> bool:
     """
     migration = _find_last(context, instance, None)
     if migration is None or migration.status not in _BROKEN_OFF or instance.old_flavor is None:
-        return False
-    if instance.host in (migration.source_compute, None) or instance.host != migration.dest_compute:
-        return False
+        return
+    if migration.dest_compute != instance.host or migration.source_compute == instance.host:
+        return
     if not _is_up(context, migration.source_compute):
-        return False
+        return
     LOG.warning("Its files are where it moved from, so the server returns there", instance_uuid=instance.uuid)
     instance.task_state = task_states.RESIZE_REVERTING
     try:
         instance.save(expected_task_state=[None])
     except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):  # somebody asked for something meanwhile
-        return True
+        return
     _finish(context, instance, migration)
-    return True
 
 
 def _find_last(context: Any, instance: Any, states: tuple[str, ...] | None) -> Any:
@@ -69,10 +69,9 @@ def _find_last(context: Any, instance: Any, states: tuple[str, ...] | None) -> A
 
 
 def _finish(context: Any, instance: Any, migration: Any) -> None:
-    """Ask the source for the second step, unless it is down: requests would pile up, and it can do one only."""
-    if _is_up(context, migration.source_compute):
-        request = objects.RequestSpec.get_by_instance_uuid(context, instance.uuid)
-        rpcapi.ComputeAPI().finish_revert_resize(context, instance, migration, migration.source_compute, request)
+    """Ask the source for the second step."""
+    request = objects.RequestSpec.get_by_instance_uuid(context, instance.uuid)
+    rpcapi.ComputeAPI().finish_revert_resize(context, instance, migration, migration.source_compute, request)
 
 
 def _is_up(context: Any, host: str) -> bool:
