@@ -233,6 +233,27 @@ class TestForgottenMoves(ForgottenCase):
         assert self.holds(migration.uuid) == []
         assert self.holds(server["id"]) == [64]
 
+    def test_a_server_whose_resize_failed_at_its_end_holds_what_its_old_flavor_takes(self):
+        server = self.boot()
+        with mock.patch("dockstack.compute.driver.DockerDriver.finish_migration", side_effect=RuntimeError("late")):
+            self.api.post_server_action(server["id"], {"resize": {"flavorRef": self.larger}})
+            self._wait_for_state_change(server, "ERROR")
+        assert self.api.get_server(server["id"])["flavor"]["ram"] == 64
+        assert self.holds(server["id"]) == [128], "Nova itself leaves it so"
+        self.look_for_forgotten(after=60)
+        assert self.holds(server["id"]) == [128]
+        self.look_for_forgotten()
+        assert self.holds(server["id"]) == [64]
+
+    def test_a_server_holds_what_its_flavors_extra_specs_say(self):
+        extra = {"extra_spec": {"resources:VCPU": "0", "resources:MEMORY_MB": "16"}}
+        self.flavor = self._create_flavor(name="overridden", vcpu=1, memory_mb=64, disk=1, ephemeral=0, **extra)
+        server = self.boot()
+        assert self.holds(server["id"]) == [16]
+        with mock.patch("nova.scheduler.client.report.SchedulerReportClient.put_allocations") as put:
+            self.look_for_forgotten()
+        assert not put.called
+
     def test_a_server_that_holds_nothing_of_its_host_holds_what_it_takes(self):
         server = self.boot()
         (before,) = self.placement.get(f"/allocations/{server['id']}").body["allocations"].values()

@@ -49,7 +49,8 @@ FORGOTTEN = 180  # seconds: scheduling gives up after one minute, and a message 
 MOVING = ("pre-migrating", "migrating", "post-migrating", "confirming", "reverting")
 ENDED = ("error", "failed", "confirmed", "reverted", "completed", "cancelled")
 MOVES = ("resize", "migration")
-WITHOUT_A_HOST = (vm_states.BUILDING, vm_states.SHELVED_OFFLOADED, vm_states.DELETED)
+UNSETTLED = (vm_states.BUILDING, vm_states.SHELVED_OFFLOADED, vm_states.DELETED, vm_states.RESIZED)
+OF_A_NODE = ("VCPU", "PCPU", "MEMORY_MB")  # classes that no other provider has
 # Set by whoever asks, and kept only until a compute node begins, which takes seconds; with what may be asked for then.
 BEFORE_THE_BEGINNING = (task_states.UNSHELVING, task_states.SHELVING_OFFLOADING)
 _REQUESTS = threading.Lock()  # no build is ended in the moment in which it is taken up
@@ -152,37 +153,29 @@ class Conductor(manager.ConductorManager):
                     continue
                 LOG.warning("A move that has ended held resources", instance_uuid=migration.instance_uuid)
                 node_now, flavor_now = _where_and_what_it_is(inside, migration)
-                if flavor_now == migration.old_instance_type_id:
-                    if node_now == migration.source_node:
-                        reports.move_allocations(inside, consumer, migration.instance_uuid)
-                        continue
-                    _hold_there_what_it_held(reports, inside, migration)
-                reports.delete_allocation_for_instance(inside, consumer, consumer_type="migration", force=True)
+                if flavor_now == migration.old_instance_type_id and node_now == migration.source_node:
+                    reports.move_allocations(inside, consumer, migration.instance_uuid)
+                else:
+                    reports.delete_allocation_for_instance(inside, consumer, consumer_type="migration", force=True)
 
     def _hold(self, inside: Any, node: Any) -> None:
-        """Have servers on a node hold what they take there, if they hold nothing of it.
+        """Have servers on a node hold what they take there, if they hold nothing of it, or what another flavor takes.
 
         A rebuild with another image that fails gives up what the server holds: Nova takes the place that was chosen for
-        it for another one's, as an evacuation's is (``ComputeManager.rebuild_instance``).
+        it for another one's, as an evacuation's is (``ComputeManager.rebuild_instance``). A resize that fails after
+        the server's files have come leaves it there with its old flavor and what the new one takes: Nova forgets
+        what it held before (``ComputeManager.finish_resize``).
         """
         reports = self.compute_task_mgr.report_client
         holding = reports.get_allocations_for_resource_provider(inside, node.uuid).allocations
         for instance in objects.InstanceList.get_by_host_and_node(inside, node.host, node.hypervisor_hostname):
-            settled = instance.task_state is None and instance.vm_state not in WITHOUT_A_HOST
-            if not settled or instance.uuid in holding or not is_forgotten(instance.updated_at or instance.created_at):
+            settled = instance.task_state is None and instance.vm_state not in UNSETTLED
+            if not settled or not is_forgotten(instance.updated_at or instance.created_at):
                 continue
             with isolated("having it hold what it takes", instance.uuid):
-                LOG.warning("It held nothing of its host", instance=instance)
-                held = reports.get_allocs_for_consumer(inside, instance.uuid)
-                elsewhere = {uuid: each for uuid, each in held["allocations"].items() if not _is_of_a_host(each)}
-                takes = {node.uuid: {"resources": scheduler_utils.resources_from_flavor(instance, instance.flavor)}}
-                wanted = {
-                    "allocations": elsewhere | takes,
-                    "project_id": instance.project_id,
-                    "user_id": instance.user_id,
-                    "consumer_generation": held.get("consumer_generation"),
-                }
-                reports.put_allocations(inside, instance.uuid, wanted)
+                here = holding.get(instance.uuid, {}).get("resources", {})
+                if not _fits(here, instance.flavor):
+                    _correct(reports, inside, node, instance)
 
     def _end_request(self, context: Any, request: Any) -> None:
         """End a build that reached no cell, as Nova does if there is no host."""
@@ -341,21 +334,42 @@ def _where_and_what_it_is(inside: Any, migration: Any) -> tuple[str | None, int 
     return instance.node, instance.flavor.id
 
 
-def _hold_there_what_it_held(reports: Any, inside: Any, migration: Any) -> None:
-    """Have a server that a resize took to another node, and not to another flavor, hold there what it held before.
-
-    Nova gives it the new flavor after its files have come. By then it holds what that one takes.
-    """
-    before = reports.get_allocs_for_consumer(inside, migration.uuid)["allocations"].values()
-    held = next((each["resources"] for each in before if _is_of_a_host(each)), None)
-    now = reports.get_allocs_for_consumer(inside, migration.instance_uuid)
-    for each in now["allocations"].values():
-        if held and _is_of_a_host(each) and each["resources"] != held:
-            each["resources"] = held
-            reports.put_allocations(inside, migration.instance_uuid, now)
+def _fits(held: dict[str, int], flavor: Any) -> bool:
+    """Whether this is what a flavor takes at first sight; its extra specs may say something else."""
+    processors = held.get("VCPU", 0) + held.get("PCPU", 0)
+    return bool(held.get("MEMORY_MB") == flavor.memory_mb and processors == flavor.vcpus)
 
 
-def _is_of_a_host(allocation: Any) -> bool:
+def _correct(reports: Any, inside: Any, node: Any, instance: Any) -> None:
+    """Have a server hold of its node what it takes there, unless it does; what it holds elsewhere stays."""
+    takes = _takes(inside, instance)
+    now = reports.get_allocs_for_consumer(inside, instance.uuid)
+    held = now["allocations"].get(node.uuid, {}).get("resources", {})
+    if all(held.get(each) == takes.get(each) for each in OF_A_NODE):
+        return
+    LOG.warning("It held %s of its host, and takes %s", held or "nothing", takes, instance=instance)
+    if held and "DISK_GB" not in held:  # another provider has the disks
+        takes.pop("DISK_GB", None)
+    besides = {name: amount for name, amount in held.items() if name not in {*OF_A_NODE, "DISK_GB"}}
+    elsewhere = {provider: each for provider, each in now["allocations"].items() if not _is_of_a_node(each)}
+    wanted = {
+        "allocations": elsewhere | {node.uuid: {"resources": besides | takes}},
+        "project_id": instance.project_id,
+        "user_id": instance.user_id,
+        "consumer_generation": now.get("consumer_generation"),
+    }
+    reports.put_allocations(inside, instance.uuid, wanted)
+
+
+def _takes(inside: Any, instance: Any) -> dict[str, int]:
+    """Return what a server's flavor takes of its node, as the scheduler reckons it."""
+    specification = objects.RequestSpec.get_by_instance_uuid(inside, instance.uuid)
+    specification.flavor = instance.flavor
+    asked = scheduler_utils.ResourceRequest.from_request_spec(specification).get_request_group(None).resources
+    return {name: amount for name, amount in asked.items() if name in {*OF_A_NODE, "DISK_GB"}}
+
+
+def _is_of_a_node(allocation: Any) -> bool:
     """Whether this is held of a node; a port's bandwidth is held of other providers."""
     return "MEMORY_MB" in allocation["resources"]
 
