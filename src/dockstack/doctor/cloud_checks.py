@@ -27,9 +27,10 @@ def services(cloud: Cloud) -> Iterator[Finding]:
     yield from _down(cloud.services, "service")
     for each in cloud.services:
         if not each.enabled:
+            line = f"openstack compute service set --enable {shlex.join([each.host, each.binary])}"
             yield Finding(
                 f"{each.binary} on {each.host} is disabled: {each.reason or 'no reason was given'}.",
-                f"New servers go elsewhere; or: openstack compute service set --enable {shlex.join([each.host, each.binary])}",
+                f"New servers go elsewhere; or: {line}",
                 note=True,
             )
 
@@ -63,7 +64,7 @@ def providers(cloud: Cloud) -> Iterator[Finding]:
     for name in sorted(cloud.providers & {each.host for each in cloud.agents} - known):
         yield Finding(
             f"Placement has a provider {name}, which is no compute host any more.",
-            f"openstack resource provider delete UUID (see `openstack resource provider list --name {shlex.quote(name)}`)",
+            f"openstack resource provider delete UUID (`openstack resource provider list --name {shlex.quote(name)}`)",
         )
 
 
@@ -112,7 +113,8 @@ def tasks(cloud: Cloud) -> Iterator[Finding]:
             yield Finding(
                 f"Server {each.id} on {each.host or 'no host'} is {each.status}"
                 f"{f', its task {each.task}' if each.task else ''}, unchanged for {each.idle / 60:.0f} min.",
-                f"Is nova-compute up there? Then: openstack server set --state error {shlex.quote(each.id)}, and a hard reboot.",
+                "Is nova-compute up there? Then a hard reboot, after "
+                f"openstack server set --state error {shlex.quote(each.id)}",
             )
 
 
