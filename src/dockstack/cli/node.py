@@ -15,6 +15,7 @@ from rich.table import Table
 from dockstack.cli.node_check import check
 from dockstack.cli.node_drain import drain, undrain
 from dockstack.cli.node_hosts import Hosts, administrated, administrator_option, host_options, look_at, plans
+from dockstack.cli.node_peers import acquaint, show_unmet, unmet_plain
 from dockstack.cli.node_remove import remove
 from dockstack.cli.node_report import added_plain, ended, fits, plain, show_plan
 from dockstack.cli.node_run import run
@@ -27,8 +28,7 @@ from dockstack.terminal import Screen, say, styled
 if TYPE_CHECKING:
     from dockstack.deploy.administration.api import Cloud
     from dockstack.deploy.administration.enrolment import Enrolment
-    from dockstack.deploy.join.adding import Added, Adding
-    from dockstack.deploy.wanted.inventory import Node
+    from dockstack.deploy.join.adding import Added
 
 COLOURS = {
     journal.Step.JOINED: "green",
@@ -118,14 +118,14 @@ def add(*, hosts: Hosts, os_cloud: str | None, no_proof: bool, image: str, flavo
         ended,
         "Nodes at work go on; run `dockstack node add` again: it goes on from here.",
     )
-    unmet = unacquainted(adding, [one for one in hosts.nodes if joined(added.get(one.name))], hosts.forks)
-    added |= unmet
+    met = [one for one in hosts.nodes if joined(added.get(one.name))]
+    unmet = acquaint(hosts, adding.peers, adding.journal, met) if met else {}
+    added |= {name: problem for name, problem in unmet.items() if name in added}
     if hosts.as_json:
         told = {name: added_plain(added[name]) if name in added else plain(found[name]) for name in found}
-        click.echo(json.dumps({"event": "hosts", "hosts": told}))
+        click.echo(json.dumps({"event": "hosts", "hosts": told, "unmet": unmet_plain(unmet)}))
     else:
-        for name, problem in unmet.items():
-            Screen().print(styled(name, ": ", *ended(problem)), soft_wrap=True)
+        show_unmet(unmet)
         if cloud is None and any(joined(outcome) for outcome in added.values()):
             say(MAPPING)
     sys.exit(0 if all(joined(added.get(one.name)) for one in hosts.nodes) else 1)
@@ -134,14 +134,6 @@ def add(*, hosts: Hosts, os_cloud: str | None, no_proof: bool, image: str, flavo
 def joined(outcome: Added | DockstackError | None) -> bool:
     """Tell whether a host has become a node."""
     return outcome is not None and not isinstance(outcome, DockstackError)
-
-
-def unacquainted(adding: Adding, nodes: list[Node], forks: int) -> dict[str, DockstackError]:
-    """Have nodes know each other, and return which could not be told."""
-    from dockstack.deploy.join import fleet  # noqa: PLC0415 - loads the recipes' engine
-
-    met = fleet.each(nodes, forks, adding.introduce, lambda *_: None)
-    return {name: outcome for name, outcome in met.items() if isinstance(outcome, DockstackError)}
 
 
 def enrolment(hosts: Hosts, cloud: Cloud | None, *, proof: bool, image: str, flavor: str) -> Enrolment | None:

@@ -18,10 +18,10 @@ from dockstack.errors import DockstackError
 from dockstack.terminal import Screen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from dockstack.deploy.administration.api import Cloud
-    from dockstack.deploy.join.journal import Journal
+    from dockstack.deploy.join.journal import Entry, Journal
     from dockstack.deploy.join.plan import NodePlan
     from dockstack.deploy.join.survey import Survey
     from dockstack.deploy.wanted.inventory import Node
@@ -41,13 +41,18 @@ CREDENTIALS = (
 
 @dataclass(frozen=True)
 class Hosts:
-    """The hosts that a command is about, and what they must know of the cloud."""
+    """The hosts that a command is about, and what they must know of the cloud.
+
+    Attributes:
+        others: asks for the other nodes that were added from here, by what is noted of those.
+    """
 
     nodes: tuple[Node, ...]
     document: cloud_document.CloudDocument
     forks: int
     as_json: bool
     named: bool
+    others: Callable[[Iterable[Entry]], tuple[Node, ...]]
 
     def require_named(self, verb: str) -> None:
         """Refuse to take all hosts that are known for those that are meant.
@@ -66,10 +71,11 @@ class Hosts:
 
         return journal.hostname(node.name) or look.hostname(connect(node))
 
-    def end(self, found: Mapping[str, Any], plain: Callable[[Any], dict[str, Any]]) -> None:
-        """For machines, print what came of all hosts as the last line."""
+    def end(self, found: Mapping[str, Any], plain: Callable[[Any], dict[str, Any]], **further: Any) -> None:
+        """For machines, print what came of all hosts, and what else there is to say, as the last line."""
         if self.as_json:
-            click.echo(json.dumps({"event": "hosts", "hosts": {name: plain(one) for name, one in found.items()}}))
+            told = {name: plain(one) for name, one in found.items()}
+            click.echo(json.dumps({"event": "hosts", "hosts": told, **further}))
 
 
 def host_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -80,7 +86,9 @@ def host_options(function: Callable[..., None]) -> Callable[..., None]:
         document = usable(path)
         own = {name: options.pop(name) for name in set(options) - HOST_OPTIONS}
         named = bool(options["hosts"] or options["limits"])
-        function(hosts=Hosts(meant(**options), document, forks, as_json, named), **own)
+        nodes = meant(**options)
+        hosts = Hosts(nodes, document, forks, as_json, named, lambda noted: others(nodes, noted, **options))
+        function(hosts=hosts, **own)
 
     command: Callable[..., None] = resolved
     for option in (
@@ -117,25 +125,45 @@ def usable(path: str) -> cloud_document.CloudDocument:
     return document
 
 
-def meant(
+def meant(*, hosts: tuple[str, ...], limits: tuple[str, ...], **options: Any) -> tuple[Node, ...]:
+    """Return the nodes that a command is about."""
+    from dockstack.deploy.join import targets  # noqa: PLC0415 - loads the recipes' engine
+
+    login = {name: options[name] for name in LOGIN}
+    named = targets.described(hosts, login)
+    return targets.chosen(_known(named, **options), named, limits)
+
+
+def others(nodes: Iterable[Node], noted: Iterable[Entry], **options: Any) -> tuple[Node, ...]:
+    """Return the nodes besides these that are noted: as the environment file has them, or as they were reached."""
+    from dockstack.deploy.join import targets  # noqa: PLC0415 - loads the recipes' engine
+
+    login = {name: options[name] for name in LOGIN - {"user"}}
+    further = targets.noted(noted, login)
+    own = {node.name for node in nodes}
+    known = _known(further, **options).nodes
+    return tuple(node for node in known if node.name in further and node.name not in own)
+
+
+def _known(
+    further: Mapping[str, Mapping[str, Any]],
     *,
-    hosts: tuple[str, ...],
     environment: str | None,
     assignments: tuple[str, ...],
-    limits: tuple[str, ...],
     ansible_inventory: str | None,
     group: str,
-    **login: str | None,
-) -> tuple[Node, ...]:
-    """Return the nodes that a command is about."""
-    from dockstack.deploy.join import ansible, targets  # noqa: PLC0415 - loads the recipes' engine
+    **_: Any,
+) -> inventory.Inventory:
+    """Return these nodes and those of the environment file and of an Ansible inventory, which win."""
+    from dockstack.deploy.join import ansible  # noqa: PLC0415 - loads the recipes' engine
 
-    named = targets.described(hosts, login)
     listed = ansible.read(ansible_inventory, group) if ansible_inventory else {}
-    known = inventory.load(
-        environment or paths.ENVIRONMENT_FILE, assignments, required=environment is not None, further=named | listed
+    return inventory.load(
+        environment or paths.ENVIRONMENT_FILE,
+        assignments,
+        required=environment is not None,
+        further={**further, **listed},
     )
-    return targets.chosen(known, named, limits)
 
 
 administrator_option = click.option(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dockstack.cli.node_hosts import Hosts, administrator_option, host_options, required_cloud
+from dockstack.cli.node_peers import acquaint, show_unmet, unmet_plain
 from dockstack.cli.node_report import error_plain
 from dockstack.cli.node_run import failed, run
 from dockstack.deploy.run.events import Event, Kind
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dockstack.cli.node_run import Parts
-    from dockstack.deploy.join.leaving import Left
+    from dockstack.deploy.join.leaving import Leaving, Left
     from dockstack.deploy.wanted.inventory import Node
 
 
@@ -34,13 +35,14 @@ def remove(*, hosts: Hosts, os_cloud: str | None, lost: bool, packages: bool, ye
 
     A node with servers or moves is refused: `drain` it first. Afterwards the cloud has no service, provider, mapping,
     agent, chassis or place in an aggregate of it, and the machine nothing of ours; containers, images and packages of
-    others stay.
+    others stay. Nodes that were added from here, and stay, let it in no more.
 
     With --lost, for a machine that is dead, only the cloud's half is done: the host is forced down, its servers have to
     be evacuated, and then it is forgotten. A host that still reports is refused. Should the machine ever come back, run
     `dockstack clean` there before it reaches the cloud.
 
-    Kill this at any moment and run it again: it goes on. Exit status 0: all are gone; 1: one is not.
+    Kill this at any moment and run it again: it goes on. Exit status 0: all are gone; 1: one is not, or one that stays
+    was not told.
     """
     from dockstack.deploy.join.leaving import Leaving  # noqa: PLC0415 - loads the recipes' engine
     from dockstack.deploy.node.connection import UnreachableError  # noqa: PLC0415
@@ -69,8 +71,22 @@ def remove(*, hosts: Hosts, os_cloud: str | None, lost: bool, packages: bool, ye
         removed_line,
         "What a node was told, it does to its end; run `dockstack node remove` again: it goes on from here.",
     )
-    hosts.end(found, removed_plain)
-    sys.exit(0 if not any(isinstance(outcome, DockstackError) for outcome in found.values()) else 1)
+    unmet = unmet_by(hosts, leaving, found)
+    hosts.end(found, removed_plain, unmet=unmet_plain(unmet))
+    if not hosts.as_json:
+        show_unmet(unmet)
+    sys.exit(1 if unmet or any(isinstance(outcome, DockstackError) for outcome in found.values()) else 0)
+
+
+def unmet_by(hosts: Hosts, leaving: Leaving, found: dict[str, Left | DockstackError]) -> dict[str, DockstackError]:
+    """Have the nodes that stay let nobody in who is gone; return where that failed."""
+    if all(isinstance(outcome, DockstackError) for outcome in found.values()):
+        return {}
+    staying = [node for node in hosts.nodes if leaving.peers.knows(node.name)]
+    return {
+        name: DockstackError(f"It may let in a node that is gone: {error.brief}", error.resolution, error.details)
+        for name, error in acquaint(hosts, leaving.peers, leaving.journal, staying).items()
+    }
 
 
 def removed_line(outcome: Left | DockstackError) -> Parts:

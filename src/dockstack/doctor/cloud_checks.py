@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.join.probes import releases
@@ -26,9 +27,10 @@ def services(cloud: Cloud) -> Iterator[Finding]:
     yield from _down(cloud.services, "service")
     for each in cloud.services:
         if not each.enabled:
+            line = f"openstack compute service set --enable {shlex.join([each.host, each.binary])}"
             yield Finding(
                 f"{each.binary} on {each.host} is disabled: {each.reason or 'no reason was given'}.",
-                f"New servers go elsewhere; or: openstack compute service set --enable {each.host} {each.binary}",
+                f"New servers go elsewhere; or: {line}",
                 note=True,
             )
 
@@ -47,7 +49,7 @@ def chassis(cloud: Cloud) -> Iterator[Finding]:
             yield Finding(
                 f"OVN has no chassis called {each.host}{f', but one called {near}' if near else ''}.",
                 "Have host in its nova.conf and external-ids:hostname in its Open vSwitch be one: see "
-                f"`dockstack doctor --host {each.host}`.",
+                f"`dockstack doctor --host {shlex.quote(each.host)}`.",
             )
 
 
@@ -62,7 +64,7 @@ def providers(cloud: Cloud) -> Iterator[Finding]:
     for name in sorted(cloud.providers & {each.host for each in cloud.agents} - known):
         yield Finding(
             f"Placement has a provider {name}, which is no compute host any more.",
-            f"openstack resource provider delete UUID (see `openstack resource provider list --name {name}`)",
+            f"openstack resource provider delete UUID (`openstack resource provider list --name {shlex.quote(name)}`)",
         )
 
 
@@ -96,7 +98,7 @@ def images(cloud: Cloud) -> Iterator[Finding]:
 
 
 def _ours(cloud: Cloud, image: Image) -> Finding:
-    line = f"openstack image set --property img_hv_type={DOCKER} {image.id}"
+    line = f"openstack image set --property img_hv_type={DOCKER} {shlex.quote(image.id)}"
     return Finding(
         f"The container image {image.name} ({image.id}) bears no img_hv_type.",
         line,
@@ -111,7 +113,8 @@ def tasks(cloud: Cloud) -> Iterator[Finding]:
             yield Finding(
                 f"Server {each.id} on {each.host or 'no host'} is {each.status}"
                 f"{f', its task {each.task}' if each.task else ''}, unchanged for {each.idle / 60:.0f} min.",
-                f"Is nova-compute up there? Then: openstack server set --state error {each.id}, and a hard reboot.",
+                "Is nova-compute up there? Then a hard reboot, after "
+                f"openstack server set --state error {shlex.quote(each.id)}",
             )
 
 

@@ -35,7 +35,7 @@ def containers(subject: Subject) -> Iterator[Finding]:
             if each.name.startswith(f"{NAME_PREFIX}{each.server}") and _gone(subject, each.server):
                 yield Finding(
                     f"Nova knows no server {each.server}, and there is a container of it{_on(host)}.",
-                    f"{WAIT} If nobody needs its files: docker rm -f {each.name}. It may be another cloud's.",
+                    f"{WAIT} It may be another cloud's. If nobody needs it: docker rm -f {shlex.quote(each.name)}",
                 )
 
 
@@ -79,7 +79,7 @@ def lost(subject: Subject) -> Iterator[Finding]:
             if host.nova and each.host == host.nova and each.status == "ACTIVE" and idle and each.id not in running:
                 yield Finding(
                     f"Server {each.id} is ACTIVE on {host.nova}, and no container of it runs there.",
-                    f"openstack server reboot --hard {each.id}; nova-compute's log there says what became of it.",
+                    f"nova-compute's log says what became of it; openstack server reboot --hard {shlex.quote(each.id)}",
                 )
 
 

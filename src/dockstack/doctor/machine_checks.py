@@ -111,7 +111,7 @@ def services(subject: Subject) -> Iterator[Finding]:
         if not one["healthy"]:
             yield Finding(
                 f"{one['title']} ({one['name']}) is {one['state']}: {one['problem']}",
-                f"See `dockstack logs {one['name']}`; `dockstack up` starts what does not run.",
+                f"See `dockstack logs {shlex.quote(one['name'])}`; `dockstack up` starts what does not run.",
             )
 
 

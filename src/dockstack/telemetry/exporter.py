@@ -12,10 +12,11 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 PORT = 9958
 SHORTEST = 5.0  # seconds between two readings
-PATIENCE = 10.0  # seconds for a client to ask and to take its answer
+PATIENCE = 10.0  # seconds for a client to ask and to take its answer, all in all
+CLIENTS = 16  # at a time; a Prometheus is one, for milliseconds
+ROOM = 1.0  # seconds for one that was cut off to be gone
 METRICS = "/metrics"
 
 
@@ -52,11 +55,15 @@ class Page:
 
 
 class Exporter(ThreadingHTTPServer):
-    """Answers on one address."""
+    """Answers on one address, a bounded number of clients, each for a bounded time.
+
+    Where there are as many as may be, the oldest is cut off for the newest: who asks and takes the answer, as
+    Prometheus does, is through in milliseconds, and whoever only holds connections keeps nobody out.
+    """
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], page: Page) -> None:
+    def __init__(self, address: tuple[str, int], page: Page, patience: float = PATIENCE) -> None:
         """Listen.
 
         Raises:
@@ -64,14 +71,51 @@ class Exporter(ThreadingHTTPServer):
         """
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.page = page
+        self._patience = patience
+        self._room = threading.BoundedSemaphore(CLIENTS)
+        self._deadlines: dict[Any, float] = {}  # of the clients, the oldest first
         super().__init__(address, Answer)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own, once there is room for it."""
+        if not self._room.acquire(blocking=False):
+            for oldest in list(self._deadlines)[:1]:
+                _cut_off(oldest)
+            if not self._room.acquire(timeout=ROOM):
+                self.shutdown_request(request)
+                return
+        self._deadlines[request] = time.monotonic() + self._patience
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a client's connection, whose thread is at its end."""
+        super().shutdown_request(request)
+        if self._deadlines.pop(request, None) is not None:
+            self._room.release()
+
+    def service_actions(self) -> None:
+        """Cut off whose time is over: sockets' own limits begin anew with each byte."""
+        now = time.monotonic()
+        for request, deadline in list(self._deadlines.items()):
+            if deadline < now:
+                _cut_off(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep clients that went away out of the log: anybody could fill it."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+def _cut_off(request: socket.socket) -> None:
+    """End a connection for whoever waits on it, here and there; closing is for its own thread."""
+    with suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class Answer(BaseHTTPRequestHandler):
     """One request."""
 
     server: Exporter
-    timeout = PATIENCE
     server_version, sys_version = "dockstack-exporter", ""
 
     def do_GET(self) -> None:

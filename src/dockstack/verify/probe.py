@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dockstack.errors import DockstackError
 from dockstack.verify.model import CheckFailed
+from dockstack.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,14 +34,10 @@ def wait_until(
     Raises:
         CheckFailed: the time is over; ``what`` completes "... did not happen within".
     """
-    deadline = time.monotonic() + seconds
-    while True:
-        found = probe()
-        if found:
-            return found
-        if time.monotonic() >= deadline:
-            raise CheckFailed(f"{what}: not within {seconds:g} s.", resolution)
-        time.sleep(every)
+    found = wait_for(probe, seconds, every)
+    if not found:
+        raise CheckFailed(f"{what}: not within {seconds:g} s.", resolution)
+    return found
 
 
 def stays_silent(probe: Callable[[], bool], seconds: float) -> bool:

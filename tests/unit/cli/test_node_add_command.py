@@ -35,9 +35,9 @@ HOSTNAMES = {"good": "good.example.org", "same": "good.example.org"}
 class Adding:
     """In the place of the connection: one host breaks, all others change something."""
 
-    def __init__(self):
+    def __init__(self, noted):
         self.added, self.introduced = [], []
-        self.enrolment = None
+        self.enrolment, self.journal, self.peers = None, noted, self
 
     def made(self, enrolment):
         self.enrolment = enrolment
@@ -53,14 +53,17 @@ class Adding:
         changes = 0 if node.name == "again" else 7
         return Added(looked.plan.hostname, changes, sent=False, seconds=2.0, enrolled=enrolled)
 
-    def introduce(self, node):
+    def knows(self, name):
+        return name.startswith("old")
+
+    def introduce_to(self, node):
         self.introduced.append(node.name)
         if node.name == "shy":
             raise DockstackError("It does not learn of others.", "Try again.")
 
 
 @pytest.fixture
-def hosts(monkeypatch):
+def hosts(monkeypatch, tmp_path):
     """What adds hosts, whose names say how they are."""
 
     def look(node, document):
@@ -70,7 +73,10 @@ def hosts(monkeypatch):
         plan = NodePlan(HOSTNAMES.get(node.name, f"{node.name}.example.org"), problems)
         return survey.Survey(plan, commission(node, document, "10.1.0.31"), DEBIAN_12)
 
-    one = Adding()
+    noted = Journal(tmp_path / "noted")
+    for name in ("old", "failed", "good"):
+        noted.note(Entry(name, f"admin@10.0.0.{len(name)}:2222", name, "2026.2", Step.ENABLED))
+    one = Adding(noted)
     monkeypatch.setattr(survey, "survey", look)
     monkeypatch.setattr(adding, "Adding", one.made)
     for name in ("OS_CLOUD", "OS_AUTH_URL"):
@@ -131,7 +137,7 @@ def test_wrong_credentials_are_said_before_any_host_is_touched(add, hosts, tmp_p
 
 def test_nodes_that_have_joined_are_told_of_each_other_and_one_that_could_not_be_has_not(add, hosts):
     done = add("good", "breaks", "shy")
-    assert sorted(hosts.introduced) == ["good", "shy"]
+    assert sorted(hosts.introduced) == ["good", "old", "shy"], "and who had joined before"
     assert done.exit_code == 1
     assert "shy: failed\n  It does not learn of others.\n  what to do: Try again." in done.output
     last = json.loads(add("--json", "good", "shy").stdout.splitlines()[-1])["hosts"]

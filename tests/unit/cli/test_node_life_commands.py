@@ -16,6 +16,7 @@ from dockstack.deploy.join import checking, journal, survey, upgrading
 from dockstack.deploy.join.checking import Checked, Finding, Level
 from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.join.peers import Peer, Peers
 from dockstack.deploy.join.plan import NodePlan
 from dockstack.deploy.join.survey import Survey
 from dockstack.deploy.join.upgrading import Upgraded
@@ -186,6 +187,47 @@ def test_a_node_that_is_not_well_is_told_from_one_that_is(node, monkeypatch):
     )
     last = json.loads(node("check", "--json", "a", "b", "down").stdout.splitlines()[-1])["hosts"]
     assert {name: one["well"] for name, one in last.items()} == {"a": True, "b": False, "down": False}
+
+
+@pytest.fixture
+def told(monkeypatch, noted, tmp_path):
+    """Which nodes were told, how they were reached, and whom they know since; c cannot be."""
+    found, kept = [], Peers(tmp_path / "peers")
+    monkeypatch.setattr(Peers.__init__, "__defaults__", (str(tmp_path / "peers"),))
+    for name in ("a", "b", "c"):
+        kept.note(name, Peer(f"192.0.2.{ord(name)}", name, "host"))
+
+    def introduce(peers, node):
+        if node.name == "c":
+            raise UnreachableError("Node c cannot be reached.", "Check its address.")
+        known = "".join(peer.client for peer in peers.all())
+        found.append((f"{node.name}={node.user}@{node.address}:{node.port}", known))
+
+    monkeypatch.setattr(Peers, "introduce_to", introduce)
+    return found
+
+
+def test_nodes_that_stay_let_nobody_in_who_is_gone_and_one_that_was_not_told_is_said(node, fake, told, tmp_path):
+    fake.services["a.example.org"]["state"] = "down"
+    done = node("remove", "--lost", "--yes", "a")
+    assert told == [("b=root@b:22", "bc")]
+    assert "a: removed" in done.output
+    assert "c: failed\n  It may let in a node that is gone: Node c cannot be reached." in done.output
+    assert done.exit_code == 1
+    nodes = "nodes:\n  b: {connector: '@ssh', roles: [compute], address: 192.0.2.9, user: admin}\n"
+    (tmp_path / "environment.yaml").write_text(nodes)
+    done = node("remove", "--lost", "--yes", "--json", "a")
+    assert told[1:] == [("b=admin@192.0.2.9:22", "bc")], "the next run tells them again"
+    assert list(json.loads(done.stdout.splitlines()[-1])["unmet"]) == ["c"]
+
+
+def test_one_that_could_not_be_removed_is_told_of_those_that_were(node, fake, told):
+    fake.services["a.example.org"]["state"] = "down"
+    node("remove", "--lost", "--yes", "a", "b")
+    assert told == [("b=root@:22", "bc")]
+    del told[:]
+    assert node("remove", "--lost", "--yes", "b").exit_code == 1
+    assert told == [], "nobody is gone"
 
 
 def test_one_that_cannot_be_reached_may_be_dead(node, fake, tmp_path):

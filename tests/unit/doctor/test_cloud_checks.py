@@ -66,6 +66,25 @@ def test_one_fault_is_found_by_its_check(name):
     assert not finding.note
 
 
+HOSTILE = "x; touch /tmp/owned"  # a compute host calls itself what it likes
+TOLD = {
+    "compute-services": {"services": (Service("nova-compute", HOSTILE, True, False, "repair"),)},
+    "chassis": {"services": (ONE, Service("nova-compute", HOSTILE, up=True))},
+    "providers": {
+        "providers": frozenset({"one", HOSTILE}),
+        "agents": (*Fake().agents, Service(CHASSIS, HOSTILE, up=True)),
+    },
+    "images": {"hypervisors": {"one": "docker", "two": "QEMU"}, "images": (Image(HOSTILE, "base", "docker", ""),)},
+    "tasks": {"servers": (Server(HOSTILE, "one", "ACTIVE", "rebooting", 3600.0),)},
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_strangers_say_is_one_word_of_a_command_that_is_advised(name):
+    (finding,) = found(Fake(**TOLD[name]), name)
+    assert finding.cure.count(f"'{HOSTILE}'") == finding.cure.count(HOSTILE) == 1
+
+
 def test_a_provider_of_a_host_that_is_gone_is_found():
     agents = (*Fake().agents, Service(CHASSIS, "gone", up=True))
     (finding,) = found(Fake(providers=frozenset({"one", "gone", "a-gpu"}), agents=agents), "providers")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 
 import pytest
@@ -13,6 +14,7 @@ from dockstack.deploy.distributions import DEBIAN_13
 from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
 from dockstack.deploy.node.listeners import Listener
 from dockstack.deploy.node.output import Output
+from dockstack.display import printable
 from dockstack.doctor.checks import MACHINE, NAMES
 from dockstack.doctor.cloud import Server
 from dockstack.doctor.host import ANSWERED, Container, Interface, host_of
@@ -156,6 +158,24 @@ def test_a_server_runs_if_its_own_container_does(healthy, found, server):
     assert (check("running"), check("exited")) == (0, 1)
     for other in ({"task": "rebooting"}, {"idle": 5.0}, {"status": "SHUTOFF"}, {"host": "two"}):
         assert check("exited", **other) == 0
+
+
+HOSTILE = "x;touch\t/tmp/owned"  # an engine or a service calls what it has as it likes
+TOLD = {
+    "leftovers": (f"nova-{HOSTILE}", {"host": {"containers": (Container(ID, f"nova-{HOSTILE}", HOSTILE),)}}),
+    "servers": (HOSTILE, {"servers": (Server(HOSTILE, "one", "ACTIVE", "", 600.0),)}),
+    "services": (
+        HOSTILE,
+        {"status": {"services": [{"name": HOSTILE, "title": "x", "healthy": False, "state": "x", "problem": "x"}]}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_strangers_say_is_one_word_of_a_command_that_is_advised(healthy, found, name):
+    word, seen = TOLD[name]
+    (finding,) = found(healthy(**seen), name)
+    assert f" {printable(shlex.quote(word))}" in finding.cure
 
 
 def test_a_copy_that_somebody_runs_of_a_server_is_none(healthy, found):

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import http.client
+import socket
+import struct
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -190,8 +193,8 @@ def test_without_a_file_nothing_is_watched() -> None:
 
 
 @contextmanager
-def serving(page: exporter.Page):
-    with exporter.Exporter(("127.0.0.1", 0), page) as server:
+def serving(page: exporter.Page, patience: float = exporter.PATIENCE):
+    with exporter.Exporter(("127.0.0.1", 0), page, patience) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -207,6 +210,13 @@ def get(address: tuple[str, int], path: str) -> http.client.HTTPResponse:
     return connection.getresponse()
 
 
+def until(condition) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_it_answers_by_http() -> None:
     with serving(exporter.Page(lambda: b"made 1\n")) as address:
         answer = get(address, "/metrics")
@@ -215,6 +225,63 @@ def test_it_answers_by_http() -> None:
         assert "Python" not in answer.headers["Server"]
         assert get(address, "/").status == 200
         assert get(address, "/etc/passwd").status == 404
+
+
+def test_whoever_only_holds_connections_keeps_nobody_out_and_takes_no_more_threads(monkeypatch) -> None:
+    monkeypatch.setattr(exporter, "CLIENTS", 4)
+    with serving(exporter.Page(lambda: b"made 1\n")) as address, ExitStack() as held:
+        before = threading.active_count()
+        slow = [held.enter_context(socket.create_connection(address, 10)) for _ in range(3 * exporter.CLIENTS)]
+        for one in slow[-3:]:
+            one.sendall(b"GET /metrics HT")
+        assert get(address, "/metrics").read() == b"made 1\n"
+        until(lambda: threading.active_count() - before <= exporter.CLIENTS)
+        assert slow[0].recv(1) == b"", "the oldest was cut off"
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.0\r\n"], ids=["says nothing", "drips"])
+def test_who_does_not_come_to_an_end_is_cut_off(said) -> None:
+    with serving(exporter.Page(lambda: b""), patience=0.2) as address, socket.create_connection(address, 10) as slow:
+        began = time.monotonic()
+        slow.sendall(said)
+        slow.settimeout(0.02)
+        while time.monotonic() - began < 10:
+            try:
+                if said:
+                    slow.sendall(b"x")  # each is a sign of life, and none is the end of a line
+                if slow.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        assert 0.1 < time.monotonic() - began < 5
+
+
+def test_who_does_not_take_the_answer_is_cut_off() -> None:
+    asked = threading.Event()
+    page = exporter.Page(lambda: asked.set() or bytes(16 << 20))
+    with serving(page, patience=0.2) as address:
+        before, taken = threading.active_count(), 0
+        slow = socket.create_connection(address, 10)
+        slow.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert asked.wait(10)
+        until(lambda: threading.active_count() <= before)
+        with suppress(ConnectionError):
+            while some := slow.recv(1 << 20):
+                taken += len(some)
+        slow.close()
+        assert taken < 16 << 20
+
+
+def test_clients_that_go_away_are_no_news(capfd) -> None:
+    with serving(exporter.Page(lambda: b"x" * (1 << 20))) as address:
+        for _ in range(5):
+            with socket.create_connection(address, 10) as hasty:
+                hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # resets it
+                hasty.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert get(address, "/").status == 200
+    assert capfd.readouterr() == ("", "")
 
 
 def test_whoever_asks_in_a_loop_gets_the_same_answer() -> None:

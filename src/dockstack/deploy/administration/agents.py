@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.administration.api import ApiError, NotThereError
+from dockstack.waiting import wait_for
 
 if TYPE_CHECKING:
     from dockstack.deploy.administration.api import Cloud
@@ -37,19 +37,23 @@ def forget(cloud: Cloud, host: str) -> list[Agent]:
     Neutron deletes Chassis and Chassis_Private with an agent, if ovn-controller has not done so at its end. Its
     processes hear of that one after the other, so that one is asked again.
     """
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        left = agents(cloud, host)
+    left: list[Agent] = []
+    refusals: list[ApiError] = []
+
+    def forgotten() -> bool:
+        refusals.clear()
+        left[:] = agents(cloud, host)
         for agent in left:
             try:
                 cloud.network.call("DELETE", f"/agents/{agent.id}")
             except NotThereError:
                 continue
             except ApiError as error:
-                if time.monotonic() > deadline:
-                    raise
                 if not error.status:
                     raise
-        if not left or time.monotonic() > deadline:
-            return left
-        time.sleep(POLL)
+                refusals.append(error)
+        return not left
+
+    if not wait_for(forgotten, PATIENCE, POLL) and refusals:
+        raise refusals[0]
+    return left

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.administration import hosts
 from dockstack.errors import DockstackError
+from dockstack.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dockstack.deploy.administration.api import Cloud
+    from dockstack.deploy.administration.hosts import ComputeService
     from dockstack.deploy.administration.mapping import Mapping
     from dockstack.deploy.administration.proof import Proof
 
@@ -74,14 +75,15 @@ class Enrolment:
         return Enrolled(enabled=True, mapped=mapped, proof=took)
 
     def _await_up(self, host: str, tell: Callable[[str], None]) -> None:
-        deadline, told = time.monotonic() + PATIENCE, False
-        while not (service := hosts.required(self.cloud, host)).up:
-            if service.forced_down or time.monotonic() > deadline:
-                raise DockstackError(
-                    f"nova-compute on {host} is {'forced down' if service.forced_down else 'down'} for the cloud.",
-                    "See `dockstack logs nova-compute` there; then run the command again: it goes on from here.",
-                )
-            if not told:
-                tell("Waiting until nova-compute reports")
-            told = True
-            time.sleep(POLL)
+        def settled() -> ComputeService | None:
+            service = hosts.required(self.cloud, host)
+            return service if service.up or service.forced_down else None
+
+        if settled() is None:
+            tell("Waiting until nova-compute reports")
+        service = wait_for(settled, PATIENCE, POLL)
+        if service is None or not service.up:
+            raise DockstackError(
+                f"nova-compute on {host} is {'forced down' if service else 'down'} for the cloud.",
+                "See `dockstack logs nova-compute` there; then run the command again: it goes on from here.",
+            )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from dockstack.deploy.administration import hosts
 from dockstack.deploy.node.output import tail
 from dockstack.errors import DockstackError
+from dockstack.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,15 +62,12 @@ class Mapping:
         return True
 
     def _await(self, host: str, patience: float) -> None:
-        deadline = time.monotonic() + patience
-        while not hosts.is_mapped(self._cloud, host):
-            if time.monotonic() > deadline:
-                raise DockstackError(
-                    f"No controller has mapped {host} to a cell; it stays disabled.",
-                    f"Run on one, never twice at a time: {COMMAND}. Or give deploy.map_command. Then run the command "
-                    "again: it goes on from here.",
-                )
-            time.sleep(POLL)
+        if not wait_for(lambda: hosts.is_mapped(self._cloud, host), patience, POLL):
+            raise DockstackError(
+                f"No controller has mapped {host} to a cell; it stays disabled.",
+                f"Run on one, never twice at a time: {COMMAND}. Or give deploy.map_command. Then run the command "
+                "again: it goes on from here.",
+            )
 
     def _run(self) -> None:
         for _ in range(BUSY_TRIES):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack.deploy.administration import hosts, providers
 from dockstack.deploy.administration.api import NotThereError
 from dockstack.errors import DockstackError
+from dockstack.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,15 +100,18 @@ class Proof:
                 providers.set_trait(self.cloud, provider, providers.DISABLED, wanted=True)
 
     def _settled(self, server_id: str) -> Server:
-        deadline = time.monotonic() + ACTIVE
-        while True:
-            server = hosts.server(self.cloud, server_id)
-            if server is None:
-                raise DockstackError("Somebody has deleted the test server.", "Run the command again.")
-            settled = server.status == "ERROR" or (server.status == "ACTIVE" and server.task is None)
-            if settled or time.monotonic() > deadline:
-                return server
-            time.sleep(POLL)
+        def settled() -> Server | None:
+            server = self._server(server_id)
+            is_active = server.status == "ACTIVE" and server.task is None
+            return server if is_active or server.status == "ERROR" else None
+
+        return wait_for(settled, ACTIVE, POLL) or self._server(server_id)
+
+    def _server(self, server_id: str) -> Server:
+        server = hosts.server(self.cloud, server_id)
+        if server is None:
+            raise DockstackError("Somebody has deleted the test server.", "Run the command again.")
+        return server
 
     @contextmanager
     def _network(self, name: str) -> Iterator[str]:
@@ -139,14 +143,11 @@ class Proof:
             self.cloud.compute.call("DELETE", f"/servers/{server_id}")
         except NotThereError:
             return
-        deadline = time.monotonic() + GONE
-        while hosts.server(self.cloud, server_id) is not None:
-            if time.monotonic() > deadline:
-                raise DockstackError(
-                    f"The test server {server_id} is still there {GONE:.0f} s after its delete.",
-                    "See the log of nova-compute on its host, and run the command again.",
-                )
-            time.sleep(POLL)
+        if not wait_for(lambda: hosts.server(self.cloud, server_id) is None, GONE, POLL):
+            raise DockstackError(
+                f"The test server {server_id} is still there {GONE:.0f} s after its delete.",
+                "See the log of nova-compute on its host, and run the command again.",
+            )
 
     def _image(self) -> str:
         found = self.cloud.image.call("GET", "/images", query={"status": "active", "container_format": "docker"})

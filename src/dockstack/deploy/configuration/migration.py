@@ -30,7 +30,8 @@ AUTHORIZED_KEYS = f"{STATE_DIRECTORY}/.ssh/authorized_keys"
 NO_SHELL = "/usr/sbin/nologin"
 SHELL = "/bin/sh"  # what runs the receiver; a password this user never has
 # The machine's own SSH server, if it has one, looks into the same file: there, too, a key opens the receiver only.
-CONFINED = "no-port-forwarding,no-agent-forwarding,no-X11-forwarding,no-pty"
+# dropbear refuses a key with an option that it does not know, such as no-user-rc; this one means all that there are.
+CONFINED = "restrict"
 RECEIVER = f"{OPENSTACK_VENV}/bin/dockstack-migration-receiver --directory {STATE_DIRECTORY}/docker/migrations"
 
 

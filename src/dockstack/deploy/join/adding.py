@@ -99,14 +99,6 @@ class Adding:
         self.journal.note(entry.now(Step.ENABLED if enrolled.enabled else Step.JOINED))
         return replace(added, enrolled=enrolled)
 
-    def introduce(self, node: Node) -> None:
-        """Have a node that has joined know all that have, now that their keys are there.
-
-        Raises:
-            DockstackError: it could not be told.
-        """
-        peers.introduce(connect(node), self.peers.all())
-
     def _add(self, node: Node, looked: Survey, entry: Entry, tell: Callable[[Event], None]) -> Added:
         connection = connect(node)
         sent = not self.command_line.is_on(connection)

@@ -174,7 +174,7 @@ def on_machine(plan: NodePlan, seen: Seen) -> Iterator[Finding]:
     if seen.containers is None:
         yield Finding("engine", "it does not answer", "`dockstack status` and `dockstack logs docker` there")
     for name, why in (seen.unhealthy or {}).items():
-        yield Finding("services", f"{name}: {why}", f"`dockstack logs {name}` there, then {AGAIN}")
+        yield Finding("services", f"{name}: {why}", f"`dockstack logs {shlex.quote(name)}` there, then {AGAIN}")
 
 
 # -- the cloud --------------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def in_nova(cloud: Cloud, host: str) -> Iterator[Finding]:
         yield Finding("nova", "the cloud knows no compute service of it", AGAIN)
         return
     if service.forced_down:
-        cure = f"openstack compute service set --up {host} nova-compute"
+        cure = f"openstack compute service set --up {shlex.quote(host)} nova-compute"
         yield Finding("nova", "its compute service is forced down", cure)
     elif not service.up:
         yield Finding("nova", "its compute service is down", "`dockstack logs nova-compute` there")
@@ -242,7 +242,8 @@ def containers(cloud: Cloud, host: str, seen: Seen) -> Iterator[Finding]:
             continue
         server = hosts.server(cloud, server_id)
         what = f"a server that is on {server.host}" if server and server.host else "no server that Nova has here"
-        cure = f"nova-compute removes what Nova says it deleted; else save what you need of it, docker rm -f {name}"
+        line = f"docker rm -f {shlex.quote(name)}"
+        cure = f"nova-compute removes what Nova says it deleted; else save what you need of it, {line}"
         yield Finding("containers", f"{name} belongs to {what}", cure, Level.WARNING)
     for server_id, server in here.items():
         if server_id not in seen.containers.values() and server.status in HAVE_CONTAINERS and not server.task:

@@ -19,6 +19,7 @@ from dockstack.deploy import paths
 from dockstack.deploy.atomic_write import write_atomically
 from dockstack.deploy.configuration import migration
 from dockstack.deploy.join import look
+from dockstack.deploy.node.connection import connect
 from dockstack.deploy.node.output import limited
 from dockstack.deploy.node.shell import patience
 from dockstack.errors import DockstackError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dockstack.deploy.node.connection import Connection
+    from dockstack.deploy.wanted.inventory import Node
 
 DIRECTORY = f"{paths.STATE_DIRECTORY}/peers"
 LIMIT = 60  # seconds for one file
@@ -64,6 +66,18 @@ class Peers:
     def forget(self, name: str) -> None:
         """Let nobody know a node any more who is told from now on."""
         self._path(name).unlink(missing_ok=True)
+
+    def knows(self, name: str) -> bool:
+        """Tell whether a node is one of them."""
+        return self._path(name).exists()
+
+    def introduce_to(self, node: Node) -> None:
+        """Have a node know all of them, and nobody else any more.
+
+        Raises:
+            DockstackError: it could not be told.
+        """
+        introduce(connect(node), self.all())
 
     def all(self) -> tuple[Peer, ...]:
         """Return them; one whose address another has by now is the other."""

@@ -13,6 +13,7 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from dockstack.deploy.join.journal import Entry
     from dockstack.deploy.wanted.inventory import Inventory, Node
 
 _HOST = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<address>\[[0-9a-fA-F:.]+\]|[^@:\s\[\]]+)(?::(?P<port>\d+))?")
@@ -37,6 +38,23 @@ def described(hosts: Iterable[str], login: Mapping[str, str | None]) -> dict[str
         raw |= {name: value for name, value in login.items() if value}
         raw |= {"user": match["user"]} if match["user"] else {}
         found[match["address"].strip("[]")] = raw | ({"port": int(match["port"])} if match["port"] else {})
+    return found
+
+
+def noted(entries: Iterable[Entry], login: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:
+    """Return nodes that were added from here as an environment file would describe them, by how they were reached.
+
+    Args:
+        entries: what is noted of them.
+        login: key, jump and known_hosts for all of them; None leaves one to its default.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        user, _, place = entry.login.rpartition("@")
+        address, _, port = place.rpartition(":")
+        raw = {"connector": "@ssh", "roles": [Role.COMPUTE.value]}
+        raw |= {name: value for name, value in login.items() if value}
+        found[entry.node] = raw | {"user": user, "address": address, "port": int(port)}
     return found
 
 

@@ -9,7 +9,6 @@ runs in it.
 from __future__ import annotations
 
 import shlex
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,7 @@ from dockstack.deploy.run.events import Event, Kind
 from dockstack.deploy.run.lock import LOCK_FILE
 from dockstack.errors import DockstackError
 from dockstack.names import UUID_LABEL
+from dockstack.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -135,11 +135,13 @@ class Upgrading:
         """Wait for a report of nova-compute that is newer than what the cloud has heard, and see that all is there."""
         tell(_say("Waiting until the cloud hears from its nova-compute"))
         heard = hosts.required(self.cloud, host).reported
-        deadline = time.monotonic() + REPORT
-        while not ((service := hosts.required(self.cloud, host)).up and service.reported != heard):
-            if time.monotonic() > deadline:
-                raise DockstackError(f"The new nova-compute on {host} has not reported within {REPORT:.0f} s.")
-            time.sleep(POLL)
+
+        def hears_anew() -> bool:
+            service = hosts.required(self.cloud, host)
+            return service.up and service.reported != heard
+
+        if not wait_for(hears_anew, REPORT, POLL):
+            raise DockstackError(f"The new nova-compute on {host} has not reported within {REPORT:.0f} s.")
         again = self.look_again(connection.node, self.document)
         if not self._is_current(connection, again):
             raise DockstackError(f"{connection.node.name} is not as it should be: {_differing(again)}.")

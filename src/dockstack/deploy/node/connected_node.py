@@ -434,12 +434,12 @@ class ConnectedNode(Shell):
         )
 
     def _restore_policy(self) -> None:
-        """Restore the machine's own policy, also after a killed run."""
+        """Restore the machine's own policy, also after a killed run; what that has left at work ends under ours."""
         saved = f"{POLICY}.dockstack-saved"
-        self.run(
-            f"if grep -qsF {shlex.quote(POLICY_MARK)} {POLICY}; then"
-            f" if test -e {saved}; then mv -f {saved} {POLICY}; else rm -f {POLICY}; fi; fi"
-        )
+        restore = f"if test -e {saved}; then mv -f {saved} {POLICY}; else rm -f {POLICY}; fi"
+        locks = self.distribution.manager.locks
+        alone = shlex.join([*self._holding(locks), "sh", "-c", restore]) if locks else restore
+        self.run(f"if grep -qsF {shlex.quote(POLICY_MARK)} {POLICY}; then {alone}; fi", limit=PACKAGES_LIMIT)
 
 
 def _describe(engine_operation: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.configuration import desired_state, exporter, migration
+from dockstack.deploy.configuration import desired_state, exporter
 from dockstack.deploy.hypervisors import chosen, lxcfs, storage
 from dockstack.deploy.hypervisors.docker import DRIVER_STATE, MACHINES_UNITS, METRICS_FILE, Docker
 from dockstack.deploy.hypervisors.nova_compute import OURS
 from dockstack.deploy.node.environments import uv_program
-from dockstack.deploy.recipes import host_removal
+from dockstack.deploy.recipes import host_removal, migration
 from dockstack.deploy.recipes.controller import PYTHON, ask, provision
 from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.recipes.stage import Stage
@@ -61,7 +61,8 @@ def remove(machine: Machine) -> None:
     _remove_further(machine, settings, further)
     # The agents of the machine itself stay: it is still a chassis, with metadata for whatever runs elsewhere.
     provision(machine, "forget-hosts", desired_state.forget_hosts(settings, names[:1], agents=False))
-    _forget(machine, exporter.NAME, migration.SERVICE)  # their programs are the driver's
+    _forget(machine, exporter.NAME)  # its program is the driver's, as is what runs for migrations
+    migration.remove(machine)
     plugin.cleanup(machine)
     plugin.stop(machine)
     _forget(machine, lxcfs.NAME, plugin.name)

@@ -38,9 +38,7 @@ def start(machine: Machine) -> None:
     own = migration.server(settings)
     others = hosts.extra_hosts(machine.attributes, settings.hostname)
     if not others:
-        if any(service.name == own.name for service in machine.records.services()):
-            host_removal.forget(machine, own)
-            _give_shell(machine, migration.NO_SHELL)
+        remove(machine)
         return
     _prepare(machine)
     addresses = (settings.tunnel_address, *(host.tunnel_address for host in others))
@@ -48,6 +46,19 @@ def start(machine: Machine) -> None:
     for host in others:
         service = migration.server(extra_hosts.settings_on(settings, host))
         _place(machine, extra_hosts.entered(service, host.key, ()), hosts.state_directory(host.key), addresses)
+
+
+def remove(machine: Machine) -> None:
+    """Let nobody in any more, if anybody was: the server, the keys and nova's shell go; killed, the next run goes on.
+
+    The record goes last: by it, what is left of the others is known.
+    """
+    for service in machine.records.services():
+        if service.name == migration.SERVICE:
+            _give_shell(machine, migration.NO_SHELL)
+            for path in (migration.DIRECTORY, migration.AUTHORIZED_KEYS, migration.KEYS):
+                machine.absent(path)
+            host_removal.forget(machine, service)
 
 
 def start_on_node(machine: Machine, service: Service) -> None:

@@ -64,6 +64,12 @@ def test_what_differs_from_the_plan_is_named():
     assert all(each.cure for each in found)
 
 
+def test_what_a_node_says_is_one_word_of_a_command_that_is_advised(administrator):
+    seen = Seen(unhealthy={"x;reboot": "down"}, containers={"nova-x;reboot": "x;reboot"})
+    found = [*checking.on_machine(NodePlan(HOST), seen), *checking.containers(administrator, HOST, seen)]
+    assert [each.cure.count("'x;reboot'") + each.cure.count("'nova-x;reboot'") for each in found] == [1, 1]
+
+
 def test_a_node_whose_dockstack_is_broken_says_so():
     assert texts(checking.on_machine(NodePlan(HOST), Seen(unhealthy=None))) == [
         ("services", "its dockstack does not tell how its services are")

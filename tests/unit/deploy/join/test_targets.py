@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from dockstack.deploy.join import targets
+from dockstack.deploy.join.journal import Entry
 from dockstack.deploy.wanted import inventory
 from dockstack.errors import DockstackError
 
@@ -71,3 +72,10 @@ def test_what_cannot_be_meant_is_refused(meant, hosts, limits, words):
     with pytest.raises(DockstackError) as refused:
         meant(*hosts, limits=limits)
     assert words in str(refused.value)
+
+
+def test_nodes_that_were_added_are_reached_as_they_were_then():
+    entries = [Entry("one", "admin@fd00::7:2222", "one.example.org", "2026.2")]
+    (found,) = targets.noted(entries, {"key": "id", "jump": None}).values()
+    assert [found[name] for name in ("user", "address", "port", "key")] == ["admin", "fd00::7", 2222, "id"]
+    assert "jump" not in found

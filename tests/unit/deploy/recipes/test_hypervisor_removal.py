@@ -89,6 +89,14 @@ def test_what_runs_the_drivers_programs_stops_before_they_go(enabled, done):
     assert "rm -rf --one-file-system -- /var/lib/nova/compute.prom" in one.commands
 
 
+def test_nova_has_no_shell_and_nobodys_keys_any_more(enabled):
+    one = enabled("migration", **{"getent passwd": {"success": False}})
+    recipe.remove(one)
+    assert "usermod --shell /usr/sbin/nologin nova" in one.commands
+    for path in ("/etc/nova/migration", "/var/lib/nova/.ssh/authorized_keys", "/etc/dockstack/migration"):
+        assert f"rm -rf --one-file-system -- {path}" in one.commands
+
+
 def test_driver_runtime_and_the_way_to_the_socket_go_and_the_runtime_last(enabled):
     one = enabled()
     one.manifest.made("group", "docker")

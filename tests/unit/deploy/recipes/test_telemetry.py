@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dockstack.deploy.configuration import exporter
@@ -47,6 +49,26 @@ def test_disabling_takes_away_what_enabling_made(machine):
     assert any(METRICS_FILE in line and line.startswith("rm ") for line in one.commands), one.commands
 
 
+def test_a_further_host_has_its_own_where_the_machine_reaches_it(machine, monkeypatch):
+    one, started = machine({"hostname;": "node\nnetdev"}, WANTED, "hosts=2"), []
+    monkeypatch.setattr(recipe, "ensure_running", lambda _, service: started.append(service))
+    recipe.start_on(one, "host2")
+    (made,) = started
+    assert (made.name, made.inside) == ("host2-exporter", "host2")
+    options = vars(parser().parse_args(made.command[1:]))
+    assert (options["host"], options["address"]) == ("node-2", "198.19.77.2")
+    assert made.check.target == "http://198.19.77.2:9958/"
+
+
+def test_a_further_hosts_goes_when_nobody_wants_it_and_others_stay(machine):
+    one = machine({}, "hosts=2")
+    for name in ("host2-exporter", "host22-exporter"):
+        one.records.define(replace(service(), name=name, inside=name.partition("-")[0]))
+    recipe.start_on(one, "host2")
+    assert [each.name for each in one.records.services()] == ["host22-exporter"]
+    assert any(line.endswith("/hosts/host2/var/lib/nova/compute.prom") for line in one.commands), one.commands
+
+
 def test_its_options_are_those_that_the_program_knows():
     options = vars(parser().parse_args(service("telemetry.address=10.1.0.5", "ports.exporter=9000").command[1:]))
     assert (options["address"], options["port"]) == ("10.1.0.5", 9000)
@@ -78,3 +100,5 @@ def test_it_starts_after_nova_compute_and_only_beside_docker():
     stages = {stage.name: stage for stage in node_stages(load(None, [WANTED]).local)}
     assert stages["exporter"].after == ("compute",)
     assert "exporter" not in {stage.name for stage in node_stages(load(None, [WANTED, "hypervisor=fake"]).local)}
+    further = {stage.name: stage for stage in node_stages(load(None, [WANTED, "hosts=2"]).local)}
+    assert further["host2-exporter"].after == ("host2-compute",)

@@ -14,7 +14,6 @@ import resource
 import signal
 import socket
 import subprocess
-import time
 import xmlrpc.client
 from enum import Enum, auto
 from pathlib import Path
@@ -26,6 +25,7 @@ from dockstack.deploy.supervision.backends.model import RunState
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.supervision.services import entered_command, in_stop_order
 from dockstack.errors import DockstackError
+from dockstack.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -196,12 +196,9 @@ class Supervisor:
                 env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
                 preexec_fn=_raise_file_limit,  # noqa: PLW1509 - this process has one thread
             )
-        deadline = time.monotonic() + START_LIMIT
-        while self._reach() is not Reach.ANSWERS:
-            if time.monotonic() > deadline:
-                tail = Path(OUTPUT).read_text()
-                raise DockstackError("supervisord does not come up.", f"Its log is {LOG}.", tail)
-            time.sleep(POLL)
+        if not wait_for(lambda: self._reach() is Reach.ANSWERS, START_LIMIT, POLL):
+            tail = Path(OUTPUT).read_text()
+            raise DockstackError("supervisord does not come up.", f"Its log is {LOG}.", tail)
 
     def wake(self) -> None:
         """Have supervisord running; services that are stopped stay so."""
