@@ -129,10 +129,10 @@ class Apis:
 
 
 class Broker:
-    """A RabbitMQ that knows one user, one virtual host and, unless told otherwise, the exchange nova."""
+    """A RabbitMQ that knows one user, one virtual host and, unless told otherwise, the exchanges nova and neutron."""
 
     def __init__(self):
-        self.exchanges = {"nova"}
+        self.exchanges = {"nova", "neutron"}
         self.declared = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]

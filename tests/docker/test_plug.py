@@ -187,3 +187,5 @@ def test_refusals_say_what_to_do(lab, switch) -> None:
         ovs.plug(server, replace(server.ports[0], bridge="nowhere"))
     with pytest.raises(PlugError, match=r"binding_failed.*which a container cannot have"):
         ovs.plug(server, replace(server.ports[0], vif_type="binding_failed"))
+    with pytest.raises(PlugError, match=r"iptables_hybrid.*would be bypassed"):
+        ovs.plug(server, replace(server.ports[0], bridge=BRIDGE, bridged=True))

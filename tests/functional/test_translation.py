@@ -38,6 +38,7 @@ def make_vif(**changes):
             dns=[ip("9.9.9.9"), ip("8.8.8.8")],
             ips=[network_model.FixedIP(address="10.0.0.5")],
             routes=[network_model.Route(cidr="10.9.0.0/16", gateway=ip("10.0.0.254"))],
+            dhcp_server="10.0.0.2",
         ),
         network_model.Subnet(
             cidr="fd00::/64", gateway=ip("fd00::1"), dns=[ip("9.9.9.9")], ips=[network_model.FixedIP(address="fd00::5")]
@@ -67,12 +68,18 @@ def test_a_port_in_full():
             mtu=1442,
             bridge="br-int",
             vif_type="ovs",
-            addresses=(Address("10.0.0.5/24", "10.0.0.1"), Address("fd00::5/64", "fd00::1")),
+            addresses=(Address("10.0.0.5/24", "10.0.0.1", "10.0.0.2"), Address("fd00::5/64", "fd00::1")),
             routes=(Route("10.9.0.0/16", "10.0.0.254"),),
             dns=("9.9.9.9", "8.8.8.8"),
             active=False,
         ),
     )
+
+
+def test_a_port_whose_agent_filters_on_a_bridge_is_known_as_such():
+    hybrid = make_vif(details={"port_filter": True, "ovs_hybrid_plug": True, "bridge_name": "br-int"})
+    (port,) = servers.build_ports([hybrid])
+    assert port.bridged
 
 
 def test_interfaces_follow_the_order_of_the_request():

@@ -268,15 +268,14 @@ def _shown(key: Key, setting: Setting) -> object:
 def check(path: str, *, as_json: bool) -> None:
     """Ask the cloud whether nodes would find what the document says; nothing is changed there.
 
-    From this machine: a token for each account, Placement, RabbitMQ (login and a passive declare), OVN's databases,
-    clocks, the way that tunnels take, and whether the cloud's release takes nodes of the document's. Exit status 0: all
-    is well; 1: something would keep nodes from working.
+    From this machine: a token for each account, Placement, RabbitMQ (login and a passive declare), OVN's databases and
+    the way that tunnels take, or with ML2/OVS Neutron's message bus, clocks, and whether the cloud's release takes
+    nodes of the document's. Exit status 0: all is well; 1: something would keep nodes from working.
     """
-    from dockstack.deploy.join import obstacles, probes  # noqa: PLC0415 - loads the recipes' engine
+    from dockstack.deploy.join import probes  # noqa: PLC0415 - loads the recipes' engine
 
     document = cloud_document.load(path)
     document.require_usable(CURE)
-    obstacles.require_kind(document)
     with Screen(stderr=True).status("Asking the cloud ..."):
         outcomes = probes.run(document)
     if as_json:

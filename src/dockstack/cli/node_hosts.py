@@ -116,11 +116,10 @@ def usable(path: str) -> cloud_document.CloudDocument:
     Raises:
         DockstackError: nodes could not join with it.
     """
-    from dockstack.deploy.join import obstacles, probes  # noqa: PLC0415 - loads the recipes' engine
+    from dockstack.deploy.join import probes  # noqa: PLC0415 - loads the recipes' engine
 
     document = cloud_document.load(path)
     document.require_usable(CURE)
-    obstacles.require_kind(document)
     probes.require_release(document)
     return document
 

@@ -230,7 +230,8 @@ _NETWORK = [
         default="link",
         choices=[
             ("link", "directly on the server's first network: OVN, whose metadata port answers there"),
-            ("gateway", "by the default gateway: a router proxies metadata, as the ML2/OVS agents do"),
+            ("gateway", "ML2/OVS: routers answer; in a network without a gateway, its DHCP server"),
+            ("dhcp", "ML2/OVS with force_metadata: the network's DHCP server answers everywhere"),
             ("none", "no route; the subnet's host routes name one, or there is no metadata service"),
         ],
         help="How a server reaches 169.254.169.254 if its subnet's host routes do not say. Change it when the cloud's "

@@ -29,6 +29,7 @@ class Address:
 
     cidr: str  # "10.0.0.5/24" or "fd00::5/64": the address with its subnet's prefix length
     gateway: str | None = None  # the subnet's gateway, if it has one
+    dhcp: str | None = None  # the subnet's DHCP server, if Neutron runs one
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Port:
     mtu: int
     bridge: str = "br-int"
     vif_type: str = "ovs"
+    bridged: bool = False  # Neutron's agent filters on a Linux bridge between the device and the switch
     addresses: tuple[Address, ...] = ()
     routes: tuple[Route, ...] = ()
     dns: tuple[str, ...] = ()

@@ -108,6 +108,7 @@ DEBIAN_12 = Distribution(
     ids=("debian",),
     version="12",
     packages={
+        "conntrack": "conntrack",
         "docker": "docker.io",
         "dockerd": "docker.io",
         "dropbear": "dropbear-bin",
@@ -193,6 +194,7 @@ RHEL_9 = Distribution(
     version="9",
     packages={
         **DEBIAN_12.packages,
+        "conntrack": "conntrack-tools",
         "docker": "docker-ce-cli",
         "dockerd": "docker-ce",
         "dropbear": "dropbear",

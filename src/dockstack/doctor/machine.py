@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dockstack.deploy import distributions, paths
-from dockstack.deploy.configuration.compute_node import HERE
+from dockstack.deploy.configuration.compute_node import ANYWHERE
 from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.join import look
 from dockstack.deploy.join.endpoints import endpoints
@@ -177,7 +177,7 @@ def _questions(node: Node, document: CloudDocument | None, os_release: str) -> Q
     return Questions(
         distribution=distribution,
         packages=look.or_debian(distribution).packages_of("dockerd", "docker", "lxcfs", *packages.wanted(node)),
-        services=tuple(sorted(HERE)),
+        services=tuple(sorted(ANYWHERE)),
         endpoints=endpoints(document) if document else (),
         socket=engine.socket,
         data_root=engine.data_root,

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from dockstack.doctor.host import HostFacts
     from dockstack.doctor.machine import Subject
 
+AGENT = "neutron-openvswitch-agent"
 UNPLUGGED = "it is being unplugged, or its server is gone; see the check leftovers"
 
 
 def switch(subject: Subject) -> Iterator[Finding]:
     """Whether it answers, has the bridge for servers, and can use its ports."""
+    maker = AGENT if AGENT in subject.facts.active else "ovn-controller"
     for host in subject.hosts:
         if not host.switch:
             yield Finding(
@@ -33,7 +35,7 @@ def switch(subject: Subject) -> Iterator[Finding]:
         if BRIDGE not in host.bridges:
             yield Finding(
                 f"There is no bridge {BRIDGE}{_on(host)}.",
-                "ovn-controller makes it: see `dockstack logs ovn-controller`.",
+                f"{maker} makes it: see `dockstack logs {maker}`.",
             )
         for port in host.interfaces:
             if port.error:
@@ -71,6 +73,8 @@ def names(subject: Subject) -> Iterator[Finding]:
 
 def ovn(subject: Subject) -> Iterator[Finding]:
     """Whether ovn-controller speaks to OVN's southbound database, and others find its tunnels."""
+    if AGENT in subject.facts.active:
+        return  # this switch is not OVN's
     for host in subject.hosts:
         if not host.switch:
             continue

@@ -93,6 +93,7 @@ def plug(server: Server, port: Port) -> None:
         PlugError: the switch is not there, refused, or the port is of a kind that a container cannot have.
     """
     _check(port)
+    _refuse_bridged(port)
     with _explained(f"plugging port {port.id} of server {server.uuid}"):
         os_vif.plug(_vif(port, _datapath(port.bridge)), _instance(server))
 
@@ -173,8 +174,24 @@ def _check(port: Port) -> None:
         raise PlugError(
             f"Port {port.id} was bound as {port.vif_type!r}, which a container cannot have.",
             "Bind it on an Open vSwitch or OVN network with vnic_type normal; 'binding_failed' means that no Neutron "
-            "mechanism driver took this host: check that ovn-controller runs and is registered as a chassis. 'unbound' "
+            "mechanism driver took this host: check that ovn-controller runs and is registered as a chassis, or that "
+            "Neutron's Open vSwitch agent runs, and is alive for Neutron under this host's name. 'unbound' "
             "means that no host has it: reboot the server with --hard, which binds it again.",
+        )
+
+
+def _refuse_bridged(port: Port) -> None:
+    """Refuse a port whose security groups would be bypassed.
+
+    Raises:
+        PlugError: Neutron's agent on this host filters on bridges of its own.
+    """
+    if port.bridged:
+        raise PlugError(
+            f"Neutron's Open vSwitch agent of this host filters port {port.id} on a Linux bridge (iptables_hybrid), "
+            "which a container's interface does not have: its security groups would be bypassed.",
+            "Set [securitygroup] firewall_driver = openvswitch for the agent on this host and restart it; then reboot "
+            "the server with --hard.",
         )
 
 
@@ -188,7 +205,7 @@ def _datapath(bridge: str) -> str:
     if not rows:
         raise PlugError(
             f"There is no bridge {bridge} on this host.",
-            "Start ovn-controller (it creates the bridge), then try again.",
+            "Start ovn-controller, or Neutron's Open vSwitch agent (it creates the bridge), then try again.",
         )
     return rows[0]["datapath_type"] or "system"
 

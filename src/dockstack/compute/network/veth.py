@@ -52,7 +52,7 @@ def plan_routes(port: Port, metadata_route: str = "link") -> tuple[PlannedRoute,
 
     Args:
         port: the NIC.
-        metadata_route: "link" or "none" (see [docker] metadata_route); a host route to it wins.
+        metadata_route: "link", "gateway", "dhcp" or "none" (see [docker] metadata_route); a host route to it wins.
     """
     metric = _FIRST_METRIC + number_of(port)
     networks = [ipaddress.ip_interface(address.cidr).network for address in port.addresses]
@@ -63,6 +63,10 @@ def plan_routes(port: Port, metadata_route: str = "link") -> tuple[PlannedRoute,
             wanted.setdefault(everything, address.gateway)
     if metadata_route == "link" and any(network.version == 4 for network in networks):  # noqa: PLR2004
         wanted.setdefault(METADATA, "")
+    for address in port.addresses:
+        by_dhcp = metadata_route == "dhcp" or (metadata_route == "gateway" and not address.gateway)
+        if by_dhcp and address.dhcp and ipaddress.ip_address(address.dhcp).version == 4:  # noqa: PLR2004
+            wanted.setdefault(METADATA, address.dhcp)
     routes = tuple(
         PlannedRoute(destination, gateway, metric, _needs_on_link(gateway, networks))
         for destination, gateway in wanted.items()

@@ -145,6 +145,7 @@ def _build_port(vif: Any, interface: str) -> Port:
         mtu=int(network.get_meta("mtu") or DEFAULT_MTU),
         bridge=vif["details"].get("bridge_name") or network["bridge"] or DEFAULT_BRIDGE,
         vif_type=vif["type"],
+        bridged=bool(vif["details"].get("ovs_hybrid_plug")),
         addresses=tuple(address for subnet in subnets for address in _build_addresses(subnet)),
         routes=tuple(
             Route(destination=str(route["cidr"]), gateway=route["gateway"]["address"])
@@ -159,7 +160,8 @@ def _build_port(vif: Any, interface: str) -> Port:
 def _build_addresses(subnet: Any) -> tuple[Address, ...]:
     length = str(subnet["cidr"]).rpartition("/")[2]
     gateway = (subnet["gateway"] or {}).get("address")
-    return tuple(Address(cidr=f"{ip['address']}/{length}", gateway=gateway) for ip in subnet["ips"])
+    dhcp = subnet.get_meta("dhcp_server")
+    return tuple(Address(cidr=f"{ip['address']}/{length}", gateway=gateway, dhcp=dhcp) for ip in subnet["ips"])
 
 
 def refuse_unbound(network_info: Iterable[Any] | None) -> None:

@@ -122,7 +122,8 @@ def forget_agents(cloud: Cloud, host: str, tell: Callable[[str], None]) -> None:
         kinds = ", ".join(sorted({each.kind for each in left}))
         raise DockstackError(
             f"Neutron still has agents of {host}: {kinds}.",
-            "Does ovn-controller still run there, or on a machine with the same system-id? End it, run this again.",
+            "Does ovn-controller or neutron-openvswitch-agent still run there, or ovn-controller on a machine with the "
+            "same system-id? End it, run this again.",
         )
 
 

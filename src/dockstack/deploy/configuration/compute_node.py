@@ -2,7 +2,8 @@
 """A compute node of a cloud that we did not make: its files and services, from the cloud document; pure.
 
 What is returned here is all that ever goes onto such a node. The settings that the other builders get hold one secret,
-that of the metadata, so that a builder which asks for another, as for a database's password, fails.
+that of the metadata, and with ML2/OVS none, so that a builder which asks for another, as for a database's password,
+fails.
 """
 
 from __future__ import annotations
@@ -10,13 +11,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dockstack.deploy.configuration import migration, neutron, nova, oslo, privilege, programs, scripts
+from dockstack.deploy.configuration import (
+    migration,
+    neutron,
+    nova,
+    openvswitch_agent,
+    oslo,
+    privilege,
+    programs,
+    scripts,
+)
 from dockstack.deploy.configuration.ini import merge_ini, render_ini
 from dockstack.deploy.configuration.openvswitch import DATABASE_REMOTE, tunnel_options
 from dockstack.deploy.configuration.oslo_file import literal
 from dockstack.deploy.configuration.settings import Ports, Settings
 from dockstack.deploy.paths import ETC
-from dockstack.deploy.wanted.cloud_keys import QUEUE_OPTIONS
+from dockstack.deploy.wanted.cloud_keys import OPEN_VSWITCH, OVN, QUEUE_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,10 +45,15 @@ OVN_FILES = {
     "ovn.certificate": (f"{ETC}/ovn-certificate.pem", "certificate"),
     "ovn.private_key": (f"{ETC}/ovn-key.pem", "private_key"),
 }
-HERE = frozenset({"ovsdb", "ovs-vswitchd", "ovn-controller", "neutron-ovn-agent", "migration", "nova-compute"})
-"""The services of such a node besides the engine's; all others are the cloud's, elsewhere."""
-BESIDE_DEPLOYER = frozenset({"migration", "nova-compute"})
-"""What of them a node has on which the cloud's deployer runs the switch."""
+ALWAYS_HERE = frozenset({"migration", "nova-compute"})
+"""The services of such a node besides the engine's and the switch's; all others are the cloud's, elsewhere."""
+SWITCHES = {
+    OVN: frozenset({"ovsdb", "ovs-vswitchd", "ovn-controller", "neutron-ovn-agent"}),
+    OPEN_VSWITCH: frozenset({"ovsdb", "ovs-vswitchd", "neutron-openvswitch-agent"}),
+}
+"""Those of the switch, by the cloud's mechanism, where the cloud's deployer does not run it."""
+ANYWHERE = ALWAYS_HERE.union(*SWITCHES.values())
+"""All that a node of any cloud may have."""
 DEPLOYERS_SWITCH = ("127.0.0.1", 6640)
 """Where the switch's database answers on a node on which the cloud's deployer runs it: all of them have it so."""
 
@@ -55,17 +70,19 @@ class NodeFile:
 
 def settings_on(cloud: CloudDocument, settings: Settings) -> Settings:
     """Return a node's settings with what the builders ask of a cloud; no gateway, no external bridge, no listener."""
-    here = settings.with_driver_options((*tunnel_options(settings.datapath), *migration.options()))
+    ovn = cloud.mechanism == OVN
+    metadata = () if ovn else openvswitch_agent.metadata_options(cloud)
+    here = settings.with_driver_options((*tunnel_options(settings.datapath), *migration.options(), *metadata))
     return replace(
         here,
-        secrets={"metadata_secret": literal(cloud.text("metadata.secret"))},
+        secrets={"metadata_secret": literal(cloud.text("metadata.secret"))} if ovn else {},
         listen_address="",
         tls=False,
         controller_address=cloud.text("metadata.host"),
         ports=Ports(nova_metadata=cloud.values.number("metadata.port")),
         region=cloud.text("identity.region"),
-        northbound=",".join(cloud.values.items("ovn.northbound")),
-        southbound=",".join(cloud.values.items("ovn.southbound")),
+        northbound=",".join(cloud.values.items("ovn.northbound")) if ovn else "",
+        southbound=",".join(cloud.values.items("ovn.southbound")) if ovn else "",
         encap_type=cloud.text("ovn.encap_type"),
         gateway_chassis=False,
         networks=replace(settings.networks, physical_network="", external_bridge=""),
@@ -76,26 +93,40 @@ def files(cloud: CloudDocument, settings: Settings) -> dict[str, NodeFile]:
     """Return all files by their paths.
 
     Args:
-        cloud: a document without problems, of a cloud with OVN.
+        cloud: a document without problems.
         settings: of the node; what they say of a cloud does not count.
     """
     on_node = settings_on(cloud, settings)
     found = {NOVA_CONF: NodeFile(render_ini(nova_conf(cloud, on_node)), "nova", 0o640), **_sudoers(on_node, "nova")}
     if cloud.own_switch:
-        found |= _switch_files(cloud, on_node)
+        found |= _ovn_files(cloud, on_node) if cloud.mechanism == OVN else _agent_files(cloud, on_node)
+        found[scripts.OPEN_VSWITCH_DATABASE] = NodeFile(scripts.open_vswitch_database(), mode=0o755)
     if cloud.text("tls.authority"):
         found[AUTHORITY] = NodeFile(_pem(cloud, "tls.authority"))
     return found
 
 
-def _switch_files(cloud: CloudDocument, settings: Settings) -> dict[str, NodeFile]:
+def _agent_files(cloud: CloudDocument, settings: Settings) -> dict[str, NodeFile]:
+    """Return the files of the switch and of Neutron's Open vSwitch agent."""
+    conf = openvswitch_agent.neutron_conf(cloud, settings, _messaging(cloud, settings))
+    switch = scripts.open_vswitch_configuration(settings, openvswitch_agent.mapped_bridges(cloud))
+    return {
+        NEUTRON_CONF: NodeFile(render_ini(conf), "neutron", 0o640),
+        programs.OPEN_VSWITCH_AGENT_CONF: NodeFile(
+            render_ini(openvswitch_agent.agent_conf(cloud, settings)), "neutron", 0o640
+        ),
+        scripts.OPEN_VSWITCH_SETTINGS: NodeFile(switch, mode=0o755),
+        **_sudoers(settings, "neutron", rootwrap=False),
+    }
+
+
+def _ovn_files(cloud: CloudDocument, settings: Settings) -> dict[str, NodeFile]:
     """Return the files of the switch and of the metadata agent."""
     found = {
         NEUTRON_CONF: NodeFile(render_ini(neutron_conf(settings)), "neutron", 0o640),
         AGENT_CONF: NodeFile(render_ini(agent_conf(cloud, settings)), "neutron", 0o640),
         privilege.ROOTWRAP_CONF: NodeFile(render_ini(privilege.rootwrap_conf())),
         f"{privilege.ROOTWRAP_FILTERS}/dockstack.filters": NodeFile(render_ini(privilege.rootwrap_filters())),
-        scripts.OPEN_VSWITCH_DATABASE: NodeFile(scripts.open_vswitch_database(), mode=0o755),
         scripts.OPEN_VSWITCH_SETTINGS: NodeFile(scripts.open_vswitch_configuration(settings), mode=0o755),
         **_sudoers(settings, "neutron"),
     }
@@ -107,8 +138,9 @@ def _switch_files(cloud: CloudDocument, settings: Settings) -> dict[str, NodeFil
     return found
 
 
-def _sudoers(settings: Settings, user: str) -> dict[str, NodeFile]:
-    return {f"/etc/sudoers.d/dockstack-{user}": NodeFile(privilege.sudoers(settings, user), mode=0o440)}
+def _sudoers(settings: Settings, user: str, *, rootwrap: bool = True) -> dict[str, NodeFile]:
+    rules = privilege.sudoers(settings, user, rootwrap=rootwrap)
+    return {f"/etc/sudoers.d/dockstack-{user}": NodeFile(rules, mode=0o440)}
 
 
 def services(
@@ -130,6 +162,7 @@ def services(
     ordinary = (
         *programs.network_fabric(settings, distribution),
         *programs.neutron(settings),
+        programs.openvswitch_agent(settings),
         replace(migration.server(settings), requires=("ovs-vswitchd",)),  # its address may be on a bridge
         *programs.nova_compute(settings, groups, watch),
     )
@@ -138,7 +171,7 @@ def services(
 
 def here(cloud: CloudDocument) -> frozenset[str]:
     """Return the names of the services that a node of this cloud has from us, besides the engine's."""
-    return HERE if cloud.own_switch else BESIDE_DEPLOYER
+    return ALWAYS_HERE | SWITCHES[cloud.mechanism] if cloud.own_switch else ALWAYS_HERE
 
 
 def _on_node(service: Service, cloud: CloudDocument) -> Service:
@@ -194,7 +227,11 @@ def nova_conf(cloud: CloudDocument, settings: Settings) -> Ini:
             "server_listen": settings.tunnel_address,
         },
         "oslo_concurrency": {"lock_path": f"{nova.STATE_DIRECTORY}/lock"},
-        "os_vif_ovs": {"ovsdb_connection": DATABASE_REMOTE if cloud.own_switch else f"tcp:{host}:{port}"},
+        "os_vif_ovs": {
+            "ovsdb_connection": DATABASE_REMOTE if cloud.own_switch else f"tcp:{host}:{port}",
+            # Until the agent has written a port's flows and filters, nothing goes in or out.
+            **({"isolate_vif": "true"} if cloud.mechanism == OPEN_VSWITCH else {}),
+        },
         **{section: dict(options) for section, options in settings.hypervisor_options},
         **privilege.helper_sections(settings, "nova"),
         "oslo_messaging_rabbit": _messaging(cloud, settings),

@@ -15,19 +15,25 @@ DATABASE_REMOTE = f"unix:{DATABASE_SOCKET}"
 
 
 def open_vswitch_settings(settings: Settings) -> tuple[str, ...]:
-    """Return the arguments of `ovs-vsctl set Open_vSwitch .`; they must be in place before ovs-vswitchd starts."""
+    """Return the arguments of `ovs-vsctl set Open_vSwitch .`; they must be in place before ovs-vswitchd starts.
+
+    Without a southbound database, this is no chassis of OVN's.
+    """
     networks = settings.networks
     mappings = f"{networks.physical_network}:{networks.external_bridge}"
     values = [
         f"external-ids:system-id={settings.hostname}",
         f"external-ids:hostname={settings.hostname}",
-        f"external-ids:ovn-remote={_atom(settings.southbound)}",
-        f"external-ids:ovn-encap-type={settings.encap_type}",
-        f"external-ids:ovn-encap-ip={settings.tunnel_address}",
-        *([f"external-ids:ovn-bridge-mappings={mappings}"] if networks.external_bridge else []),
-        f"external-ids:ovn-bridge-datapath-type={settings.datapath}",
-        "external-ids:ovn-monitor-all=true",
     ]
+    if settings.southbound:
+        values += [
+            f"external-ids:ovn-remote={_atom(settings.southbound)}",
+            f"external-ids:ovn-encap-type={settings.encap_type}",
+            f"external-ids:ovn-encap-ip={settings.tunnel_address}",
+            *([f"external-ids:ovn-bridge-mappings={mappings}"] if networks.external_bridge else []),
+            f"external-ids:ovn-bridge-datapath-type={settings.datapath}",
+            "external-ids:ovn-monitor-all=true",
+        ]
     if settings.datapath == "netdev":
         # Without it a veth's unfinished checksums make the userspace connection tracker drop every TCP packet.
         values.append("other_config:userspace-tso-enable=true")

@@ -86,15 +86,21 @@ def helper_sections(settings: Settings, user: str) -> Ini:
     return {section: {"helper_command": command} for section in _SECTIONS[user]}
 
 
-def sudoers(settings: Settings, user: str) -> str:
-    """Return the sudo rule that allows exactly these helpers (regular expressions need sudo 1.9.10)."""
+def sudoers(settings: Settings, user: str, *, rootwrap: bool = True) -> str:
+    """Return the sudo rule that allows exactly these helpers (regular expressions need sudo 1.9.10).
+
+    Args:
+        settings: of the host.
+        user: whose rule.
+        rootwrap: whether Neutron's agent starts proxies of metadata, too.
+    """
     contexts = "|".join(_CONTEXTS[user])
     config_file = _CONFIG_FILES[user].replace(".", r"\.")
     arguments = f"^--config-file {config_file} --privsep_context ({contexts}) --privsep_sock_path /[a-zA-Z0-9_/.]+$"
     return (
         f"# Written by dockstack: {user} gains root only through its privsep helpers.\n"
         f"Defaults:{user} !requiretty, !use_pty\n"
-        + (f"{user} ALL=(root) NOPASSWD: {_rootwrap(settings)}\n" if user == "neutron" else "")
+        + (f"{user} ALL=(root) NOPASSWD: {_rootwrap(settings)}\n" if user == "neutron" and rootwrap else "")
         + f"{user} ALL=(root) NOPASSWD: {settings.virtualenv}/bin/privsep-helper {arguments}\n"
     )
 

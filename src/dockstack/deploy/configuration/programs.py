@@ -29,6 +29,8 @@ PYTHON_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1", "LC_ALL"
 NOVA_CONDUCTOR = "nova_conductor"
 """The script that is Nova's conductor; the recipe puts it where the scripts are."""
 
+OPEN_VSWITCH_AGENT_CONF = "/etc/neutron/openvswitch_agent.ini"
+
 TLS_PROXY = "tls-proxy"
 TLS_PROXY_CFG = f"{ETC}/tls-proxy.cfg"
 
@@ -52,6 +54,7 @@ _TITLES = {
     "neutron-api": "Network API",
     "neutron-ovn-maintenance-worker": "Repairs differences between Neutron and OVN",
     "neutron-ovn-agent": "Metadata for servers",
+    "neutron-openvswitch-agent": "Networks and security groups in Open vSwitch",
 }
 
 # The group must write to a socket to connect to it; a supervisor's usual umask takes that away.
@@ -254,6 +257,13 @@ def neutron(settings: Settings) -> tuple[Service, ...]:
             requires=("ovn-controller",),
         ),
     )
+
+
+def openvswitch_agent(settings: Settings) -> Service:
+    """Return Neutron's agent of a compute node whose networks are not OVN's."""
+    files = ("/etc/neutron/neutron.conf", OPEN_VSWITCH_AGENT_CONF)
+    requires = ("ovs-vswitchd",)
+    return _daemon(settings, "neutron-openvswitch-agent", "neutron", files, groups=(OVS_GROUP,), requires=requires)
 
 
 def _console_proxy(settings: Settings, name: str, files: tuple[str, ...], port: int) -> Service:

@@ -80,13 +80,19 @@ def ovn_database() -> str:
     return render("prepare-ovn-database")
 
 
-def open_vswitch_configuration(settings: Settings) -> str:
-    """Return the script that sets what must be set before ovs-vswitchd starts."""
+def open_vswitch_configuration(settings: Settings, bridges: tuple[str, ...] = ()) -> str:
+    """Return the script that sets what must be set before ovs-vswitchd starts.
+
+    Args:
+        settings: of the host.
+        bridges: that must be there for others' network cards.
+    """
     return render(
         "prepare-ovs-vswitchd",
         datapath=settings.datapath,
         settings=open_vswitch_settings(settings),
         chassis_options=chassis_options(settings, bandwidth=False),
+        bridges=bridges,
     )
 
 

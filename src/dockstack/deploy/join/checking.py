@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 RESOURCES = ("VCPU", "MEMORY_MB", "DISK_GB")
 MEMORY_APART = 0.02
 HAVE_CONTAINERS = frozenset({"ACTIVE", "SHUTOFF", "PAUSED", "SUSPENDED", "RESCUE", "VERIFY_RESIZE", "REBOOT"})
+NAMED_OTHERWISE = "Does its name in OVN, or the host in its agent's neutron.conf, equal its hostname?"
 AGAIN = "dockstack node add (it makes a node what it is to be)"
 
 
@@ -225,7 +226,7 @@ def in_neutron(cloud: Cloud, host: str) -> Iterator[Finding]:
     """Yield what is wrong with a host's agents."""
     found = agents.agents(cloud, host)
     if not found:
-        yield Finding("neutron", "the cloud knows no network agents of it", "Does its OVN name equal its hostname?")
+        yield Finding("neutron", "the cloud knows no network agents of it", NAMED_OTHERWISE)
     for agent in found:
         if not agent.alive:
             yield Finding("neutron", f"its {agent.kind} does not report", "`dockstack status` there")

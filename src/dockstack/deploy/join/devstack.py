@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dockstack.deploy.join.deployer_variables import Filling, Variables
+from dockstack.deploy.wanted.cloud_keys import OPEN_VSWITCH, OVN
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -25,6 +26,14 @@ DEFAULTS = {
     "METADATA_SERVICE_PORT": 8775,
     "NOVA_CPU_CELL": 1,
     "CELLSV2_SETUP": "superconductor",
+    "Q_AGENT": "ovn",
+    "Q_DVR_MODE": "legacy",
+    "Q_USE_SECGROUP": True,
+    "Q_ML2_TENANT_NETWORK_TYPE": "geneve",
+    "ENABLE_TENANT_TUNNELS": True,
+    "PHYSICAL_NETWORK": "public",
+    "OVS_PHYSICAL_BRIDGE": "br-ex",
+    "OVS_BRIDGE_MAPPINGS": "{{ PHYSICAL_NETWORK }}:{{ OVS_PHYSICAL_BRIDGE }}",
     "OVN_SB_REMOTE": "{{ ovn_protocol }}:{{ SERVICE_HOST }}:6642",
     "OVN_NB_REMOTE": "{{ ovn_protocol }}:{{ SERVICE_HOST }}:6641",
 }
@@ -34,9 +43,9 @@ ROWS = {
     "messaging.transport_url": "rabbit://{RABBIT_USERID}:{RABBIT_PASSWORD}@{RABBIT_HOST}:{port_and_cell}",
     "metadata.host": "{SERVICE_HOST}",
     "metadata.port": "{METADATA_SERVICE_PORT}",
-    "ovn.southbound": "{OVN_SB_REMOTE}",
-    "ovn.northbound": "{OVN_NB_REMOTE}",
+    "messaging.neutron_transport_url": "rabbit://{RABBIT_USERID}:{RABBIT_PASSWORD}@{RABBIT_HOST}:5672/",
 }
+OF_OVN = {"ovn.southbound": "{OVN_SB_REMOTE}", "ovn.northbound": "{OVN_NB_REMOTE}"}
 SERVICES = ("nova", "placement", "neutron", "cinder")
 _ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)=(.*)")
 _NAME = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
@@ -66,6 +75,7 @@ def values(directory: str) -> Found:
     }
     filling = Filling(variables.below(DEFAULT, derived))
     filling.take(ROWS)
+    filling.take(OF_OVN if filling.variables.text("Q_AGENT") == OVN else _agent(filling))
     for service in SERVICES:
         if service != "cinder" or "c-api" in services:
             filling.put(f"accounts.{service}.username", service, "DevStack")
@@ -74,6 +84,26 @@ def values(directory: str) -> Found:
     filling.put("identity.interface", "public", "DevStack")
     filling.put("metadata.secret", "", "DevStack")
     return filling.found()
+
+
+def _agent(filling: Filling) -> dict[str, str]:
+    """Fill in what its Open vSwitch agent does, and return the rows for the rest."""
+    variables = filling.variables
+    agent, distributed = variables.told("Q_AGENT"), variables.told("Q_DVR_MODE")
+    filling.put("network.mechanism", OPEN_VSWITCH, *agent.sources)
+    routers_here = distributed.value != "legacy"
+    filling.put("openvswitch.distributed_routing", routers_here, *distributed.sources)
+    filling.put("openvswitch.l2_population", routers_here, *distributed.sources)
+    kind = variables.told("Q_ML2_TENANT_NETWORK_TYPE")
+    if kind.value in {"gre", "vxlan"}:
+        filling.put("openvswitch.tunnel_types", [kind.value], *kind.sources)
+    else:
+        tunnels = ["gre"] if variables.flag("ENABLE_TENANT_TUNNELS") else []
+        filling.put("openvswitch.tunnel_types", tunnels, *variables.told("ENABLE_TENANT_TUNNELS").sources)
+    groups = variables.told("Q_USE_SECGROUP")
+    driver = OPEN_VSWITCH if variables.flag("Q_USE_SECGROUP") else "noop"
+    filling.put("openvswitch.firewall_driver", driver, *groups.sources)
+    return {"openvswitch.bridge_mappings": "{OVS_BRIDGE_MAPPINGS}"}
 
 
 def _text(path: Path) -> str:

@@ -55,6 +55,12 @@ DEFAULTS = {
     "ovn_nb_db_port": 6641,
     "ovn_sb_db_port": 6642,
     "ovn_sb_db_relay_port_prefix": 1664,
+    "enable_neutron_dvr": False,
+    "enable_neutron_provider_networks": False,
+    "enable_neutron_qos": False,
+    "neutron_ovn_distributed_fip": False,
+    "neutron_compute_dvr_mode": "dvr",
+    "neutron_bridge_name": "br-ex",
     "nova_console": "novnc",
     "enable_nova_serialconsole_proxy": False,
     "haproxy_single_external_frontend": False,
@@ -79,6 +85,13 @@ ROWS = {
     "network.mechanism": "{neutron_plugin_agent}",
 }
 SERVICES = ("nova", "placement", "neutron")
+AGENT = {
+    "openvswitch.tunnel_types": ["vxlan"],
+    "openvswitch.l2_population": True,
+    "openvswitch.firewall_driver": "iptables_hybrid",
+    "openvswitch.metadata": "dhcp",
+}
+"""What its templates for the Open vSwitch and DHCP agents say, whatever the variables."""
 MANAGEMENT = (
     "The addresses of RabbitMQ and OVN are those by which Ansible reaches their hosts. If the network of "
     "api_interface is another: --set ovn.southbound=..., --set-file messaging.transport_url=FILE."
@@ -181,6 +194,7 @@ def _bus(filling: Filling, site: Site) -> None:
 def _networks(filling: Filling, site: Site) -> None:
     variables = filling.variables
     if variables.text("neutron_plugin_agent") != OVN:
+        _agent(filling)
         return
     relays = variables.flag("enable_ovn_sb_db_relay") and site.has("ovn-sb-db-relay")
     # With more than 50 chassis, there are more relays on each of these hosts, on the ports above; the first is always.
@@ -188,6 +202,28 @@ def _networks(filling: Filling, site: Site) -> None:
     southbound = ("ovn-sb-db-relay", relay) if relays else ("ovn-sb-db", variables.text("ovn_sb_db_port"))
     northbound = ("ovn-nb-db", variables.text("ovn_nb_db_port"))
     databases(filling, site, "tcp", {"ovn.southbound": southbound, "ovn.northbound": northbound})
+
+
+def _agent(filling: Filling) -> None:
+    """Fill in what its Open vSwitch agents do."""
+    variables = filling.variables
+    for key, value in AGENT.items():
+        filling.put(key, value, "Kolla-Ansible's templates")
+    filling.take({"openvswitch.distributed_routing": "{enable_neutron_dvr}"})
+    if variables.flag("enable_neutron_qos"):
+        filling.put("openvswitch.extensions", ["qos"], *variables.told("enable_neutron_qos").sources)
+    at_the_edge = variables.flag("enable_neutron_dvr") and variables.text("neutron_compute_dvr_mode") == "dvr"
+    by_default = at_the_edge or any(
+        variables.flag(name) for name in ("enable_neutron_provider_networks", "neutron_ovn_distributed_fip")
+    )
+    asked = "computes_need_external_bridge"
+    if variables.flag(asked) if variables.has(asked) else by_default:
+        bridges = variables.told("neutron_bridge_name")
+        names = [f"physnet{number}" for number, _ in enumerate(str(bridges.value).split(","), 1)]
+        if variables.has("neutron_physical_networks"):
+            names = variables.text("neutron_physical_networks").split(",")
+        mappings = [f"{name}:{bridge}" for name, bridge in zip(names, str(bridges.value).split(","), strict=False)]
+        filling.put("openvswitch.bridge_mappings", mappings, *bridges.sources)
 
 
 def _certificates(filling: Filling, root: Path) -> None:

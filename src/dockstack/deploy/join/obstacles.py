@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keeps a machine, or all machines of a cloud, from becoming a compute node; pure."""
+"""What keeps a machine from becoming a compute node; pure."""
 
 from __future__ import annotations
 
@@ -7,34 +7,18 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy.run import preflight
 from dockstack.deploy.run.preflight import Problem
-from dockstack.deploy.wanted.cloud_keys import OPEN_VSWITCH
-from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from dockstack.deploy.join.look import NodeFacts
-    from dockstack.deploy.wanted.cloud_document import CloudDocument
     from dockstack.deploy.wanted.inventory import Node
 
 MOST_CLOCK = 5.0  # seconds apart; tokens and Neutron's agents suffer from more
 
 
-def require_kind(cloud: CloudDocument) -> None:
-    """Refuse a cloud of a kind that nodes cannot join yet.
-
-    Raises:
-        DockstackError: it is one of ML2/OVS.
-    """
-    if cloud.text("network.mechanism") == OPEN_VSWITCH:
-        raise DockstackError(
-            "This cloud's networks are made by Neutron's Open vSwitch agents; so far, nodes join clouds with OVN only.",
-            "See network.mechanism in `dockstack cloud show`.",
-        )
-
-
-def problems(node: Node, facts: NodeFacts) -> Iterator[Problem]:
-    """Yield what keeps one machine from joining; each names what it is."""
+def problems(node: Node, facts: NodeFacts, *, ovn: bool = True) -> Iterator[Problem]:
+    """Yield what keeps one machine from joining a cloud, one with OVN or without; each names what it is."""
     yield from preflight.problems(node, facts.machine)
     if facts.controller:
         yield Problem(
@@ -48,7 +32,7 @@ def problems(node: Node, facts: NodeFacts) -> Iterator[Problem]:
         )
     if facts.hostname.partition(".")[0] == "localhost":
         yield Problem(f"The machine calls itself {facts.hostname}.", "Give it a name: hostnamectl set-hostname NAME")
-    if facts.chassis and facts.chassis != facts.hostname:
+    if ovn and facts.chassis and facts.chassis != facts.hostname:
         yield Problem(
             f"OVN knows this machine as {facts.chassis}, Nova would as {facts.hostname}: Neutron would refuse ports.",
             "Have both be one, letter by letter: ovs-vsctl set Open_vSwitch . external-ids:hostname=NAME",

@@ -57,6 +57,9 @@ DEFAULTS = {
     "neutron_nova_metadata_protocol": "{{ nova_metadata_protocol }}",
     "neutron_plugin_type": "ml2.ovn",
     "neutron_ovn_ssl": True,
+    "neutron_ml2_drivers_type": "geneve,vlan,flat",
+    "neutron_firewall_driver": "iptables_hybrid",
+    "neutron_dnsmasq_force_metadata": False,
     "nova_console_type": "novnc",
     "nova_novncproxy_proto": "{{ openstack_service_publicuri_proto }}",
     "nova_novncproxy_port": 6080,
@@ -90,6 +93,7 @@ CONSOLES = {
         "{nova_serialconsoleproxy_proto}://{external_lb_vip_address}:{nova_serialconsoleproxy_port}",
     ),
 }
+NOT_TUNNELS = ("flat", "vlan", "local")
 CERTIFICATE = "OpenStack-Ansible makes one for each of its hosts. Have its authority make one for these nodes."
 
 
@@ -184,10 +188,33 @@ def _networks(filling: Filling, site: Site) -> None:
     ovn = kind.value == "ml2.ovn"
     filling.put("network.mechanism", OVN if ovn else OPEN_VSWITCH, *kind.sources)
     if not ovn:
-        filling.put("openvswitch.l2_population", kind.value == "ml2.ovs.dvr", *kind.sources)
+        _agent(filling)
         return
     protocol, group = "ssl" if variables.flag("neutron_ovn_ssl") else "tcp", "neutron_ovn_northd"
     databases(filling, site, protocol, {"ovn.southbound": (group, 6642), "ovn.northbound": (group, 6641)})
+
+
+def _agent(filling: Filling) -> None:
+    """Fill in what its Open vSwitch agents do; which bridges its hosts have, their own variables say."""
+    variables = filling.variables
+    kind, types = variables.told("neutron_plugin_type"), variables.told("neutron_ml2_drivers_type")
+    distributed = kind.value == "ml2.ovs.dvr"
+    population = variables.told("neutron_l2_population") if variables.has("neutron_l2_population") else None
+    filling.put("openvswitch.distributed_routing", distributed, *kind.sources)
+    filling.put(
+        "openvswitch.l2_population",
+        population.value if population else distributed,
+        *(population or kind).sources,
+    )
+    tunnels = [name for name in str(types.value).replace(" ", "").split(",") if name not in NOT_TUNNELS]
+    filling.put("openvswitch.tunnel_types", tunnels, *types.sources)
+    filling.take({"openvswitch.firewall_driver": "{neutron_firewall_driver}"})
+    forced = variables.told("neutron_dnsmasq_force_metadata")
+    by_dhcp = variables.flag("neutron_dnsmasq_force_metadata")
+    filling.put("openvswitch.metadata", "dhcp" if by_dhcp else "router", *forced.sources)
+    plugins = variables.told("neutron_plugin_base") if variables.has("neutron_plugin_base") else None
+    if plugins and isinstance(plugins.value, list) and "qos" in plugins.value:
+        filling.put("openvswitch.extensions", ["qos"], *plugins.sources)
 
 
 def _certificates(filling: Filling, root: Path) -> None:

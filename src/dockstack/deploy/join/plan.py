@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.configuration import compute_node, migration
+from dockstack.deploy.configuration import compute_node, migration, openvswitch_agent
 from dockstack.deploy.configuration.compute_node import NodeFile
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.hypervisors.engine import engine_of
@@ -21,6 +21,7 @@ from dockstack.deploy.recipes import packages, telemetry
 from dockstack.deploy.recipes.facts import settings_from
 from dockstack.deploy.run.preflight import FOREIGN_FILES, Problem
 from dockstack.deploy.wanted.cloud_document import names_loopback
+from dockstack.deploy.wanted.cloud_keys import OVN
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Joining:
     """What one node is to have of one cloud."""
 
     def __init__(self, node: Node, cloud: CloudDocument) -> None:
-        """Take both; ``obstacles.require_kind`` has let the cloud pass.
+        """Take both.
 
         Raises:
             DockstackError: the node's attributes ask for no servers, or for what nodes cannot have yet.
@@ -85,6 +86,7 @@ class Joining:
         self.node, self.cloud = node, cloud
         self.plugin: Hypervisor = plugin
         self._contribution: Contribution = plugin.contribution()
+        self._ovn = cloud.mechanism == OVN
 
     def questions(self, os_release: str) -> Questions:
         """Return what has to be asked of the machine, which has told what it is."""
@@ -102,7 +104,7 @@ class Joining:
     def packages(self, distribution: Distribution, *, engine: bool, client: bool) -> tuple[str, ...]:
         """Return all packages that the node has to have."""
         needed = (
-            *distribution.packages_of(*packages.wanted(self.node, switch=self.cloud.own_switch)),
+            *distribution.packages_of(*packages.wanted(self.node, switch=self.cloud.own_switch, ovn=self._ovn)),
             *migration.packages(distribution),
         )
         return tuple(sorted({*needed, *self.plugin.packages(distribution, engine=engine, client=client)}))
@@ -132,7 +134,7 @@ class Joining:
         """Return what would change, from what the machine is like and the files that are there."""
         return NodePlan(
             hostname=facts.hostname,
-            problems=(*problems(self.node, facts), *self._tunnels(facts)),
+            problems=(*problems(self.node, facts, ovn=self._ovn), *self._tunnels(facts), *self._uplinks()),
             packages=tuple(name for name in self._packages(facts) if name not in facts.packages),
             environments=tuple(self._environments(facts)),
             files=(changed := tuple(self._changed(facts, present))),
@@ -152,6 +154,16 @@ class Joining:
             yield Problem(
                 "Open vSwitch has no kernel module here: its tunnels end only at an address on a bridge of its own.",
                 "Load the module (openvswitch), or put network.encap_ip onto such a bridge (guide, nodes.md).",
+                warning=True,
+            )
+
+    def _uplinks(self) -> Iterator[Problem]:
+        bridges = openvswitch_agent.mapped_bridges(self.cloud) if self.cloud.own_switch and not self._ovn else ()
+        if bridges:
+            yield Problem(
+                f"Servers on physical networks leave by {', '.join(bridges)}, whose network cards are yours to add.",
+                f"Once the node is added, ovs-vsctl --may-exist add-port {bridges[0]} NIC there; or leave "
+                "openvswitch.bridge_mappings empty.",
                 warning=True,
             )
 

@@ -19,7 +19,7 @@ from dockstack.deploy.wanted.cloud_keys import CLOUD_KEYS, OPEN_VSWITCH, OVN, QU
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from dockstack.deploy.configuration.ini import Ini
 
@@ -27,6 +27,8 @@ KEYS = {key.name: key for key in CLOUD_KEYS}
 SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 DEFAULT_DOMAIN = "default"  # the id of the domain that is named Default
 _YES, _NO = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
+EXTENSIONS = ("qos",)
+"""What Neutron's Open vSwitch agent does besides, that needs nothing more on a node."""
 
 # Sections with the account of each service; of several, the last that is there wins.
 ACCOUNT_SECTIONS = {
@@ -70,7 +72,13 @@ NEUTRON = (
     ("ml2", "mechanism_drivers", "network.mechanism"),
     ("ovn", "ovn_sb_connection", "ovn.southbound"),
     ("ovn", "ovn_nb_connection", "ovn.northbound"),
+    ("DEFAULT", "force_metadata", "openvswitch.metadata"),
+    ("DEFAULT", "router_distributed", "openvswitch.distributed_routing"),
+    ("agent", "enable_distributed_routing", "openvswitch.distributed_routing"),
+    ("ovs", "bridge_mappings", "openvswitch.bridge_mappings"),
     ("agent", "tunnel_types", "openvswitch.tunnel_types"),
+    ("agent", "vxlan_udp_port", "openvswitch.vxlan_port"),
+    ("agent", "extensions", "openvswitch.extensions"),
     ("agent", "l2_population", "openvswitch.l2_population"),
     ("securitygroup", "firewall_driver", "openvswitch.firewall_driver"),
 )
@@ -178,11 +186,8 @@ def _one(name: str, section: str, option: str, key: str, text: str) -> SourceVal
 
 def _value(key: str, text: str, source: str) -> Any:
     """Return an option's text as the document's key takes it."""
-    if key == "network.mechanism":
-        drivers = [word.strip() for word in text.split(",")]
-        return next((known for known in (OVN, OPEN_VSWITCH) if known in drivers), text)
-    if key == "identity.interface":
-        return text.partition(",")[0].strip().removesuffix("URL")
+    if key in SPELLED_OTHERWISE:
+        return SPELLED_OTHERWISE[key](text)
     kind = KEYS[key].kind
     if kind is Kind.BOOLEAN and text.lower() in _YES | _NO:
         return text.lower() in _YES
@@ -194,6 +199,19 @@ def _value(key: str, text: str, source: str) -> Any:
             "Write the value itself into a copy of the file, or set the key with --set.",
         )
     return text
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+SPELLED_OTHERWISE: Mapping[str, Callable[[str], Any]] = {
+    "network.mechanism": lambda text: next((one for one in (OVN, OPEN_VSWITCH) if one in _words(text)), text),
+    "identity.interface": lambda text: _words(text)[0].removesuffix("URL"),
+    "openvswitch.extensions": lambda text: [one for one in EXTENSIONS if one in _words(text)],
+    "openvswitch.metadata": lambda text: "dhcp" if text.lower() in _YES else "router",
+}
+"""What the document has in other words than the services."""
 
 
 def _elsewhere(ini: Ini, name: str) -> Iterator[Problem]:

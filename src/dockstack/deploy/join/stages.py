@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.configuration import compute_node, neutron, nova, privilege, scripts
+from dockstack.deploy.configuration import compute_node, neutron, nova, openvswitch_agent, privilege, scripts
 from dockstack.deploy.configuration.migration import SERVICE
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.node.environments import shim
@@ -29,6 +29,7 @@ from dockstack.deploy.recipes.controller import MIGRATION_ENVIRONMENT, PYTHON, i
 from dockstack.deploy.recipes.facts import settings_with
 from dockstack.deploy.recipes.stage import Stage, check_graph
 from dockstack.deploy.supervision.restart import ensure_running
+from dockstack.deploy.wanted.cloud_keys import OVN
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 SHARED = (foundation, packages, accounts, environments, hypervisor, telemetry)
 PATIENCE = 240  # seconds for the first report, less than a question may take
 FABRIC = ("ovsdb", "ovs-vswitchd", "ovn-controller")
+AGENTS = ("neutron-ovn-agent", "neutron-openvswitch-agent")
 
 
 class ComputeNode:
@@ -61,12 +63,14 @@ class ComputeNode:
         self._cloud = cloud
         self._disabled = disabled
         self._contribution = plugin.contribution()
+        self._ovn = cloud.mechanism == OVN
 
     def stages(self) -> tuple[Stage, ...]:
         """Return all stages, each after those that it waits for."""
         shared = [stage for recipe in SHARED for stage in recipe.stages(self._node)]
         switch = self._switch() if self._cloud.own_switch else ()
-        before = "switch" if switch else "name"
+        # Servers' ports are bound where OVN, or else the agent, has reported this host.
+        before = "name" if not switch else "switch" if self._ovn else "agent"
         own = (
             Stage("packages", "Installing the distribution's packages", self.install, ("foundation",), phase="install"),
             Stage("command-line", "Putting dockstack on the path", self.command, ("foundation",), phase="install"),
@@ -108,7 +112,7 @@ class ComputeNode:
         return (
             Stage(
                 "switch",
-                "Starting Open vSwitch and OVN",
+                "Starting Open vSwitch and OVN" if self._ovn else "Starting Open vSwitch",
                 self.start_switch,
                 ("supervisor", "name"),
                 phase="infrastructure",
@@ -124,7 +128,7 @@ class ComputeNode:
 
     def install(self, machine: Machine) -> None:
         """Install the distribution's packages."""
-        packages.install(machine, switch=self._cloud.own_switch)
+        packages.install(machine, switch=self._cloud.own_switch, ovn=self._ovn)
 
     def command(self, machine: Machine) -> None:
         """Have ``dockstack`` on PATH; its environment is there, as this runs in it."""
@@ -137,7 +141,7 @@ class ComputeNode:
             machine.directory(f"{nova.STATE_DIRECTORY}/{name}", owner="nova")
         if self._cloud.own_switch:
             machine.directory(f"{neutron.STATE_DIRECTORY}/lock", owner="neutron")
-            for path in (scripts.DIRECTORY, privilege.ROOTWRAP_FILTERS):
+            for path in (scripts.DIRECTORY, *((privilege.ROOTWRAP_FILTERS,) if self._ovn else ())):
                 machine.directory(path)
         for path, file in compute_node.files(self._cloud, self._settings(machine)).items():
             machine.file(path, file.content, group=file.group, mode=file.mode)
@@ -159,14 +163,16 @@ class ComputeNode:
             )
 
     def start_switch(self, machine: Machine) -> None:
-        """Have the switch and OVN's controller running."""
-        fabric.note(machine, (fabric.OPEN_VSWITCH_DATABASE,), fabric.BRIDGES)
+        """Have the switch running, and OVN's controller where the cloud has OVN."""
+        agents = (*openvswitch_agent.BRIDGES, *openvswitch_agent.mapped_bridges(self._cloud))
+        fabric.note(machine, (fabric.OPEN_VSWITCH_DATABASE,), fabric.BRIDGES if self._ovn else agents)
         self._start(machine, *FABRIC)
 
     def start_agent(self, machine: Machine) -> None:
-        """Have the agent running that serves metadata."""
-        machine.manifest.made("metadata-namespaces", "ovnmeta-*")
-        self._start(machine, "neutron-ovn-agent")
+        """Have Neutron's agent running: with OVN it serves metadata, else it makes the networks."""
+        if self._ovn:
+            machine.manifest.made("metadata-namespaces", "ovnmeta-*")
+        self._start(machine, *AGENTS)
 
     def start_compute(self, machine: Machine) -> None:
         """Have nova-compute running; in a cloud that does not know this host yet, as one that gets no server."""

@@ -18,7 +18,9 @@ EVERYWHERE = (
     *("ip", "iptables", "modprobe", "ps", "sudo"),
     "ping",  # what `dockstack tempest` calls
 )
-SWITCH = ("ovn-controller", "ovs-vswitchd")
+SWITCH = ("ovs-vswitchd",)
+OVN = ("ovn-controller",)
+CONNECTION_TRACKING = ("conntrack",)  # what Neutron's Open vSwitch agent calls
 CONTROLLER = ("epmd", "mariadb", "mariadbd", "memcached", "ovn-northd", "rabbitmq-server")
 METADATA = ("haproxy",)  # which ends TLS, too
 COMPUTE = ("fonts",)
@@ -30,20 +32,28 @@ def stages(node: Node) -> tuple[Stage, ...]:
     return (Stage("packages", "Installing the distribution's packages", install, ("foundation",), phase="install"),)
 
 
-def install(machine: Machine, *, switch: bool = True) -> None:
+def install(machine: Machine, *, switch: bool = True, ovn: bool = True) -> None:
     """Install them in one go; nothing of them starts by itself, neither now nor at the next boot."""
-    distribution, needed = machine.distribution, wanted(machine.node, switch=switch)
+    distribution, needed = machine.distribution, wanted(machine.node, switch=switch, ovn=ovn)
     # We run our own instances of what these packages start at boot, or only the program.
     distribution_units.hold(machine, sorted(unit for one in needed for unit in distribution.units.get(one, ())))
     machine.packages(*sorted(distribution.packages_of(*needed)))
 
 
-def wanted(node: Node, *, switch: bool = True) -> tuple[str, ...]:
-    """Return what a node's roles need; without the switch where another deployer runs that."""
-    names = [*EVERYWHERE, *(SWITCH if switch else ())]
+def wanted(node: Node, *, switch: bool = True, ovn: bool = True) -> tuple[str, ...]:
+    """Return what a node's roles need; without the switch where another deployer runs that.
+
+    Args:
+        node: it.
+        switch: whether we run the switch.
+        ovn: whether OVN programs it, rather than Neutron's Open vSwitch agent.
+    """
+    names = [*EVERYWHERE]
+    if switch:
+        names += [*SWITCH, *(OVN if ovn else CONNECTION_TRACKING)]
     if node.has(Role.CONTROLLER):
         names += CONTROLLER
-    serves_metadata = switch and (node.has(Role.COMPUTE) or node.has(Role.NETWORK))
+    serves_metadata = switch and ovn and (node.has(Role.COMPUTE) or node.has(Role.NETWORK))
     if serves_metadata or node.attributes.flag("tls.enable"):
         names += METADATA
     if node.has(Role.COMPUTE):

@@ -17,7 +17,7 @@ import yaml
 from dockstack.deploy.atomic_write import write_atomically
 from dockstack.deploy.wanted import document
 from dockstack.deploy.wanted.attributes import Attributes, Kind, Setting, SourceValues, resolve
-from dockstack.deploy.wanted.cloud_keys import CLOUD_KEYS, OPEN_VSWITCH, Key, Need
+from dockstack.deploy.wanted.cloud_keys import CLOUD_KEYS, OPEN_VSWITCH, OVN, Key, Need
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -27,9 +27,11 @@ LISTING = "dockstack cloud keys"
 HEADING = "# Written by `dockstack cloud import`. What is changed here by hand counts, until the next import.\n"
 FORMS = (
     ("messaging.transport_url", r"rabbit://\S+@\S+", "rabbit://USER:PASSWORD@HOST:PORT/"),
+    ("messaging.neutron_transport_url", r"rabbit://\S+@\S+", "rabbit://USER:PASSWORD@HOST:PORT/"),
     ("identity.auth_url", r"https?://[^\s/]+\S*", "http://HOST:PORT/v3"),
     ("ovn.southbound", r"(tcp|ssl):\S+:\d+", "tcp:HOST:PORT"),
     ("ovn.northbound", r"(tcp|ssl):\S+:\d+", "tcp:HOST:PORT"),
+    ("openvswitch.bridge_mappings", r"[^\s:;,]+:[A-Za-z0-9_.-]{1,15}", "NETWORK:BRIDGE"),
 )
 _HOST = re.compile(r"(?:^|://|@|,|:)(\[[0-9a-fA-F:.]+\]|127(?:\.\d+){3}|localhost)(?=[:/,]|$)")
 
@@ -78,12 +80,18 @@ class CloudDocument:
     def needs(self, key: Key) -> bool:
         """Tell whether this cloud's nodes cannot do without a key."""
         cinder = bool(self.text("accounts.cinder.username"))
-        return key.need.holds(self.text("network.mechanism") if self.own_switch else "", cinder=cinder)
+        return key.need.holds(self.mechanism if self.own_switch else "", cinder=cinder)
 
     def has_use_for(self, key: Key) -> bool:
         """Tell whether this cloud's nodes do anything with a key."""
-        of_the_switch = key.name.startswith("ovn.") and not self.own_switch
-        return self.needs(key) or (key.need is Need.OPTIONAL and not of_the_switch)
+        group = key.name.partition(".")[0]
+        idle = (group == OVN and not self.own_switch) or (group in {OVN, OPEN_VSWITCH} and group != self.mechanism)
+        return self.needs(key) or (key.need is Need.OPTIONAL and not idle)
+
+    @property
+    def mechanism(self) -> str:
+        """What makes its networks on the nodes: OVN or OPEN_VSWITCH."""
+        return self.text("network.mechanism")
 
     @property
     def own_switch(self) -> bool:
@@ -92,7 +100,8 @@ class CloudDocument:
 
     def problems(self) -> tuple[Problem, ...]:
         """Return all that keeps other machines from joining: keys that are missing, and addresses of this machine."""
-        return (*self._missing(), *self._unreachable(), *self._malformed(), *self._certificates(), *self._bypassed())
+        of_the_switch = (*self._certificates(), *self._agents())
+        return (*self._missing(), *self._unreachable(), *self._malformed(), *of_the_switch)
 
     def require_usable(self, cure: str, known: Iterable[Problem] = ()) -> None:
         """Refuse a document with problems, all named at once.
@@ -144,19 +153,29 @@ class CloudDocument:
                     yield Problem(key, f"is not of the form {form} (from {self.values.setting(key).source}).")
 
     def _certificates(self) -> Iterator[Problem]:
-        encrypted = self.own_switch and any(remote.startswith("ssl:") for remote in self.values.items("ovn.southbound"))
+        remotes = self.values.items("ovn.southbound") if self.own_switch and self.mechanism == OVN else ()
+        encrypted = any(remote.startswith("ssl:") for remote in remotes)
         own = () if self.values.flag("ovn.issue") else ("ovn.certificate", "ovn.private_key")
         for name in ("ovn.authority", *own):
             if encrypted and not self.text(name):
                 yield Problem(name, "missing, and OVN's databases are spoken to over TLS (ssl:).")
 
-    def _bypassed(self) -> Iterator[Problem]:
+    def _agents(self) -> Iterator[Problem]:
+        """Yield what Neutron's Open vSwitch agents of this cloud do that nodes cannot have."""
         driver = self.text("openvswitch.firewall_driver")
-        if self.text("network.mechanism") == OPEN_VSWITCH and "iptables" in driver:
+        if self.mechanism != OPEN_VSWITCH:
+            return
+        if "iptables" in driver and not self.own_switch:
             yield Problem(
                 "openvswitch.firewall_driver",
                 f"{driver} filters on a bridge between a server and the switch, which Docker servers do not have: "
-                "their security groups would be bypassed. On their nodes it must be openvswitch.",
+                "their security groups would be bypassed. On these nodes, the deployer's agent must have openvswitch.",
+            )
+        if self.own_switch and self.values.flag("openvswitch.distributed_routing"):
+            yield Problem(
+                "openvswitch.distributed_routing",
+                "this cloud's routers are on its compute nodes (DVR), which dockstack's own nodes cannot have: no "
+                "router would answer their servers. Let the deployer run the switch there (network.switch: deployer).",
             )
 
 

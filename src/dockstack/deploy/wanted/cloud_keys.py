@@ -158,16 +158,44 @@ CLOUD_KEYS: tuple[Key, ...] = (
         "network.switch",
         Kind.STRING,
         "own",
-        "Who runs Open vSwitch, ovn-controller and the metadata agent on the nodes: dockstack itself, or the cloud's "
-        "deployer, as `dockstack cloud export` asks it to.",
+        "Who runs Open vSwitch and what programs it on the nodes (ovn-controller and the metadata agent, or Neutron's "
+        "Open vSwitch agent): dockstack itself, or the cloud's deployer, as `dockstack cloud export` asks it to.",
         ("own", "deployer"),
     ),
     Key("ovn.southbound", Kind.LIST, [], "OVN's southbound databases, or relays, as tcp:HOST:PORT.", need=Need.OVN),
     Key("ovn.northbound", Kind.LIST, [], "OVN's northbound databases, which the agent reads.", need=Need.OVN),
     Key("ovn.encap_type", Kind.STRING, "geneve", "The tunnels between chassis.", ("geneve", "vxlan")),
-    Key("openvswitch.tunnel_types", Kind.LIST, ["vxlan"], "The tunnels of ML2/OVS."),
+    Key("openvswitch.tunnel_types", Kind.LIST, ["vxlan"], "The tunnels of ML2/OVS; empty: there are none."),
+    Key("openvswitch.vxlan_port", Kind.PORT, 4789, "The port that VXLAN tunnels of ML2/OVS go to."),
     Key("openvswitch.l2_population", Kind.BOOLEAN, False, "Whether Neutron tells the agents who is where."),
-    Key("openvswitch.firewall_driver", Kind.STRING, "openvswitch", "What makes security groups."),
+    Key(
+        "openvswitch.bridge_mappings",
+        Kind.LIST,
+        [],
+        "Physical networks that the nodes have, each with its bridge: physnet1:br-ex. A node of dockstack's makes the "
+        "bridges; their network cards are yours to add.",
+    ),
+    Key("openvswitch.extensions", Kind.LIST, [], "What the agent does besides: qos, or nothing."),
+    Key(
+        "openvswitch.firewall_driver",
+        Kind.STRING,
+        "openvswitch",
+        "What makes security groups on the cloud's nodes. Those of dockstack's own switch have openvswitch, or noop.",
+    ),
+    Key(
+        "openvswitch.distributed_routing",
+        Kind.BOOLEAN,
+        False,
+        "Whether routers are on compute nodes (DVR); nodes of dockstack's own switch cannot have them.",
+    ),
+    Key(
+        "openvswitch.metadata",
+        Kind.STRING,
+        "router",
+        "Who answers servers at 169.254.169.254: routers, and DHCP servers in networks without a gateway; or DHCP "
+        "servers everywhere (force_metadata of Neutron's DHCP agents).",
+        ("router", "dhcp"),
+    ),
     # -- metadata, consoles ---------------------------------------------------------------------------------------
     Key("metadata.host", Kind.STRING, "", "Nova's metadata API, as the nodes reach it.", need=Need.OVN),
     Key("metadata.port", Kind.PORT, 8775, "Its port."),

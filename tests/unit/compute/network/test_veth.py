@@ -46,6 +46,29 @@ def test_host_routes_win() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("how", "gateway", "via"),
+    [
+        ("gateway", "10.0.0.1", None),  # by the default route, to a router that answers
+        ("gateway", None, "10.0.0.2"),
+        ("dhcp", "10.0.0.1", "10.0.0.2"),
+        ("dhcp", None, "10.0.0.2"),
+    ],
+)
+def test_without_ovn_routers_answer_for_the_metadata_or_dhcp_servers(how, gateway, via) -> None:
+    both = (Address("10.0.0.5/24", gateway, "10.0.0.2"), Address("fd00::5/64", None, "fd00::2"))
+    port = replace(PORT, addresses=both)
+    routes = {route.destination: route.gateway for route in plan_routes(port, how)}
+    assert routes.get("169.254.169.254/32") == via
+    named = replace(port, routes=(Route("169.254.169.254/32", "10.0.0.9"),))
+    assert {route.destination: route.gateway for route in plan_routes(named, how)}["169.254.169.254/32"] == "10.0.0.9"
+
+
+def test_a_network_without_a_dhcp_server_has_no_such_route() -> None:
+    port = replace(PORT, addresses=(Address("10.0.0.5/24", "10.0.0.1"),))
+    assert [route.destination for route in plan_routes(port, "dhcp")] == ["0.0.0.0/0"]
+
+
 def test_a_gateway_elsewhere_is_on_the_link_and_a_link_local_one_needs_no_help() -> None:
     port = replace(PORT, addresses=(Address("10.0.0.5/32", "10.9.0.1"), Address("fd00::5/64", "fe80::1")))
     assert plan_routes(port, "none") == (

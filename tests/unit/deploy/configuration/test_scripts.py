@@ -136,7 +136,7 @@ def test_a_parameter_that_is_missing_or_unknown_is_a_fault():
 
 def test_a_word_with_a_space_would_become_two():
     with pytest.raises(ValueError, match="has a space"):
-        scripts.render("prepare-ovs-vswitchd", datapath="", settings=("a b",), chassis_options="")
+        scripts.render("prepare-ovs-vswitchd", datapath="", settings=("a b",), chassis_options="", bridges=())
 
 
 @pytest.fixture

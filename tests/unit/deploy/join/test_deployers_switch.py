@@ -65,7 +65,7 @@ def test_the_node_itself_does_as_planned(theirs, node, machine, monkeypatch):
     graph = {stage.name: stage for stage in ComputeNode(node(), theirs).stages()}
     assert not {"switch", "agent"} & set(graph)
     installed = []
-    monkeypatch.setattr(packages, "install", lambda _, *, switch: installed.append(switch))
+    monkeypatch.setattr(packages, "install", lambda _, *, switch, **_more: installed.append(switch))
     answers = {"hostname;": "one\nsystem\n", "stat -c": {"success": False}, "id -Gn": {"success": False}}
     one = machine(answers, "network.encap_ip=10.1.0.31")
     for name in ("packages", "nova-files"):

@@ -12,7 +12,7 @@ from dockstack.deploy.configuration import compute_node
 from dockstack.deploy.distributions import DEBIAN_12, DEBIAN_13, RHEL_9
 from dockstack.deploy.hypervisors.engine import DAEMON_JSON
 from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
-from dockstack.deploy.join import obstacles, plan
+from dockstack.deploy.join import plan
 from dockstack.deploy.join.endpoints import endpoints
 from dockstack.deploy.join.look import NodeFacts, PresentFile
 from dockstack.deploy.join.plan import Joining, NodePlan
@@ -37,7 +37,7 @@ def as_joined(joining, facts=FACTS):
     settled = replace(
         facts,
         packages=dict.fromkeys(joining.packages(DEBIAN_12, engine=False, client=False), "1"),
-        active=compute_node.HERE,
+        active=compute_node.ANYWHERE,
         ours=True,
         engine=True,
         client=True,
@@ -54,7 +54,7 @@ def test_all_is_new_on_a_bare_machine(cloud, compute):
     assert made.environments == ("/opt/dockstack/openstack: OpenStack 2026.2",)
     assert {change.what for change in made.files} == {"new"}
     assert {change.path for change in made.files} >= {compute_node.NOVA_CONF, compute_node.AGENT_CONF, DAEMON_JSON}
-    assert {service.name: service.what for service in made.services} == dict.fromkeys(compute_node.HERE, "start")
+    assert {service.name: service.what for service in made.services} == dict.fromkeys(compute_node.here(cloud), "start")
 
 
 @pytest.mark.parametrize(
@@ -214,11 +214,6 @@ def test_a_name_that_two_machines_have_is_refused_on_both():
 def test_what_a_node_cannot_have_is_refused_before_it_is_looked_at(cloud, compute, assignment, words):
     with pytest.raises(DockstackError, match=words):
         Joining(compute(assignment), cloud)
-
-
-def test_a_cloud_with_ml2_ovs_is_refused():
-    with pytest.raises(DockstackError, match="with OVN only"):
-        obstacles.require_kind(CloudDocument([SourceValues("x", {"network.mechanism": "openvswitch"})]))
 
 
 def test_a_node_must_reach_the_bus_keystone_ovn_and_metadata(cloud):

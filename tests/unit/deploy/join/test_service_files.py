@@ -109,11 +109,13 @@ def test_a_domain_that_is_given_by_its_id_only_is_asked_for(tmp_path):
     CloudDocument([*found.sources, RELEASE, given]).require_usable("", found.problems)
 
 
-def test_iptables_hybrid_is_refused_with_ml2_ovs_only(tmp_path):
+def test_iptables_hybrid_is_refused_where_the_deployers_agent_would_have_it(tmp_path):
     files = {"ml2_conf.ini": "[ml2]\nmechanism_drivers = M\n[securitygroup]\nfirewall_driver = iptables_hybrid\n"}
-    for mechanism, refused in (("openvswitch", True), ("ovn", False)):
+    cases = (("openvswitch", "deployer", True), ("openvswitch", "own", False), ("ovn", "deployer", False))
+    for mechanism, switch, refused in cases:
         written = {name: text.replace("= M", f"= {mechanism}") for name, text in files.items()}
-        problems = CloudDocument(found_in(written, tmp_path).sources).problems()
+        said = SourceValues("test", {"network.switch": switch})
+        problems = CloudDocument([*found_in(written, tmp_path).sources, said]).problems()
         assert ("openvswitch.firewall_driver" in [problem.key for problem in problems]) is refused
 
 

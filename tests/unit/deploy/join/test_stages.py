@@ -101,7 +101,7 @@ def test_users_are_made_for_the_services_of_a_node_only(here):
     assert made == {"nova", "neutron"}
 
 
-def test_each_service_of_a_node_is_started_once(here, monkeypatch):
+def test_each_service_of_a_node_is_started_once(here, cloud, monkeypatch):
     machine, graph = here
     started = []
     monkeypatch.setattr(stages, "ensure_running", lambda _, service: started.append(service))
@@ -109,7 +109,7 @@ def test_each_service_of_a_node_is_started_once(here, monkeypatch):
     for name in ("switch", "agent", "migration", "compute"):
         graph[name].apply(machine)
     assert [one.name for one in started] == [*stages.FABRIC, "neutron-ovn-agent", "migration", "nova-compute"]
-    assert set(compute_node.HERE) == {one.name for one in started}
+    assert compute_node.here(cloud) == {one.name for one in started}
     assert "docker" in next(one for one in started if one.name == "nova-compute").groups
     entries = {(entry.kind, entry.name) for entry in machine.manifest.entries()}
     assert ("metadata-namespaces", "ovnmeta-*") in entries

@@ -7,6 +7,7 @@ set -eu
 datapath=''
 settings=''
 chassis_options=''
+bridges=''
 # End of parameters.
 
 if [ "$datapath" = system ]; then
@@ -18,6 +19,10 @@ for setting in $settings; do
     set -- "$@" "$setting"
 done
 ovs-vsctl --timeout=60 --no-wait -- init -- set Open_vSwitch . "$@"
+
+for bridge in $bridges; do
+    ovs-vsctl --timeout=60 --no-wait --may-exist add-br "$bridge" -- set Bridge "$bridge" "datapath_type=$datapath"
+done
 
 # Only where nothing is offered yet: what ports may be guaranteed is added when Placement knows the host, and stays.
 if [ -n "$chassis_options" ] &&

@@ -12,6 +12,7 @@ from dockstack.deploy.join.probes import apis, bus, databases, tunnels
 from dockstack.deploy.join.probes.model import Failed, Outcome, Probe, Skipped, Verdict
 from dockstack.deploy.join.probes.releases import Refused
 from dockstack.deploy.node.secrets import GivenSecrets
+from dockstack.deploy.wanted.cloud_keys import OVN
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -21,15 +22,19 @@ __all__ = ["Outcome", "Verdict", "probes", "require_release", "run"]
 
 
 def probes(cloud: CloudDocument) -> tuple[Probe, ...]:
-    """Return all probes of a cloud with OVN."""
+    """Return all probes of a cloud; what only the switch's programs would ask, where the nodes run them."""
+    ovn = (
+        Probe("ovn", "OVN's databases answer", partial(databases.ask, cloud)),
+        Probe("mtu", "Tunnels from here have room for the networks' packets", partial(tunnels.ask, cloud)),
+    )
+    agents = (Probe("neutron-bus", "RabbitMQ lets Neutron's agents in", partial(bus.ask, cloud, bus.OF_NEUTRON)),)
     return (
         Probe("accounts", "Keystone lets each account in", partial(apis.accounts, cloud)),
         Probe("clock", "Its clock and this machine's agree", partial(apis.clock, cloud)),
         Probe("placement", "Placement takes reports", partial(apis.placement, cloud)),
         Probe("versions", "The cloud takes nodes of this release", partial(apis.versions, cloud)),
         Probe("bus", "RabbitMQ lets nodes in, and Nova speaks there", partial(bus.ask, cloud)),
-        Probe("ovn", "OVN's databases answer", partial(databases.ask, cloud)),
-        Probe("mtu", "Tunnels from here have room for the networks' packets", partial(tunnels.ask, cloud)),
+        *(ovn if cloud.mechanism == OVN else agents if cloud.own_switch else ()),
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The message bus, as nova-compute will find it; nothing is declared there.
+"""The message bus, as nova-compute and Neutron's agent will find it; nothing is declared there.
 
 The library is the one below oslo.messaging's own driver, so that what it says is what nova-compute would say.
 """
@@ -20,8 +20,32 @@ if TYPE_CHECKING:
     from dockstack.deploy.wanted.cloud_document import CloudDocument
 
 PATIENCE = 8  # seconds for a connection, and for each answer
-EXCHANGE = "nova"  # oslo.messaging's control_exchange of Nova
-UNJOINED = "nova-compute would start, and never report."
+
+
+@dataclass(frozen=True)
+class Use:
+    """Who uses a bus, and who must speak there.
+
+    Attributes:
+        key: of its transport URL in the cloud document.
+        exchange: oslo.messaging's control_exchange.
+        program: what a node runs.
+        partner: to whom that speaks.
+    """
+
+    key: str
+    exchange: str
+    program: str
+    partner: str
+
+    @property
+    def unjoined(self) -> str:
+        """What comes of it if that fails."""
+        return f"{self.program} would start, and never report."
+
+
+OF_NOVA = Use("messaging.transport_url", "nova", "nova-compute", "nova-conductor")
+OF_NEUTRON = Use("messaging.neutron_transport_url", "neutron", "neutron-openvswitch-agent", "Neutron's server")
 
 
 @dataclass(frozen=True)
@@ -55,18 +79,17 @@ def brokers(transport_url: str) -> tuple[Broker, ...]:
     return tuple(found)
 
 
-def ask(cloud: CloudDocument) -> str:
-    """Log in to every broker, and look for Nova's exchange.
+def ask(cloud: CloudDocument, use: Use = OF_NOVA) -> str:
+    """Log in to every broker, and look for the exchange of Nova, or of Neutron.
 
     Raises:
-        Failed: one does not answer, refuses the login, or is not where Nova speaks.
+        Failed: one does not answer, refuses the login, or is not where that service speaks.
     """
-    found = brokers(cloud.text("messaging.transport_url"))
+    found = brokers(cloud.text(use.key))
     for broker in found:
-        _ask(broker, _encryption(cloud, broker.host))
-    return (
-        f"{', '.join(broker.place for broker in found)}: login, virtual host and exchange {EXCHANGE} are as they say."
-    )
+        _ask(broker, _encryption(cloud, broker.host), use)
+    places = ", ".join(broker.place for broker in found)
+    return f"{places}: login, virtual host and exchange {use.exchange} are as they say."
 
 
 def _encryption(cloud: CloudDocument, host: str) -> dict[str, Any] | bool:
@@ -77,7 +100,7 @@ def _encryption(cloud: CloudDocument, host: str) -> dict[str, Any] | bool:
     return {"context": context, "server_hostname": host, "do_handshake_on_connect": False}
 
 
-def _ask(broker: Broker, encryption: dict[str, Any] | bool) -> None:
+def _ask(broker: Broker, encryption: dict[str, Any] | bool, use: Use) -> None:
     address = f"[{broker.host}]:{broker.port}" if ":" in broker.host else broker.place
     connection = Connection(
         host=address,
@@ -93,44 +116,44 @@ def _ask(broker: Broker, encryption: dict[str, Any] | bool) -> None:
     )
     try:
         connection.connect()
-        connection.channel().exchange_declare(EXCHANGE, "topic", passive=True)
+        connection.channel().exchange_declare(use.exchange, "topic", passive=True)
         connection.close()  # rather than break off, which its log would warn of
     except amqp_errors.AMQPError as error:
-        raise _refusal(broker, error) from error
+        raise _refusal(broker, error, use) from error
     except OSError as error:
         raise Failed(
             f"RabbitMQ at {broker.place} does not answer: {error.strerror or error or type(error).__name__}",
-            UNJOINED,
+            use.unjoined,
             "Is it the address that nodes reach, and is messaging.ssl as the cloud has it? See routes and firewalls.",
         ) from error
     finally:
         connection.collect()
 
 
-def _refusal(broker: Broker, error: amqp_errors.AMQPError) -> Failed:
+def _refusal(broker: Broker, error: amqp_errors.AMQPError, use: Use) -> Failed:
     """Say what RabbitMQ refused, by the type of its answer."""
     match error:
         case amqp_errors.NotFound():
             return Failed(
-                f"RabbitMQ at {broker.place} has no exchange {EXCHANGE} in virtual host {broker.virtual_host!r}.",
-                "No nova-conductor speaks there, so it is not the message bus of the nodes' cell; " + UNJOINED,
-                "Take messaging.transport_url from nova.conf of a compute node; with cells, of one in the nodes' cell.",
+                f"RabbitMQ at {broker.place} has no exchange {use.exchange} in virtual host {broker.virtual_host!r}.",
+                f"{use.partner} does not speak there, so it is not the message bus of the nodes; {use.unjoined}",
+                f"Take {use.key} from a compute node's own file; with cells, of one in the nodes' cell.",
             )
         case amqp_errors.NotAllowed():
             return Failed(
                 f"RabbitMQ at {broker.place} does not let {broker.user} into virtual host {broker.virtual_host!r}.",
-                UNJOINED,
-                "Is the virtual host the cloud's? It is what follows the port in messaging.transport_url.",
+                use.unjoined,
+                f"Is the virtual host the cloud's? It is what follows the port in {use.key}.",
             )
         case amqp_errors.AccessRefused():
             return Failed(
                 f"RabbitMQ at {broker.place} refuses {broker.user}, or what it may do in {broker.virtual_host!r}.",
-                UNJOINED,
-                "Check user and password in messaging.transport_url, and `rabbitmqctl list_permissions` there.",
+                use.unjoined,
+                f"Check user and password in {use.key}, and `rabbitmqctl list_permissions` there.",
             )
         case _:
             return Failed(
                 f"RabbitMQ at {broker.place} answers with {type(error).__name__}.",
-                UNJOINED,
+                use.unjoined,
                 "See its log; does it speak AMQP 0-9-1 there, and is messaging.ssl as the cloud has it?",
             )
