@@ -145,9 +145,15 @@ DEBIAN_12 = Distribution(
         "haproxy": ("haproxy.service",),
         "lxcfs": ("lxcfs.service",),
         "memcached": ("memcached.service",),
-        "ovn-controller": ("ovn-host.service",),
-        "ovn-northd": ("ovn-central.service",),
-        "ovs-vswitchd": ("openvswitch-switch.service",),
+        "ovn-controller": ("ovn-host.service", "ovn-controller.service"),
+        "ovn-northd": (
+            *("ovn-central.service", "ovn-northd.service"),
+            *("ovn-ovsdb-server-nb.service", "ovn-ovsdb-server-sb.service"),
+        ),
+        "ovs-vswitchd": (
+            *("openvswitch-switch.service", "ovs-record-hostname.service"),  # either starts the two others
+            *("ovs-vswitchd.service", "ovsdb-server.service"),
+        ),
         "rabbitmq-server": ("rabbitmq-server.service",),
     },
     paths={"mariadbd": "/usr/sbin/mariadbd"},

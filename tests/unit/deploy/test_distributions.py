@@ -39,7 +39,13 @@ DEBIANS_PACKAGES = (
 )
 DEBIANS_UNITS = (
     *("epmd.service", "epmd.socket", "haproxy.service", "memcached.service", "openvswitch-switch.service"),
-    *("ovn-central.service", "ovn-host.service", "rabbitmq-server.service"),
+    *("ovn-central.service", "ovn-controller.service", "ovn-host.service", "ovn-northd.service"),
+    *("ovn-ovsdb-server-nb.service", "ovn-ovsdb-server-sb.service", "ovs-record-hostname.service"),
+    *("ovs-vswitchd.service", "ovsdb-server.service", "rabbitmq-server.service"),
+)
+# Its package starts the second, and that the third and the fourth, where only the first is masked.
+DEBIANS_SWITCH = (
+    *("openvswitch-switch.service", "ovs-record-hostname.service", "ovs-vswitchd.service", "ovsdb-server.service"),
 )
 PACKAGES = {
     **dict.fromkeys(("debian-12", "debian-13", "debian-sid", "ubuntu-24.04"), DEBIANS_PACKAGES),
@@ -217,10 +223,11 @@ def test_services_are_run_from_its_places_by_its_accounts_instead_of_its_units(s
     assert found["memcached"].user == ("memcached" if rhel else "memcache")
     assert found["epmd"].replaces == ("epmd.socket", "epmd.service")
     assert found["rabbitmq"].replaces == ("rabbitmq-server.service",)
-    assert found["ovsdb"].replaces == (("openvswitch.service",) if rhel else ("openvswitch-switch.service",))
+    assert found["ovsdb"].replaces == (("openvswitch.service",) if rhel else DEBIANS_SWITCH)
     assert found["ovs-vswitchd"].packages == (("openvswitch",) if rhel else ("openvswitch-switch",))
-    assert found["ovn-nb"].replaces == (("ovn-northd.service",) if rhel else ("ovn-central.service",))
-    assert found["ovn-controller"].replaces == (("ovn-controller.service",) if rhel else ("ovn-host.service",))
+    assert found["ovn-nb"].replaces[0] == ("ovn-northd.service" if rhel else "ovn-central.service")
+    controller = ("ovn-controller.service",)
+    assert found["ovn-controller"].replaces == (controller if rhel else ("ovn-host.service", *controller))
     assert server(replace(settings, distribution=distribution)).packages == (("dropbear" if rhel else "dropbear-bin"),)
 
 
