@@ -264,7 +264,22 @@ class FakeCloud:
         return {"aggregates": [{"id": key, **each} for key, each in self.aggregates.items()]}
 
     def aggregate_action(self, query, body, aggregate_id):
-        self.aggregates[int(aggregate_id)]["hosts"].remove(body["remove_host"]["host"])
+        ((action, values),) = body.items()
+        aggregate = self.aggregates[int(aggregate_id)]
+        if action == "set_metadata":
+            aggregate["metadata"] = values["metadata"]
+        elif action == "remove_host":
+            aggregate["hosts"].remove(values["host"])
+        elif values["host"] in aggregate["hosts"]:
+            raise RefusedError(409, "Host already in aggregate.")
+        else:
+            aggregate["hosts"].append(values["host"])
+
+    def create_aggregate(self, query, body):
+        if any(each["name"] == body["aggregate"]["name"] for each in self.aggregates.values()):
+            raise RefusedError(409, "Aggregate already exists.")
+        made = self.aggregates[len(self.aggregates) + 1] = {**body["aggregate"], "hosts": [], "metadata": {}}
+        return {"aggregate": {"id": len(self.aggregates), "name": made["name"]}}  # Nova's answer has no more, either
 
     def list_flavors(self, query, body):
         return {"flavors": self.flavors}
@@ -357,6 +372,7 @@ class FakeCloud:
         ("GET", "/compute/v2.1/servers/([^/]+)/os-instance-actions/(.+)", show_action),
         ("GET", "/compute/v2.1/os-migrations", list_moves),
         ("GET", "/compute/v2.1/os-aggregates", list_aggregates),
+        ("POST", "/compute/v2.1/os-aggregates", create_aggregate),
         ("POST", "/compute/v2.1/os-aggregates/(.+)/action", aggregate_action),
         ("GET", "/compute/v2.1/flavors/detail", list_flavors),
         ("GET", "/image/v2/images", list_images),

@@ -40,6 +40,10 @@ FOR_MACHINES = {
     "runc": "runc",
     "ssh-keygen": "openssh-client",
 }
+FOR_SUITES = {
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+    "mmdebstrap": "mmdebstrap",
+}
 SEARCH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 ENGINE_PROGRAMS = ("dockerd", "haproxy", "ovs-vswitchd")
 
@@ -56,6 +60,7 @@ class Layer:
     release: str = ""  # whose Nova the functional tests run in; "" if they need none
     nightly: bool = False  # runs only when it is named
     has_machines: bool = False  # of its own, in which what it needs is installed
+    suite: str = ""  # of Debian, whose engine the tests start; "" for this machine's
 
     @property
     def folder(self) -> str:
@@ -68,6 +73,8 @@ LAYERS = (
     Layer("functional", "the driver inside Nova's own code, in one process", False, False, ("-n", "2"), "2026.2"),
     Layer("functional-2026.1", "the same with Nova 33", False, False, ("-n", "2"), "2026.1", nightly=True),
     Layer("docker", "against a real engine of the tests' own", True, False),
+    Layer("docker-trixie", "the same with the engine of Debian 13", True, False, nightly=True, suite="trixie"),
+    Layer("docker-sid", "the same with the newest engine that Debian has", True, False, nightly=True, suite="sid"),
     Layer("cloud", "against the cloud that `dockstack up` builds", True, True),
     Layer(
         "machines", "nodes that join a cloud, on machines of their own", True, False, nightly=True, has_machines=True
@@ -103,6 +110,8 @@ def test(layers: tuple[str, ...], expression: str | None, exitfirst: bool) -> No
     functional         the driver inside Nova's own code      no root
     functional-2026.1  the same with Nova 33                  no root    nightly
     docker             a real engine of the tests' own        root
+    docker-trixie      the same with the engine of Debian 13  root, nightly
+    docker-sid         the same with the engine of Debian sid root, nightly
     cloud              the cloud that `dockstack up` builds   root, brings it up
     machines           a cloud and its nodes, on machines     root, nightly
     """  # noqa: D301 - click wants the character itself, in front of a paragraph that it leaves as it is
@@ -141,8 +150,10 @@ def run(layer: Layer, extra: list[str]) -> Outcome:
     report.parent.mkdir(exist_ok=True)
     report.unlink(missing_ok=True)
     python = functional_python(layer.release) if layer.release else sys.executable
-    command = [python, "-m", "pytest", f"tests/{layer.folder}", f"--junitxml={report}", *layer.arguments, *extra]
-    status = subprocess.run(command, cwd=CHECKOUT, check=False).returncode
+    enter, environment = engine_of(layer.suite) if layer.suite else ([], {})
+    tests = [python, "-m", "pytest", f"tests/{layer.folder}", f"--junitxml={report}", *layer.arguments, *extra]
+    settings = {**os.environ, **environment}
+    status = subprocess.run([*enter, *tests], cwd=CHECKOUT, env=settings, check=False).returncode
     passed, failed, skipped = count(report)
     if status not in (0, PYTEST_NO_TESTS) and failed == 0:
         failed = 1  # the runner itself broke: a collection error, a signal
@@ -151,11 +162,27 @@ def run(layer: Layer, extra: list[str]) -> Outcome:
 
 def functional_python(release: str) -> str:
     """Nova's test base classes live in an environment of their own; make it if need be."""
-    command = [sys.executable, str(CHECKOUT / "tests/functional/prepare.py"), "--release", release]
-    done = subprocess.run(command, cwd=CHECKOUT, check=False, stdout=subprocess.PIPE, text=True)
-    if done.returncode != 0:
+    made = printed_by("tests/functional/prepare.py", "--release", release)
+    if not made:
         raise DockstackError("The functional tests' environment could not be made.", "See the message above.")
-    return done.stdout.strip().splitlines()[-1]
+    return made
+
+
+def engine_of(suite: str) -> tuple[list[str], dict[str, str]]:
+    """Fetch the engine of a Debian suite; return what to run the tests with, and which variables tell them of it."""
+    provide(FOR_SUITES)
+    root = printed_by("tests/docker/engine_root.py", suite)
+    if not root:
+        raise DockstackError(f"The engine of Debian {suite} could not be fetched.", "See the message above.")
+    # Engines have mounts of their own there, and must see those that the tests make.
+    return ["unshare", "--mount", "--propagation=shared"], {"DOCKSTACK_ENGINE_ROOT": root}
+
+
+def printed_by(script: str, *arguments: str) -> str:
+    """Run a script of the tests that prepares something; return the last line that it prints, "" if it fails."""
+    command = [sys.executable, str(CHECKOUT / script), *arguments]
+    done = subprocess.run(command, cwd=CHECKOUT, check=False, stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip().rpartition("\n")[2] if done.returncode == 0 else ""
 
 
 def provide(programs: dict[str, str]) -> None:

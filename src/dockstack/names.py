@@ -31,6 +31,13 @@ NAMESPACES = Path("/run/netns")
 EXTRA_HOSTS = Path("/run/dockstack/hosts")
 """Each further host of this machine (``up --hosts N``) has its /run below it, and a file that pins its mounts."""
 
+TRAIT = "CUSTOM_DOCKER"
+"""Which trait all hosts of the driver have in Placement."""
+
+AGGREGATE_PROPERTIES = {"img_hv_type": "docker", f"trait:{TRAIT}": "required"}
+"""What an aggregate of such hosts is made with. A flavor asks for the first; where the scheduler isolates aggregates,
+what does not ask for the second cannot come there."""
+
 NSENTER = "/usr/bin/nsenter"
 
 

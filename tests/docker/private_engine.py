@@ -3,6 +3,8 @@
 
 Everything lives below one directory that its owner keeps locked, so that the leftovers of a killed run are found and
 removed by the next one, while a run that still goes on is left alone.
+
+The engine is the machine's, or one of another Debian, whose ``/usr`` only its daemons see.
 """
 
 from __future__ import annotations
@@ -22,6 +24,12 @@ from dockstack.errors import DockstackError
 
 PARENT = Path("/tmp/dockstack-test-engine")
 NAMESPACES = Path("/run/netns")
+ENGINE_ROOT = os.environ.get("DOCKSTACK_ENGINE_ROOT", "")  # what engine_root.py made; "" is the machine itself
+# Mounts that the machine makes are seen, this one is nobody else's.
+ENTER_ENGINE_ROOT = (
+    *("unshare", "--mount", "--propagation=unchanged"),
+    *("sh", "-c", 'mount --make-slave / && mount --bind "$0/usr" /usr && exec "$@"', ENGINE_ROOT),
+)
 UUID_PREFIX = (
     "d0c57e57-0000-4000-8000-"  # server uuids of tests: nothing else has them, so leftovers are safe to remove
 )
@@ -47,15 +55,23 @@ class PrivateEngine:
         disk: its disk's size as tmpfs takes it, for example "32m"; the machine's own disk if None.
         btrfs: keep its data on a btrfs of this size in a file, for example "1G", which can hold servers to their disks.
         reserved: that file is written out in full, as the one that `up` makes.
+        image_store: containerd keeps its images (from Docker 24 on).
     """
 
     def __init__(
-        self, name: str = "main", disk: str | None = None, btrfs: str | None = None, *, reserved: bool = False
+        self,
+        name: str = "main",
+        disk: str | None = None,
+        btrfs: str | None = None,
+        *,
+        reserved: bool = False,
+        image_store: bool = False,
     ) -> None:
         self.directory = PARENT / f"{os.getpid()}-{name}"
         self._disk = disk
         self._btrfs = btrfs
         self._reserved = reserved
+        self._image_store = image_store
         self.socket = self.directory / "docker.sock"
         self.url = f"unix://{self.socket}"
         self.patches = self.directory / "patches"
@@ -69,13 +85,16 @@ class PrivateEngine:
         self._lock = (self.directory / "owner").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.patches.mkdir(mode=0o700)
+        data = self.directory / "data"
+        data.mkdir()
+        if ENGINE_ROOT:  # its daemons each have mounts of their own, and these in common
+            subprocess.run(["mount", "--bind", self.directory, self.directory], check=True)
+            subprocess.run(["mount", "--make-private", self.directory], check=True)
+            subprocess.run(["mount", "--make-shared", self.directory], check=True)
         if self._disk:
-            data = self.directory / "data"
-            data.mkdir()
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self._disk}", "tmpfs", data], check=True)
         if self._btrfs:
-            data, image = self.directory / "data", self.directory / "data.img"
-            data.mkdir()
+            image = self.directory / "data.img"
             allocate = ["fallocate", "--length"] if self._reserved else ["truncate", "--size"]
             subprocess.run([*allocate, self._btrfs, image], check=True)
             subprocess.run(["mkfs.btrfs", "--quiet", "--nodiscard", image], check=True)
@@ -84,13 +103,14 @@ class PrivateEngine:
         config = {
             "runtimes": {"dockstack": {"path": str(self.runtime_directory / runtime.RUNTIME)}},
             "live-restore": True,
-            "data-root": str(self.directory / "data"),
+            "data-root": str(data),
             "exec-root": str(self.directory / "exec"),
             "pidfile": str(self.directory / "dockerd.pid"),
             "hosts": [self.url],
             "containerd": str(self.containerd_socket),
             "bridge": "none",
             "iptables": False,
+            **({"ip6tables": False, "features": {"containerd-snapshotter": self._image_store}} if ENGINE_ROOT else {}),
             "ip-forward": False,
             "log-level": "warn",
         }
@@ -115,7 +135,12 @@ class PrivateEngine:
     def _spawn(self, program: str, *arguments: str) -> subprocess.Popen:
         log = (self.directory / f"{program}.log").open("a")
         environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-        return subprocess.Popen([program, *arguments], stdout=log, stderr=log, env=environment, start_new_session=True)
+        command = [*(ENTER_ENGINE_ROOT if ENGINE_ROOT else ()), program, *arguments]
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+
+    @property
+    def pid(self) -> int:
+        return self._dockerd.pid
 
     def answers(self) -> bool:
         try:
@@ -204,7 +229,7 @@ def _end_daemons(directory: Path) -> None:
 
 def _unmount(directory: Path) -> bool:
     mounts = [line.split()[1] for line in _read("/proc/mounts").splitlines()]
-    below = [mount for mount in mounts if mount.startswith(f"{directory}/")]
+    below = [mount for mount in mounts if f"{mount}/".startswith(f"{directory}/")]
     for mount in reversed(below):
         subprocess.run(["umount", "--lazy", mount], check=False, stderr=subprocess.DEVNULL)
     return not below

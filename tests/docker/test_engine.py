@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from private_engine import PrivateEngine, wait_for
+from private_engine import ENGINE_ROOT, PrivateEngine, wait_for
 from server_lab import docker_archive
 
 from dockstack.compute.consoles import log
@@ -29,6 +29,8 @@ from dockstack.compute.engine import (
 from dockstack.compute.model import Limits, PowerState
 from dockstack.compute.resources import cgroups
 from dockstack.compute.resources.cgroups import Usage
+from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts, ask, obstacles
+from dockstack.deploy.wanted.inventory import load
 from dockstack.oci.process import ImageConfig
 
 HOSTILE = "a\nb\x1b[31m\"'`$(x)\\ \u202e\u00e9\U0001f600{{.}} --privileged"
@@ -44,18 +46,28 @@ def test_describes_itself(engine, private_engine) -> None:
     assert info.cgroup_version in (1, 2)
 
 
+def test_it_is_the_engine_that_was_asked_for(private_engine) -> None:
+    program = Path(f"/proc/{private_engine.pid}/exe")
+    assert program.samefile(f"{ENGINE_ROOT}/usr/sbin/dockerd")
+
+
 def test_states_in_one_listing(lab) -> None:
     running, paused, stopped, created = lab.boot(), lab.boot(), lab.boot(), lab.server()
     lab.create(created)
     lab.engine.pause(paused.container_name)
     lab.engine.stop(stopped.container_name, 0)
-    found = {container.server_uuid: container.state for container in lab.engine.containers()}
-    assert found == {
+    wanted = {
         running.uuid: PowerState.RUNNING,
         paused.uuid: PowerState.PAUSED,
         stopped.uuid: PowerState.SHUTDOWN,
         created.uuid: PowerState.SHUTDOWN,
     }
+
+    def listed() -> dict[str, PowerState]:
+        return {container.server_uuid: container.state for container in lab.engine.containers()}
+
+    # A stop is answered before the listing has it, from Docker 26 on; its event comes after that.
+    wait_for(lambda: listed() == wanted, "the states in a listing", 10)
     assert lab.state(paused).state is PowerState.PAUSED
     assert lab.state(stopped).exit_code == 137
     lab.engine.unpause(paused.container_name)
@@ -372,6 +384,19 @@ def test_a_paused_server_can_be_ended(lab, end) -> None:
     else:
         lab.engine.remove(server.container_name)
         assert lab.engine.containers() == ()
+
+
+@pytest.mark.skipif(not ENGINE_ROOT, reason="Debian 12's engine keeps images itself, always")
+def test_an_engine_that_keeps_images_in_containerd_is_refused_by_that_key() -> None:
+    private = PrivateEngine("store", image_store=True)
+    private.install()
+    try:
+        private.start()
+        facts = EngineFacts(info=ask(str(private.socket)))
+        (found,) = obstacles(load(None, ()).local.attributes, facts)
+        assert "features.containerd-snapshotter" in found.brief
+    finally:
+        private.clean()
 
 
 def test_a_full_disk_is_named(tmp_path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from private_engine import wait_for
+from private_engine import ENGINE_ROOT, wait_for
 from server_lab import lab_host
 
 from dockstack.compute.containers import namespaces, runtime, spec
@@ -166,8 +166,9 @@ def test_what_a_killed_engine_forgot_ends_with_its_container(lab, forgotten, tmp
 
 def test_it_does_not_keep_its_server_from_starting(lab, forgotten, tmp_path) -> None:
     server, container_id = forgotten()
-    with pytest.raises(EngineError, match="already in use"):
-        lab.engine.start(server.container_name)
+    if not ENGINE_ROOT:  # from Docker 26 on, the engine itself puts that in order
+        with pytest.raises(EngineError, match="already in use"):
+            lab.engine.start(server.container_name)
     lifecycle.start(lab_host(lab.private, tmp_path), replace(server, ports=()))
     assert lab.state(server).state is PowerState.RUNNING
     lab.engine.remove(container_id)

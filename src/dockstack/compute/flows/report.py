@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack.compute.resources import cgroups, usage
 from dockstack.compute.resources.inventory import Capacity
 from dockstack.compute.resources.topology import read_nodes
+from dockstack.names import TRAIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -45,6 +46,7 @@ def read_capacity(host: Host) -> Capacity:
 def read_traits(host: Host) -> dict[str, bool]:
     """Tell which of this driver's own traits the host has now."""
     return {
+        TRAIT: True,
         SIZED_DISKS: host.storage().sized,
         OWN_VIEWS: host.lxcfs.generation() is not None,
     }

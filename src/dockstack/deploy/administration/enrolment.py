@@ -56,8 +56,13 @@ class Enrolment:
     mapping: Mapping
     proof: Proof | None
 
-    def enrol(self, host: str, tell: Callable[[str], None]) -> Enrolled:
+    def enrol(self, host: str, tell: Callable[[str], None], aggregate: str = "") -> Enrolled:
         """Let a host in that has joined; killed anywhere, the next run goes on. A host that is in is left as it is.
+
+        Args:
+            host: what Nova calls it.
+            tell: told of what goes on now.
+            aggregate: where it belongs, if anywhere; one that is in goes there, too.
 
         Raises:
             DockstackError: it is not mapped, or does not prove itself; then it stays disabled.
@@ -65,14 +70,20 @@ class Enrolment:
         service = hosts.required(self.cloud, host)
         mapped = self.mapping.ensure(host, tell)
         if service.enabled:
+            self._join(host, aggregate, tell)
             return Enrolled(enabled=True, mapped=mapped)
         if service.reason not in {REASON, NOVAS_REASON}:
             return Enrolled(enabled=False, mapped=mapped, reason=service.reason or "no reason is noted")
         self._await_up(host, tell)
         took = self.proof.boot(service, tell) if self.proof else 0.0
+        self._join(host, aggregate, tell)  # after the proof, whose image and flavor ask for nothing
         tell("Enabling it")
         hosts.enable(self.cloud, service)
         return Enrolled(enabled=True, mapped=mapped, proof=took)
+
+    def _join(self, host: str, aggregate: str, tell: Callable[[str], None]) -> None:
+        if aggregate and hosts.join_aggregate(self.cloud, aggregate, host):
+            tell(f"Put into the aggregate {aggregate}")
 
     def _await_up(self, host: str, tell: Callable[[str], None]) -> None:
         def settled() -> ComputeService | None:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dockstack.deploy.administration.api import NotThereError
+from dockstack.deploy.administration.api import ConflictError, NotThereError
 from dockstack.errors import DockstackError
+from dockstack.names import AGGREGATE_PROPERTIES
 
 if TYPE_CHECKING:
     from dockstack.deploy.administration.api import Cloud
@@ -211,6 +213,33 @@ def aggregates(cloud: Cloud, host: str) -> list[tuple[str, str]]:
     """Return id and name of the aggregates that a host is in."""
     found = cloud.compute.call("GET", "/os-aggregates")["aggregates"]
     return [(str(each["id"]), str(each["name"])) for each in found if host in each["hosts"]]
+
+
+def join_aggregate(cloud: Cloud, name: str, host: str) -> bool:
+    """Have a host in an aggregate, made if it is missing; return whether it was not in it before.
+
+    An aggregate that is there keeps its properties.
+    """
+    listed = cloud.compute.call("GET", "/os-aggregates")["aggregates"]
+    found = next((each for each in listed if each["name"] == name), None) or _make_aggregate(cloud, name)
+    if host in found["hosts"]:
+        return False
+    action = f"/os-aggregates/{found['id']}/action"
+    if not found["hosts"] and not found["metadata"]:  # new, or left so by a command that was killed
+        cloud.compute.call("POST", action, {"set_metadata": {"metadata": AGGREGATE_PROPERTIES}})
+    with suppress(ConflictError):  # it has come there by now
+        cloud.compute.call("POST", action, {"add_host": {"host": host}})
+    return True
+
+
+def _make_aggregate(cloud: Cloud, name: str) -> dict[str, Any]:
+    """Make one, unless somebody else does so at this moment."""
+    try:
+        made = cloud.compute.call("POST", "/os-aggregates", {"aggregate": {"name": name}})["aggregate"]
+    except ConflictError:
+        listed = cloud.compute.call("GET", "/os-aggregates")["aggregates"]
+        return dict(next(each for each in listed if each["name"] == name))
+    return {"hosts": [], "metadata": {}, **made}
 
 
 def leave_aggregate(cloud: Cloud, aggregate_id: str, host: str) -> None:

@@ -7,8 +7,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dockstack.deploy.configuration.settings import SERVICE_USERS
+from dockstack.names import AGGREGATE_PROPERTIES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dockstack.deploy.configuration.settings import Settings
 
 TENANT = "demo"
@@ -77,6 +80,11 @@ def networks(settings: Settings) -> dict[str, Any]:
 def await_compute(settings: Settings, hosts: dict[str, int], timeout: float = 120) -> dict[str, Any]:
     """Return which compute hosts must have reported, and how long ago nova-compute started on each (seconds)."""
     return {**administrator(settings), "hosts": hosts, "timeout": timeout}
+
+
+def aggregate(settings: Settings, name: str, hosts: Sequence[str]) -> dict[str, Any]:
+    """Return which hosts are in an aggregate, and the properties that it has if it has to be made."""
+    return {**administrator(settings), "aggregate": name, "hosts": list(hosts), "properties": AGGREGATE_PROPERTIES}
 
 
 def forget_hosts(settings: Settings, hosts: list[str], *, agents: bool = True) -> dict[str, Any]:

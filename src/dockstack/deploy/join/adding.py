@@ -85,17 +85,17 @@ class Adding:
         self.journal.note(entry)
         try:
             added = self._add(node, looked, entry, tell)
-            return self._let_in(added, entry, tell)
+            return self._let_in(added, entry, tell, node.attributes.text("compute.aggregate"))
         except DockstackError as error:
             self.journal.note(entry.now(Step.FAILED, error.brief, error.resolution))
             raise
 
-    def _let_in(self, added: Added, entry: Entry, tell: Callable[[Event], None]) -> Added:
+    def _let_in(self, added: Added, entry: Entry, tell: Callable[[Event], None], aggregate: str) -> Added:
         if self.enrolment is None:
             self.journal.note(entry.now(Step.JOINED))
             return added
         self.journal.note(entry.now(Step.PROVING))
-        enrolled = self.enrolment.enrol(added.hostname, lambda text: tell(Event(Kind.SAY, text=text)))
+        enrolled = self.enrolment.enrol(added.hostname, lambda text: tell(Event(Kind.SAY, text=text)), aggregate)
         self.journal.note(entry.now(Step.ENABLED if enrolled.enabled else Step.JOINED))
         return replace(added, enrolled=enrolled)
 

@@ -394,6 +394,24 @@ def refuse_inhabited(desired: Json) -> None:
             )
 
 
+def provide_aggregate(desired: Json) -> None:
+    """Put hosts into an aggregate, made if it is missing; one that is there keeps its properties and other hosts."""
+    nova = Api(connect(desired), "compute")
+    listed = nova.call("GET", "/os-aggregates")["aggregates"]
+    present = next((each for each in listed if each["name"] == desired["aggregate"]), None)
+    if present is None:
+        made("aggregate", desired["aggregate"])
+        values = {"name": desired["aggregate"]}
+        present = {"hosts": [], **nova.call("POST", "/os-aggregates", {"aggregate": values})["aggregate"]}
+    action = f"/os-aggregates/{present['id']}/action"
+    if not present["hosts"] and not (present.get("metadata") or {}):  # new, or left so by a run that was killed
+        nova.call("POST", action, {"set_metadata": {"metadata": desired["properties"]}})
+    for host in desired["hosts"]:
+        if host not in present["hosts"]:
+            made("place in an aggregate", host)
+            nova.call("POST", action, {"add_host": {"host": host}})
+
+
 def forget_hosts(desired: Json) -> None:
     """Let Nova and Neutron forget hosts that are gone: their compute services, resource providers and agents."""
     session = connect(desired)
@@ -413,6 +431,7 @@ ACTIONS = {
     "flavors": provide_flavors,
     "networks": provide_networks,
     "await-compute": await_compute,
+    "aggregate": provide_aggregate,
     "refuse-inhabited": refuse_inhabited,
     "forget-hosts": forget_hosts,
 }

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy.configuration import desired_state, programs
 from dockstack.deploy.hypervisors import chosen
+from dockstack.deploy.hypervisors.docker import Docker
 from dockstack.deploy.node.output import StepFailedError
 from dockstack.deploy.recipes import fabric
 from dockstack.deploy.recipes.controller import ask
 from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.recipes.stage import Stage
 from dockstack.deploy.supervision.restart import ensure_running
+from dockstack.deploy.wanted import hosts
 
 if TYPE_CHECKING:
     from dockstack.deploy.supervision.machine import Machine
@@ -36,6 +38,26 @@ def stages(node: Node) -> tuple[Stage, ...]:
             "ready", "Waiting until Nova may place servers here", await_report, ("compute", "nova"), 0, phase="cloud"
         ),
         Stage("bandwidth", "Offering bandwidth to ports here", offer_bandwidth, ("ready",), 0, phase="cloud"),
+        *_aggregate(node),
+    )
+
+
+def _aggregate(node: Node) -> tuple[Stage, ...]:
+    if not node.attributes.text("compute.aggregate") or not isinstance(chosen(node), Docker):
+        return ()
+    further = range(hosts.FIRST, node.attributes.number("hosts") + 1)
+    after = ("ready", *(f"{hosts.PREFIX}{number}-ready" for number in further))
+    return (Stage("aggregate", "Putting hosts into their aggregate", join_aggregate, after, 0, phase="cloud"),)
+
+
+def join_aggregate(machine: Machine) -> None:
+    """Have the machine's hosts in their aggregate; asked each time, as Nova forgets a host's place with its service."""
+    settings, name = settings_of(machine), machine.attributes.text("compute.aggregate")
+    further = hosts.extra_hosts(machine.attributes, settings.hostname)
+    ask(
+        machine,
+        "aggregate",
+        desired_state.aggregate(settings, name, [settings.hostname, *(host.name for host in further)]),
     )
 
 

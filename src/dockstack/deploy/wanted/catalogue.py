@@ -296,6 +296,13 @@ CATALOGUE: tuple[Attribute, ...] = (
     Attribute("workers.scheduler", Kind.INTEGER, 1, "Processes of nova-scheduler.", minimum=1),
     Attribute("workers.threads", Kind.INTEGER, 4, "Threads of each API process.", minimum=1),
     Attribute(
+        "compute.aggregate",
+        Kind.STRING,
+        "",
+        "The host aggregate that Docker hosts go into, by `up` and `node add`; made with properties that flavors and "
+        "images can ask for where it is missing. Set it where the cloud has hosts of other kinds, too.",
+    ),
+    Attribute(
         "compute.cpu_allocation_ratio", Kind.FLOAT, 16.0, "vCPUs sold per core; for hosts that are new.", minimum=0.1
     ),
     Attribute(

@@ -16,13 +16,14 @@ from dockstack.errors import DockstackError
 from fake_cloud import DISABLED
 
 pytestmark = pytest.mark.unit
+PROPERTIES = {"img_hv_type": "docker", "trait:CUSTOM_DOCKER": "required"}
 
 
 @pytest.fixture
 def enrol(cloud, told):
-    def run(host="new", command="", proof=True):
+    def run(host="new", command="", proof=True, aggregate=""):
         one = Enrolment(cloud, Mapping(cloud, command), Proof(cloud) if proof else None)
-        return one.enrol(host, told.append)
+        return one.enrol(host, told.append, aggregate)
 
     return run
 
@@ -37,6 +38,24 @@ def test_it_is_proven_while_disabled_and_enabled_after(fake, enrol, told):
     assert changes.index("placement") < changes.index("compute"), "the trait goes before the server comes"
     assert (fake.servers, fake.networks) == ({}, {}), "nothing of the proof is left"
     assert fake.services["new"]["status"] == "enabled"
+
+
+def test_it_goes_into_its_aggregate_when_it_is_proven(fake, enrol, told):
+    fake.add_host("new", enabled=False, reason=REASON)
+    enrol(aggregate="docker")
+    assert told[1:] == ["Removing the test server", "Put into the aggregate docker", "Enabling it"]
+    assert fake.aggregates == {1: {"name": "docker", "hosts": ["new"], "metadata": PROPERTIES}}
+    changes = len(fake.changes())
+    enrol(aggregate="docker")
+    assert len(fake.changes()) == changes, "a second run changes nothing"
+
+
+@pytest.mark.parametrize(("there", "after"), [({"rack": "1"}, {"rack": "1"}), ({}, PROPERTIES)])
+def test_an_aggregate_that_is_there_keeps_its_properties_and_one_that_is_half_made_gets_them(fake, enrol, there, after):
+    fake.aggregates[1] = {"name": "docker", "hosts": [], "metadata": there}
+    fake.add_host("new")
+    assert enrol(aggregate="docker").enabled
+    assert fake.aggregates[1] == {"name": "docker", "hosts": ["new"], "metadata": after}
 
 
 def test_the_host_is_hidden_again_when_the_proof_is_over(fake, enrol):

@@ -75,6 +75,34 @@ def test_a_host_is_forgotten_by_its_compute_service_alone(monkeypatch, desired, 
     assert deleted == ["compute1", *agents]
 
 
+def test_hosts_go_into_an_aggregate_that_is_made_once(monkeypatch):
+    kept, asked = [], []
+
+    class Nova:
+        def __init__(self, *_):
+            pass
+
+        def call(self, method, path, body=None):
+            asked.append(method)
+            if path.endswith("/action"):
+                ((action, values),) = body.items()
+                kept[0].setdefault("metadata", {}).update(values.get("metadata", {}))
+                kept[0]["hosts"] += [values["host"]] if action == "add_host" else []
+            elif method == "POST":
+                kept.append({"id": 1, "name": body["aggregate"]["name"], "hosts": []})
+                return {"aggregate": {"id": 1, "name": body["aggregate"]["name"]}}
+            return {"aggregates": kept}
+
+    monkeypatch.setattr(provision, "Api", Nova)
+    monkeypatch.setattr(provision, "connect", lambda _: None)
+    desired = {"aggregate": "docker", "hosts": ["a", "a-2"], "properties": {"img_hv_type": "docker"}}
+    provision.provide_aggregate(desired)
+    assert kept == [{"id": 1, "name": "docker", "hosts": ["a", "a-2"], "metadata": {"img_hv_type": "docker"}}]
+    asked.clear()
+    provision.provide_aggregate(desired)
+    assert asked == ["GET"]
+
+
 class Keystone:
     """Keystone's registered limits, as far as its API lets one change them."""
 

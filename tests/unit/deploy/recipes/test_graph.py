@@ -69,3 +69,10 @@ def test_keys_are_made_once_and_completed_after_a_kill(tmp_path, left):
     assert (tmp_path / "1").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "0").read_text() == left.get("0", (tmp_path / "0").read_text())
     assert not (tmp_path / ".new").exists()
+
+
+def test_hosts_go_into_an_aggregate_where_one_is_named_when_all_are_ready():
+    assert "aggregate" not in stages()
+    graph = stages("compute.aggregate=docker", "hosts=3")
+    assert graph["aggregate"].after == ("ready", "host2-ready", "host3-ready")
+    assert "aggregate" not in stages("compute.aggregate=x", "hypervisor=fake")

@@ -124,6 +124,13 @@ def test_define_writes_the_unit_and_retires_what_it_replaces():
     assert shell.lines[-1] == "systemctl daemon-reload"
 
 
+@pytest.mark.parametrize(("state", "ended"), [("", True), (None, False)])
+def test_a_unit_that_it_replaces_is_stopped_where_it_runs_without_being_enabled(state, ended):
+    shell = Shell({"is-enabled": None, "is-active": state})
+    Systemd(shell).define(Service(name="ovsdb", command=("x",), replaces=("ovs-vswitchd.service",)))
+    assert ("systemctl stop ovs-vswitchd.service" in shell.lines) is ended
+
+
 def test_systemd_itself_stops_services_but_those_that_others_require_are_named_last():
     shell = Shell()
     ended = []

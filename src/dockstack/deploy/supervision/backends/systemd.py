@@ -236,9 +236,14 @@ class Systemd:
         self._shell.run(["systemctl", "daemon-reload"], check=False)
 
     def _retire(self, foreign: str) -> None:
-        """Disable a unit that ours replaces, once: both would want the same port at the next boot."""
+        """End a unit that ours replaces: both would want the same port, now or at the next boot.
+
+        One that runs need not be enabled: others start it, or it was masked when it ran already.
+        """
         if self._shell.run(["systemctl", "is-enabled", "--quiet", foreign], check=False).ok:
             self._shell.run(["systemctl", "disable", "--now", "--quiet", foreign])
+        elif self._shell.run(["systemctl", "is-active", "--quiet", foreign], check=False).ok:
+            self._shell.run(["systemctl", "stop", foreign], limit=STOP_LIMIT)
 
     def _alias(self, service: Service, unit: str) -> None:
         """Let other units order themselves after ``dockstack-<name>``, also where the distribution's unit is used."""
