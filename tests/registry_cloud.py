@@ -214,13 +214,6 @@ class RegistryCloud:
         process.kill()
         process.wait()
 
-    def wait(self, name: str) -> int:
-        """Wait for a process to end by itself."""
-        return self._processes.pop(name).wait(_SECONDS)
-
-    def pid(self, name: str) -> int:
-        return self._processes[name].pid
-
     def token(self, person: Person) -> str:
         token = secrets.token_hex(16)
         self.keystone.tokens[token] = person
@@ -236,11 +229,6 @@ class RegistryCloud:
     def glance(self, method: str, path: str, person: Person, **more: Any) -> requests.Response:
         headers = {"X-Auth-Token": self.token(person), **more.pop("headers", {})}
         return requests.request(method, f"{self.image_url}/v2/{path}", headers=headers, timeout=60, **more)
-
-    def reap(self, *arguments: str) -> str:
-        command = [sys.executable, "-m", "dockstack.registry", str(self.directory / "registry.conf"), *arguments]
-        done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=True, timeout=60)
-        return done.stdout
 
     def _environment(self, **more: str) -> dict[str, str]:
         source = str(Path(__file__).resolve().parents[1] / "src")

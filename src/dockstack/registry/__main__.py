@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The registry's process: ``python -m dockstack.registry FILE``; and its reaper's dry run, with ``--reap``."""
+"""The registry's process: ``python -m dockstack.registry FILE``; ``--dry-run`` tells what its reaper would do."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def main() -> int:
     """Serve until the end, or say what a reaper would do now."""
     parser = argparse.ArgumentParser(prog="dockstack-registry")
     parser.add_argument("configuration", help="the registry's file")
-    parser.add_argument("--reap", choices=("dry-run", "now"), help="tell what nobody holds any more, or remove it")
+    parser.add_argument("--dry-run", action="store_true", help="serve nothing; tell what nobody holds any more")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     os.umask(0o077)
     try:
         service = Service(Configuration.read(arguments.configuration))
-        if arguments.reap:
-            for line in service.reaper.reap(dry_run=arguments.reap == "dry-run"):
+        if arguments.dry_run:
+            for line in service.reaper.reap(dry_run=True):
                 print(line)
             return 0
     except DockstackError as error:
@@ -74,11 +74,15 @@ def serve(service: Service) -> None:
     )
 
 
+def _round(service: Service) -> list[str]:
+    return list(service.reaper.reap())
+
+
 async def _go_round(service: Service) -> None:
     """Finish what a crash left, and remove what nobody holds, now and then."""
     while True:
         try:
-            for line in await in_thread(lambda: list(service.reaper.reap())):
+            for line in await in_thread(_round, service):
                 LOG.info("%s", line)
         except Exception:
             LOG.exception("This round was not finished; the next one is in %s s", _ROUND_SECONDS)

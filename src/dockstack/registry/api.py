@@ -133,7 +133,8 @@ async def _dispatch(service: Service, request: Request) -> Response:
             return refusal(Unsupported(f"{request.method} is nothing for this.", "See the distribution specification."))
         actions, handler = methods[request.method]
         matched = match.groupdict()
-        asked = scope(matched["name"], *(("pull", "push") if "push" in actions else actions))
+        # Push is asked for from the start: some clients keep the first token that they get.
+        asked = scope(matched["name"], "pull", "push", *(action for action in actions if action == "delete"))
         return await _answered(service, request, asked, partial(handler, service, request, matched))
     return refusal(NameUnknown("There is nothing under that name.", "A name is PROJECT/NAME, in lower case."))
 

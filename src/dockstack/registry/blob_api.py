@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -12,12 +13,15 @@ from dockstack.registry.faults import BlobUnknown, Fault, Unsupported
 from dockstack.registry.uploads import require_start
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.requests import Request
 
     from dockstack.oci.documents import Digest
     from dockstack.registry.identity import Caller
     from dockstack.registry.repositories import Repository
     from dockstack.registry.service import Service
+    from dockstack.registry.uploads import Upload
 
 _OCTETS = "application/octet-stream"
 
@@ -43,7 +47,7 @@ async def start(service: Service, request: Request, matched: dict[str, str]) -> 
 async def progress(service: Service, request: Request, matched: dict[str, str]) -> Response:
     """Tell how far an upload came."""
     repository = await _own(service, request, matched["name"])
-    with service.uploads.working(repository, matched["upload"]) as upload:
+    async with _working(service, repository, matched["upload"]) as upload:
         answer = _accepted(matched["name"], upload.id, upload.size)
     answer.status_code = 204
     return answer
@@ -52,7 +56,7 @@ async def progress(service: Service, request: Request, matched: dict[str, str]) 
 async def append(service: Service, request: Request, matched: dict[str, str]) -> Response:
     """Add to an upload."""
     repository = await _own(service, request, matched["name"])
-    with service.uploads.working(repository, matched["upload"]) as upload:
+    async with _working(service, repository, matched["upload"]) as upload:
         headers = request.headers
         require_start(upload, headers.get("content-range", ""), headers.get("content-length", ""))
         await in_thread(service.uploads.allow, repository, upload)
@@ -72,7 +76,7 @@ async def finish(service: Service, request: Request, matched: dict[str, str]) ->
 async def cancel(service: Service, request: Request, matched: dict[str, str]) -> Response:
     """Forget an upload."""
     repository = await _own(service, request, matched["name"])
-    with service.uploads.working(repository, matched["upload"]) as upload:
+    async with _working(service, repository, matched["upload"]) as upload:
         await in_thread(service.uploads.forget, upload.id)
     return Response(status_code=204)
 
@@ -99,6 +103,15 @@ async def delete(service: Service, request: Request, matched: dict[str, str]) ->
     return Response(status_code=202, headers={"Docker-Content-Digest": str(digest)})
 
 
+@asynccontextmanager
+async def _working(service: Service, repository: Repository, upload_id: str) -> AsyncIterator[Upload]:
+    upload = await in_thread(service.uploads.take, repository, upload_id)
+    try:
+        yield upload
+    finally:
+        service.uploads.release(upload)
+
+
 async def _own(service: Service, request: Request, name: str) -> Repository:
     caller = bearer(service, request, name, "push")
     found: Repository = await in_thread(service.repositories.own, caller, name)
@@ -106,7 +119,7 @@ async def _own(service: Service, request: Request, name: str) -> Repository:
 
 
 async def _take(service: Service, request: Request, repository: Repository, upload_id: str, digest: Digest) -> None:
-    with service.uploads.working(repository, upload_id) as upload:
+    async with _working(service, repository, upload_id) as upload:
         headers = request.headers
         require_start(upload, headers.get("content-range", ""), headers.get("content-length", ""))
         await in_thread(service.uploads.allow, repository, upload)

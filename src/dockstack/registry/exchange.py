@@ -12,12 +12,19 @@ import binascii
 import logging
 from typing import TYPE_CHECKING, Any
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from dockstack.oci.documents import Descriptor, Digest, ImageRejected
 from dockstack.registry.blobs import CHUNK
-from dockstack.registry.faults import DigestInvalid, Fault, ManifestInvalid, PageInvalid, Unauthorized
+from dockstack.registry.faults import (
+    DigestInvalid,
+    Fault,
+    ManifestInvalid,
+    PageInvalid,
+    ScopeInsufficient,
+    Unauthorized,
+)
 from dockstack.registry.protocol import SERVICE, scope
 from dockstack.registry.uploads import copied
 
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     from dockstack.registry.service import Service
 
 LOG = logging.getLogger(__name__)
+PUSHES, COPIES = CapacityLimiter(20), CapacityLimiter(2)
 _BEARER, _BASIC = "bearer ", "basic "
 
 
@@ -44,7 +52,9 @@ def challenge(service: Service, error: Unauthorized, asked: str) -> JSONResponse
     """Return where a client gets a token for what it asked for."""
     answer = refusal(error)
     said = f'Bearer realm="{service.configuration.url}/token",service="{SERVICE}"'
-    answer.headers["WWW-Authenticate"] = said + (f',scope="{asked}"' if asked else "")
+    said += f',scope="{asked}"' if asked else ""
+    said += ',error="insufficient_scope"' if isinstance(error, ScopeInsufficient) else ""
+    answer.headers["WWW-Authenticate"] = said
     return answer
 
 
@@ -59,7 +69,7 @@ def bearer(service: Service, request: Request, name: str, *actions: str, kind: s
         raise Unauthorized("Log in first.", "docker login, with an application credential of Keystone's.")
     shown = service.tokens.read(said[len(_BEARER) :].strip())
     if name and not any(shown.may(action, name, kind) for action in actions):
-        raise Unauthorized("This token does not allow that.", f"Ask for one of {scope(name, *actions)}.")
+        raise ScopeInsufficient("This token does not allow that.", f"Ask for one of {scope(name, *actions)}.")
     return shown.caller
 
 
@@ -147,9 +157,9 @@ def archive_answer(request: Request, size: int, parts: Iterator[bytes | Descript
     return StreamingResponse(_flat(parts, path), 200, headers)
 
 
-async def in_thread(function: Any, *arguments: Any) -> Any:
-    """Work in a thread."""
-    return await run_in_threadpool(function, *arguments)
+async def in_thread(function: Any, *arguments: Any, limiter: CapacityLimiter | None = None) -> Any:
+    """Work in a thread; what takes long has a limiter of its own, so that nobody else waits for a thread."""
+    return await to_thread.run_sync(function, *arguments, limiter=limiter)
 
 
 def page(values: Iterable[str], request: Request) -> tuple[list[str], str]:

@@ -24,6 +24,10 @@ class Unauthorized(Fault):
     code, status = "UNAUTHORIZED", 401
 
 
+class ScopeInsufficient(Unauthorized):
+    """The token is good, and not for that."""
+
+
 class Denied(Fault):
     """Who asks may not do that."""
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from starlette.responses import JSONResponse, Response
 
 from dockstack.oci.documents import INDEX_TYPE
-from dockstack.registry.exchange import bearer, digest_of, in_thread, page, small_body
+from dockstack.registry.exchange import COPIES, PUSHES, bearer, digest_of, in_thread, page, small_body
 from dockstack.registry.faults import DigestInvalid, ManifestUnknown
 from dockstack.registry.manifests import MAX_BYTES, Pushed
 
@@ -29,6 +29,10 @@ async def read(service: Service, request: Request, matched: dict[str, str]) -> R
         digest_of(reference)
     caller = bearer(service, request, name, "pull")
     row = await in_thread(_seen, service, caller, name, reference)
+    if row is None:
+        row = await in_thread(service.adoption.adopt, caller, name, reference, limiter=COPIES)
+    if row is None:
+        raise ManifestUnknown("There is no such image, or you may not see it.", "", reference)
     headers = {
         "Content-Type": row.media_type,
         "Content-Length": str(len(row.content)),
@@ -48,7 +52,7 @@ async def write(service: Service, request: Request, matched: dict[str, str]) -> 
     pushed = Pushed.parse(content, media_type, wanted.algorithm if wanted else "sha256")
     if wanted and pushed.digest != wanted:
         raise DigestInvalid("The manifest has another digest.", "Push it by its own.", str(pushed.digest))
-    await in_thread(_push, service, caller, name, pushed, "" if wanted else reference)
+    await in_thread(_push, service, caller, name, pushed, "" if wanted else reference, limiter=PUSHES)
     headers = {
         "Location": f"/v2/{name}/manifests/{pushed.digest}",
         "Docker-Content-Digest": str(pushed.digest),
@@ -96,12 +100,7 @@ def _seen(service: Service, caller: Caller, name: str, reference: str) -> Any:
     repositories = service.repositories
     repository = repositories.find(caller, name)
     row = None if repository is None else repositories.manifest(repository, reference)
-    if repository is not None and row is not None and repositories.sees(caller, repository, row):
-        return row
-    row = service.adoption.adopt(caller, name, reference)
-    if row is None:
-        raise ManifestUnknown("There is no such image, or you may not see it.", "", reference)
-    return row
+    return row if repository is not None and row is not None and repositories.sees(caller, repository, row) else None
 
 
 def _push(service: Service, caller: Caller, name: str, pushed: Pushed, tag: str) -> None:

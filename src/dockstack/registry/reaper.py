@@ -46,7 +46,7 @@ class Reaper:
         self._grace = configuration.grace_seconds
         self._engine, self._store, self._uploads = engine, store, uploads
         self._identity, self._glance, self._pushing = cloud
-        self._fresh = True  # nothing of before this start is at work
+        self._started = time.time()  # what was pending before is a dead process's
 
     def reap(self, *, dry_run: bool = False) -> Iterator[str]:
         """Go once through everything; say what goes, line by line.
@@ -58,8 +58,7 @@ class Reaper:
         before = now - self._grace
         token = self._identity.service_token()
         if not dry_run:
-            self._pushing.sweep(token, now if self._fresh else now - _BROKEN_OFF)
-            self._fresh = False
+            self._pushing.sweep(token, max(self._started, now - _BROKEN_OFF))
         yield from self._blobs(before, dry_run)
         yield from self._links(before, dry_run)
         yield from self._manifests(before, dry_run)

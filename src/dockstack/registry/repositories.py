@@ -183,9 +183,16 @@ class Repositories:
     def sees(self, caller: Caller, repository: Repository, row: Any) -> bool:
         """Whether Glance lets the caller see one of the images that stand for a manifest, or for an index of it."""
         level, ids = [row.digest], [row.id]
+        denied = None
         for _ in range(_DEPTH):
-            if any(self.sees_image(caller, image.id) for image in self.images(ids)[:_IMAGES]):
-                return True
+            for image in self.images(ids)[:_IMAGES]:
+                try:
+                    if self.sees_image(caller, image.id):
+                        return True
+                except Denied as error:
+                    denied = error
+            if denied is not None:
+                raise denied
             rows = self.holders(repository, level)
             if not rows:
                 return False

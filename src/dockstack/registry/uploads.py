@@ -10,7 +10,7 @@ import hashlib
 import threading
 import time
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -113,15 +113,14 @@ class Uploads:
             if count >= self._configuration.max_uploads:
                 raise TooMany(f"The project has {count} uploads open.", "Finish or cancel some.")
             upload_id = str(uuid.uuid4())
+            (self._store.uploads / upload_id).touch(mode=0o600)  # first: a row without a file is taken for a dead one
             connection.execute(
                 db.upload.insert().values(id=upload_id, repository_id=repository.id, project_id=repository.project_id)
             )
-        (self._store.uploads / upload_id).touch(mode=0o600)
         return upload_id
 
-    @contextmanager
-    def working(self, repository: Repository, upload_id: str) -> Iterator[Upload]:
-        """Have an upload for one request alone.
+    def take(self, repository: Repository, upload_id: str) -> Upload:
+        """Have an upload for one request alone, until ``release``.
 
         Raises:
             UploadUnknown: there is none of that name in the repository.
@@ -131,15 +130,17 @@ class Uploads:
             known = sa.select(db.upload.c.repository_id).where(db.upload.c.id == upload_id)
             if connection.execute(known).scalar() != repository.id:
                 raise _unknown()
+        found = self._find(upload_id)
         with self._lock:
             if upload_id in self._busy:
                 raise UploadInvalid("Another request works on this upload.", "Wait for it.")
             self._busy.add(upload_id)
-        try:
-            yield self._find(upload_id)
-        finally:
-            with self._lock:
-                self._busy.discard(upload_id)
+        return found
+
+    def release(self, upload: Upload) -> None:
+        """Let the next request have it."""
+        with self._lock:
+            self._busy.discard(upload.id)
 
     def allow(self, repository: Repository, upload: Upload) -> None:
         """Set how much an upload may hold, by what its project has here that no manifest holds.
