@@ -3,135 +3,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import multiprocessing
 import os
 import shutil
 import subprocess
-import time
-import uuid
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-import sqlalchemy as sa
+from registry_user import INDEX, MANIFEST, MAX_UPLOADS, User, digest, glance_image
 
 import image_archives
 from dockstack.oci.normalise import normalise
 from dockstack.oci.streams import ImageLimits
-from dockstack.registry import database as db
 from dockstack.registry.client import Account, Client, RegistryError
-from dockstack.registry.configuration import Configuration
-from dockstack.registry.manifests import Pushed
-from dockstack.registry.service import Service
-from registry_cloud import Person, RegistryCloud
 
 pytestmark = pytest.mark.functional
-
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-INDEX = "application/vnd.oci.image.index.v1+json"
-MAX_UPLOADS = 5
-
-
-def digest(data):
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory):
-    made = RegistryCloud(tmp_path_factory.mktemp("registry"), max_uploads=MAX_UPLOADS)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
-
-
-@pytest.fixture
-def name():
-    return f"demo/r{uuid.uuid4().hex[:12]}"
-
-
-@pytest.fixture
-def service(cloud):
-    """The same registry, in this process."""
-    return Service(Configuration.read(str(cloud.directory / "registry.conf")))
-
-
-@dataclass
-class User:
-    """A client of the registry, as one person."""
-
-    cloud: RegistryCloud
-    person: Person | None
-    tokens: dict = field(default_factory=dict)
-
-    def token(self, name):
-        if name not in self.tokens:
-            auth = (self.person.credential, self.person.password) if self.person else None
-            asked = {"service": "dockstack-registry", "scope": f"repository:{name}:pull,push,delete"}
-            answer = requests.get(f"{self.cloud.url}/token", params=asked, auth=auth, timeout=60)
-            answer.raise_for_status()
-            self.tokens[name] = answer.json()["token"]
-        return self.tokens[name]
-
-    def ask(self, method, path, name=None, **more):
-        name = name or path.split("/blobs")[0].split("/manifests")[0].split("/tags")[0].split("/referrers")[0]
-        headers = {"Authorization": f"Bearer {self.token(name)}", **more.pop("headers", {})}
-        url = path if path.startswith("http") else f"{self.cloud.url}/v2/{path.removeprefix('/v2/')}"
-        return requests.request(method, url, headers=headers, timeout=60, **more)
-
-    def send(self, name, data):
-        answer = self.ask("POST", f"{name}/blobs/uploads/", params={"digest": digest(data)}, data=data)
-        assert answer.status_code == 201, answer.text
-        return {"mediaType": "application/octet-stream", "digest": digest(data), "size": len(data)}
-
-    def manifest(self, name, text="hello", **more):
-        layer = image_archives.sample_layer(text)
-        configuration = image_archives.config([layer])
-        said = {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": {**self.send(name, configuration), "mediaType": "application/vnd.oci.image.config.v1+json"},
-            "layers": [{**self.send(name, layer), "mediaType": "application/vnd.oci.image.layer.v1.tar"}],
-            **more,
-        }
-        return json.dumps(said).encode()
-
-    def put(self, name, reference, content, kind=MANIFEST):
-        return self.ask("PUT", f"{name}/manifests/{reference}", data=content, headers={"Content-Type": kind})
-
-    def push(self, name, tag, text="hello"):
-        content = self.manifest(name, text)
-        answer = self.put(name, tag, content)
-        assert answer.status_code == 201, answer.text
-        return content
-
-    def get(self, name, reference):
-        return self.ask("GET", f"{name}/manifests/{reference}")
-
-
-@pytest.fixture
-def alice(cloud):
-    return User(cloud, cloud.alice)
-
-
-@pytest.fixture
-def bob(cloud):
-    return User(cloud, cloud.bob)
-
-
-@pytest.fixture
-def nobody(cloud):
-    return User(cloud, None)
-
-
-def glance_image(cloud, name, tag="1.0"):
-    (found,) = cloud.images(cloud.alice, oci_repository=name, oci_tag=tag)
-    return found
 
 
 def test_what_is_pushed_is_an_image_that_boots(cloud, alice, name, tmp_path):
@@ -277,6 +165,17 @@ def test_uploads_of_a_project_are_bounded(bob):
     assert bob.ask("GET", places[0].headers["Location"], "other/many").status_code == 404
 
 
+def test_of_two_who_push_one_tag_both_are_whole_and_one_has_it(cloud, alice, name):
+    contents = [alice.manifest(name, text) for text in ("one", "two")]
+    with ThreadPoolExecutor(2) as both:
+        answers = list(both.map(lambda content: alice.put(name, "1.0", content), contents))
+    assert [answer.status_code for answer in answers] == [201, 201]
+    tagged = alice.get(name, "1.0").content
+    assert tagged in contents
+    assert [alice.get(name, digest(content)).content for content in contents] == contents
+    assert glance_image(cloud, name)["oci_digest"] == digest(tagged)
+
+
 def test_a_moved_tag_is_a_new_image_and_the_former_one_is_hidden(cloud, alice, name):
     first, second = alice.push(name, "1.0", "one"), alice.push(name, "1.0", "two")
     assert glance_image(cloud, name)["oci_digest"] == digest(second)
@@ -289,7 +188,7 @@ def test_a_moved_tag_is_a_new_image_and_the_former_one_is_hidden(cloud, alice, n
 
 
 def test_an_index_is_one_image_and_what_it_holds_needs_none(cloud, alice, name):
-    children = [alice.manifest(name, text) for text in ("amd", "arm")]
+    children = [alice.manifest(name, machine, machine) for machine in ("amd64", "arm64")]
     for child in children:
         assert alice.put(name, digest(child), child).status_code == 201
     entries = [
@@ -421,101 +320,6 @@ def test_what_is_no_image_for_servers_is_told(cloud, alice, name):
     uploaded(cloud, b"x" * 2048, name.partition("/")[2])
     answer = alice.get(name, "latest")
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (404, "MANIFEST_UNKNOWN")
-
-
-# -- crashes -----------------------------------------------------------------------------------------------------------
-
-STEPS = {
-    "nothing is noted": ("pushing", "_note", "before"),
-    "the manifest is noted": ("pushing", "_offer", "before"),
-    "Glance has an empty image": ("glance", "locate", "before"),
-    "Glance has the image": ("glance", "locate", "after"),
-    "the tag is set": ("pushing", "_finish", "after"),
-    "the former image is not hidden": ("pushing", "_tidy", "before"),
-}
-
-
-def die_while_pushing(cloud, caller, name, content, step):
-    """Push in a process that ends at a step, without a chance to put anything in order."""
-    room, method, when = STEPS[step]
-    service = Service(Configuration.read(str(cloud.directory / "registry.conf")))
-    victim = getattr(service, room)
-    whole = getattr(victim, method)
-
-    def dying(*arguments, **more):
-        if when == "after":
-            whole(*arguments, **more)
-        os._exit(9)
-
-    setattr(victim, method, dying)
-    repository = service.repositories.own(caller, name)
-    service.pushing.push(caller, repository, Pushed.parse(content, MANIFEST), "1.0")
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_a_push_that_is_killed_is_whole_or_never_was(cloud, alice, service, name, step):
-    former, content = alice.push(name, "1.0", "former"), alice.manifest(name, "killed")
-    caller = service.identity.known(cloud.token(cloud.alice))
-    process = multiprocessing.get_context("fork").Process(
-        target=die_while_pushing, args=(cloud, caller, name, content, step)
-    )
-    process.start()
-    process.join(60)
-    assert process.exitcode == 9
-    assert alice.get(name, "1.0").content in (former, content)
-    service = Service(Configuration.read(str(cloud.directory / "registry.conf")))  # as it starts again
-    for line in service.reaper.reap():
-        assert name not in line
-    with service.engine.connect() as connection:
-        assert not connection.execute(sa.select(db.image.c.id).where(db.image.c.pending)).all()
-    pulled = alice.get(name, "1.0").content
-    assert pulled == (content if step not in list(STEPS)[:3] else former)
-    assert {image["status"] for image in cloud.images(cloud.alice, oci_repository=name)} == {"active"}
-    assert alice.put(name, "1.0", content).status_code == 201
-    assert alice.get(name, "1.0").content == content
-    assert len(cloud.images(cloud.alice, oci_repository=name, oci_tag="1.0")) >= 1
-
-
-def test_glance_is_gone_at_a_push_and_comes_again(cloud, alice, name):
-    content = alice.manifest(name)
-    cloud.kill("glance")
-    try:
-        answer = alice.put(name, "1.0", content)
-        assert (answer.status_code, answer.json()["errors"][0]["code"]) == (503, "UNAVAILABLE")
-    finally:
-        cloud.start_glance()
-    assert alice.put(name, "1.0", content).status_code == 201
-    assert alice.get(name, "1.0").content == content
-
-
-# -- the reaper --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def later(service, seconds, monkeypatch):
-    """Let all that is here have been here for long."""
-    whole = time.time
-    monkeypatch.setattr(time, "time", lambda: whole() + seconds)
-    yield
-    monkeypatch.setattr(time, "time", whole)
-
-
-def test_the_reaper_tells_and_then_frees_what_nobody_holds(cloud, alice, service, name, monkeypatch):
-    content = alice.push(name, "1.0", "to be reaped")
-    kept = alice.push(f"{name}-kept", "1.0", "to be kept")
-    layer = service.store.path(Pushed.parse(content, MANIFEST).blobs[1].digest)
-    image = glance_image(cloud, name)["id"]
-    cloud.glance("DELETE", f"images/{image}", cloud.alice)
-    told = list(service.reaper.reap(dry_run=True))
-    assert any(image in line and "deleted in Glance" in line for line in told), told
-    for days in (0, 2, 4, 6):
-        assert layer.exists()
-        with later(service, days * 86400, monkeypatch):
-            list(service.reaper.reap())
-    assert not layer.exists()
-    assert not [line for line in service.reaper.reap(dry_run=True) if name in line]
-    assert alice.get(f"{name}-kept", "1.0").content == kept
-    assert service.store.path(Pushed.parse(kept, MANIFEST).blobs[1].digest).exists()
 
 
 # -- clients -----------------------------------------------------------------------------------------------------------
