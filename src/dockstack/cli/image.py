@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dockstack image``: build the base image, import archives, list what servers can boot from."""
+"""``dockstack image``: build the base image, import archives, list what servers can boot from, push and pull."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from openstack import exceptions as sdk_errors
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from dockstack.cli import image_registry
 from dockstack.compute.engine import Engine
 from dockstack.compute.images.fetch import list_cached
 from dockstack.deploy.base_image import base, glance
@@ -48,7 +49,7 @@ _cloud = click.option(
 
 @click.group()
 def image() -> None:
-    """Build, import and list images."""
+    """Build, import and list images; push them to the cloud's registry, and pull from it."""
 
 
 @image.command()
@@ -232,3 +233,6 @@ def _connect(os_cloud: str) -> Any:
             f"Cannot log in to cloud {os_cloud!r}.", "Look at `dockstack status` and at clouds.yaml.", str(error)
         ) from error
     return connection
+
+
+image_registry.register(image, _cloud, _connect)

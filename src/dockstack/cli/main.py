@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cloud": ("dockstack.cli.cloud_document", "cloud", "What compute nodes must know of a cloud: import, check."),
     "node": ("dockstack.cli.node", "node", "Compute nodes of a cloud, over SSH: add, check, drain, remove."),
     "doctor": ("dockstack.cli.doctor", "doctor", "Find out what is wrong with machines and their cloud."),
-    "image": ("dockstack.cli.image", "image", "Build, import and list images."),
+    "image": ("dockstack.cli.image", "image", "Build, import, list, push and pull images."),
     "console": ("dockstack.cli.console", "console", "Open a server's serial console, here or in a browser."),
     "verify": ("dockstack.cli.verify", "verify", "Prove the cloud: boot, log in, networks, isolation, delete."),
     "tempest": ("dockstack.cli.tempest", "tempest", "Run OpenStack's own test suite against the cloud."),

@@ -47,6 +47,18 @@ def identity(settings: Settings) -> dict[str, Any]:
     }
 
 
+def registry(settings: Settings) -> dict[str, Any]:
+    """Return the registry's account and its entry in the catalogue; it holds the password."""
+    return {
+        **administrator(settings),
+        "region": settings.region,
+        "accounts": {"registry": settings.secret("registry_password")},
+        "services": [
+            {"name": "dockstack-registry", "type": "container-registry", "url": settings.url(settings.ports.registry)}
+        ],
+    }
+
+
 def limits(settings: Settings) -> dict[str, Any]:
     """Return the limits of each service that asks Keystone for them (glance/quota/keystone.py has names and units)."""
     quotas = settings.image_quotas

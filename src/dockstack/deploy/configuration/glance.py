@@ -18,6 +18,9 @@ DEFAULT_CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker"
 
 STATE_DIRECTORY = "/var/lib/glance"
 
+REGISTRY_STORE = "registry"
+"""Glance's name for what it reads from the registry."""
+
 
 def container_formats(added: Iterable[str]) -> tuple[str, ...]:
     """Return Glance's own formats and the added ones, each once, in a stable order."""
@@ -41,9 +44,10 @@ def limit_section(settings: Settings) -> dict[str, str]:
 def glance_api_conf(settings: Settings) -> Ini:
     """Return glance-api.conf."""
     return {
+        **(_registry(settings) if settings.registry else {}),
         "DEFAULT": {
             **oslo.logging_options(settings),
-            "enabled_backends": "files:file",
+            "enabled_backends": "files:file" + (f",{REGISTRY_STORE}:http" if settings.registry else ""),
             # web-download would let a tenant read what only this machine can reach.
             "enabled_import_methods": "[glance-direct]",
             # No host loads an image, and no snapshot ends, before all of it was hashed; on processors that have
@@ -64,4 +68,19 @@ def glance_api_conf(settings: Settings) -> Ini:
         "paste_deploy": {"flavor": "keystone", "config_file": "/etc/glance/glance-api-paste.ini"},
         "oslo_concurrency": {"lock_path": f"{STATE_DIRECTORY}/lock"},
         **oslo.messaging_sections(settings),
+    }
+
+
+def _registry(settings: Settings) -> Ini:
+    """Return what lets Glance read images from the registry, and lets nobody have it read anything else.
+
+    A project may say where an image's data is, so what is allowed here is what any of them can have Glance ask: the
+    registry alone, which answers to signed addresses. Lists of this section are read with their brackets only.
+    """
+    return {
+        "import_filtering_opts": {
+            "allowed_hosts": f"[{settings.local_address}]",
+            "allowed_ports": f"[{settings.ports.registry}]",
+            "allowed_schemes": "[http]",
+        }
     }

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from dockstack.deploy.configuration.settings import DATABASES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dockstack.deploy.configuration.ini import Ini
     from dockstack.deploy.configuration.settings import Settings
 
@@ -49,12 +51,17 @@ def mariadb_cnf(settings: Settings) -> Ini:
 
 def bootstrap_sql(settings: Settings) -> str:
     """Return the statements that make databases and accounts; they can run again at any time."""
-    lines = []
-    for user, databases in DATABASES.items():
-        password = settings.secret(f"{user}_database_password")
-        lines.append(f"CREATE USER IF NOT EXISTS '{user}'@'localhost' IDENTIFIED BY '{password}';")
-        lines.append(f"ALTER USER '{user}'@'localhost' IDENTIFIED BY '{password}';")
-        for database in databases:
-            lines.append(f"CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4;")
-            lines.append(f"GRANT ALL PRIVILEGES ON `{database}`.* TO '{user}'@'localhost';")
+    return "".join(account_sql(settings, user, databases) for user, databases in DATABASES.items())
+
+
+def account_sql(settings: Settings, user: str, databases: Sequence[str]) -> str:
+    """Return the statements that make one account and its databases."""
+    password = settings.secret(f"{user}_database_password")
+    lines = [
+        f"CREATE USER IF NOT EXISTS '{user}'@'localhost' IDENTIFIED BY '{password}';",
+        f"ALTER USER '{user}'@'localhost' IDENTIFIED BY '{password}';",
+    ]
+    for database in databases:
+        lines.append(f"CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4;")
+        lines.append(f"GRANT ALL PRIVILEGES ON `{database}`.* TO '{user}'@'localhost';")
     return "\n".join(lines) + "\n"

@@ -271,13 +271,12 @@ def _console_proxy(settings: Settings, name: str, files: tuple[str, ...], port: 
 
     It forks for each viewer, so the limit ends one viewer's process and no other.
     """
-    host = "127.0.0.1" if settings.bind_address == "0.0.0.0" else settings.bind_address
     service = _daemon(settings, name, "nova", (*files, f"/etc/nova/{name}.conf"))
     return replace(
         service,
         environment={**service.environment, **NATIVE_THREADS},
         command=("/usr/bin/prlimit", f"--data={VIEWER_BYTES}", *service.command),
-        check=Check(CheckKind.TCP, f"{host}:{port}"),
+        check=Check(CheckKind.TCP, f"{settings.local_address}:{port}"),
     )
 
 
@@ -399,7 +398,6 @@ def _api(
     requires: tuple[str, ...] = (),
 ) -> Service:
     """An API in one uWSGI process."""
-    host = "127.0.0.1" if settings.bind_address == "0.0.0.0" else settings.bind_address
     return Service(
         name=name,
         title=_TITLES[name],
@@ -415,7 +413,7 @@ def _api(
             *requires,
             *_through(settings),
         ),
-        check=Check(CheckKind.HTTP, f"http://{host}:{port}/"),
+        check=Check(CheckKind.HTTP, f"http://{settings.local_address}:{port}/"),
         watch=(*files, uwsgi_file(name), LOCK_MARKER),
         end_statuses=(UWSGI_END,),
     )

@@ -32,6 +32,9 @@ SECRET_NAMES = (
     "rabbitmq_password",
     "rabbitmq_cookie",
     "metadata_secret",
+    "registry_secret",
+    "registry_password",
+    "registry_database_password",
     *(f"{user}_password" for user in SERVICE_USERS if user != "keystone"),
     *(f"{user}_database_password" for user in SERVICE_USERS),
 )
@@ -50,6 +53,7 @@ class Ports:
     serial_console: int = 6083
     novnc: int = 6080
     neutron: int = 9696
+    registry: int = 5005
     rabbitmq: int = 5672
     rabbitmq_distribution: int = 25672
     epmd: int = 4369
@@ -122,6 +126,8 @@ class Settings:
     image_store: str = "/var/lib/glance/images"
     image_size_limit_gb: int = 50
     image_quotas: ImageQuotas = ImageQuotas()
+    registry: bool = False
+    registry_store: str = "/var/lib/dockstack/registry"
     debug: bool = False
     compute_driver: str = ""
     hypervisor_options: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
@@ -153,6 +159,11 @@ class Settings:
     def url(self, port: int, path: str = "") -> str:
         """Return the address of an API as the catalogue shows it."""
         return f"http{'s' if self.tls else ''}://{self.controller_address}:{port}{path}"
+
+    @property
+    def local_address(self) -> str:
+        """Where this machine itself reaches what listens on ``bind_address``."""
+        return "127.0.0.1" if self.bind_address == "0.0.0.0" else self.bind_address
 
     @property
     def authority(self) -> str:

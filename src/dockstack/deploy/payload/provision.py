@@ -104,7 +104,7 @@ def connect(desired: Json) -> Session:
 
 
 def provide_identity(desired: Json) -> None:
-    """Make the services' accounts and the catalogue, and the tenant that a new cloud has."""
+    """Make services' accounts and the catalogue, and the tenant that a new cloud has, if there shall be one."""
     keystone = Api(connect(desired), "identity")
     roles = {role["name"]: role["id"] for role in keystone.call("GET", "/roles")["roles"]}
     service_project = keystone.ensure("project", {"name": "service", "domain_id": "default"}, name="service")
@@ -113,6 +113,8 @@ def provide_identity(desired: Json) -> None:
         _grant(keystone, service_project["id"], user["id"], [roles["service"], roles["admin"]])
     for service in desired["services"]:
         _endpoints(keystone, service, desired["region"])
+    if "tenant" not in desired:
+        return
     tenant = desired["tenant"]
     project = keystone.ensure("project", {"name": tenant["project"], "domain_id": "default"}, name=tenant["project"])
     user = _user(keystone, tenant["user"], tenant["password"], ours=False)

@@ -52,7 +52,7 @@ def database(machine: Machine) -> None:
     machine.once(
         "database-accounts",
         hashlib.sha256(f"{created}{sql}".encode()).hexdigest(),
-        lambda: _run(machine, settings, sql),
+        lambda: run_sql(machine, settings, sql),
     )
 
 
@@ -73,7 +73,8 @@ def _make_data_directory(machine: Machine, settings: Settings) -> None:
         machine.manifest.set_done("database-created", uuid.uuid4().hex)
 
 
-def _run(machine: Machine, settings: Settings, sql: str) -> None:
+def run_sql(machine: Machine, settings: Settings, sql: str) -> None:
+    """Run statements as the database's administrator; they go to standard input, as they hold passwords."""
     client = ["mariadb", "--no-defaults", f"--socket={settings.database_socket}"]
     machine.command(client, stdin=sql)
 

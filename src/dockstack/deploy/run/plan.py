@@ -28,6 +28,7 @@ RECIPES = (
     "keystone",
     "placement",
     "glance",
+    "registry",
     "neutron",
     "nova",
     "hypervisor",

@@ -226,6 +226,8 @@ def _ports(node: Node, listening: Iterable[Listener]) -> Iterable[Problem]:
     address = node.attributes.text("listen_address")
     places = {address, LOOPBACK} if node.attributes.flag("tls.enable") else {address}
     wanted = dict.fromkeys((*CONTROLLER_PORTS, *(OVN_PORTS if address != LOOPBACK else ())), places)
+    if node.attributes.flag("registry.enable"):
+        wanted["ports.registry"] = places
     if node.attributes.flag("telemetry.prometheus"):
         wanted["ports.exporter"] = {node.attributes.text("telemetry.address")}
     for name, addresses in wanted.items():

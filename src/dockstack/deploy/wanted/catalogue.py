@@ -194,6 +194,20 @@ CATALOGUE: tuple[Attribute, ...] = (
         "Address the exporter listens on. It speaks plain HTTP and asks nobody who they are: give it one of a network "
         "for management only, and let none but Prometheus through.",
     ),
+    # -- registry -------------------------------------------------------------------------------------------------
+    Attribute(
+        "registry.enable",
+        Kind.BOOLEAN,
+        False,
+        "Run a registry on the controller: what is pushed to it is an image of Glance, and images of Glance can be "
+        "pulled. It takes 100 MB of memory, and a project's pushes count against its quota of images.",
+    ),
+    Attribute(
+        "registry.store",
+        Kind.STRING,
+        "/var/lib/dockstack/registry",
+        "Directory on the controller for the blobs of the registry; give it a file system with room for the images.",
+    ),
     # -- images ---------------------------------------------------------------------------------------------------
     Attribute(
         "image.container_formats",
@@ -335,6 +349,7 @@ CATALOGUE: tuple[Attribute, ...] = (
     Attribute("ports.serial_console", Kind.PORT, 6083, "Nova's serial proxy, and the page with a terminal."),
     Attribute("ports.novnc", Kind.PORT, 6080, "Nova's noVNC proxy, and its page."),
     Attribute("ports.neutron", Kind.PORT, 9696, "Network API."),
+    Attribute("ports.registry", Kind.PORT, 5005, "The registry of images."),
     Attribute("ports.rabbitmq", Kind.PORT, 5672, "Message bus."),
     Attribute("ports.rabbitmq_distribution", Kind.PORT, 25672, "Message bus, between its nodes."),
     Attribute("ports.exporter", Kind.PORT, 9958, "dockstack-exporter."),

@@ -13,9 +13,11 @@ from dockstack.deploy.configuration import (
     placement,
     programs,
     rabbitmq,
+    registry,
 )
 from dockstack.deploy.configuration.apis import uwsgi_files
 from dockstack.deploy.configuration.clients import clouds_yaml, openrc
+from dockstack.deploy.configuration.haproxy import tls_proxy_cfg
 from dockstack.deploy.configuration.ini import render_ini
 from dockstack.deploy.configuration.privilege import helper_sections, sudoers
 from dockstack.deploy.configuration.settings import DATABASES, SECRET_NAMES, ImageQuotas
@@ -42,6 +44,9 @@ def test_every_secret_that_a_builder_asks_for_is_generated(settings):
         mariadb.bootstrap_sql,
         rabbitmq.definitions_json,
         desired_state.identity,
+        desired_state.registry,
+        registry.registry_conf,
+        lambda settings: mariadb.account_sql(settings, registry.ACCOUNT, (registry.ACCOUNT,)),
         clouds_yaml,
         openrc,
     ):
@@ -179,3 +184,32 @@ def test_each_start_of_neutrons_api_is_a_new_one(settings):
     neutron = uwsgi_files(settings)["neutron-api"]["uwsgi"]
     assert neutron["exec-pre-app"] == "rm -f /tmp/neutron_start_time*"
     assert "exec-pre-app" not in uwsgi_files(settings)["nova-api"]["uwsgi"]
+
+
+def test_glance_reads_from_the_registry_alone_and_only_where_there_is_one(settings):
+    without = glance.glance_api_conf(settings)
+    assert without["DEFAULT"]["enabled_backends"] == "files:file"
+    assert "import_filtering_opts" not in without
+    wanted = glance.glance_api_conf(replace(settings, registry=True))
+    assert wanted["DEFAULT"]["enabled_backends"] == "files:file,registry:http"
+    assert wanted["import_filtering_opts"] == {
+        "allowed_hosts": "[127.0.0.1]",
+        "allowed_ports": "[5005]",
+        "allowed_schemes": "[http]",
+    }
+    assert wanted.keys() - without.keys() == {"import_filtering_opts"}
+
+
+def test_the_registry_is_in_the_clear_on_the_loopback_only(settings):
+    behind_tls = replace(settings, registry=True, tls=True, listen_address="192.0.2.1", controller_address="192.0.2.1")
+    conf = registry.registry_conf(behind_tls)["registry"]
+    assert (conf["address"], conf["archive_url"]) == ("127.0.0.1", "http://127.0.0.1:5005")
+    assert (conf["url"], conf["authority"]) == ("https://192.0.2.1:5005", behind_tls.authority)
+    assert "    bind 192.0.2.1:5005 ssl" in tls_proxy_cfg(behind_tls)
+    assert ":5005" not in tls_proxy_cfg(replace(behind_tls, registry=False))
+
+
+def test_no_password_of_the_registry_is_in_its_command_or_environment(settings):
+    service = registry.service(settings)
+    assert "secret-" not in repr((service.command, service.environment))
+    assert service.user == "dockstack-registry"

@@ -113,6 +113,12 @@ def test_a_taken_port_names_its_holder(node, listener, taken):
         assert "--set ports.keystone=15000" in found[0].cure
 
 
+def test_the_registrys_port_is_needed_where_there_is_one(node):
+    taken = replace(GOOD, listeners=(Listener("127.0.0.1", 5005, 42, "x"),))
+    assert not problems(node(), taken)
+    assert problems(node("registry.enable=true"), taken)
+
+
 def test_a_compute_node_needs_no_ports(node):
     compute = node(roles=frozenset({Role.COMPUTE}))
     assert not problems(compute, replace(GOOD, listeners=(Listener("127.0.0.1", 5000, 42, "x"),)))

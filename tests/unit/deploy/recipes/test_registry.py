@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import configparser
+
+import pytest
+
+from dockstack.deploy.configuration import registry
+from dockstack.deploy.configuration.ini import render_ini
+from dockstack.deploy.configuration.settings import SECRET_NAMES
+from dockstack.deploy.recipes import registry as recipe
+from dockstack.deploy.recipes.facts import settings_from
+from dockstack.deploy.run.plan import node_stages
+from dockstack.deploy.wanted.inventory import load
+from dockstack.registry.configuration import Configuration
+
+pytestmark = pytest.mark.unit
+
+WANTED = "registry.enable=true"
+
+
+def settings(*assignments):
+    attributes = load(None, assignments).local.attributes
+    return settings_from(
+        attributes, None, dict.fromkeys(SECRET_NAMES, "x"), hostname="node1", datapath="system", resolvers=()
+    )
+
+
+def stage(*assignments):
+    return next(one for one in node_stages(load(None, assignments).local) if one.name == "registry")
+
+
+def test_it_is_off_unless_asked_for():
+    assert stage().apply is recipe.stop
+    assert stage(WANTED).apply is recipe.start
+
+
+def test_it_starts_when_what_it_asks_is_there():
+    assert {"database", "identity", "glance"} <= set(stage(WANTED).after)
+    assert "openstack-environment" in stage(WANTED, "docker.enable=false").after
+
+
+def test_disabling_takes_the_process_and_its_passwords_away(machine):
+    one = machine({})
+    one.records.define(registry.service(settings()))
+    recipe.stop(one)
+    assert not one.records.services()
+    assert any(registry.CONF in line and line.startswith("rm ") for line in one.commands), one.commands
+
+
+def test_its_file_is_what_its_program_reads(tmp_path):
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(render_ini(registry.registry_conf(settings(WANTED))))
+    path = tmp_path / "registry.conf"
+    with path.open("w") as file:
+        parser.write(file)
+    read = Configuration.read(str(path))
+    assert (read.port, str(read.directory)) == (5005, "/var/lib/dockstack/registry")
+    assert read.database.startswith("mysql+pymysql://registry:")
