@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import openstack
 import yaml
-from lab import RUNNING, wait_for
+from lab import PATIENCE, RUNNING, wait_for
 from openstack.config import OpenStackConfig
 
 from dockstack.deploy import paths
@@ -71,8 +71,11 @@ class Cloud:
     @cached_property
     def connection(self) -> openstack.connection.Connection:
         """The administrator's."""
-        file = RUNNING / "clouds.yaml"
-        file.write_text((self.controller.root / paths.CLOUDS_YAML.lstrip("/")).read_text())
+        file, root = RUNNING / "clouds.yaml", self.controller.root
+        known = yaml.safe_load((root / paths.CLOUDS_YAML.lstrip("/")).read_text())
+        for entry in known["clouds"].values():
+            entry["cacert"] = str(root / entry["cacert"].lstrip("/"))  # it is a path there
+        file.write_text(yaml.safe_dump(known))
         config = OpenStackConfig(config_files=[str(file)], secure_files=[], vendor_files=[])
         return openstack.connection.Connection(config=config.get_one("dockstack"))
 
@@ -93,7 +96,7 @@ class Cloud:
             host=host,
         )
         self._servers.append(made.id)
-        found = compute.wait_for_server(made, wait=SERVER_SECONDS)
+        found = compute.wait_for_server(made, wait=SERVER_SECONDS * PATIENCE)
         assert found.compute_host == host
         return found
 

@@ -24,6 +24,8 @@ import lan
 CHECKOUT = Path(__file__).resolve().parents[2]
 RUNNING = images.CACHE / "running"
 LOCK = images.CACHE / "lock"
+# How many times longer than on a quiet machine everything may take.
+PATIENCE = float(os.environ.get("DOCKSTACK_MACHINES_PATIENCE", "1"))
 RUNC = ("runc", "--root", "/run/dockstack-machines")
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 # What says where the package index is and how to reach it; what names a file names that of the authorities.
@@ -94,7 +96,12 @@ class Machine:
     def run(self, line: str, *, check: bool = True, stdin: str | None = None, timeout: float = 600):
         """Run a line of shell in it, as root, without its network; return what came of it."""
         done = subprocess.run(
-            self.command(line), check=False, input=stdin or "", capture_output=True, text=True, timeout=timeout
+            self.command(line),
+            check=False,
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            timeout=timeout * PATIENCE,
         )
         assert done.returncode == 0 or not check, f"{self.name}: {line}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done
@@ -210,9 +217,9 @@ def clear() -> None:
 
 def wait_for(condition, what: str, timeout: float):
     """Poll until a condition returns something true; return that."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {timeout} s"
+        assert time.monotonic() < deadline, f"{what}: not within {timeout * PATIENCE} s"
         time.sleep(0.2)
     return found
 

@@ -34,6 +34,7 @@ def noted(tmp_path, monkeypatch):
     kept = Journal(tmp_path / "nodes")
     monkeypatch.setattr(journal, "DIRECTORY", str(tmp_path / "nodes"))
     monkeypatch.setattr(Journal.__init__, "__defaults__", (str(tmp_path / "nodes"),))
+    monkeypatch.setattr(Peers.__init__, "__defaults__", (str(tmp_path / "peers"),))
     for name in ("a", "b", "c"):
         kept.note(Entry(name, f"root@{name}:22", f"{name}.example.org", "2026.2", Step.ENABLED))
     return kept
@@ -190,10 +191,9 @@ def test_a_node_that_is_not_well_is_told_from_one_that_is(node, monkeypatch):
 
 
 @pytest.fixture
-def told(monkeypatch, noted, tmp_path):
+def told(monkeypatch, noted):
     """Which nodes were told, how they were reached, and whom they know since; c cannot be."""
-    found, kept = [], Peers(tmp_path / "peers")
-    monkeypatch.setattr(Peers.__init__, "__defaults__", (str(tmp_path / "peers"),))
+    found, kept = [], Peers()
     for name in ("a", "b", "c"):
         kept.note(name, Peer(f"192.0.2.{ord(name)}", name, "host"))
 
