@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.system_image.recipe import Mirrors, Recipe
 
 CACHE = Path("/var/cache/dockstack/system-images")
+_SCRIPT = Path(__file__).with_name("assemble.sh")
 _CHUNK = 1 << 20
 _KEPT = 4  # layers: those of both suites, with and without further packages
 _STEPS = 2  # unpacking and configuring a package
@@ -103,8 +104,7 @@ def _provide(work: Path, recipe: Recipe, packages: Packages, names: Sequence[str
 
 def _assemble(work: Path, arguments: Sequence[str], lock: int, progress: Progress, steps: int) -> None:
     """Install the packages and write the layer."""
-    script = Path(__file__).with_name("assemble.sh")
-    command = [*_NAMESPACES, "/bin/sh", str(script), str(work), *arguments]
+    command = [*_NAMESPACES, "/bin/sh", str(_SCRIPT), str(work), *arguments]
     log = work / "log"
     with (
         log.open("wb") as errors,
