@@ -26,8 +26,7 @@ test ! -e /usr/sbin/policy-rc.d
 test ! -e /usr/lib/dockstack
 dpkg --audit
 test -z "$(dpkg-query --show --showformat '${db:Status-Abbrev}\\n' | grep -v '^ii' || true)"
-systemctl is-enabled cloud-init.target ssh.service console-getty.service 2>&1 | sort -u
-cloud-init schema --config-file /etc/cloud/cloud.cfg.d/90-dockstack.cfg >&2 || true
+systemctl is-enabled ssh.service console-getty.service 2>&1 | sort -u
 sshd -t 2>&1 | grep -v 'no hostkeys' || true
 sudo -V >/dev/null
 less --version | head -c 4

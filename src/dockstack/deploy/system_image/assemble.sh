@@ -41,6 +41,8 @@ archive_of() {
     done
 }
 
+hostname localhost # which scripts write down at times; that of this machine is nobody's business
+
 mkdir "$root"
 for directory in bin sbin lib $bits64; do
     mkdir -p "$root/usr/$directory"

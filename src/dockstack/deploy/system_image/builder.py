@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CACHE = Path("/var/cache/dockstack/system-images")
 _SCRIPT = Path(__file__).with_name("assemble.sh")
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # all of the environment: this machine's proxies are not the image's
 _CHUNK = 1 << 20
 _KEPT = 4  # layers: those of both suites, with and without further packages
 _STEPS = 2  # unpacking and configuring a package
@@ -110,6 +111,7 @@ def _assemble(work: Path, arguments: Sequence[str], lock: int, progress: Progres
         log.open("wb") as errors,
         subprocess.Popen(
             command,
+            env={"PATH": _PATH},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
