@@ -17,7 +17,7 @@ import click
 import openstack
 from keystoneauth1 import exceptions as keystone_errors
 from openstack import exceptions as sdk_errors
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dockstack.cli import image_registry
@@ -25,6 +25,9 @@ from dockstack.compute.engine import Engine
 from dockstack.compute.images.fetch import list_cached
 from dockstack.deploy.base_image import base, glance
 from dockstack.deploy.base_image.packages import architecture
+from dockstack.deploy.system_image import recipe
+from dockstack.deploy.system_image.builder import build as build_system
+from dockstack.deploy.system_image.packages import default_mirrors
 from dockstack.display import printable
 from dockstack.errors import DockstackError
 from dockstack.oci.sandbox import normalise
@@ -34,7 +37,11 @@ from dockstack.terminal import Screen, say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dockstack.deploy.base_image.built import BuiltImage
+    from dockstack.deploy.system_image.packages import Progress as Steps
+
 _CHUNK = 1 << 20
+_GIGABYTE = 1 << 30
 _ENGINE_SECONDS = 10
 _CHECK_SECONDS = 1800  # what a host gives an image by default
 _FORMATS = ("docker", "dockerref")
@@ -53,23 +60,74 @@ def image() -> None:
 
 
 @image.command()
+@click.argument("what", type=click.Choice(["base", "debian"]), default="base")
+@click.option("--suite", type=click.Choice(recipe.SUITES), default="bookworm", show_default=True, help="Debian's.")
+@click.option("--packages", multiple=True, metavar="NAME[,NAME...]", help="Install these, too; may be given again.")
+@click.option("--mirror", metavar="URL", help="Debian's archive, if not the one that this machine's apt uses.")
 @click.option(
     "-o",
     "--output",
-    default=f"{base.NAME}.tar",
-    show_default=True,
-    help="Where the archive goes; - writes it to standard output, to pipe it on.",
+    default=None,
+    help="Where the archive goes, by default a file of the image's name, or none with --import; - writes it to "
+    "standard output, to pipe it on.",
 )
-def build(output: str) -> None:
-    """Build the base image from the distribution's packages: no registry, no root, a few seconds."""
-    built = base.build()
+@click.option("--import", "into_cloud", is_flag=True, help="Put it into the cloud, unless it has the same content.")
+@click.option("--name", default=None, help="The image's name in Glance; default: debian-SUITE.")
+@click.option("--public", is_flag=True, help="Offer it to every project; needs an administrator.")
+@_cloud
+def build(what: str, output: str | None, **options: Any) -> None:
+    """Build an image from the distribution's packages: no registry is needed.
+
+    \b
+    base    dockstack-base: busybox, a small ssh server, what tests call; a few seconds, no root
+    debian  a system server: systemd, cloud-init, OpenSSH, sudo; a minute, needs root
+    """  # noqa: D301 - click wants the character itself, in front of a paragraph that it leaves as it is
+    if output == "-" and sys.stdout.isatty():
+        raise DockstackError("A tar archive is nothing for a terminal.", "Pipe it on, or name a file with -o.")
+    if what == "base":
+        _refuse_for_base(options)
+        built, output = base.build(), output or f"{base.NAME}.tar"
+    else:
+        built, output = _build_debian(output, **options)
     if output == "-":
-        if sys.stdout.isatty():
-            raise DockstackError("A tar archive is nothing for a terminal.", "Pipe it on, or name a file with -o.")
         sys.stdout.buffer.writelines(built.archive())
-        return
-    size = base.write(built, Path(output))
-    click.echo(f"{output}: {size / 1e6:.1f} MB, engine id {built.configuration.digest}")
+    elif output:
+        size = built.write(Path(output))
+        click.echo(f"{output}: {size / 1e6:.1f} MB, engine id {built.configuration.digest}")
+
+
+def _refuse_for_base(options: dict[str, Any]) -> None:
+    if options["into_cloud"]:
+        raise DockstackError("--import is for system images.", "`dockstack image base` builds and imports that one.")
+    for name in ("packages", "mirror", "name", "public"):
+        if options[name]:
+            raise DockstackError(f"--{name} is for system images.", "Write `dockstack image build debian ...`.")
+
+
+def _build_debian(output: str | None, **options: Any) -> tuple[BuiltImage, str]:
+    """Build a system image and import it if that is wanted; return it, and the file that it shall go to."""
+    more = tuple(name for group in options["packages"] for name in group.replace(",", " ").split())
+    wanted = recipe.Recipe(options["suite"], architecture(), more)
+    into_cloud: bool = options["into_cloud"]
+    connection = _connect(options["os_cloud"]) if into_cloud else None  # before minutes of work, not after them
+    mirrors = default_mirrors(options["mirror"])
+    with _steps() as progress:
+        built = build_system(wanted, mirrors, progress)
+    name = options["name"] or wanted.name
+    if connection is not None:
+        upload = glance.Upload(
+            name,
+            built.size(),
+            built.archive,
+            built.configuration.platform.architecture,
+            public=options["public"],
+            min_disk=built.layer.size + _GIGABYTE - 1 >> 30,
+            min_ram=recipe.MEMORY_MB,
+            properties=wanted.properties(),
+        )
+        with _progress(name) as sent:
+            _tell(glance.import_image(connection, upload, sent))
+    return built, output or ("" if into_cloud else f"{wanted.name}.tar")
 
 
 @image.command("base")
@@ -216,6 +274,15 @@ def _progress(name: str) -> Iterator[glance.Progress]:
     with Progress(*columns, console=Screen(stderr=True), transient=True) as bar:
         task = bar.add_task(printable(name))
         yield lambda sent, total: bar.update(task, completed=sent, total=total)
+
+
+@contextmanager
+def _steps() -> Iterator[Steps]:
+    """Show what a build does now and how far it is, where a person looks."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Screen(stderr=True), transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda title, done, total: bar.update(task, description=title, completed=done, total=total)
 
 
 def _connect(os_cloud: str) -> Any:

@@ -15,7 +15,7 @@ from openstack import exceptions as sdk_errors
 
 from dockstack.errors import DockstackError
 from dockstack.verify import host
-from dockstack.verify.model import Capability, CloudFacts
+from dockstack.verify.model import Capability, CloudFacts, SystemImage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +26,7 @@ DEFAULT_USER = "dockstack"
 DEFAULT_NETWORK = "private"
 DEFAULT_EXTERNAL = "public"
 TROUBLE = (sdk_errors.SDKException, auth_errors.ClientException)  # what a question to a cloud may end with
+SYSTEM_IMAGES = ("debian-bookworm", "debian-trixie")
 MEMORY_MB = 64  # the smallest flavor that the base image runs well in
 
 NOT_ANSWERING = (
@@ -96,7 +97,28 @@ def find_facts(connection: Any, choices: Choices) -> CloudFacts:
         external_network_id=external,
         login_user=(image.properties or {}).get("os_admin_user") or DEFAULT_USER,
         missing=missing,
+        system=find_system(connection, missing),
     )
+
+
+def find_system(connection: Any, missing: dict[Capability, str]) -> SystemImage | None:
+    """Find an image that `dockstack image build debian` made, and the smallest flavor for it."""
+    images = [each for each in connection.image.images(status="active") if each.name in SYSTEM_IMAGES]
+    if not images:
+        missing[Capability.SYSTEM] = (
+            f"no image {' or '.join(SYSTEM_IMAGES)}; `dockstack image build debian --import --public` makes one"
+        )
+        return None
+    image = images[0]
+    fitting = [
+        each
+        for each in sorted(connection.compute.flavors(), key=lambda flavor: (flavor.ram, flavor.vcpus, flavor.disk))
+        if each.ram >= image.min_ram and each.disk >= image.min_disk
+    ]
+    if not fitting:
+        missing[Capability.SYSTEM] = f"no flavor has the {image.min_ram} MB that image {image.name} wants"
+        return None
+    return SystemImage(image.id, fitting[0].id)
 
 
 def find_hypervisors(connection: Any, missing: dict[Capability, str]) -> tuple[set[str], list[str]]:

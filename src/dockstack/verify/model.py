@@ -33,6 +33,7 @@ class Capability(StrEnum):
     FLOATING_IP = "floating-ip"  # an external network is routed to the tenant's
     IPV6 = "ipv6"  # the tenant's network has an IPv6 subnet
     ADMIN = "admin"  # we may make projects and see every project's servers
+    SYSTEM = "system"  # it has an image of a whole Debian system
     HOST = "host"  # we are root on the cloud's only compute node
 
 
@@ -98,11 +99,20 @@ def positive_seconds(name: str, text: str) -> float:
 
 
 @dataclass(frozen=True)
+class SystemImage:
+    """An image of a whole system, with systemd and cloud-init, and a flavor that it boots in."""
+
+    image_id: str
+    flavor_id: str
+
+
+@dataclass(frozen=True)
 class CloudFacts:
     """What the cloud offers, found once before the exercises.
 
     Attributes:
         missing: for each capability that is not there, the reason in words.
+        system: None if that capability is missing.
     """
 
     hypervisors: tuple[str, ...]
@@ -117,6 +127,7 @@ class CloudFacts:
     external_network_id: str | None
     login_user: str
     missing: Mapping[Capability, str] = field(default_factory=dict)
+    system: SystemImage | None = None
 
     def why_not(self, needs: frozenset[Capability]) -> str:
         """Return why these needs are not met; empty if they are."""

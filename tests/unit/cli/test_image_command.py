@@ -10,8 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from dockstack.cli import image as command
+from dockstack.deploy.base_image import base
 from dockstack.deploy.base_image.glance import Imported
+from dockstack.deploy.system_image.recipe import Recipe
 from dockstack.errors import DockstackError
+from dockstack.oci.documents import Platform
 from image_archives import HOSTILE, docker_save, sample_layer
 
 pytestmark = pytest.mark.unit
@@ -85,3 +88,51 @@ def test_an_unknown_cloud_is_said(monkeypatch, tmp_path):
     with pytest.raises(DockstackError, match="no cloud 'nowhere'") as caught:
         run("list", "--os-cloud", "nowhere")
     assert caught.value.resolution
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """What the builder of system images was asked for; the image is a small one."""
+    asked = []
+
+    def make(recipe, mirrors, progress):
+        progress("Installing packages", 1, 2)
+        asked.append((recipe, mirrors))
+        return base.of_tree({"etc": base.Entry(0o755)}, Platform("linux", "amd64"))
+
+    monkeypatch.setattr(command, "build_system", make)
+    monkeypatch.setattr(command, "default_mirrors", lambda archive: archive or "the machine's")
+    return asked
+
+
+def test_a_system_image_goes_to_the_cloud_with_one_command(cloud, built, monkeypatch):
+    uploads = []
+
+    def take(connection, upload, progress):
+        uploads.append(upload)
+        return Imported("1", upload.name, uploaded=True)
+
+    monkeypatch.setattr(command.glance, "import_image", take)
+    run("build", "debian", "--suite", "trixie", "--packages", "nginx,redis", "--packages", "git", "--import")
+    assert built == [(Recipe("trixie", "amd64", ("nginx", "redis", "git")), "the machine's")]
+    record = uploads[0].record()
+    assert uploads[0].name == "debian-trixie"
+    assert (record["hw_vm_mode"], record["img_hv_type"], record["hw_architecture"]) == ("exe", "docker", "x86_64")
+    assert (record["os_distro"], record["os_admin_user"], record["min_disk"]) == ("debian", "debian", 1)
+    assert record["min_ram"] >= 64
+
+
+def test_a_system_image_goes_to_a_file(cloud, built, tmp_path):
+    output = tmp_path / "x.tar"
+    run("build", "debian", "--mirror", "http://mirror.example.org/debian", "-o", str(output))
+    assert output.stat().st_size > 1024
+    assert built[0][1] == "http://mirror.example.org/debian"
+    assert cloud == []
+
+
+@pytest.mark.parametrize(
+    "words", [("--packages", "git"), ("--import",), ("--public",), ("--mirror", "http://x"), ("--name", "x")]
+)
+def test_the_base_image_takes_no_options_of_system_images(built, words):
+    with pytest.raises(DockstackError, match="for system images"):
+        run("build", *words)

@@ -8,7 +8,7 @@ from openstack import exceptions as sdk_errors
 
 from dockstack.errors import DockstackError
 from dockstack.verify.cloud import Choices, choose_flavor, find_facts, why_not_the_host
-from dockstack.verify.model import Capability
+from dockstack.verify.model import Capability, SystemImage
 
 pytestmark = pytest.mark.unit
 
@@ -22,6 +22,7 @@ def cloud(
     image_format="docker",
     images=True,
     state="up",
+    system=128,
 ):
     def hypervisors(details):
         if forbidden:
@@ -29,6 +30,9 @@ def cloud(
         return [SimpleNamespace(hypervisor_type=hypervisor, name="node", state=state, status="enabled")]
 
     image = SimpleNamespace(id="i", name="dockstack-base", container_format=image_format, properties={})
+    debian = SimpleNamespace(
+        id="d", name="debian-trixie", container_format="docker", properties={}, min_ram=system, min_disk=1
+    )
     network = SimpleNamespace(id="n", name="private", subnet_ids=list(subnets), is_router_external=False)
     gateway_info = {"network_id": "public"} if gateway else None
     return SimpleNamespace(
@@ -39,7 +43,10 @@ def cloud(
                 SimpleNamespace(id="n", name="m1.nano", ram=64, vcpus=1, disk=1),
             ],
         ),
-        image=SimpleNamespace(images=lambda status: iter([image] if images else []), find_image=lambda name: None),
+        image=SimpleNamespace(
+            images=lambda status: iter([image, *([debian] if system else [])] if images else []),
+            find_image=lambda name: None,
+        ),
         network=SimpleNamespace(
             networks=lambda: [network],
             get_subnet=lambda name: SimpleNamespace(ip_version=int(name[-1])),
@@ -56,6 +63,7 @@ def missing(**kwargs):
 def test_a_whole_cloud_lacks_nothing():
     facts = find_facts(cloud(subnets=("v4", "v6")), Choices())
     assert set(facts.missing) <= {Capability.HOST}
+    assert facts.system == SystemImage("d", "f")  # the smaller one is too small for it
     assert (facts.flavor_name, facts.external_network_id, facts.login_user) == ("m1.nano", "public", "dockstack")
 
 
@@ -67,7 +75,8 @@ def test_a_whole_cloud_lacks_nothing():
         ({"hypervisor": "QEMU"}, {Capability.IPV6, Capability.DOCKER}),
         ({"gateway": False}, {Capability.IPV6, Capability.FLOATING_IP, Capability.LOGIN}),
         ({"forbidden": True}, {Capability.IPV6, Capability.ADMIN, Capability.DOCKER}),
-        ({"image_format": "bare"}, {Capability.IPV6, Capability.LOGIN}),
+        ({"image_format": "bare", "system": 0}, {Capability.IPV6, Capability.LOGIN, Capability.SYSTEM}),
+        ({"system": 4096}, {Capability.IPV6, Capability.SYSTEM}),
     ],
 )
 def test_what_is_missing_has_a_reason(differently, lacks):

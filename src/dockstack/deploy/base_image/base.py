@@ -7,21 +7,17 @@ an upload can be skipped when Glance has the image already.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import subprocess
 import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from dockstack.deploy.base_image.built import BuiltImage
 from dockstack.deploy.base_image.packages import architecture, needed_libraries, unpack_closure
 from dockstack.errors import DockstackError
-from dockstack.oci.documents import Configuration, Digest, Layer, Platform, go_architecture, hybrid_archive
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from dockstack.oci.documents import Configuration, Digest, Layer, Platform, go_architecture
 
 NAME = "dockstack-base"
 USER = "dockstack"
@@ -72,32 +68,7 @@ class Entry:
     owner: int = 0
 
 
-@dataclass(frozen=True)
-class BaseImage:
-    """The built image.
-
-    Attributes:
-        configuration: its digest is the engine's image id.
-        layer: the only layer, an uncompressed tar.
-    """
-
-    configuration: Configuration
-    layer: bytes
-
-    def archive(self) -> Iterator[bytes]:
-        """Stream the archive, which is an OCI layout and loads into every engine."""
-        diff_id = self.configuration.diff_ids[0]
-        return hybrid_archive(self.configuration, [Layer(diff_id, len(self.layer), lambda: (self.layer,))])
-
-    def checksum(self, algorithm: str = "sha512") -> str:
-        """Compute the archive's digest, as Glance does."""
-        state = hashlib.new(algorithm)
-        for chunk in self.archive():
-            state.update(chunk)
-        return state.hexdigest()
-
-
-def build() -> BaseImage:
+def build() -> BuiltImage:
     """Build the base image for this machine's architecture.
 
     Raises:
@@ -106,24 +77,14 @@ def build() -> BaseImage:
     with tempfile.TemporaryDirectory(prefix="dockstack-base-") as directory:
         root = unpack_closure(PACKAGES, Path(directory))
         tree = directories() | our_files() | _applets(root) | _programs(root) | _data(root)
-    layer = layer_tar(tree)
-    platform = Platform("linux", *go_architecture(architecture()))
-    comment = "dockstack image build"
-    return BaseImage(Configuration.build(platform, [Digest.of(layer)], dict(_PROCESS), comment), layer)
+    return of_tree(tree, Platform("linux", *go_architecture(architecture())))
 
 
-def write(image: BaseImage, path: Path) -> int:
-    """Write the archive to a file, whole or not at all, and return its size."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.writelines(image.archive())
-        size = partial.stat().st_size
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DockstackError(f"Cannot write {path}: {error.strerror}.", "Choose another file with -o.") from error
-    return size
+def of_tree(tree: dict[str, Entry], platform: Platform) -> BuiltImage:
+    """Make the image of a tree."""
+    data = layer_tar(tree)
+    layer = Layer(Digest.of(data), len(data), lambda: (data,))
+    return BuiltImage(Configuration.build(platform, [layer.diff_id], dict(_PROCESS), "dockstack image build"), layer)
 
 
 def layer_tar(tree: dict[str, Entry]) -> bytes:

@@ -42,6 +42,7 @@ class Upload:
         open: starts reading the data from its first byte.
         architecture: the specification's name ("amd64"); empty: runs anywhere.
         min_disk: GiB that a flavor's disk must have.
+        min_ram: MiB that a flavor must have.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Upload:
     architecture: str = ""
     public: bool = False
     min_disk: int = 0
+    min_ram: int = 0
     properties: dict[str, str] = field(default_factory=dict)
 
     def digest(self, algorithm: str) -> str:
@@ -67,6 +69,7 @@ class Upload:
             "disk_format": "raw",
             "visibility": "public" if self.public else "private",
             "min_disk": self.min_disk,
+            "min_ram": self.min_ram,
             "img_hv_type": "docker",
             "hw_vm_mode": "exe",
             **({"hw_architecture": architecture} if architecture else {}),
@@ -106,9 +109,10 @@ def import_base(connection: Any, progress: Progress | None = None) -> Imported:
         DockstackError: the packages cannot be had, or Glance refuses.
     """
     image = base.build()
-    size = sum(len(chunk) for chunk in image.archive())
     architecture = image.configuration.platform.architecture
-    upload = Upload(base.NAME, size, image.archive, architecture, public=True, properties={"os_admin_user": base.USER})
+    upload = Upload(
+        base.NAME, image.size(), image.archive, architecture, public=True, properties={"os_admin_user": base.USER}
+    )
     return import_image(connection, upload, progress)
 
 

@@ -19,6 +19,7 @@ from dockstack.verify.exercises import (
     power,
     rescue,
     resize,
+    system,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ ALL: tuple[Exercise, ...] = (
     limits.LIMITS,
     limits.VIEW,
     resize.RESIZE,
+    system.SYSTEM,
     isolation.ISOLATION,
     boot.NO_LEFTOVERS,
 )

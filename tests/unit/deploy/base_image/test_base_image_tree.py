@@ -6,19 +6,22 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dockstack.deploy.base_image import base
 from dockstack.errors import DockstackError
-from dockstack.oci.documents import Configuration, Digest, Platform
+from dockstack.oci.documents import Platform
+
+if TYPE_CHECKING:
+    from dockstack.deploy.base_image.built import BuiltImage
 
 pytestmark = pytest.mark.unit
 
 
-def image() -> base.BaseImage:
-    layer = base.layer_tar(base.directories() | base.our_files())
-    return base.BaseImage(Configuration.build(Platform("linux", "amd64"), [Digest.of(layer)], {}, "test"), layer)
+def image() -> BuiltImage:
+    return base.of_tree(base.directories() | base.our_files(), Platform("linux", "amd64"))
 
 
 def test_the_same_tree_gives_the_same_bytes():
@@ -28,7 +31,7 @@ def test_the_same_tree_gives_the_same_bytes():
 
 
 def test_modes_and_owners_are_right():
-    with tarfile.open(fileobj=io.BytesIO(image().layer)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(b"".join(image().layer.open()))) as archive:
         found = {member.name: (oct(member.mode), member.uid, member.mtime) for member in archive}
     assert found["sbin/init"] == ("0o755", 0, 0)
     assert found["etc/shadow"] == ("0o600", 0, 0)
@@ -82,8 +85,8 @@ def test_nc_takes_the_options_of_both_netcats(tmp_path):
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
-    assert base.write(image(), tmp_path / "x.tar") == (tmp_path / "x.tar").stat().st_size
+    assert image().write(tmp_path / "x.tar") == (tmp_path / "x.tar").stat().st_size
     with pytest.raises(DockstackError) as caught:
-        base.write(image(), tmp_path / "none" / "x.tar")
+        image().write(tmp_path / "none" / "x.tar")
     assert caught.value.resolution
     assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
