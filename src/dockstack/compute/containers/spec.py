@@ -67,6 +67,8 @@ _PROCESS_BYTES = 1 << 20  # execve(2) takes a quarter of the stack's limit, 2 Mi
 _CONSOLE_BYTES = 4096  # in a label, which comes with every listing of the host's containers
 # How cloud-init knows an OpenStack server where there is no firmware to ask (ds-identify, dscheck_OpenStack)
 _PRODUCT, _NOVA = "product_name", "OpenStack Nova"
+# neutron: admin/config-dns-res
+_NO_RESOLVER = ("0.0.0.0", "::")
 # As the engine begins /etc/hosts
 _LOCAL_HOSTS = (
     "127.0.0.1\tlocalhost\n",
@@ -184,6 +186,7 @@ def build_patch(
     masked_paths: tuple[str, ...] = (),
     roots: tuple[Overlay | Root, ...] = (),
     disk_guard: str = "",
+    resolvers: tuple[str, ...] = (),
 ) -> Patch:
     """Say what the runtime changes at each start of the server.
 
@@ -197,6 +200,7 @@ def build_patch(
         masked_paths: what it must not see of the host.
         roots: root file systems of stopped containers that it gets.
         disk_guard: the file system that holds it to its disk, if its processes could get out of that.
+        resolvers: the DNS servers that it gets if its subnets name none.
     """
     init = inits.find(image.init)
     return Patch(
@@ -208,7 +212,7 @@ def build_patch(
         roots=tuple(root for root in roots if isinstance(root, Root)),
         disk_guard=disk_guard,
         shm_bytes=(server.limits.memory_mb << 20) // 2,  # as a machine's kernel has it
-        contents={"/etc/hosts": _hosts(server), "/etc/resolv.conf": _resolvers(server)},
+        contents={"/etc/hosts": _hosts(server), "/etc/resolv.conf": _resolvers(server, resolvers)},
         environment={name: value.format(uuid=server.uuid) for name, value in init.environment.items()},
         own_groups=init.own_groups,
         sysctls=sysctls.WRITABLE,
@@ -369,9 +373,13 @@ def _hosts(server: Server) -> str:
     return "".join([*_LOCAL_HOSTS, *(f"{address}\t{name}\n" for address in addresses)])
 
 
-def _resolvers(server: Server) -> str:
-    """Name the DNS servers of its subnets; never the host's, which are none of a server's business."""
-    addresses = dict.fromkeys(address for port in server.ports for address in port.dns)
+def _resolvers(server: Server, others: tuple[str, ...]) -> str:
+    """Name the DNS servers of its subnets, else those of the cloud; never the host's, which are none of its business.
+
+    A subnet that names none on purpose says so by an address that is nobody's, as for Neutron's DHCP.
+    """
+    named = [address for port in server.ports for address in port.dns]
+    addresses = [address for address in dict.fromkeys(named or others) if address not in _NO_RESOLVER]
     return "".join(f"nameserver {address}\n" for address in addresses) or "# Its subnets name no DNS server.\n"
 
 

@@ -454,6 +454,7 @@ def write_patch(
         masked_paths=lxcfs.hidden(),
         roots=roots,
         disk_guard=disks.name_guard(host),
+        resolvers=tuple(map(str, host.options.dns_servers)),
     )
     runtime.write_patch(host.patches, container_id, patch)
     runtime.write_owner(host.patches, container_id, server.uuid, server.project_id)

@@ -385,6 +385,20 @@ def test_the_init_of_a_system_alone_may_reboot_it(program, may) -> None:
     assert "SYS_BOOT" not in build(kept, ImageConfig(command=(program,))).capabilities
 
 
+@pytest.mark.parametrize(
+    ("dns", "others", "written"),
+    [
+        (("9.9.9.9",), ("1.1.1.1",), "nameserver 9.9.9.9\n"),
+        ((), ("1.1.1.1", "2::1"), "nameserver 1.1.1.1\nnameserver 2::1\n"),
+        (("0.0.0.0",), ("1.1.1.1",), "# Its subnets name no DNS server.\n"),
+        ((), (), "# Its subnets name no DNS server.\n"),
+    ],
+)
+def test_a_subnet_without_name_servers_has_those_of_the_cloud(dns, others, written) -> None:
+    server = replace(SERVER, ports=(replace(PORT, dns=dns),))
+    assert spec.build_patch(server, CONFIG, resolvers=others).contents["/etc/resolv.conf"] == written
+
+
 def test_a_long_host_name_is_cut_where_the_kernel_takes_it() -> None:
     assert build(replace(SERVER, hostname="a" * 63 + ".b")).hostname == "a" * 63
 
