@@ -83,6 +83,7 @@ class World:
     installed: set[str] = field(default_factory=set)  # ids of the ports whose flows the switch calls complete
     log: bytes = b""
     inside: dict[str, bytes] = field(default_factory=dict)  # what every image has: content by path
+    leads: dict[str, str] = field(default_factory=dict)  # where paths in every image lead
     placed: dict[str, bytes] = field(default_factory=dict)  # what archives brought: content by path
     executed: list[tuple[list[str], bytes]] = field(default_factory=list)  # command and standard input
     exit_code: int = 0  # of the next commands
@@ -463,6 +464,11 @@ class FakeEngine:
         with self._call("has_path"):
             self._get(name)
             return path in self.world.inside
+
+    def resolve(self, name: str, path: str) -> str:
+        with self._call("resolve"):
+            self._get(name)
+            return self.world.leads.get(path, path)
 
     def read_file(self, name: str, path: str, limit: int) -> GuestFile | None:
         with self._call("read_file"):

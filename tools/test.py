@@ -29,6 +29,7 @@ FOR_ROOT = {
     "btrfs": "btrfs-progs",
     "busybox": "busybox-static",
     "lxcfs": "lxcfs",
+    "mmdebstrap": "mmdebstrap",
     "ping": "iputils-ping",
     "ssh": "openssh-client",
 }

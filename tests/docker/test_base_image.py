@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 GATEWAY = "10.77.0.1"
 METADATA = """
-import http.server, json, pathlib, sys
+import http.server, json, pathlib, socket, sys
 answers = json.loads(sys.argv[1])
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -34,7 +34,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(404 if answer is None else 200)
         self.end_headers()
         self.wfile.write((answer or "").encode("latin-1"))
-http.server.ThreadingHTTPServer(("169.254.169.254", 80), Handler).serve_forever()
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET
+address = socket.getaddrinfo(sys.argv[2], 80)[0][4]
+Server(address, Handler).serve_forever()
 """
 # The first answer comes when the listener is up.
 UDP_ECHO = """sudo nc -u -p 7000 -lk -e echo foolish &
@@ -79,14 +82,14 @@ class Neighbourhood:
         ):
             subprocess.run(command, check=True)
 
-    def serve(self, **more: str) -> None:
+    def serve(self, address: str = "169.254.169.254", **more: str) -> None:
         answers = {
             "meta-data/instance-id": "i-00000001",
             "meta-data/local-hostname": "named.novalocal",
             "meta-data/public-keys/": "0=mine",
             "meta-data/public-keys/0/openssh-key": self.public_key,
         } | more
-        command = ["ip", "netns", "exec", self.name, sys.executable, "-c", METADATA, json.dumps(answers)]
+        command = ["ip", "netns", "exec", self.name, sys.executable, "-c", METADATA, json.dumps(answers), address]
         self.services.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
 
     def stop_serving(self) -> None:
@@ -144,6 +147,20 @@ def start(lab, neighbourhood, loaded):
     neighbourhood.connect(server)
     lab.engine.start(server.container_name)
     return server
+
+
+def test_a_server_with_ipv6_alone_asks_on_its_link(lab, neighbourhood, loaded):
+    server = lab.server(properties={"docker_command": '["/sbin/init"]'})
+    (port,) = server.ports
+    server = replace(server, ports=(replace(port, addresses=port.addresses[1:], routes=()),))
+    lab.create(server, loaded.config, loaded.engine_id)
+    neighbourhood.connect(server)
+    link = ["ip", "-n", neighbourhood.name, "addr", "add", "fe80::a9fe:a9fe/64", "dev", port.device, "nodad"]
+    subprocess.run(link, check=True)
+    neighbourhood.serve(f"fe80::a9fe:a9fe%{port.device}")
+    lab.engine.start(server.container_name)
+    wait_for_line(lab, server, "instance-id i-00000001")
+    wait_for_line(lab, server, "1 key(s) installed")
 
 
 def console(lab, server) -> str:

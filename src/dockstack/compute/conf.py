@@ -237,6 +237,13 @@ _NETWORK = [
         help="How a server reaches 169.254.169.254 if its subnet's host routes do not say. Change it when the cloud's "
         "network is not OVN.",
     ),
+    cfg.ListOpt(
+        "dns_servers",
+        default=[],
+        item_type=cfg.types.IPAddress(),
+        help="The name servers of servers whose subnets name none. Set it to what the DHCP of the cloud's network "
+        "offers there, which with OVN is neutron.conf's [ovn] dns_servers.",
+    ),
     cfg.BoolOpt(
         "checksum_offload",
         default=True,

@@ -162,6 +162,8 @@ class DockerDriver(driver.ComputeDriver):
                         originals.restore(self._host, servers.describe(record.instance))
                         records.give_back(record)
             recovery.end_unknown_rescues(self._host, self._host.engine.containers(), self._read_unrescued)
+            wanted = {uuid for uuid, record in found.items() if record.should_run}
+            recovery.resume_rebooted(self._host, wanted, self._read_wanted)
         records.explain_abandoned(context, found.values())
         return instances
 
@@ -634,7 +636,8 @@ class DockerDriver(driver.ComputeDriver):
 
     def _tell(self, event: Event) -> None:
         emit = lambda told: self.emit_event(states.build_event(told))  # noqa: E731
-        endings.tell(self._host, event, emit, partial(records.fail_new_server, self._host.name))
+        fail = partial(records.fail_new_server, self._host.name)
+        endings.tell(self._host, event, emit, fail, self._read_wanted)
 
     def _read_claims(self) -> recovery.Claims:
         return _build_claims(self._host.name, records.list_uuids(self._host.name))

@@ -21,6 +21,7 @@ class ImageConfig:
     stop_signal: str | None = None
     volumes: tuple[str, ...] = ()  # declared mount points, absolute paths
     healthcheck: dict[str, Any] | None = None  # in the engine's form: Test, Interval, Timeout, Retries, StartPeriod
+    init: str = ""  # not said but found: which init of a system its command is (compute.containers.inits)
 
 
 def image_config(process: dict[str, Any]) -> ImageConfig:

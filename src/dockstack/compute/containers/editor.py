@@ -102,7 +102,11 @@ def apply(patch: dict[str, object], path: str, sources: list[str]) -> None:
     size_shared_memory(config, patch.get("shm_bytes", 0))
     for key, name in (("masked_paths", "maskedPaths"), ("readonly_paths", "readonlyPaths")):
         add_paths(config, name, patch.get(key, []))
+    add_environment(config, patch.get("environment", {}))
+    give_groups(config, patch.get("own_groups", False))
+    give_settings(config, os.path.dirname(path), patch.get("sysctls", []))
     guard_disk(config, patch.get("disk_guard", ""))
+    guard_kernel(config)
     new = path + ".dockstack"
     with open(new, "w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), stat.S_IMODE(os.stat(path).st_mode))
@@ -156,7 +160,8 @@ def find_bundle(call: list[str]) -> str | None:
 # version need only rise when a key changes its meaning.
 VERSION = 1
 KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths"}
-KEYS |= {"overlays", "roots", "disk_guard", "contents", "shm_bytes", "interfaces"}  # the last is the driver's own
+KEYS |= {"overlays", "roots", "disk_guard", "contents", "shm_bytes", "environment", "own_groups", "sysctls"}
+KEYS |= {"interfaces"}  # the driver's own
 PATCH_BYTES = 1 << 20
 
 
@@ -481,6 +486,139 @@ def add_paths(config: dict[str, object], name: str, paths: object) -> None:
         linux[name] = list(dict.fromkeys([*(linux.get(name) or []), *paths]))
 
 
+# What an init finds: its environment, control groups of its own.
+
+_GROUPS = "/sys/fs/cgroup"
+
+
+def add_environment(config: dict[str, object], wanted: object) -> None:
+    """Tell the first process what it does not know already; it stands in no record of the engine's.
+
+    Raises:
+        Refusal: it is no environment.
+    """
+    process = config.get("process")
+    if not isinstance(wanted, dict) or not all(isinstance(value, str) for value in wanted.values()):
+        raise Refusal("environment is no texts")
+    if wanted and isinstance(process, dict):
+        environment = process.setdefault("env", [])
+        known = {variable.partition("=")[0] for variable in environment}
+        environment += [f"{name}={value}" for name, value in wanted.items() if name not in known]
+
+
+def give_groups(config: dict[str, object], wanted: object) -> None:
+    """Let a server make control groups below its own, and see no others.
+
+    In a namespace of control groups its own is the topmost. With cgroup v1, only the hierarchy without controllers is
+    given, which systemd keeps its services apart with: no limit can be changed there. With cgroup v2, the kernel keeps
+    whoever is in such a namespace from the limits of its topmost group, if the host has asked for that (nsdelegate).
+
+    Raises:
+        Refusal: the host has nothing to give, or it would give more than that.
+    """
+    linux, mounts = config["linux"], config.get("mounts")
+    if not wanted or not isinstance(linux, dict) or not isinstance(mounts, list):
+        return
+    hierarchies = list_hierarchies()
+    unified = [options for place, kind, options in hierarchies if kind == "cgroup2" and place == _GROUPS]
+    named = [place for place, kind, options in hierarchies if kind == "cgroup" and "name=systemd" in options]
+    if unified and "nsdelegate" not in unified[0]:
+        raise Refusal(
+            f"this server's init needs control groups of its own: mount -o remount,nsdelegate {_GROUPS} on the host"
+        )
+    if not unified and not named:
+        raise Refusal(
+            "this server's init needs control groups, and the host has no hierarchy for them: "
+            f"mkdir {_GROUPS}/systemd; mount -t cgroup -o none,name=systemd systemd {_GROUPS}/systemd"
+        )
+    namespaces = linux.setdefault("namespaces", [])
+    if not any(entry.get("type") == "cgroup" for entry in namespaces):
+        namespaces.append({"type": "cgroup"})
+    for mount in mounts if unified else []:
+        if mount.get("type") == "cgroup":
+            mount["options"] = [option for option in mount.get("options") or [] if option != "ro"] + ["rw"]
+    if not unified:
+        options = ["bind", "rw", "nosuid", "nodev", "noexec", "rprivate"]
+        own, place = named[0] + find_group(linux), f"{_GROUPS}/{os.path.basename(named[0])}"
+        mounts.append({"source": own, "destination": place, "type": "bind", "options": options})
+
+
+def list_hierarchies() -> list[tuple[str, str, list[str]]]:
+    """List the host's hierarchies of control groups: where each is, its kind and its options (proc(5), mountinfo)."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        split = [line.partition(" - ")[::2] for line in file]
+    return [
+        (before.split()[4], after.split()[0], after.split()[-1].split(","))
+        for before, after in split
+        if after.startswith("cgroup")
+    ]
+
+
+def find_group(linux: dict[str, object]) -> str:
+    """Return the path of the group that the runtime will make, below each hierarchy.
+
+    Raises:
+        Refusal: it is not known.
+    """
+    path = linux.get("cgroupsPath")
+    if isinstance(path, str) and re.fullmatch(r"(/[\w.-]+)+", path) and os.path.normpath(path) == path:
+        return path
+    # where the host's systemd makes it: slice:prefix:name
+    found = re.fullmatch(r"([\w.-]+)\.slice:([\w.-]+):([\w.-]+)", path) if isinstance(path, str) else None
+    if not found:
+        raise Refusal(f"{path!r} is no control group")
+    words = found[1].split("-")
+    slices = ["-".join(words[: count + 1]) + ".slice" for count in range(len(words))]
+    return "/" + "/".join([*slices, f"{found[2]}-{found[3]}.scope"])
+
+
+# Settings of the kernel that are a server's own.
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+# A runtime without the host's kernel has no such file, nor what else is mounted there.
+_MOUNT_ALL = 'if [ -e "$1" ]; then exec mount -n -a -T "$2"; fi'
+_PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def give_settings(config: dict[str, object], bundle: str, sysctls: object) -> None:
+    """Give a server a boot id of its own, new at each start, and let it write settings of its own network.
+
+    The runtime mounts nothing there itself, so a hook does, before the root file system becomes the container's; what
+    the runtime makes read-only afterwards takes its submounts along as they are.
+
+    Raises:
+        Refusal: a setting is not of the network.
+    """
+    root, hooks = config.get("root"), config.setdefault("hooks", {})
+    if not isinstance(sysctls, list) or not isinstance(hooks, dict) or not isinstance(root, dict):
+        raise Refusal("sysctls is no list")
+    top = os.path.join(bundle, root["path"])
+    own, table = os.path.join(bundle, "boot_id"), os.path.join(bundle, "settings.fstab")
+    entries = [(own, top + _BOOT_ID, "bind,ro")]
+    for path in sysctls:
+        if not isinstance(path, str) or not path.startswith("/proc/sys/net/") or os.path.normpath(path) != path:
+            raise Refusal(f"{path!r} is no setting of a network")
+        entries.append((top + path, top + path, "bind,rw,nofail"))
+    with open(own, "w", encoding="ascii") as file:
+        os.fchmod(file.fileno(), 0o444)
+        file.write(new_identity() + "\n")
+    with open(table, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.writelines(f"{escaped(source)} {escaped(place)} none {how} 0 0\n" for source, place, how in entries)
+    call = ["sh", "-c", _MOUNT_ALL, "sh", top + _BOOT_ID, table]
+    hooks.setdefault("createContainer", []).append({"path": "/bin/sh", "args": call, "env": [_PATH]})
+
+
+def new_identity() -> str:
+    """Return a random UUID (RFC 9562, version 4), as the kernel itself makes one for each reader."""
+    with open("/proc/sys/kernel/random/uuid", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def escaped(path: str) -> str:
+    """Write a path as fstab(5) has it."""
+    return re.sub(r"[\s\\]", lambda found: f"\\{ord(found.group()):03o}", path)
+
+
 # Optional mounts: a file system that does not answer is left out.
 
 _ANSWER_SECONDS = 3
@@ -649,6 +787,29 @@ def guard_disk(config: dict[str, object], file_system: object) -> None:
         }
         for mask, value in tests
     ]
+
+
+_BOOTS = ("kexec_load", "kexec_file_load")
+_REBOOT = "CAP_SYS_BOOT"
+
+
+def guard_kernel(config: dict[str, object]) -> None:
+    """Let whoever may call reboot(2), which ends no more than a server, not load another kernel by the same right.
+
+    The engine's own profile does not allow that anyway; an operator's might, and an engine may have none. A server that
+    may load modules is a privileged one, whose root is the host's.
+    """
+    linux, process = config["linux"], config.get("process")
+    seccomp = linux.get("seccomp") if isinstance(linux, dict) else None
+    if isinstance(seccomp, dict) and seccomp.get("syscalls"):
+        for name in _BOOTS:
+            refuse_call(seccomp, name)
+        seccomp["syscalls"] = [rule for rule in seccomp["syscalls"] if rule["names"]]
+        return
+    capabilities = process.get("capabilities") if isinstance(process, dict) else None
+    for names in capabilities.values() if isinstance(capabilities, dict) else ():
+        if _REBOOT in names and "CAP_SYS_MODULE" not in names:
+            names.remove(_REBOOT)
 
 
 def refuse_call(seccomp: dict[str, object], name: str) -> None:

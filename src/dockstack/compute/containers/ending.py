@@ -16,6 +16,10 @@ EARLY_SECONDS = 10  # who ends by then has not come up
 
 # What a process that was killed ends with, and one that ended while the engine was not there to see it
 _KILLED, _UNSEEN = 128 + signal.SIGKILL, 255
+# What the kernel ends a namespace's first process with when any of its processes calls reboot(2), "Behavior inside PID
+# namespaces"
+_REBOOTED, _SWITCHED_OFF = 128 + signal.SIGHUP, 128 + signal.SIGINT
+_REBOOT = ("SYS_BOOT", "CAP_SYS_BOOT")  # engines differ in how they keep it
 _SHELLS = frozenset({"sh", "ash", "bash", "dash", "ksh", "zsh"})
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127  # what shells end with (POSIX, "Exit Status for Commands")
 _SHOWN = 36  # characters of a command: Nova keeps 255 of a fault
@@ -27,6 +31,9 @@ def describe(container: Container) -> str:
     seconds = _seconds(container)
     if seconds is None or container.exit_code is None:
         return ""
+    if _called_reboot(container):
+        how = "rebooted" if is_reboot(container) else "shut down"
+        return f"The system in the server was {how} after {seconds:.1f} s."
     command = ascii(shlex.join(container.command))[1:-1]
     shown = command if len(command) <= _SHOWN else command[: _SHOWN - 3] + "..."
     said = f"The first process ({shown}) ended after {seconds:.1f} s with status {_status(container)}."
@@ -36,12 +43,28 @@ def describe(container: Container) -> str:
 def is_early(container: Container) -> bool:
     """Whether a server's first process ended by itself before the server can have come up.
 
-    One that was killed has not ended by itself, unless it needed more memory than it may have.
+    One that was killed has not ended by itself, unless it needed more memory than it may have; one that asks for a
+    reboot, or to be switched off, has come up.
     """
     seconds = _seconds(container)
-    if seconds is None or container.exit_code is None or seconds >= EARLY_SECONDS:
+    if seconds is None or container.exit_code is None or seconds >= EARLY_SECONDS or _called_reboot(container):
         return False
     return container.exit_code not in (_KILLED, _UNSEEN) or container.oom_killed
+
+
+def is_reboot(container: Container) -> bool:
+    """Whether a server is off because it was rebooted from inside, and so is to be started again."""
+    return container.exit_code == _REBOOTED and _called_reboot(container)
+
+
+def rest(container: Container) -> float:
+    """Return how many seconds a server that was rebooted shall stay off: one that always does that costs little."""
+    return max(0.0, EARLY_SECONDS / 2 - (_seconds(container) or 0.0))
+
+
+def _called_reboot(container: Container) -> bool:
+    may = any(name in _REBOOT for name in container.host_config.get("CapAdd") or ())
+    return may and container.exit_code in (_REBOOTED, _SWITCHED_OFF)
 
 
 def _hint(container: Container) -> str:

@@ -99,6 +99,9 @@ class Patch:
     disk_guard: str = ""  # the file system of whose requests it gets none that would lift its disk's limit
     shm_bytes: int = 0  # what its /dev/shm holds; 0: as the engine has it
     contents: Mapping[str, str] = field(default_factory=dict)  # what the engine's own files in it begin with, by path
+    environment: Mapping[str, str] = field(default_factory=dict)  # what its first process gets, unless it has that
+    own_groups: bool = False  # it may make control groups below its own
+    sysctls: tuple[str, ...] = ()  # what it may write below /proc/sys/net, which is its own network's
     interfaces: Mapping[str, str] = field(default_factory=dict)  # by the host's ends of its links; read by ours only
 
 

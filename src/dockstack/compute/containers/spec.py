@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from dockstack.compute.containers import healthcheck, limits, namespaces, signals, volumes
+from dockstack.compute.containers import healthcheck, inits, limits, namespaces, signals, sysctls, volumes
 from dockstack.compute.containers.properties import ImageFieldError, Properties, PropertyError, can_be_word, shown
 from dockstack.compute.containers.runtime import Overlay, Patch, Root
 from dockstack.compute.engine import ContainerSpec
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # What the labels mean; raise it with their meaning, so that an older server is told from a newer one.
 LABELS_VERSION = "1"
+INIT_LABEL = LABEL_PREFIX + "init"
 
 # What package managers, sshd, su and login need, and ping; each is one of the engine's own defaults.
 CAPABILITIES = (
@@ -44,13 +45,16 @@ CAPABILITIES = (
     "SYS_CHROOT",  # sshd's privilege separation
 )
 
+# An init switches its system off and on again. In a process namespace of its own, reboot(2) does no more than end that
+# namespace (reboot(2)); the other use of this right, kexec_load, every server's runtime refuses (editor.py).
+REBOOT = "SYS_BOOT"
+
 # What a server runs, wherever it goes; the engine's names
 _PROCESS = (
     "Hostname", "Env", "Entrypoint", "Cmd", "User", "WorkingDir", "StopSignal", "StopTimeout", "Tty",
 )  # fmt: skip
 _PROCESS_HOST = ("Init", "Tmpfs")
 
-_INITS = ("init", "systemd", "openrc-init", "runit-init", "s6-svscan")
 _HOSTNAME_BYTES = 64  # sethostname(2)
 _ENV_NAME = re.compile(r"[^=\0]+")
 _ENV_PREFIX = "docker_env_"
@@ -63,6 +67,8 @@ _PROCESS_BYTES = 1 << 20  # execve(2) takes a quarter of the stack's limit, 2 Mi
 _CONSOLE_BYTES = 4096  # in a label, which comes with every listing of the host's containers
 # How cloud-init knows an OpenStack server where there is no firmware to ask (ds-identify, dscheck_OpenStack)
 _PRODUCT, _NOVA = "product_name", "OpenStack Nova"
+# neutron: admin/config-dns-res
+_NO_RESOLVER = ("0.0.0.0", "::")
 # As the engine begins /etc/hosts
 _LOCAL_HOSTS = (
     "127.0.0.1\tlocalhost\n",
@@ -101,8 +107,10 @@ def build_spec(
     """
     entrypoint, command = _process(server, image)
     settings = _settings(server)
-    environment = _environment(image, settings, init=_is_init(entrypoint + command))
-    _check_size(entrypoint + command + environment)
+    process = entrypoint + command
+    init = inits.find(image.init)
+    environment = _environment(image, settings, init=inits.is_init(process[0]))
+    _check_size(process + environment)
     return ContainerSpec(
         image=image_id,
         hostname=_hostname(server, settings),
@@ -114,16 +122,16 @@ def build_spec(
         environment=environment,
         user=_user(settings, image),
         working_directory=_directory(settings, image),
-        stop_signal=_signal(settings, image),
+        stop_signal=_signal(settings, image) or init.stop_signal or None,
         stop_timeout=settings.number("docker_stop_timeout", stop_timeout, largest=max(_STOP_SECONDS, stop_timeout)),
-        tty=settings.truth("docker_tty", default=False),
+        tty=settings.truth("docker_tty", default=init.tty),
         init=settings.truth("docker_init", default=False),
         healthcheck=healthcheck.build(settings, image, least_interval),
-        capabilities=_capabilities(server.confinement),
+        capabilities=_capabilities(server.confinement, process[0]),
         no_new_privileges=server.confinement.no_new_privileges,
         privileged=server.confinement.privileged,
         devices=server.confinement.devices,
-        tmpfs=_tmpfs(entrypoint + command),
+        tmpfs=dict(init.tmpfs) if inits.is_systems(process[0]) else {},  # else what came with the image stays there
         mounts=tuple(volumes.cover(image.volumes)),
         log_max_size=log_max_size,
         log_max_files=log_max_files,
@@ -152,6 +160,7 @@ def keep_process(specification: ContainerSpec, process: Mapping[str, Any]) -> Co
         tty=bool(process["Tty"]),
         init=bool(process["Init"]),
         tmpfs=dict(process["Tmpfs"] or {}),
+        labels=specification.labels | {INIT_LABEL: process.get("FoundInit", "")},
     )
 
 
@@ -162,8 +171,10 @@ def describe_process(configuration: Mapping[str, Any], host_config: Mapping[str,
         configuration: the container's "Config" in the engine's words.
         host_config: its "HostConfig".
     """
-    return {name: configuration.get(name) for name in _PROCESS} | {
-        name: host_config.get(name) for name in _PROCESS_HOST
+    return {
+        **{name: configuration.get(name) for name in _PROCESS},
+        **{name: host_config.get(name) for name in _PROCESS_HOST},
+        "FoundInit": (configuration.get("Labels") or {}).get(INIT_LABEL, ""),
     }
 
 
@@ -175,6 +186,7 @@ def build_patch(
     masked_paths: tuple[str, ...] = (),
     roots: tuple[Overlay | Root, ...] = (),
     disk_guard: str = "",
+    resolvers: tuple[str, ...] = (),
 ) -> Patch:
     """Say what the runtime changes at each start of the server.
 
@@ -188,7 +200,9 @@ def build_patch(
         masked_paths: what it must not see of the host.
         roots: root file systems of stopped containers that it gets.
         disk_guard: the file system that holds it to its disk, if its processes could get out of that.
+        resolvers: the DNS servers that it gets if its subnets name none.
     """
+    init = inits.find(image.init)
     return Patch(
         netns=namespaces.path(server.uuid),
         drop_mounts=volumes.uncovered(image.volumes),
@@ -198,7 +212,10 @@ def build_patch(
         roots=tuple(root for root in roots if isinstance(root, Root)),
         disk_guard=disk_guard,
         shm_bytes=(server.limits.memory_mb << 20) // 2,  # as a machine's kernel has it
-        contents={"/etc/hosts": _hosts(server), "/etc/resolv.conf": _resolvers(server)},
+        contents={"/etc/hosts": _hosts(server), "/etc/resolv.conf": _resolvers(server, resolvers)},
+        environment={name: value.format(uuid=server.uuid) for name, value in init.environment.items()},
+        own_groups=init.own_groups,
+        sysctls=sysctls.WRITABLE,
         interfaces={port.device: port.interface for port in server.ports},
     )
 
@@ -220,6 +237,7 @@ def labels(server: Server, image: ImageConfig, host: str) -> dict[str, str]:
         "host": host,
         "volumes": json.dumps(list(volumes.uncovered(image.volumes))),
         "console": _console(_settings(server)),
+        "init": image.init,
         "rescue": "",
         "crash_signal": _settings(server).signal("docker_crash_signal", "SIGABRT") or "SIGABRT",
     }
@@ -237,7 +255,16 @@ def choose(server: Server, name: str, default: str, choices: tuple[str, ...]) ->
 
 def runs_init(server: Server, image: ImageConfig) -> bool:
     """Whether the server's first process is an init, which starts what the image has installed."""
-    return _is_init(sum(_process(server, image), ()))
+    return inits.is_init(find_program(server, image))
+
+
+def find_program(server: Server, image: ImageConfig) -> str:
+    """Name the program of the server's first process.
+
+    Raises:
+        DockstackError: nothing says what to run.
+    """
+    return sum(_process(server, image), ())[0]
 
 
 def user_of(server: Server, image: ImageConfig) -> str:
@@ -346,21 +373,14 @@ def _hosts(server: Server) -> str:
     return "".join([*_LOCAL_HOSTS, *(f"{address}\t{name}\n" for address in addresses)])
 
 
-def _resolvers(server: Server) -> str:
-    """Name the DNS servers of its subnets; never the host's, which are none of a server's business."""
-    addresses = dict.fromkeys(address for port in server.ports for address in port.dns)
-    return "".join(f"nameserver {address}\n" for address in addresses) or "# Its subnets name no DNS server.\n"
+def _resolvers(server: Server, others: tuple[str, ...]) -> str:
+    """Name the DNS servers of its subnets, else those of the cloud; never the host's, which are none of its business.
 
-
-def _tmpfs(process: tuple[str, ...]) -> dict[str, str]:
-    """Give an init /run empty at each boot, as a machine does; others keep there what came with their image.
-
-    Programs in it run, as on a machine: an init may go on from there. /init and s6's supervisor are made for
-    containers, where no engine mounts anything on /run, and clean up themselves.
+    A subnet that names none on purpose says so by an address that is nobody's, as for Neutron's DHCP.
     """
-    if not _is_init(process) or process[0] == "/init" or PurePosixPath(process[0]).name == "s6-svscan":
-        return {}
-    return {"/run": "rw,exec,nosuid,nodev,mode=755"}
+    named = [address for port in server.ports for address in port.dns]
+    addresses = [address for address in dict.fromkeys(named or others) if address not in _NO_RESOLVER]
+    return "".join(f"nameserver {address}\n" for address in addresses) or "# Its subnets name no DNS server.\n"
 
 
 def _console(settings: Properties) -> str:
@@ -379,10 +399,7 @@ def _printable(value: str) -> str:
     return value.encode("utf-8", "replace").decode("utf-8")
 
 
-def _is_init(process: tuple[str, ...]) -> bool:
-    return PurePosixPath(process[0]).name in _INITS
-
-
-def _capabilities(confinement: Confinement) -> tuple[str, ...]:
-    wanted = dict.fromkeys((*CAPABILITIES, *confinement.cap_add))
+def _capabilities(confinement: Confinement, program: str) -> tuple[str, ...]:
+    own = (REBOOT,) if inits.is_systems(program) else ()
+    wanted = dict.fromkeys((*CAPABILITIES, *own, *confinement.cap_add))
     return tuple(name for name in wanted if name not in confinement.cap_drop)

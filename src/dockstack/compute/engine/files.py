@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import tarfile
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,8 @@ from dockstack.compute.engine.streams import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_PATH_STAT = "X-Docker-Container-Path-Stat"
 
 
 class Files(Connection):
@@ -48,12 +52,21 @@ class Files(Connection):
 
     def has_path(self, name: str, path: str) -> bool:
         """Whether there is anything at ``path`` inside a container."""
+        return bool(self.resolve(name, path))
+
+    def resolve(self, name: str, path: str) -> str:
+        """Return where a path of a container leads, with all its links followed; empty if there is nothing."""
         action = f"looking for {path} in container {name}"
         with translated(action):
             answer = self._client().head(self._archive_url(name), params={"path": path}, timeout=self.timeout)
         if answer.status_code not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
             raise faults.of_status(action, answer.status_code, answer.reason)
-        return bool(answer.ok)
+        if not answer.ok:
+            return ""
+        try:
+            return str(json.loads(base64.b64decode(answer.headers[_PATH_STAT])).get("linkTarget") or path)
+        except (KeyError, ValueError, AttributeError) as error:
+            raise faults.unavailable(action, error) from error
 
     def read_file(self, name: str, path: str, limit: int) -> GuestFile | None:
         """Read a file inside a container; None if there is none, or if it is no plain file or a larger one.

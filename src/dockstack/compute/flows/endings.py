@@ -3,25 +3,35 @@
 
 A server whose first process ends at once looks to Nova like one that was switched off, and its owner sees neither why
 nor what to do. So its console log ends with that, and a server that has just been built gets a fault.
+
+A server that was rebooted from inside ends in the same way, as far as the engine knows, and is started again.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
+
+from oslo_log import log as logging
 
 from dockstack.compute.consoles import log
 from dockstack.compute.containers import ending
 from dockstack.compute.engine import EventKind
 from dockstack.compute.failures import isolated
+from dockstack.compute.flows import lifecycle
 from dockstack.names import NAME_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dockstack.compute.engine import Event
+    from dockstack.compute.engine import Container, Event
     from dockstack.compute.host.host import Host
     from dockstack.compute.model import Server
+
+LOG = logging.getLogger(__name__)
+
+_PATIENCE, _ROUND = 60, 0.5  # seconds that Nova may take for what it is doing
 
 
 def read_log(host: Host, server: Server) -> bytes:
@@ -40,9 +50,13 @@ def read_log(host: Host, server: Server) -> bytes:
 
 
 def tell(
-    host: Host, event: Event, emit: Callable[[Event], None], fail: Callable[[str, str, Callable[[], bool]], bool]
+    host: Host,
+    event: Event,
+    emit: Callable[[Event], None],
+    fail: Callable[[str, str, Callable[[], bool]], bool],
+    read_wanted: Callable[[str], Server | None],
 ) -> None:
-    """Tell Nova of an event; of a server that has just been built and ended at once, why.
+    """Tell Nova of an event; of a server that has just been built and ended at once, why; of a reboot, nothing.
 
     Nova may not be done with its build yet, and the next event must not wait for that: a thread of its own does. Who
     waits does not see what the server's user asks for meanwhile, as a reboot or a rebuild: so it looks again.
@@ -53,30 +67,62 @@ def tell(
         emit: tells Nova.
         fail: gives a server that Nova has just built a fault with this reason, if it still ended so when Nova is done
             with it, as the function says; False: it is none.
+        read_wanted: asks Nova for a server, if it is to run here and nobody is working on it.
     """
-    reason = _find_reason(host, event)
-    if not reason:
-        emit(event)
-        return
+    ended = _find_ended(host, event)
+    reboots = ended is not None and ending.is_reboot(ended)
+    reason = _find_reason(host, event) if ended is not None and not reboots else ""
 
     def still_ended() -> bool:
         return _find_reason(host, event) == reason
 
-    def fail_or_emit() -> None:
+    def settle() -> None:
+        with isolated("starting again after a reboot from inside", event.server_uuid):
+            if reboots and _start_again(host, event.server_uuid, read_wanted):
+                return
         with isolated("saying why a server ended at once", event.server_uuid):
-            if fail(event.server_uuid, reason, still_ended):
+            if reason and fail(event.server_uuid, reason, still_ended):
                 return
         emit(event)
 
-    threading.Thread(target=fail_or_emit, name="early-end", daemon=True).start()
+    if reboots or reason:
+        threading.Thread(target=settle, name="server-end", daemon=True).start()
+    else:
+        emit(event)
 
 
 def _find_reason(host: Host, event: Event) -> str:
     """Say why a server ended that had only begun; empty if it did not, or nobody knows."""
-    if event.kind is not EventKind.STOPPED:
-        return ""
+    found = _find_ended(host, event)
+    early = found is not None and found.id == event.container_id and ending.is_early(found)
+    return ending.describe(found) if found is not None and early else ""
+
+
+def _find_ended(host: Host, event: Event) -> Container | None:
+    """Return a server's container if the event is the end of its first process, and if it can be had."""
     with isolated("looking how a server ended", event.server_uuid):
-        container = host.find_own(NAME_PREFIX + event.server_uuid)
-        if container is not None and container.id == event.container_id and ending.is_early(container):
-            return ending.describe(container)
-    return ""
+        return host.find_own(NAME_PREFIX + event.server_uuid) if event.kind is EventKind.STOPPED else None
+    return None
+
+
+def _start_again(host: Host, server_uuid: str, read_wanted: Callable[[str], Server | None]) -> bool:
+    """Start a server that was rebooted from inside; say whether that was done.
+
+    Nova may be in the midst of something with it, as of building it: that is waited for, but not for ever.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        found = host.find_own(NAME_PREFIX + server_uuid)
+        if found is None or not ending.is_reboot(found):
+            return False
+        time.sleep(ending.rest(found))
+        with host.busy.hold(server_uuid):
+            server = read_wanted(server_uuid)
+            found = host.find_own(NAME_PREFIX + server_uuid)
+            if server is not None and found is not None and ending.is_reboot(found):
+                LOG.info("Starting again, as the server was rebooted from inside", instance_uuid=server_uuid)
+                lifecycle.start(host, server)
+                return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_ROUND)

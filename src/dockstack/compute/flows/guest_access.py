@@ -8,11 +8,12 @@ start; never again after that, so that a user's own changes stay. A rebuilt serv
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from oslo_log import log as logging
 
-from dockstack.compute.containers import spec
+from dockstack.compute.containers import inits, spec
 from dockstack.compute.guest import accounts, injected_files
 from dockstack.compute.guest.accounts import Account
 from dockstack.compute.guest.injected_files import Entry
@@ -31,6 +32,7 @@ ADMIN_USER = "os_admin_user"  # Nova's property: whose password is meant
 KEY_SETTING, PASSWORD_SETTING = "docker_inject_key", "docker_inject_password"
 AUTO, ALWAYS, NEVER = "auto", "always", "never"
 _SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_MACHINE_ID, _IDENTITY = "/etc/machine-id", re.compile(rb"[0-9a-f]{32}\n?")  # machine-id(5)
 _ROOT = Account("root", 0, 0, accounts.ROOT_HOME)
 
 
@@ -59,7 +61,7 @@ def place(host: Host, server: Server, image: LoadedImage) -> None:
     """
     choices = {name: spec.choose(server, name, default, (AUTO, ALWAYS, NEVER)) for name, default in _defaults(host)}
     keys = _key_entries(host, server, image, choices[KEY_SETTING])
-    entries = [*keys, *_password_entry(host, server, image, choices[PASSWORD_SETTING])]
+    entries = [*keys, *_password_entry(host, server, image, choices[PASSWORD_SETTING]), *_own_id(host, server, image)]
     if entries:
         host.engine.put_archive(server.container_name, "/", injected_files.build_archive(entries))
     files = [injected_files.place_file(file) for file in server.files]
@@ -136,6 +138,16 @@ def _password_entry(host: Host, server: Server, image: LoadedImage, choice: str)
             "The server gets no password: its image has no user %r with one", user or "root", instance_uuid=server.uuid
         )
     return [entry] if entry else []
+
+
+def _own_id(host: Host, server: Server, image: LoadedImage) -> list[Entry]:
+    """Replace the id of the machine that an image was made of; an empty one, or none, its systemd fills in itself."""
+    if image.config.init != inits.SYSTEMD:
+        return []
+    found = host.guests.read(image.engine_id, server.container_name, _MACHINE_ID)
+    if found is None or not _IDENTITY.fullmatch(found.data):
+        return []
+    return [Entry(_MACHINE_ID.lstrip("/"), 0o444, server.uuid.replace("-", "").encode() + b"\n")]
 
 
 def _set_hash(shadow: GuestFile | None, user: str, hashed: str) -> Entry | None:

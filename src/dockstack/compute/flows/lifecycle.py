@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from oslo_log import log as logging
 
-from dockstack.compute.containers import limits, lxcfs, namespaces, runtime, spec
+from dockstack.compute.containers import inits, limits, lxcfs, namespaces, runtime, spec
 from dockstack.compute.engine import Conflict, EngineError, EngineUnavailable, ImageUnusable, NotFound
 from dockstack.compute.flows import guest_access, interfaces
 from dockstack.compute.guest.injected_files import PlacementError
@@ -27,7 +27,7 @@ from dockstack.oci.documents import ImageRejected
 from dockstack.oci.process import ImageConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from dockstack.compute.containers.runtime import Overlay, Root
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from dockstack.compute.host.host import Host
     from dockstack.compute.images.fetch import LoadedImage
     from dockstack.compute.model import Port, Server
+    from dockstack.compute.undo import Undo
 
 LOG = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def spawn(
         if server.uuid not in host.processors:  # else a container that is in the way has them
             undo.push(host.processors.release, server.uuid)
         server = place(host, server)
-        container_id = creation.create(host, server.container_name, specify(host, server, image), undo)
+        container_id, image = create(host, server, image, undo)
         received.drop(host, server.uuid)  # Nova wants it made from its image, not from what a move has left
         guest_access.place(host, server, image)
         undo.push(namespaces.remove, server.uuid)
@@ -122,6 +123,46 @@ def starting(host: Host, server: Server, container_id: str, image: ImageConfig) 
         started = beside.submit(host.engine.start, server.container_name, HELD_SECONDS)
         yield
     started.result()
+
+
+def create(
+    host: Host, server: Server, image: LoadedImage, undo: Undo, labels: Mapping[str, str] | None = None
+) -> tuple[str, LoadedImage]:
+    """Create a server's container; return its id, and the image with what was found of its first process.
+
+    What an image calls /sbin/init may be any init, and only a container shows its files. Where it is one that needs
+    more than others, the first container of an image on this host is made again; the next ones are right at once.
+
+    Args:
+        host: where.
+        server: which.
+        image: what it is made from.
+        undo: what to do if a later step fails.
+        labels: of the container, besides those that every one has.
+
+    Raises:
+        DockstackError: as ``specify`` and ``creation.create``.
+    """
+
+    def make(image: LoadedImage) -> str:
+        specification = specify(host, server, image)
+        labelled = replace(specification, labels={**specification.labels, **(labels or {})})
+        return creation.create(host, server.container_name, labelled, undo)
+
+    program = spec.find_program(server, image.config)
+    if not inits.is_systems(program):
+        return make(image), image
+    known = _with_init(image, host.guests.recall_init(image.engine_id, program))
+    container_id = make(known)
+    found = _with_init(image, host.guests.find_init(image.engine_id, container_id, program))
+    if found != known:
+        host.engine.remove(container_id)
+        container_id = make(found)
+    return container_id, found
+
+
+def _with_init(image: LoadedImage, init: str) -> LoadedImage:
+    return replace(image, config=replace(image.config, init=init))
 
 
 def require_buildable(host: Host, server: Server) -> LoadedImage:
@@ -197,7 +238,7 @@ def start(host: Host, server: Server) -> None:
         received.refuse_unfinished(host, server.uuid)
         container = originals.require(host, server)
         server = interfaces.reconnect(host, server, container)
-        config = ImageConfig(volumes=declared_volumes(container))
+        config = ImageConfig(volumes=declared_volumes(container), init=container.labels.get(spec.INIT_LABEL, ""))
         runtime.release(host.patches, container.id)
         write_patch(host, server, container.id, config, set_aside.list_roots(host, container))
         if container.state is PowerState.SHUTDOWN:
@@ -413,6 +454,7 @@ def write_patch(
         masked_paths=lxcfs.hidden(),
         roots=roots,
         disk_guard=disks.name_guard(host),
+        resolvers=tuple(map(str, host.options.dns_servers)),
     )
     runtime.write_patch(host.patches, container_id, patch)
     runtime.write_owner(host.patches, container_id, server.uuid, server.project_id)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from oslo_log import log as logging
 
-from dockstack.compute.containers import namespaces, runtime
+from dockstack.compute.containers import ending, namespaces, runtime
 from dockstack.compute.engine import EngineUnavailable, NotFound
 from dockstack.compute.failures import isolated
 from dockstack.compute.flows import lifecycle, snapshot
@@ -240,6 +240,24 @@ def resume(
     _each("server that should run", lost, start, done="Started")
     if unasked:
         raise unasked[0]
+
+
+def resume_rebooted(host: Host, wanted: Collection[str], read_wanted: Callable[[str], Server | None]) -> None:
+    """Start the servers again that were rebooted from inside while nobody followed the engine's events.
+
+    Args:
+        host: where.
+        wanted: the servers to run, as Nova said at first.
+        read_wanted: reads one of them anew; None if it should not run here any more.
+    """
+    off = [
+        listed
+        for listed in host.engine.containers({HOST_LABEL: host.name})
+        if listed.server_uuid in wanted and listed.current and listed.state is PowerState.SHUTDOWN
+    ]
+    with isolated("starting servers that were rebooted from inside"):
+        rebooted = [listed for listed in off if ending.is_reboot(host.engine.container(listed.id))]
+        resume(host, rebooted, wanted, read_wanted)
 
 
 def end_unknown_rescues(

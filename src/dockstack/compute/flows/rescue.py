@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.compute.containers import runtime
 from dockstack.compute.flows import guest_access, lifecycle
-from dockstack.compute.host import creation, disks, received
+from dockstack.compute.host import disks, received
 from dockstack.compute.host.originals import restore
 from dockstack.compute.host.set_aside import name_rescued
 from dockstack.compute.model import PowerState
@@ -54,14 +54,13 @@ def begin(host: Host, server: Server) -> None:
                 "`docker cp` instead.",
             )
         image = lifecycle.require_buildable(host, server)
-        specification = lifecycle.specify(host, lifecycle.place(host, server), image)
-        labelled = replace(specification, labels=specification.labels | {RESCUE_LABEL: "true"})
+        placed = lifecycle.place(host, server)
         if original.state is not PowerState.SHUTDOWN:  # its files must not be written from two sides
             lifecycle.stop(host, server, 0)
         undo.push(restore, host, server)
         runtime.remove_patch(host.patches, original.id)  # nobody starts it by accident
         host.engine.rename(original.id, name_rescued(server.uuid))
-        creation.create(host, server.container_name, labelled, undo)
+        _, image = lifecycle.create(host, placed, image, undo, {RESCUE_LABEL: "true"})
         guest_access.place(host, server, image)
         lifecycle.start(host, server)
 

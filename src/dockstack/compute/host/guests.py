@@ -8,6 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dockstack.compute.containers import inits
 from dockstack.compute.guest import accounts
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ T = TypeVar("T")
 AGENTS = ("/usr/bin/cloud-init", "/usr/local/bin/cloud-init", "/usr/lib/dockstack/metadata")
 FILE_LIMIT = 1 << 20  # bytes of passwd, shadow and authorized_keys
 _REMEMBERED = 256  # things about images
+_INIT = "init:"  # no path begins so
 _UNKNOWN = object()
 
 
@@ -52,6 +54,15 @@ class Guests:
         The engine starts a process of its own for each file that it reads, which takes some 50 ms of a processor.
         """
         return self._once(image_id, path, lambda: self._engine.read_file(container, path, FILE_LIMIT))
+
+    def find_init(self, image_id: str, container: str, program: str) -> str:
+        """Say which init a program of an image is (``containers.inits``), by way of a container of it."""
+        return self._once(image_id, _INIT + program, lambda: inits.recognise(self._engine.resolve(container, program)))
+
+    def recall_init(self, image_id: str, program: str) -> str:
+        """Say the same if it is known already; else, that it is none."""
+        with self._lock:
+            return str(self._known.get((image_id, _INIT + program), ""))
 
     def _find_out(self, image_id: str, container: str) -> Guest:
         has_agent = any(self._engine.has_path(container, path) for path in AGENTS)

@@ -60,6 +60,7 @@ class Docker(Hypervisor):
         self._socket = self._engine.socket
         self._package = attributes.text("docker.package")
         self._lxcfs = attributes.flag("docker.lxcfs")
+        self._resolvers = attributes.items("network.dns")  # as [ovn] dns_servers
         self._counting = attributes.flag("telemetry.prometheus")
         self._volume = storage.wanted(attributes)
         self._wanted = engine_file.wanted_keys(attributes)
@@ -72,6 +73,7 @@ class Docker(Hypervisor):
             ("state_directory", self._nova.state),
             ("lxcfs_directory", paths.LXCFS_DIRECTORY if self._lxcfs else ""),
             ("skip_allocation_lookup", "true"),
+            *((("dns_servers", ",".join(self._resolvers)),) if self._resolvers else ()),
             *((("metrics_file", METRICS_FILE),) if self._counting else ()),
         )
         return Contribution(

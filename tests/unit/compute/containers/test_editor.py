@@ -76,6 +76,9 @@ def test_reads_what_the_driver_writes(patches) -> None:
         "disk_guard": "",
         "shm_bytes": 0,
         "contents": {},
+        "environment": {},
+        "own_groups": False,
+        "sysctls": [],
         "interfaces": {},
     }
     assert runtime.patched(patches) == ("abc",)

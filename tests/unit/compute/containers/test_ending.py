@@ -57,6 +57,29 @@ def test_the_longest_sentence_fits_a_fault() -> None:
             assert len(f"Failed to power on instance: {said}") <= 255
 
 
+MAY_REBOOT = {"host_config": {"CapAdd": ["SYS_BOOT"]}}
+
+
+@pytest.mark.parametrize(
+    ("container", "reboot", "word"),
+    [
+        (ended(129, **MAY_REBOOT), True, "rebooted"),
+        (ended(130, **MAY_REBOOT), False, "shut down"),
+        (ended(129), False, "status 129"),
+        (ended(1, **MAY_REBOOT), False, "status 1"),
+    ],
+)
+def test_reboot_2_is_told_from_other_ends(container, reboot, word) -> None:
+    assert ending.is_reboot(container) == reboot
+    assert word in ending.describe(container)
+    assert ending.is_early(container) == ("status" in word)
+
+
+def test_who_reboots_again_and_again_rests_between() -> None:
+    assert ending.rest(ended(129, "17:00:01.9Z")) == pytest.approx(4.0)
+    assert ending.rest(ended(129, "17:09:00.0Z")) == 0.0
+
+
 @pytest.mark.parametrize("code", [137, 255])
 def test_who_was_killed_did_not_end_by_itself(code) -> None:
     assert not ending.is_early(ended(code))

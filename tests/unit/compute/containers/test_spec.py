@@ -360,6 +360,45 @@ def test_an_init_gets_an_empty_run_that_programs_run_from(command, tmpfs) -> Non
     assert all("exec" in options.split(",") and "noexec" not in options for options in found.values())
 
 
+@pytest.mark.parametrize(
+    ("init", "signal", "tty"), [("systemd", "SIGRTMIN+3", True), ("busybox", "SIGUSR2", True), ("", None, False)]
+)
+def test_an_init_that_is_known_gets_what_it_needs(init, signal, tty) -> None:
+    config = ImageConfig(command=("/sbin/init",), init=init)
+    found = build(config=config)
+    assert (found.stop_signal, found.tty) == (signal, tty)
+    assert found.labels[spec.INIT_LABEL] == init
+    assert build(with_properties(docker_stop_signal="TERM", docker_tty="false"), config).stop_signal == "TERM"
+    assert not build(with_properties(docker_tty="false"), config).tty
+    assert build(config=replace(config, stop_signal="SIGPWR")).stop_signal == "SIGPWR"
+    patch = spec.build_patch(SERVER, config)
+    assert patch.own_groups == (init == "systemd")
+    assert patch.environment.get("container_uuid") == (SERVER.uuid if init == "systemd" else None)
+
+
+@pytest.mark.parametrize(
+    ("program", "may"), [("/sbin/init", True), ("/bin/sh", False), ("/init", False), ("/bin/s6-svscan", False)]
+)
+def test_the_init_of_a_system_alone_may_reboot_it(program, may) -> None:
+    assert ("SYS_BOOT" in build(config=ImageConfig(command=(program,))).capabilities) == may
+    kept = replace(SERVER, confinement=Confinement(cap_drop=("SYS_BOOT",)))
+    assert "SYS_BOOT" not in build(kept, ImageConfig(command=(program,))).capabilities
+
+
+@pytest.mark.parametrize(
+    ("dns", "others", "written"),
+    [
+        (("9.9.9.9",), ("1.1.1.1",), "nameserver 9.9.9.9\n"),
+        ((), ("1.1.1.1", "2::1"), "nameserver 1.1.1.1\nnameserver 2::1\n"),
+        (("0.0.0.0",), ("1.1.1.1",), "# Its subnets name no DNS server.\n"),
+        ((), (), "# Its subnets name no DNS server.\n"),
+    ],
+)
+def test_a_subnet_without_name_servers_has_those_of_the_cloud(dns, others, written) -> None:
+    server = replace(SERVER, ports=(replace(PORT, dns=dns),))
+    assert spec.build_patch(server, CONFIG, resolvers=others).contents["/etc/resolv.conf"] == written
+
+
 def test_a_long_host_name_is_cut_where_the_kernel_takes_it() -> None:
     assert build(replace(SERVER, hostname="a" * 63 + ".b")).hostname == "a" * 63
 

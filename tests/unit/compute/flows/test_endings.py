@@ -14,6 +14,7 @@ import sample_server
 from dockstack.compute.consoles import log
 from dockstack.compute.engine import Container, Event, EventKind
 from dockstack.compute.flows import endings
+from dockstack.compute.host.host import Busy
 from dockstack.compute.model import PowerState
 from dockstack.errors import DockstackError
 
@@ -49,7 +50,7 @@ def told(found: Container | None, event: Event = EVENT, *, fails: bool = True, l
         return happens
 
     place = host(found)
-    endings.tell(place, event, lambda told: said.put(told.kind), fail)
+    endings.tell(place, event, lambda told: said.put(told.kind), fail, lambda _uuid: None)
     first = said.get(timeout=30)
     assert said.empty()
     return first
@@ -89,8 +90,36 @@ def test_a_host_that_cannot_look_tells_what_it_knows() -> None:
         raise DockstackError("The engine did not answer.")
 
     said: list[Event] = []
-    endings.tell(SimpleNamespace(find_own=refuse), EVENT, said.append, lambda *_: True)
+    endings.tell(SimpleNamespace(find_own=refuse), EVENT, said.append, lambda *_: True, lambda _: None)
     assert said == [EVENT]
+
+
+REBOOTED = replace(ENDED, exit_code=129, host_config={"CapAdd": ["CAP_SYS_BOOT"]})
+
+
+@pytest.mark.parametrize(
+    ("container", "starts"),
+    [(REBOOTED, True), (replace(REBOOTED, host_config={}), False), (replace(REBOOTED, exit_code=130), False)],
+)
+def test_who_was_rebooted_from_inside_is_started_again_and_nova_hears_nothing(monkeypatch, container, starts) -> None:
+    said: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(endings.ending, "rest", lambda _found: 0)
+    monkeypatch.setattr(endings.lifecycle, "start", lambda _host, server: said.put(f"started {server}"))
+    asked = iter([None, "server"])  # Nova is in the midst of something at first
+    place = host(container)
+    place.busy = Busy()
+    endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, lambda _uuid: next(asked))
+    assert said.get(timeout=30) == ("started server" if starts else EventKind.STOPPED)
+
+
+def test_nova_hears_of_a_reboot_whose_server_it_does_not_want(monkeypatch) -> None:
+    said: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(endings.ending, "rest", lambda _found: 0)
+    monkeypatch.setattr(endings, "_PATIENCE", 0)
+    place = host(REBOOTED)
+    place.busy = Busy()
+    endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, lambda _uuid: None)
+    assert said.get(timeout=30) == EventKind.STOPPED
 
 
 @pytest.mark.parametrize("written", [b"", b"last words", b"last words\n", b"x" * log.MAX_BYTES])

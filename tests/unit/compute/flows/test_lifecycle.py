@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 from fake_flows import UUID, make_host, make_server, no_events
 
+from dockstack.compute.containers import spec
 from dockstack.compute.engine import Conflict, Container, EngineError, EngineUnavailable, NotFound
 from dockstack.compute.flows import crash_dump, guest_access, interfaces, lifecycle, recovery, resize
 from dockstack.compute.model import Image, Limits, PowerState
@@ -38,6 +39,28 @@ def test_a_server_has_its_network_before_its_first_process(world, host):
     assert container.state is PowerState.RUNNING
     patch = json.loads((world.patches / f"{container.id}.json").read_text())
     assert patch["netns"] == str(world.namespaces / f"nova-{UUID}")
+
+
+def test_an_init_is_known_by_what_it_is_and_then_for_every_server_of_its_image(world, host):
+    world.leads["/sbin/init"] = "/usr/lib/systemd/systemd"
+    server = make_server()
+    server = replace(server, image=replace(server.image, properties={"docker_command": '["/sbin/init"]'}))
+    lifecycle.spawn(host, server, no_events)
+    container = world.containers[server.container_name]
+    assert container.labels[spec.INIT_LABEL] == "systemd"
+    assert json.loads((world.patches / f"{container.id}.json").read_text())["own_groups"]
+    assert (world.calls.count("create"), world.calls.count("remove")) == (2, 1)
+
+    other = replace(server, uuid="1" + UUID[1:], ports=())
+    lifecycle.spawn(host, other, no_events)
+    assert world.calls.count("create") == 3
+
+    lifecycle.stop(host, server, 0)
+    lifecycle.start(host, server)
+    assert json.loads((world.patches / f"{container.id}.json").read_text())["own_groups"]
+    for each in (server, other):
+        lifecycle.destroy(host, each)
+    assert world.leftovers() == NOTHING
 
 
 def test_a_server_waits_for_its_ports_before_it_starts(world, host):
