@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from image_archives import COMPRESS, config, descriptor, sha256
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator, Sequence
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -151,18 +152,21 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if self.registry.breaks and data:
             data = data[: self.registry.breaks.pop(0)]
+        step = 1 if self.registry.drips else len(data) or 1
         with contextlib.suppress(OSError):
-            for start in range(0, len(data), 1 if self.registry.drips else len(data)):
-                self.wfile.write(data[start : start + 1] if self.registry.drips else data)
+            for start in range(0, len(data), step):
+                self.wfile.write(data[start : start + step])
                 if self.registry.drips:
                     self.server.stopped.wait(0.02)
 
 
 @contextlib.contextmanager
-def serving(registry: SmallRegistry | None = None) -> Iterator[SmallRegistry]:
+def serving(registry: SmallRegistry | None = None, tls: ssl.SSLContext | None = None) -> Iterator[SmallRegistry]:
     """Have a registry answer on a port of its own until the end."""
     registry = registry or SmallRegistry()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     server.registry, server.stopped, server.daemon_threads = registry, threading.Event(), True
     registry.name = f"127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

@@ -219,6 +219,13 @@ _REGISTRIES = [
         help="A file of certificates whose signatures count for registries, beside the system's. Set it where a "
         "registry has a certificate of an authority of your own.",
     ),
+    cfg.IntOpt(
+        "registry_cache_mb",
+        default=2048,
+        min=0,
+        help="How much of what came from registries is kept, compressed, below state_directory, in MB; layers that "
+        "images share are fetched once. Set it to 0 where that disk is short, raise it for large images.",
+    ),
     cfg.ListOpt(
         "signature_keys",
         default=[],

@@ -3,18 +3,27 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
+import ipaddress
 import json
 import socket
+import ssl
 import tarfile
 import time
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from dockstack.oci.documents import Digest, ImageRejected, Platform
+from dockstack.oci.documents import Descriptor, Digest, ImageRejected, Platform
 from dockstack.oci.normalise import ImageLimits, normalise
 from dockstack.oci.remote import pull
 from dockstack.oci.remote.addresses import Allowed, Origin, RegistryError, is_public
+from dockstack.oci.remote.blobs import KeptBlobs
 from dockstack.oci.remote.repository import Credentials, Repository
 from dockstack.oci.remote.session import Broken, Session
 from image_archives import config, descriptor, sample_layer, sha256
@@ -23,6 +32,7 @@ from small_registry import serving
 pytestmark = pytest.mark.unit
 
 HERE = Platform("linux", "amd64")
+NOTHING_KEPT = KeptBlobs(Path("/nowhere"), 0)
 LAYERS = [sample_layer("one"), sample_layer("two")]
 
 
@@ -38,8 +48,8 @@ def reach(registry, credentials=None, *others, seconds=30.0) -> Repository:
     return Repository(Session(allowed, seconds), origin, "team/app", credentials)
 
 
-def fetch(repository, digest, wanted=HERE) -> bytes:
-    return b"".join(pull.archive(repository, pull.find(repository, Digest.parse(digest), wanted)))
+def fetch(repository, digest, wanted=HERE, kept=NOTHING_KEPT) -> bytes:
+    return b"".join(pull.archive(repository, pull.find(repository, Digest.parse(digest), wanted), kept))
 
 
 def test_an_image_comes_as_an_archive_that_passes_the_usual_check(registry, tmp_path):
@@ -258,3 +268,102 @@ def test_the_archive_holds_what_the_manifest_names_once(registry):
         index = json.load(archive.extractfile("index.json"))
     assert len(names) == len(set(names)) == 5
     assert [item["digest"] for item in index["manifests"]] == [digest]
+
+
+class TestKeptLayers:
+    @pytest.fixture
+    def kept(self, tmp_path):
+        return KeptBlobs(tmp_path / "layers", 1 << 20)
+
+    def test_layers_that_images_share_are_fetched_once(self, registry, kept):
+        base = sample_layer("base")
+        one, two = registry.image([base, LAYERS[0]]), registry.image([base, LAYERS[1]])
+        first = fetch(reach(registry), one, kept=kept)
+        before = registry.count("blobs")
+        fetch(reach(registry), two, kept=kept)
+        assert registry.count("blobs") - before == 2, "its configuration and its own layer"
+        assert fetch(reach(registry), one, kept=kept) == first
+
+    def test_nobody_gets_one_whom_the_registry_does_not_give_it(self, registry, kept):
+        digest = registry.image(LAYERS)
+        manifest = registry.manifests[digest]
+        fetch(reach(registry), digest, kept=kept)
+        registry.blobs.clear()
+        with pytest.raises(ImageRejected, match="lacks a part"):
+            fetch(reach(registry), digest, kept=kept)
+        with serving() as other:
+            other.manifests[digest] = manifest
+            with pytest.raises(ImageRejected, match="lacks a part"):
+                fetch(reach(other), digest, kept=kept)
+
+    def test_a_damaged_one_is_fetched_again(self, registry, kept, tmp_path):
+        digest = registry.image(LAYERS)
+        whole = fetch(reach(registry), digest, kept=kept)
+        for path in (tmp_path / "layers").iterdir():
+            path.write_bytes(bytes(path.stat().st_size))
+        for _ in range(3):
+            with pytest.raises(Broken, match="was damaged"):
+                fetch(reach(registry), digest, kept=kept)
+        assert fetch(reach(registry), digest, kept=kept) == whole
+
+    def test_a_broken_transfer_leaves_nothing(self, registry, kept, tmp_path):
+        digest = Digest.parse(registry.blob(bytes(1000)))
+        chunks = kept.read(reach(registry), Descriptor("", digest, 1000))
+        next(chunks)
+        chunks.close()
+        assert list((tmp_path / "layers").iterdir()) == []
+
+    def test_what_was_asked_for_longest_ago_goes(self, registry, tmp_path):
+        kept = KeptBlobs(tmp_path, 1000)
+        for letter in b"abc":
+            data = bytes([letter]) * 400
+            b"".join(kept.read(reach(registry), Descriptor("", Digest.parse(registry.blob(data)), 400)))
+        assert {path.read_bytes()[:1] for path in tmp_path.iterdir()} == {b"b", b"c"}
+
+    def test_a_full_disk_disturbs_nobody(self, registry, tmp_path):
+        (tmp_path / "file").write_bytes(b"")
+        kept = KeptBlobs(tmp_path / "file", 1 << 20)
+        assert fetch(reach(registry), registry.image(LAYERS), kept=kept)
+
+
+class TestTls:
+    """A registry with a certificate of an authority that only its operator knows."""
+
+    @pytest.fixture
+    def encrypted(self, tmp_path):
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+        now = dt.datetime.now(dt.UTC)
+        builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        builder = (
+            builder.serial_number(1).not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(1))
+        )
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
+        pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        (tmp_path / "ca").write_bytes(certificate.public_bytes(pem))
+        (tmp_path / "both").write_bytes(
+            certificate.public_bytes(pem) + key.private_bytes(pem, form, serialization.NoEncryption())
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "both")
+        with serving(tls=context) as registry:
+            yield registry
+
+    def repository(self, registry, ca_file):
+        origin = Origin.of(f"https://{registry.name}")
+        return Repository(Session(Allowed(frozenset({origin}), ca_file), 30), origin, "team/app")
+
+    def test_it_is_known_by_the_operators_file(self, encrypted, tmp_path):
+        encrypted.image(LAYERS, "latest")
+        self.repository(encrypted, str(tmp_path / "ca")).manifest("latest")
+        with pytest.raises(RegistryError, match="counts for nothing on this host"):
+            self.repository(encrypted, None).manifest("latest")
+        with pytest.raises(RegistryError, match=r"authority .* cannot be read"):
+            self.repository(encrypted, "/nowhere").manifest("latest")
+
+    def test_a_handshake_without_end_ends(self):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            origin = Origin.of(f"https://127.0.0.1:{silent.getsockname()[1]}")
+            with pytest.raises(Broken):
+                Session(Allowed(frozenset({origin})), 1).get(f"{origin}/v2/", {})

@@ -6,8 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from dockstack.compute.images.registries import ALWAYS, POLICIES
 from dockstack.compute.model import Source
-from dockstack.oci.documents import Digest
+from dockstack.oci.documents import Digest, ImageRejected, shown
 
 if TYPE_CHECKING:
     from dockstack.compute.host.host import Host
@@ -58,11 +59,16 @@ def find(host: Host, image: Image, asking: Asking) -> Image:
     if text is None or registries is None:
         return image
     reference = registries.parse(text)
+    policy = image.properties.get("docker_pull_policy", ALWAYS)
+    if policy not in POLICIES:
+        raise ImageRejected(
+            f"The property docker_pull_policy is {shown(policy)}, not one of {', '.join(POLICIES)}.", "Correct it."
+        )
     known = asking.pinned(image.id)
     if reference.digest is None and known is not None:
         reference = replace(reference, digest=Digest.parse(known))
     if reference.digest is None or registries.is_own(reference.registry):  # the latter knows who may read what
-        digest = registries.resolve(reference, asking.token)
+        digest = registries.resolve(reference, asking.token, policy)
     else:
         digest = reference.digest
     if known is None:

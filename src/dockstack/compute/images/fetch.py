@@ -257,6 +257,8 @@ class ImageStore:
         for path in self._workspace.glob("spool-*"):
             LOG.info("Removing %s, left by a process that was killed", path)
             path.unlink(missing_ok=True)
+        if self.registries is not None:
+            self.registries.kept.sweep()
 
     def measure(self, read: Callable[[], Iterable[bytes]], resources: ExitStack) -> Layer:
         """Read a server's root file system, and keep it in the workspace until ``resources`` are closed.

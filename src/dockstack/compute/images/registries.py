@@ -18,6 +18,7 @@ from dockstack.errors import DockstackError
 from dockstack.oci.documents import Digest, ImageRejected, Reference, shown
 from dockstack.oci.remote import cosign, pull
 from dockstack.oci.remote.addresses import Allowed, Origin, RegistryError
+from dockstack.oci.remote.blobs import KeptBlobs
 from dockstack.oci.remote.repository import Credentials, Repository
 from dockstack.oci.remote.session import Session
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 TOKEN_USER = "token"  # noqa: S105 - as whom the cloud's own registry takes a Keystone token for a password
+ALWAYS, MISSING = POLICIES = ("always", "missing")  # docker_pull_policy
+_LAYERS = "layers"  # below the state directory
+_LEARNED = 1000  # tags
 _DOCKER_HUB, _DOCKER_HUB_API = "docker.io", "registry-1.docker.io"
 _ASK_SECONDS = 60  # for what a tag means
 _PROGRESS_SECONDS = 10
@@ -53,6 +57,8 @@ class Registries:
         self._allowed = Allowed(frozenset(self._origins.values()), options.registry_ca_file or None)
         self._credentials_file = options.registry_credentials
         self._signature_keys = tuple(options.signature_keys)
+        self.kept = KeptBlobs(Path(options.state_directory) / _LAYERS, options.registry_cache_mb << 20)
+        self._learned: dict[Reference, Digest] = {}
 
     def parse(self, text: str) -> Reference:
         """Read what a dockerref image says.
@@ -75,15 +81,21 @@ class Registries:
         """Whether a registry is the cloud's own, which knows what each user may read."""
         return registry == self._own
 
-    def resolve(self, reference: Reference, token: str | None) -> Digest:
-        """Ask what a tag means now.
+    def resolve(self, reference: Reference, token: str | None, policy: str = ALWAYS) -> Digest:
+        """Ask what a tag means now; by the policy ``missing``, not again what this process has heard already.
 
         Raises:
             ImageRejected: there is no such image.
             RegistryError: the registry does not say.
         """
+        if policy == MISSING and not self.is_own(reference.registry) and reference in self._learned:
+            return self._learned[reference]
         repository = self._open(reference.registry, reference.repository, token, _ASK_SECONDS)
-        return Digest.of(repository.manifest(str(reference.digest or reference.tag)))
+        digest = Digest.of(repository.manifest(str(reference.digest or reference.tag)))
+        if len(self._learned) >= _LEARNED:
+            self._learned.clear()
+        self._learned[reference] = digest
+        return digest
 
     def pull(self, source: Source, architecture: str, most: int, seconds: float) -> Iterator[bytes]:
         """Stream an image as an archive, verified as far as signatures go; unpacked by nobody yet.
@@ -107,7 +119,7 @@ class Registries:
             raise ImageRejected(
                 f"The image has {image.size >> 20} MiB to download; this host takes {most >> 20}.", "Make it smaller."
             )
-        return _told(pull.archive(repository, image), source, image)
+        return _told(pull.archive(repository, image, self.kept), source, image)
 
     def trust(self, source: Source) -> str:
         """Return by whose keys an image has to be signed: one that came before the keys did is not taken for it."""

@@ -34,6 +34,7 @@ from dockstack.oci.select import MAX_LAYERS, distance, is_attestation
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dockstack.oci.remote.blobs import KeptBlobs
     from dockstack.oci.remote.repository import Repository
 
 _MAX_DEPTH = 4
@@ -91,8 +92,8 @@ def find(repository: Repository, digest: Digest, wanted: Platform) -> Pulled:
     raise ImageRejected("The image's index is nested too deeply.", "Name the image itself, by its digest.")
 
 
-def archive(repository: Repository, image: Pulled) -> Iterator[bytes]:
-    """Stream an image as an OCI layout.
+def archive(repository: Repository, image: Pulled, kept: KeptBlobs) -> Iterator[bytes]:
+    """Stream an image as an OCI layout; layers that are kept here are not fetched again.
 
     Raises:
         ImageRejected: a blob has another size than its manifest says.
@@ -104,7 +105,7 @@ def archive(repository: Repository, image: Pulled) -> Iterator[bytes]:
     yield from tar_file(image.digest.path, image.raw)
     for blob in image.blobs:
         yield tar_header(blob.digest.path, blob.size)
-        yield from repository.blob(blob.digest, blob.size)
+        yield from kept.read(repository, blob)
         yield bytes(-blob.size % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
 

@@ -49,13 +49,13 @@ class Repository:
     def __init__(self, session: Session, origin: Origin, name: str, credentials: Credentials | None = None) -> None:
         """Ask for nothing yet."""
         self._session = session
-        self._origin = origin
+        self.origin = origin
         self._name = name
         self._credentials = credentials
         self._authorization: dict[str, str] = {}
 
     def __str__(self) -> str:
-        return f"{self._origin}/{self._name}"
+        return f"{self.origin}/{self._name}"
 
     def manifest(self, reference: str) -> bytes:
         """Read a manifest or an index by its tag or digest; what a digest names is compared with it.
@@ -141,7 +141,7 @@ class Repository:
                     yield rest
 
     def _get(self, path: str, headers: dict[str, str], *, method: str = "GET") -> Answer:
-        url = f"{self._origin}/v2/{self._name}/{path}"
+        url = f"{self.origin}/v2/{self._name}/{path}"
         answer = self._session.get(url, headers | self._authorization, method=method)
         if answer.status != _UNAUTHORISED:
             return answer
@@ -161,9 +161,9 @@ class Repository:
         query = urlencode({"service": said.get("service", ""), "scope": f"repository:{self._name}:pull"})
         headers = {}
         if self._credentials is not None:
-            if self._credentials.own and Origin.of(realm) != self._origin:
+            if self._credentials.own and Origin.of(realm) != self.origin:
                 raise RegistryError(
-                    f"{shown(str(self._origin))} wants its users' tokens sent to {shown(realm)}.",
+                    f"{shown(str(self.origin))} wants its users' tokens sent to {shown(realm)}.",
                     "Nobody but the cloud's own registry gets them: look at its configuration.",
                 )
             headers["Authorization"] = self._credentials.header

@@ -57,7 +57,7 @@ class Session:
             if answer.status not in _REDIRECTS:
                 return answer
             with answer:
-                url = urljoin(url, answer.header("Location"))
+                url = _joined(url, answer.header("Location"))
             if Origin.of(url) != origin:
                 headers = {name: value for name, value in headers.items() if name != "Authorization"}
                 origin = Origin.of(url)
@@ -71,8 +71,17 @@ class Session:
         connection = _Connection(origin, self._connect(origin))
         guard = _Guard(connection.sock, self._left())
         try:
+            if isinstance(connection.sock, ssl.SSLSocket):
+                connection.sock.do_handshake()
             connection.request(method, target, headers={"User-Agent": "dockstack", **headers})
             return Answer(connection, connection.getresponse(), guard)
+        except ssl.SSLCertVerificationError as error:
+            guard.cancel()
+            connection.close()
+            raise RegistryError(
+                f"The certificate of {shown(str(origin))} counts for nothing on this host ({error.verify_message}).",
+                "If it is an authority's of your own, the operator names that in [docker] registry_ca_file.",
+            ) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             guard.cancel()
             connection.close()
@@ -88,11 +97,8 @@ class Session:
                 continue
             if origin.scheme == "http":
                 return plain
-            try:
-                return self._tls().wrap_socket(plain, server_hostname=origin.host)
-            except OSError as error:
-                fault = error
-                plain.close()
+            # the handshake comes when the guard stands: it can be made to last, too
+            return self._tls().wrap_socket(plain, server_hostname=origin.host, do_handshake_on_connect=False)
         raise Broken(f"{shown(str(origin))} cannot be reached.", _PATIENCE, str(fault)) from fault
 
     def _tls(self) -> ssl.SSLContext:
@@ -114,6 +120,13 @@ class Session:
         if left <= 0:
             raise Broken("The registry took longer than an image may take.", _PATIENCE)
         return left
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise RegistryError(f"The registry leads to {shown(location)}.", "Ask who runs it.") from error
 
 
 class Answer:
