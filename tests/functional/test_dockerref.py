@@ -37,13 +37,15 @@ class DockerrefCase(ServersCase):
         self.registry = self.exits.enter_context(serving())
         super().setUp()
         self.addCleanup(self.exits.close)
-        self.configure(allowed_registries=[f"http://{self.registry.name}"])
         self.first = self.registry.image([sample_layer("one")], "latest", Cmd=["/bin/one"])
 
-    def configure(self, **options):
-        """Set options, which the driver reads when it starts."""
-        self.flags(group="docker", **options)
-        self.restart_compute_service(self.compute)
+    def options(self):
+        """What the driver reads when it starts."""
+        return {"allowed_registries": [f"http://{self.registry.name}"]}
+
+    def _start_compute(self, host, **more):
+        self.flags(group="docker", **self.options())
+        return super()._start_compute(host, **more)
 
     def point(self, image_id=REF, text=None, container_format="dockerref", **properties):
         text = f"{self.registry.name}/team/app:latest\n" if text is None else text
@@ -142,10 +144,11 @@ class TestBooting(DockerrefCase):
 
 
 class TestTheCloudsOwnRegistry(DockerrefCase):
+    def options(self):
+        return {"cloud_registry": f"http://{self.registry.name}"}
+
     def setUp(self):
         super().setUp()
-        self.configure(allowed_registries=[], cloud_registry=f"http://{self.registry.name}")
-        self.context = nova_context.RequestContext("user", "project", auth_token="keystone")
         self.point()
 
     def locate(self, token="keystone"):  # noqa: S107 - as the registry knows it

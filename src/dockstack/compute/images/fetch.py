@@ -354,7 +354,8 @@ class ImageStore:
     def _tag(self, image: Image, engine_id: str) -> None:
         """Name the image, so that it is found again and no prune of nameless images takes it."""
         self._engine.tag_image(engine_id, GLANCE_REPOSITORY, image.id)
-        if name := self._name(image):
+        by_content = None if image.source is not None else _checksum_name(image)
+        for name in filter(None, {self._name(image), by_content}):
             self._engine.tag_image(engine_id, *name.rsplit(":", 1))
 
     def _name(self, image: Image) -> str | None:
