@@ -79,7 +79,13 @@ class DockerImages(fixtures.Fixture):
         self.fake_update = self.glance.update
         self.useFixture(fixtures.MockPatchObject(self.glance, "update", self._update))
 
-    def add(self, image_id: str, data: bytes, properties: dict[str, str] | None = None) -> None:
+    def add(
+        self,
+        image_id: str,
+        data: bytes,
+        properties: dict[str, str] | None = None,
+        container_format: str = "docker",
+    ) -> None:
         """Upload an image."""
         self.data[image_id] = data
         self.glance.create(
@@ -89,7 +95,7 @@ class DockerImages(fixtures.Fixture):
                 "name": f"image {image_id[-2:]}",
                 "status": "active",
                 "size": len(data),
-                "container_format": "docker",
+                "container_format": container_format,
                 "disk_format": "raw",
                 "min_ram": 0,
                 "min_disk": 0,

@@ -23,6 +23,7 @@ from rich.table import Table
 from dockstack.cli import image_registry
 from dockstack.compute.engine import Engine
 from dockstack.compute.images.fetch import list_cached
+from dockstack.compute.model import ARCHIVE_FORMAT, REFERENCE_FORMAT
 from dockstack.deploy.base_image import base, glance
 from dockstack.deploy.base_image.packages import architecture
 from dockstack.deploy.system_image import recipe
@@ -30,6 +31,7 @@ from dockstack.deploy.system_image.builder import build as build_system
 from dockstack.deploy.system_image.packages import default_mirrors
 from dockstack.display import printable
 from dockstack.errors import DockstackError
+from dockstack.oci.documents import Reference
 from dockstack.oci.sandbox import normalise
 from dockstack.oci.streams import ImageLimits
 from dockstack.terminal import Screen, say
@@ -44,7 +46,7 @@ _CHUNK = 1 << 20
 _GIGABYTE = 1 << 30
 _ENGINE_SECONDS = 10
 _CHECK_SECONDS = 1800  # what a host gives an image by default
-_FORMATS = ("docker", "dockerref")
+_FORMATS = (ARCHIVE_FORMAT, REFERENCE_FORMAT)
 _cloud = click.option(
     "--os-cloud",
     envvar="OS_CLOUD",
@@ -165,6 +167,38 @@ def import_(file: str, name: str, public: bool, machine: str | None, os_cloud: s
         upload = glance.of_file(path, name=name, architecture=machine, public=public, min_disk=min_disk)
         with _progress(name) as progress:
             done = glance.import_image(_connect(os_cloud), upload, progress)
+    _tell(done)
+
+
+@image.command("create-ref")
+@click.argument("name")
+@click.argument("reference")
+@click.option("--public", is_flag=True, help="Offer it to every project; needs an administrator.")
+@click.option("--platform", default="", help="Which platform of the image, if not the servers' hosts' (linux/arm64).")
+@click.option(
+    "--pull",
+    type=click.Choice(["always", "missing"]),
+    default="always",
+    show_default=True,
+    help="Whether a new server asks the registry what a tag means, or takes what its host has already.",
+)
+@_cloud
+def create_ref(name: str, reference: str, *, public: bool, platform: str, pull: str, os_cloud: str) -> None:
+    """Make an image NAME that points to a registry: REFERENCE is REGISTRY/REPOSITORY[:TAG][@DIGEST].
+
+    Nothing is fetched now: the host of each new server does that, if its operator allows the registry. Only what has a
+    digest is the same for every server; a tag is looked up once a server.
+    """
+    line = f"{Reference.parse(reference)}\n".encode()
+    properties = {
+        **({"docker_platform": platform} if platform else {}),
+        **({"docker_pull_policy": pull} if pull != "always" else {}),
+    }
+    upload = glance.Upload(
+        name, len(line), lambda: [line], public=public, container_format=REFERENCE_FORMAT, properties=properties
+    )
+    with _progress(name) as progress:
+        done = glance.import_image(_connect(os_cloud), upload, progress)
     _tell(done)
 
 

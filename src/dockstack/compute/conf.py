@@ -193,6 +193,48 @@ _IMAGES = [
     ),
 ]
 
+_REGISTRIES = [
+    cfg.StrOpt(
+        "cloud_registry",
+        default="",
+        help="The cloud's own registry, as HOST[:PORT], or http://HOST[:PORT] without TLS. Images that point there "
+        "(dockerref) are pulled as the user who asks for a server. Set it where the cloud has one.",
+    ),
+    cfg.ListOpt(
+        "allowed_registries",
+        default=[],
+        help="Further registries that images may point to, each as HOST[:PORT] (docker.io for Docker Hub), or "
+        "http://HOST[:PORT] without TLS. What is listed may have a private address; nothing else is ever reached at "
+        "one. Every user of the cloud reads there with this host's credentials. List one to offer its images.",
+    ),
+    cfg.StrOpt(
+        "registry_credentials",
+        default="",
+        help="A file with this host's credentials for allowed_registries, as `docker login` writes it. It must belong "
+        "to root or to this service's user and be readable by nobody else. Set it for registries that want a login.",
+    ),
+    cfg.StrOpt(
+        "registry_ca_file",
+        default="",
+        help="A file of certificates whose signatures count for registries, beside the system's. Set it where a "
+        "registry has a certificate of an authority of your own.",
+    ),
+    cfg.IntOpt(
+        "registry_cache_mb",
+        default=2048,
+        min=0,
+        help="How much of what came from registries is kept, compressed, below state_directory, in MB; layers that "
+        "images share are fetched once. Set it to 0 where that disk is short, raise it for large images.",
+    ),
+    cfg.ListOpt(
+        "signature_keys",
+        default=[],
+        help="Public keys (ECDSA P-256, PEM) of which one must have signed an image that is pulled from a registry, "
+        "as cosign does it: each the path of a file, for all registries, or REGISTRY[/REPOSITORY]=PATH. Set it to have "
+        "servers boot from signed images only; what is uploaded to Glance itself has Nova's signatures.",
+    ),
+]
+
 _MIGRATION = [
     cfg.StrOpt(
         "migration_transport",
@@ -271,6 +313,7 @@ OPTIONS = [
     *_SAFETY,
     *_IDENTITY,
     *_IMAGES,
+    *_REGISTRIES,
     *_MIGRATION,
     *_NETWORK,
     *_CONSOLES,

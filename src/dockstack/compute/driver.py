@@ -30,6 +30,7 @@ from dockstack.compute.flows import (
     interfaces,
     lifecycle,
     recovery,
+    references,
     report,
     rescue,
     resize,
@@ -68,6 +69,7 @@ from dockstack.compute.nova_api.faults import (
     snapshot_faults,
     spawn_faults,
 )
+from dockstack.compute.nova_api.references import Asking
 from dockstack.compute.resources import usage
 from dockstack.compute.resources.inventory import Reserved, build_inventory
 
@@ -200,6 +202,7 @@ class DockerDriver(driver.ComputeDriver):
         drive = config_drive.find_drive(instance, network_info, server.files, admin_password)
         plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
         with spawn_faults(instance, lifecycle.HOPELESS), glance.reading_as(context, instance.trusted_certs):
+            server = references.locate(self._host, server, Asking(context, instance))
             lifecycle.spawn(self._host, server, plugged, read_ports=ports, read_drive=drive, power_on=power_on)
 
     def rebuild(
@@ -225,6 +228,7 @@ class DockerDriver(driver.ComputeDriver):
         image = glance.read_image(context, instance.image_ref)
         server = servers.build_new_server(instance, image, admin_password, injected_files)
         with spawn_faults(instance, lifecycle.HOPELESS), glance.reading_as(context, instance.trusted_certs):
+            server = references.locate(self._host, server, Asking(context, instance))
             lifecycle.require_buildable(self._host, server)
         network_info = self._complete_ports(instance, network_info)
         with server_faults(instance):
@@ -277,7 +281,8 @@ class DockerDriver(driver.ComputeDriver):
     def cache_image(self, context: Any, image_id: str) -> bool:
         """Fetch an image before any server needs it; say whether it was not here yet."""
         with host_faults(), glance.reading_as(context):
-            return self._host.images.fetch_ahead(glance.read_image(context, image_id))
+            image = references.find(self._host, glance.read_image(context, image_id), Asking(context))
+            return self._host.images.fetch_ahead(image)
 
     def manage_image_cache(self, context: Any, all_instances: Any) -> None:
         """Remove the images that no server has used for as long as [image_cache] says."""
@@ -367,8 +372,8 @@ class DockerDriver(driver.ComputeDriver):
         network_info = self._complete_ports(instance, network_info)
         image = glance.read_image(context, servers.rescue_image_id(instance, image_meta))
         server = servers.build_rescue(instance, image, servers.build_bound_ports(network_info), rescue_password)
-        with server_faults(instance), glance.reading_as(context):
-            rescue.begin(self._host, server)
+        with server_faults(instance), glance.reading_as(context, instance.trusted_certs):
+            rescue.begin(self._host, references.locate(self._host, server, Asking(context, instance)))
 
     def unrescue(self, context: Any, instance: Any) -> None:
         """Let a rescued server be itself again."""

@@ -12,6 +12,9 @@ from dockstack.names import NAME_PREFIX
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+ARCHIVE_FORMAT, REFERENCE_FORMAT = "docker", "dockerref"  # Glance's container formats
+REFERENCE_BYTES = 512  # of a reference: its longest name, tag and digest
+
 
 class PowerState(StrEnum):
     """A container's state in the words of Nova (nova/compute/power_state.py)."""
@@ -122,6 +125,17 @@ class Confinement:
 
 
 @dataclass(frozen=True)
+class Source:
+    """An image in a registry, pinned to its content."""
+
+    registry: str
+    repository: str
+    digest: str  # of its manifest, or of the index that has it for several platforms
+    platform: str = ""  # as docker_platform says; empty: the host's
+    token: str | None = field(default=None, repr=False, compare=False)  # Keystone's, of whoever asks for it
+
+
+@dataclass(frozen=True)
 class Image:
     """A Glance image that a server boots from."""
 
@@ -132,7 +146,16 @@ class Image:
     disk_format: str | None = None
     container_format: str | None = None
     properties: dict[str, str] = field(default_factory=dict)  # every property, also those that Nova does not know
+    source: Source | None = None  # where its content is, if Glance has only a reference
+    trust: str = ""  # whose signature its data must have; empty: nobody's
     returning: bool = False  # the server's own root file system, which may have outgrown the flavor's disk
+
+    @property
+    def may_point(self) -> bool:
+        """Whether its data may be a reference to a registry: nothing else is as short."""
+        if self.container_format == REFERENCE_FORMAT:
+            return True
+        return self.container_format == ARCHIVE_FORMAT and self.size is not None and self.size <= REFERENCE_BYTES
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def _choose_docker_image(archive: Archive, wanted: Platform) -> tuple[dict[str, 
         found[configuration.digest] = (image, configuration)
     platforms = [configuration.platform for _, configuration in found.values()]
     best = _nearest(platforms, wanted)
-    chosen = [item for item in found.values() if best is not None and _distance(item[1].platform, wanted) == best]
+    chosen = [item for item in found.values() if best is not None and distance(item[1].platform, wanted) == best]
     if not chosen:
         raise _no_platform(platforms, wanted)
     if len(chosen) > 1:
@@ -179,7 +179,7 @@ def _from_layout(archive: Archive, wanted: Platform) -> StoredImage | None:
             survey.broken.append(error)
     candidates = [candidate for candidate in survey.candidates if not candidate.manifest.refers] or survey.candidates
     best = _nearest([candidate.platform for candidate in candidates], wanted)
-    chosen = [candidate for candidate in candidates if _distance(candidate.platform, wanted) == best]
+    chosen = [candidate for candidate in candidates if distance(candidate.platform, wanted) == best]
     if not chosen:
         _require_nothing(archive, survey, wanted)
         return None
@@ -230,13 +230,13 @@ def _manifests(archive: Archive, index: Index, depth: int, survey: _Survey) -> I
                 yield from _manifests(archive, below, depth + 1, survey)
             else:
                 survey.absent.append(descriptor)
-        elif descriptor.media_type in MANIFEST_TYPES and not _is_attestation(descriptor):
+        elif descriptor.media_type in MANIFEST_TYPES and not is_attestation(descriptor):
             yield descriptor
         else:
             survey.foreign.append(descriptor.media_type)
 
 
-def _is_attestation(descriptor: Descriptor) -> bool:
+def is_attestation(descriptor: Descriptor) -> bool:
     """Whether BuildKit put it beside an image to describe it."""
     return "vnd.docker.reference.type" in descriptor.annotations or (
         descriptor.platform is not None and descriptor.platform.architecture == "unknown"
@@ -300,15 +300,15 @@ def _require_agreement(archive: Archive, chosen: Configuration, survey: _Survey,
 
 def _fits(platform: Platform, wanted: Platform) -> bool:
     """Whether the platform runs here; an image that does not say is taken at its word."""
-    return _distance(platform, wanted) is not None
+    return distance(platform, wanted) is not None
 
 
 def _nearest(platforms: list[Platform], wanted: Platform) -> tuple[int, str] | None:
     """Return the distance of the platform that fits best; None if none does."""
-    return min((found for platform in platforms if (found := _distance(platform, wanted)) is not None), default=None)
+    return min((found for platform in platforms if (found := distance(platform, wanted)) is not None), default=None)
 
 
-def _distance(platform: Platform, wanted: Platform) -> tuple[int, str] | None:
+def distance(platform: Platform, wanted: Platform) -> tuple[int, str] | None:
     """Order platforms that fit: the host's own variant, the generic one, then the others, lowest first; None: no fit.
 
     Last come those that the same processor runs besides.

@@ -52,6 +52,28 @@ def test_a_sound_archive_is_uploaded_as_it_is(cloud, tmp_path):
     assert "0  is hidden now" in output
 
 
+def test_a_reference_is_one_line_and_never_fetched(cloud, monkeypatch):
+    records = []
+    take = command.glance.import_image
+
+    def note(connection, upload, progress):
+        records.append(upload.record())
+        return take(connection, upload, progress)
+
+    monkeypatch.setattr(command.glance, "import_image", note)
+    run("create-ref", "one", "registry.example:5000/team/app:1", "--platform", "linux/arm64", "--pull", "missing")
+    assert cloud == [("one", False, b"registry.example:5000/team/app:1\n")]
+    [record] = records
+    assert record["container_format"] == "dockerref"
+    assert (record["docker_platform"], record["docker_pull_policy"]) == ("linux/arm64", "missing")
+
+
+def test_what_is_no_reference_is_refused(cloud):
+    with pytest.raises(DockstackError, match="no image reference"):
+        run("create-ref", "one", "Not A Reference")
+    assert cloud == []
+
+
 def test_the_base_image_goes_to_the_cloud_that_was_named(cloud, monkeypatch):
     asked = []
     monkeypatch.setattr(command, "_connect", lambda name: asked.append(name) or name)

@@ -45,7 +45,15 @@ class Properties:
 
     def __init__(self, image: Mapping[str, str], metadata: Mapping[str, str]) -> None:
         """Read these two."""
+        self._image, self._metadata = image, metadata
         self._found = {**image, **metadata}
+
+    def levels(self) -> tuple[Properties, Properties]:
+        """Return what the image says alone and what the server's metadata says alone, which wins.
+
+        For what can be said by several properties: by whichever of them, the server's word counts.
+        """
+        return Properties(self._image, {}), Properties({}, self._metadata)
 
     def optional(self, name: str) -> str | None:
         """Return a value as it is; None if it is not set."""

@@ -284,13 +284,10 @@ def _process(server: Server, image: ImageConfig) -> tuple[tuple[str, ...], tuple
     """Return entry point and command; an entry point of one's own drops the image's command, as the engine's does."""
     settings = _settings(server)
     entrypoint = settings.strings("docker_entrypoint")
-    command = settings.strings("docker_command")
-    line = settings.optional("os_command_line")
-    if command is None and line is not None:
-        try:
-            command = tuple(shlex.split(line))
-        except ValueError as error:
-            raise PropertyError("os_command_line", f"is no command line ({error})") from error
+    of_image, of_server = settings.levels()
+    command = _command(of_server)
+    if command is None:
+        command = _command(of_image)
     if command is None:
         command = image.command if entrypoint is None else ()
     if entrypoint is None:
@@ -303,9 +300,23 @@ def _process(server: Server, image: ImageConfig) -> tuple[tuple[str, ...], tuple
     return entrypoint, command
 
 
+def _command(settings: Properties) -> tuple[str, ...] | None:
+    """Read a command in either form; None if there is none."""
+    command = settings.strings("docker_command")
+    line = settings.optional("os_command_line")
+    if command is not None or line is None:
+        return command
+    try:
+        return tuple(shlex.split(line))
+    except ValueError as error:
+        raise PropertyError("os_command_line", f"is no command line ({error})") from error
+
+
 def _environment(image: ImageConfig, settings: Properties, *, init: bool) -> tuple[str, ...]:
     known = {_PRODUCT: _NOVA} if init else {}
-    chosen = {**settings.mapping("docker_env"), **settings.prefixed(_ENV_PREFIX)}
+    chosen: dict[str, str] = {}
+    for level in settings.levels():
+        chosen |= level.mapping("docker_env") | level.prefixed(_ENV_PREFIX)
     merged = {**known, **image.env, **chosen}
     for name, value in merged.items():
         if not _ENV_NAME.fullmatch(name) or not can_be_word(name + value):

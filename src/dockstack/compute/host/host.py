@@ -18,6 +18,7 @@ from dockstack.compute.host.counts import Counts
 from dockstack.compute.host.guests import Guests
 from dockstack.compute.host.processors import Processors
 from dockstack.compute.images.fetch import ImageStore
+from dockstack.compute.images.registries import Registries
 from dockstack.compute.resources import usage
 from dockstack.compute.resources.storage import Storage, read_storage
 from dockstack.names import HOST_LABEL, NAME_PREFIX
@@ -163,6 +164,7 @@ def build_host(
             image_limits(options),
             timeout=options.image_timeout,
             parallel=options.image_parallel,
+            registries=Registries(options),
         ),
         audit=Audit(engine, name),
         busy=Busy(),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 GLANCE_REPOSITORY = f"{IMAGE_DOMAIN}/glance"
 CHECKSUM_REPOSITORY = f"{IMAGE_DOMAIN}/checksum"
+ACCEPTED_REPOSITORY = f"{IMAGE_DOMAIN}/accepted"  # by its place in a registry, or by whose signature it has
+REPOSITORIES = (GLANCE_REPOSITORY, CHECKSUM_REPOSITORY, ACCEPTED_REPOSITORY)
 
 # A server that is being built is in no listing yet, so an image is left alone that long whatever else is wanted.
 GRACE_SECONDS = 600
@@ -45,7 +47,7 @@ class CachedImage:
     @classmethod
     def of(cls, image: EngineImage) -> CachedImage | None:
         """Read an image of the engine; None if it is none of ours."""
-        tags = tuple(tag for tag in image.tags if tag.rpartition(":")[0] in (GLANCE_REPOSITORY, CHECKSUM_REPOSITORY))
+        tags = tuple(tag for tag in image.tags if tag.rpartition(":")[0] in REPOSITORIES)
         if not tags:
             return None
         ids = tuple(tag.rpartition(":")[2] for tag in tags if tag.startswith(f"{GLANCE_REPOSITORY}:"))

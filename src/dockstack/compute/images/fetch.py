@@ -3,10 +3,13 @@
 
 An image is found again by two tags, which no image can bring along because names are dropped on the way in:
 ``dockstack.local/glance:<image id>`` for people, ``dockstack.local/checksum:<os_hash_value>`` for its very content.
+What is in Glance by reference only, or has to be signed, has a tag for what it was accepted by instead of the latter.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import platform
 import re
@@ -18,13 +21,16 @@ from typing import TYPE_CHECKING
 
 from dockstack.compute.engine import Conflict, EngineTooSlow
 from dockstack.compute.images.cache import (
+    ACCEPTED_REPOSITORY,
     CHECKSUM_REPOSITORY,
     GLANCE_REPOSITORY,
+    REPOSITORIES,
     CachedImage,
     CacheReport,
     choose_expired,
     is_used,
 )
+from dockstack.compute.model import REFERENCE_FORMAT
 from dockstack.errors import DockstackError
 from dockstack.oci import snapshot
 from dockstack.oci.documents import ImageRejected
@@ -37,16 +43,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dockstack.compute.engine import Engine, EngineImage
-    from dockstack.compute.model import Image
+    from dockstack.compute.images.registries import Registries
+    from dockstack.compute.model import Image, Source
     from dockstack.oci.documents import Layer
     from dockstack.oci.process import ImageConfig
     from dockstack.oci.streams import ImageLimits
 
 LOG = logging.getLogger(__name__)
-REFERENCE_FORMAT = "dockerref"
 
 __all__ = ["CHECKSUM_REPOSITORY", "GLANCE_REPOSITORY", "FetchTimeout", "ImageStore", "LoadedImage"]
 
+_Key = tuple[str, str | None, "Source | None", str]
 _CHECKSUM = re.compile("[0-9a-f]{32,128}")  # md5 to sha512; a tag takes 128 characters
 
 
@@ -84,6 +91,7 @@ class ImageStore:
         timeout: float = 1800,
         parallel: int = 2,
         architecture: str = "",
+        registries: Registries | None = None,
     ) -> None:
         """Join an engine and a way to download.
 
@@ -95,6 +103,7 @@ class ImageStore:
             timeout: seconds that downloading, checking and loading one image may take, waiting for a slot not counted.
             parallel: how many different images are fetched side by side.
             architecture: the engine's machine, as uname names it; this machine's if empty.
+            registries: where images come from that Glance has by reference only; None: from nowhere.
         """
         self._engine = engine
         self._download = download
@@ -102,10 +111,11 @@ class ImageStore:
         self.limits = limits
         self._timeout = timeout
         self._architecture = architecture or platform.machine()
+        self.registries = registries
         self._slots = threading.BoundedSemaphore(parallel)
         self._lock = threading.Lock()
         self._names = threading.Lock()  # held while an image is taken into use, or removed for being unused
-        self._flights: dict[tuple[str, str | None], _Flight] = {}
+        self._flights: dict[_Key, _Flight] = {}
 
     def ensure(self, image: Image, max_bytes: int) -> LoadedImage:
         """Return the image in the engine; fetch it if it is not there yet.
@@ -119,14 +129,15 @@ class ImageStore:
 
         Raises:
             ImageRejected: it is broken, hostile, too large, or not for this host.
+            RegistryError: the registry that has it does not give it.
             WorkspaceFull: the host has no room to check it.
             FetchTimeout: it took too long.
             EngineError: the engine could not take it.
         """
-        if image.container_format == REFERENCE_FORMAT:
+        if image.container_format == REFERENCE_FORMAT and image.source is None:
             raise ImageRejected(
-                f"{image.name} only names an image in a registry ({REFERENCE_FORMAT}), from where none is fetched.",
-                "Upload the image itself, in the format docker.",
+                f"{image.name} only names an image in a registry ({REFERENCE_FORMAT}), and nobody has looked there.",
+                "Rebuild the server, or upload the image itself, in the format docker.",
             )
         allowed = min(max_bytes or self.limits.max_unpacked_bytes, self.limits.max_unpacked_bytes)
         while True:
@@ -196,6 +207,8 @@ class ImageStore:
 
     def matches(self, image: Image, engine_id: str) -> bool:
         """Whether any host that fetches a Glance image gets this very image of the engine's."""
+        if image.may_point:  # the other host may reach other registries, and a tag may mean another image by now
+            return False
         cached = self._cached(image)
         return cached is not None and cached.engine_id == engine_id
 
@@ -235,7 +248,7 @@ class ImageStore:
         if any(tag.startswith(f"{GLANCE_REPOSITORY}:") and tag != name for tag in found.tags):
             return
         for tag in found.tags:
-            if tag.startswith(f"{CHECKSUM_REPOSITORY}:"):
+            if tag.startswith((f"{CHECKSUM_REPOSITORY}:", f"{ACCEPTED_REPOSITORY}:")):
                 self._engine.remove_image(tag)
 
     def sweep(self) -> None:
@@ -244,6 +257,8 @@ class ImageStore:
         for path in self._workspace.glob("spool-*"):
             LOG.info("Removing %s, left by a process that was killed", path)
             path.unlink(missing_ok=True)
+        if self.registries is not None:
+            self.registries.kept.sweep()
 
     def measure(self, read: Callable[[], Iterable[bytes]], resources: ExitStack) -> Layer:
         """Read a server's root file system, and keep it in the workspace until ``resources`` are closed.
@@ -255,7 +270,7 @@ class ImageStore:
 
     def _join(self, image: Image, max_bytes: int) -> tuple[_Flight, bool]:
         """Find the flight for an image, or open one; True if it is ours to fly."""
-        key = (image.id, image.checksum)
+        key = _key(image)
         with self._lock:
             if key in self._flights:
                 return self._flights[key], False
@@ -277,12 +292,12 @@ class ImageStore:
 
     def _land(self, image: Image) -> None:
         with self._lock:
-            del self._flights[image.id, image.checksum]
+            del self._flights[_key(image)]
 
     def _cached(self, image: Image) -> LoadedImage | None:
         """Find the image by its content; by its id alone only where Glance recorded no checksum."""
         with self._names:
-            found = self._engine.image(_checksum_name(image) or f"{GLANCE_REPOSITORY}:{image.id}")
+            found = self._engine.image(self._name(image) or f"{GLANCE_REPOSITORY}:{image.id}")
             if found is None:
                 return None
             self._engine.tag_image(found.id, GLANCE_REPOSITORY, image.id)  # also notes that it was asked for now
@@ -298,11 +313,11 @@ class ImageStore:
         deadline = time.monotonic() + self._timeout
         try:
             checked = normalise(
-                _counted(self._download(image), image),
+                self._open(image, max_bytes),
                 architecture=self._architecture,
                 limits=limits,
                 workspace=self._workspace,
-                timeout=self._timeout,
+                timeout=max(1, deadline - time.monotonic()),
             )
         except InputTooSlow as error:
             raise self._too_slow("downloading") from error
@@ -316,6 +331,12 @@ class ImageStore:
                 )
             self._tag(image, normalised.engine_id)
             return LoadedImage(normalised.engine_id, normalised.config, normalised.size)
+
+    def _open(self, image: Image, max_bytes: int) -> Iterator[bytes]:
+        """Start reading an image's archive, from Glance or from where Glance says that it is."""
+        if image.source is None or self.registries is None:
+            return _counted(self._download(image), image)
+        return self.registries.pull(image.source, self._architecture, 2 * max_bytes, self._timeout)
 
     def _load(self, chunks: Iterable[bytes], deadline: float) -> tuple[str, ...]:
         """Give an image to the engine, which gets until the deadline, also for what it does after the last byte."""
@@ -333,19 +354,31 @@ class ImageStore:
     def _tag(self, image: Image, engine_id: str) -> None:
         """Name the image, so that it is found again and no prune of nameless images takes it."""
         self._engine.tag_image(engine_id, GLANCE_REPOSITORY, image.id)
-        if name := _checksum_name(image):
-            self._engine.tag_image(engine_id, CHECKSUM_REPOSITORY, name.rpartition(":")[2])
+        by_content = None if image.source is not None else _checksum_name(image)
+        for name in filter(None, {self._name(image), by_content}):
+            self._engine.tag_image(engine_id, *name.rsplit(":", 1))
+
+    def _name(self, image: Image) -> str | None:
+        """Return the tag by which an image is found again; None where nothing tells its content."""
+        if image.source is not None and self.registries is not None:
+            place = image.source
+            accepted = [place.registry, place.repository, place.digest, place.platform, self.registries.trust(place)]
+        elif image.trust:
+            accepted = ["glance", str(image.checksum), image.trust]
+        else:
+            return _checksum_name(image)
+        return f"{ACCEPTED_REPOSITORY}:{hashlib.sha256(json.dumps(accepted).encode()).hexdigest()}"
 
 
 def list_cached(engine: Engine) -> tuple[CachedImage, ...]:
     """List the images of ours that an engine has."""
-    names = {
-        found.id: found
-        for repository in (GLANCE_REPOSITORY, CHECKSUM_REPOSITORY)
-        for found in engine.images(reference=repository)
-    }
+    names = {found.id: found for repository in REPOSITORIES for found in engine.images(reference=repository)}
     whole = (engine.image(engine_id) for engine_id in names)
     return tuple(cached for found in whole if found is not None and (cached := CachedImage.of(found)) is not None)
+
+
+def _key(image: Image) -> _Key:
+    return image.id, image.checksum, image.source, image.trust
 
 
 def _checksum_name(image: Image) -> str | None:

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import nova.conf
+from cryptography.exceptions import InvalidSignature
 from nova import exception
 from nova.compute import task_states
 from nova.image import glance
@@ -99,10 +100,17 @@ def download_image(image: Image) -> Iterable[bytes]:
     most = image_limits(CONF.docker).max_spooled_bytes
     if image.size is not None and image.size > most:
         raise _too_large(most)
-    if requester.trusted_certs or CONF.glance.verify_glance_signatures:
+    if verifies(requester.trusted_certs):
         return _download_verified(image, requester)
     chunks: Iterable[bytes] = glance.API().download(requester.context, image.id)
     return chunks
+
+
+def verifies(trusted_certs: Any) -> bool:
+    """Whether Nova verifies an image's signature: the operator wants it for all, or the tenant for a server."""
+    options = CONF.glance
+    by_default = options.enable_certificate_validation and options.default_trusted_certificate_ids
+    return bool(trusted_certs or options.verify_glance_signatures or by_default)
 
 
 def upload_snapshot(context: Any, image_id: str, update_task_state: Callable[..., None], taken: Snapshot) -> None:
@@ -177,7 +185,13 @@ def _download_verified(image: Image, requester: Requester) -> Iterator[bytes]:
     most = image_limits(CONF.docker).max_spooled_bytes
     with tempfile.TemporaryFile(dir=CONF.docker.state_directory) as data:
         bounded = _Bounded(data, most if image.size is None else image.size)
-        glance.API().download(requester.context, image.id, data=bounded, trusted_certs=requester.trusted_certs)
+        try:
+            glance.API().download(requester.context, image.id, data=bounded, trusted_certs=requester.trusted_certs)
+        except InvalidSignature as error:  # which says nothing itself
+            raise ImageRejected(
+                f"The data of image {image.name} are not what its signature (img_signature) was made for.",
+                "Sign and upload it again; if nobody changed it, look at Glance's store.",
+            ) from error
         data.seek(0)
         while chunk := data.read(CHUNK):
             yield chunk

@@ -43,6 +43,7 @@ class Upload:
         architecture: the specification's name ("amd64"); empty: runs anywhere.
         min_disk: GiB that a flavor's disk must have.
         min_ram: MiB that a flavor must have.
+        container_format: Glance's word for what the data are.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Upload:
     public: bool = False
     min_disk: int = 0
     min_ram: int = 0
+    container_format: str = "docker"
     properties: dict[str, str] = field(default_factory=dict)
 
     def digest(self, algorithm: str) -> str:
@@ -65,7 +67,7 @@ class Upload:
         """Build the image record that Nova's scheduler and driver understand."""
         architecture = _NOVA_ARCHITECTURES.get(self.architecture, self.architecture)
         return {
-            "container_format": "docker",
+            "container_format": self.container_format,
             "disk_format": "raw",
             "visibility": "public" if self.public else "private",
             "min_disk": self.min_disk,
