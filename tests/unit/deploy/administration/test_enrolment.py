@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -126,7 +127,13 @@ def test_one_that_does_not_report_is_waited_for_and_named(fake, enrol, monkeypat
 def test_a_command_maps_it(fake, enrol, tmp_path):
     fake.add_host("new", enabled=False, reason=REASON, mapped=False)
     fake.add_host("other", mapped=False)
-    threading.Timer(0.05, lambda: fake.mapped.add("new")).start()
+
+    def follow() -> None:
+        while not (tmp_path / "ran").exists():
+            time.sleep(0.01)
+        fake.mapped.add("new")
+
+    threading.Thread(target=follow, daemon=True).start()
     assert enrol(command=f"echo once >>{tmp_path}/ran").mapped
     assert (tmp_path / "ran").read_text() == "once\n"
 
