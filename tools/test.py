@@ -33,6 +33,7 @@ FOR_ROOT = {
     "ping": "iputils-ping",
     "ssh": "openssh-client",
 }
+FOR_AGENTS = {"conntrack": "conntrack"}
 FOR_MACHINES = {
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
     "debootstrap": "debootstrap",
@@ -80,6 +81,7 @@ LAYERS = (
     Layer(
         "machines", "nodes that join a cloud, on machines of their own", True, False, nightly=True, has_machines=True
     ),
+    Layer("agents", "Neutron's agents on nodes of a cloud with ML2/OVS", True, True, nightly=True),
 )
 
 
@@ -115,6 +117,7 @@ def test(layers: tuple[str, ...], expression: str | None, exitfirst: bool) -> No
     docker-sid         the same with the engine of Debian sid root, nightly
     cloud              the cloud that `dockstack up` builds   root, brings it up
     machines           a cloud and its nodes, on machines     root, nightly
+    agents             Neutron's agents, with ML2/OVS         root, nightly, brings a cloud up
     """  # noqa: D301 - click wants the character itself, in front of a paragraph that it leaves as it is
     chosen = [layer for layer in LAYERS if (layer.name in layers if layers else not layer.nightly)]
     refuse_without_root(chosen)
@@ -144,7 +147,8 @@ def run(layer: Layer, extra: list[str]) -> Outcome:
     if layer.has_machines:
         provide(ALWAYS | FOR_MACHINES)
     else:
-        provide(ALWAYS | FOR_ROOT if layer.needs_root else ALWAYS)
+        further = FOR_AGENTS if layer.name == "agents" else {}
+        provide(ALWAYS | FOR_ROOT | further if layer.needs_root else ALWAYS)
         if layer.needs_cloud or (layer.needs_root and not all(shutil.which(name) for name in ENGINE_PROGRAMS)):
             bring_up()
     report = CHECKOUT / ".pytest_cache" / f"dockstack-{layer.name}.xml"

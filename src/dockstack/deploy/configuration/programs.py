@@ -260,10 +260,15 @@ def neutron(settings: Settings) -> tuple[Service, ...]:
 
 
 def openvswitch_agent(settings: Settings) -> Service:
-    """Return Neutron's agent of a compute node whose networks are not OVN's."""
+    """Return Neutron's agent of a compute node whose networks are not OVN's.
+
+    It makes the bridge for servers just before it reports to Neutron for the first time.
+    """
     files = ("/etc/neutron/neutron.conf", OPEN_VSWITCH_AGENT_CONF)
     requires = ("ovs-vswitchd",)
-    return _daemon(settings, "neutron-openvswitch-agent", "neutron", files, groups=(OVS_GROUP,), requires=requires)
+    agent = _daemon(settings, "neutron-openvswitch-agent", "neutron", files, groups=(OVS_GROUP,), requires=requires)
+    bridge = ("ovs-vsctl", "--timeout=10", "br-exists", "br-int")
+    return replace(agent, check=Check(CheckKind.COMMAND, command=bridge))
 
 
 def _console_proxy(settings: Settings, name: str, files: tuple[str, ...], port: int) -> Service:

@@ -234,6 +234,7 @@ def test_services_are_the_switch_its_agent_and_nova_compute(theirs, compute):
     agent = services["neutron-openvswitch-agent"]
     assert agent.user == "neutron"
     assert agent.requires == ("ovs-vswitchd",)
+    assert agent.check.command[-2:] == ("br-exists", "br-int"), "what servers are plugged into"
     assert set(agent.watch) >= {compute_node.NEUTRON_CONF, programs.OPEN_VSWITCH_AGENT_CONF}
 
 
