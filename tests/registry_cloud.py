@@ -205,6 +205,9 @@ class RegistryCloud:
         self._start("registry", command, f"{self.url}/", environment)
 
     def start_glance(self) -> None:
+        if not (self.directory / "glance.sqlite").exists():
+            command = [sys.executable, "-c", _MAKE_TABLES]  # migrations would take longer than all tests
+            subprocess.run(command, env=self._environment(), check=True, timeout=_SECONDS)
         self._start("glance", [sys.executable, "-c", _SERVE_GLANCE], f"{self.image_url}/", {})
 
     def kill(self, name: str) -> None:
@@ -234,6 +237,7 @@ class RegistryCloud:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": source,
             "OS_GLANCE_CONFIG_DIR": str(self.directory),
+            "GLANCE_CONF": str(self.directory / "glance-api.conf"),
             "GLANCE_PORT": str(self.glance_port),
             "PYTHONWARNINGS": "ignore",
             "HOME": str(self.directory),
@@ -314,6 +318,14 @@ class RegistryCloud:
             parser.write(file)
 
 
+_MAKE_TABLES = """
+import os
+from oslo_config import cfg
+from glance.common import config
+from glance.db.sqlalchemy import api, models
+config.parse_args(args=[], default_config_files=[os.environ["GLANCE_CONF"]])
+models.register_models(api.get_engine())
+"""
 _SERVE_GLANCE = """
 import os, socketserver, sys
 from wsgiref import simple_server
@@ -340,8 +352,6 @@ class Handler(simple_server.WSGIRequestHandler):
         pass
 
 sys.argv = ["glance-api"]
-port, application = int(os.environ["GLANCE_PORT"]), wsgi_app.init_app()
-from glance.db.sqlalchemy import api, models
-models.register_models(api.get_engine())  # what is there stays; migrations would take longer than all tests
-simple_server.make_server("127.0.0.1", port, application, Server, Handler).serve_forever()
+port = int(os.environ["GLANCE_PORT"])
+simple_server.make_server("127.0.0.1", port, wsgi_app.init_app(), Server, Handler).serve_forever()
 """
