@@ -163,6 +163,16 @@ def test_a_server_with_ipv6_alone_asks_on_its_link(lab, neighbourhood, loaded):
     wait_for_line(lab, server, "1 key(s) installed")
 
 
+@pytest.mark.parametrize(("command", "status"), [("reboot", 129), ("poweroff", 130), ("halt", 130)])
+def test_it_reboots_and_switches_off_as_it_is_told(lab, loaded, command, status):
+    server = lab.server(properties={"docker_command": '["/sbin/init"]'}, ports=())
+    lab.create(server, loaded.config, loaded.engine_id)
+    lab.engine.start(server.container_name)
+    wait_for_line(lab, server, "init: up")
+    lab.engine.execute(server.container_name, [command])
+    wait_for(lambda: lab.state(server).exit_code == status, f"status {status}")
+
+
 def console(lab, server) -> str:
     return lab.engine.logs(server.container_name, 1 << 20).decode()
 
@@ -296,7 +306,7 @@ def test_it_stops_at_once_and_its_children_are_reaped(lab, neighbourhood, loaded
     before = time.monotonic()
     lab.engine.stop(server.container_name, 50)
     assert time.monotonic() - before < 40
-    assert lab.state(server).exit_code == 0
+    assert lab.state(server).exit_code == 130, "it was killed, and did not switch itself off"
 
 
 def test_a_dhcp_client_has_its_script(lab, neighbourhood, loaded):

@@ -47,13 +47,13 @@ _LINKS = {
 _EXECUTABLE = frozenset({"sbin/init", "usr/bin/nc", "usr/lib/dockstack/metadata", "etc/udhcpc/default.script"})
 _PRIVATE = frozenset({"etc/shadow", "etc/sudoers"})
 _SKIPPED_APPLETS = frozenset(
-    {"busybox", "init", "linuxrc", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "reboot", "halt"}
+    {"busybox", "init", "linuxrc", "dpkg", "dpkg-deb", "rpm", "rpm2cpio"}
     | {"ping", "ping6", "bash", "nc", "netcat", "su", "mke2fs", "mkfs.ext2"}
 )
 _PROCESS = {
     "Cmd": ["/sbin/init"],
     "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-    "StopSignal": "SIGTERM",
+    "StopSignal": "SIGUSR2",  # rootfs/sbin/init
     "Labels": {"org.opencontainers.image.title": NAME},
 }
 
