@@ -40,7 +40,7 @@ def read_log(host: Host, server: Server) -> bytes:
 
 
 def tell(
-    host: Host, event: Event, emit: Callable[[Event], None], fail: Callable[[str, str, Callable[[], bool]], bool]
+    host: Host, event: Event, emit: Callable[[Event], None], fail: Callable[[Event, str, Callable[[], bool]], bool]
 ) -> None:
     """Tell Nova of an event; of a server that has just been built and ended at once, why.
 
@@ -64,7 +64,7 @@ def tell(
 
     def fail_or_emit() -> None:
         with isolated("saying why a server ended at once", event.server_uuid):
-            if fail(event.server_uuid, reason, still_ended):
+            if fail(event, reason, still_ended):
                 return
         emit(event)
 
