@@ -16,7 +16,7 @@ from dockstack.compute.containers import limits, lxcfs, namespaces, runtime, spe
 from dockstack.compute.engine import Conflict, EngineError, EngineUnavailable, ImageUnusable, NotFound
 from dockstack.compute.flows import guest_access, interfaces
 from dockstack.compute.guest.injected_files import PlacementError
-from dockstack.compute.host import config_drives, creation, disks, originals, received, set_aside
+from dockstack.compute.host import config_drives, copies, creation, disks, originals, received, set_aside
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import ovs, veth
 from dockstack.compute.resources import usage
@@ -88,6 +88,7 @@ def spawn(
             undo.push(host.processors.release, server.uuid)
         server = place(host, server)
         container_id = creation.create(host, server.container_name, specify(host, server, image), undo)
+        copies.restore_sparse_files(host, container_id, image.config)
         received.drop(host, server.uuid)  # Nova wants it made from its image, not from what a move has left
         guest_access.place(host, server, image)
         undo.push(namespaces.remove, server.uuid)

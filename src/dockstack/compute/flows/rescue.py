@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.compute.containers import runtime
 from dockstack.compute.flows import guest_access, lifecycle
-from dockstack.compute.host import creation, disks, received
+from dockstack.compute.host import copies, creation, disks, received
 from dockstack.compute.host.originals import restore
 from dockstack.compute.host.set_aside import name_rescued
 from dockstack.compute.model import PowerState
@@ -61,7 +61,8 @@ def begin(host: Host, server: Server) -> None:
         undo.push(restore, host, server)
         runtime.remove_patch(host.patches, original.id)  # nobody starts it by accident
         host.engine.rename(original.id, name_rescued(server.uuid))
-        creation.create(host, server.container_name, labelled, undo)
+        container_id = creation.create(host, server.container_name, labelled, undo)
+        copies.restore_sparse_files(host, container_id, image.config)
         guest_access.place(host, server, image)
         lifecycle.start(host, server)
 
