@@ -42,8 +42,8 @@ from dockstack.compute.engine import (
 )
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import ovs, veth
+from dockstack.compute.privileged import archives, copies, shims
 from dockstack.compute.privileged import network as privileged
-from dockstack.compute.privileged import shims
 from dockstack.compute.resources import cgroups, usage
 from dockstack.compute.resources.usage import Memory
 from dockstack.names import NAME_PREFIX, RESCUE_LABEL, UUID_LABEL
@@ -84,6 +84,8 @@ class World:
     log: bytes = b""
     inside: dict[str, bytes] = field(default_factory=dict)  # what every image has: content by path
     leads: dict[str, str] = field(default_factory=dict)  # where paths in every image lead
+    copied: dict[tuple[str, str], bytes | None] = field(default_factory=dict)  # by owner and name
+    standing: dict[tuple[str, str], str] = field(default_factory=dict)  # who stands still for a copy
     placed: dict[str, bytes] = field(default_factory=dict)  # what archives brought: content by path
     executed: list[tuple[list[str], bytes]] = field(default_factory=list)  # command and standard input
     exit_code: int = 0  # of the next commands
@@ -158,8 +160,8 @@ class World:
         }
 
     def copies(self) -> list[str]:
-        """The engine's copies of servers that become images."""
-        return sorted(tag for image in list(self.images.values()) for tag in image.tags if "/snapshot:" in tag)
+        """The copies of what servers that become images have written."""
+        return sorted(name for _, name in self.copied)
 
     def emit(self, container: Container, kind: EventKind) -> None:
         if container.labels.get(RESCUE_LABEL) == "true":
@@ -208,7 +210,7 @@ class World:
         """Return what to patch: (object, attribute, fake)."""
         from dockstack.compute.host import host  # noqa: PLC0415 - it imports what is patched here
 
-        kernel, switch = FakeKernel(self), FakeSwitch(self)
+        kernel, switch, storage = FakeKernel(self), FakeSwitch(self), FakeStorage(self)
         return [
             (host, "Engine", lambda _url, _timeout: FakeEngine(self)),
             (privileged, "NAMESPACES", self.namespaces),
@@ -217,6 +219,8 @@ class World:
                 for name in ("create_namespace", "delete_namespace", "delete_device", "lower_device", "raise_device")
             ),
             (privileged, "wire", kernel.wire),
+            *((copies, name, getattr(storage, name)) for name in ("begin", "complete", "note", "list_all", "remove")),
+            *((archives, name, getattr(storage, name)) for name in ("read", "restore")),
             (shims, "end", lambda _container_id: 0),
             (cgroups, "usage", self.usage),
             (veth, "wired", kernel.wired),
@@ -271,6 +275,57 @@ class FakeKernel:
 
     def wired(self) -> dict[str, str]:
         return {device: namespace.removeprefix(NAME_PREFIX) for device, namespace in list(self.world.links.items())}
+
+
+class FakeStorage:
+    """The engine's storage, and the copies beside it, as root sees them."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def begin(self, _root: str, owner: str, name: str, layer: str) -> None:
+        with self.world.step("copy.begin"):
+            self._require(layer)
+            self.world.copied[owner, name] = None
+
+    def complete(self, _root: str, owner: str, name: str, layer: str) -> None:
+        with self.world.step("copy.complete"):
+            container = self._require(layer)
+            assert container.state is not PowerState.RUNNING, "it does not stand still"
+            self.world.copied[owner, name] = self.world.root_file_system
+
+    def note(self, _root: str, owner: str, name: str, container_id: str) -> None:
+        with self.world.step("copy.note"):
+            self.world.standing[owner, name] = container_id
+
+    def list_all(self, _root: str, owner: str) -> list[tuple[str, str]]:
+        with self.world.step("copy.list_all"):
+            found = [key for key in self.world.copied if key[0] == owner]
+            return [(name, self.world.standing.get((owner, name), "")) for _, name in found]
+
+    def remove(self, _root: str, owner: str, name: str) -> None:
+        with self.world.step("copy.remove"):
+            self.world.copied.pop((owner, name), None)
+            self.world.standing.pop((owner, name), None)
+
+    def read(self, _root: str, owner: str, name: str, fifo: str) -> dict[str, Any]:
+        with self.world.step("copy.read"), Path(fifo).open("wb", buffering=0) as file:
+            left = memoryview(self.world.copied[owner, name])
+            while left:
+                left = left[file.write(left) :]
+        return {"sparse": 0, "left_out": {}}
+
+    def restore(self, layer: str) -> int:
+        with self.world.step("restore"):
+            self._require(layer)
+            return 1
+
+    def _require(self, layer: str) -> Container:
+        found = (each for each in list(self.world.containers.values()) if each.layers and each.layers.upper == layer)
+        container = next(found, None)
+        if container is None:
+            raise FileNotFoundError(f"no layer {layer}")
+        return container
 
 
 class FakeSwitch:
@@ -540,38 +595,6 @@ class FakeEngine:
         with self._call("process"):
             container = self._get(name)
             return self.world.specs[container.name].body() | {"Volumes": {}}
-
-    def commit(self, name: str, *, repository: str, tag: str) -> str:
-        with self._call("commit"):
-            container = self._get(name)
-            image = EngineImage(
-                id="sha256:" + hashlib.sha256(tag.encode()).hexdigest(),
-                config={},
-                size=1000,
-                architecture="amd64",
-                os="linux",
-                tags=(f"{repository}:{tag}",),
-                labels=container.labels,
-            )
-            self.world.images[image.id] = image
-            return image.id
-
-    def shelter(self, name: str, image_id: str, labels: dict[str, str], _volumes: Iterable[str]) -> None:
-        with self._call("shelter"):
-            image = self.world.images[image_id]
-            merged = {**image.labels, **labels}
-            self.world.containers[name] = Container(
-                id=name, name=name, state=PowerState.SHUTDOWN, labels=merged, image_id=image_id
-            )
-
-    def export(self, name: str) -> Iterator[bytes]:
-        with self._call("export"):
-            self._get(name)
-        data = self.world.root_file_system
-        for start in range(0, len(data), 4096):
-            with self._call("export.chunk"):
-                self._get(name)
-            yield data[start : start + 4096]
 
     def events(self, _since_ns: int | None = None) -> FakeStream:
         with self._call("events"):

@@ -16,6 +16,8 @@ RESCUE_LABEL = LABEL_PREFIX + "rescue"
 PROJECT_LABEL = LABEL_PREFIX + "project"
 REQUEST_LABEL = LABEL_PREFIX + "request"
 """Which request to the engine made a container: a random word, by which a request finds what it made itself."""
+SPARSE_LABEL = LABEL_PREFIX + "sparse"
+"""Of an image: its layer has sparse files without their holes, and says where those belong."""
 PAYLOAD_LABEL = LABEL_PREFIX + "payload"
 """The digest of what another host had sent, where a container was made of that."""
 
@@ -24,6 +26,9 @@ NAME_PREFIX = "nova-"
 
 IMAGE_DOMAIN = "dockstack.local"
 """The registry part of the names that we give images in the engine; nothing answers there, so none is ever pulled."""
+
+COPIES_DIRECTORY = "dockstack-copies"
+"""In the engine's data root: what servers have written, copied for the images that are being made of them."""
 
 NAMESPACES = Path("/run/netns")
 """Where network namespaces are pinned, as iproute2 does it."""

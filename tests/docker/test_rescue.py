@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,7 +111,8 @@ def test_a_hostile_root_or_image_reaches_nothing_of_the_host(lab, host, server) 
 
 def test_an_image_whose_mount_point_is_a_link_mounts_in_itself(lab, host, engine, server) -> None:
     lab.run(server, "sh", "-c", "mkdir -p /etc; ln -s /../../../../etc /mnt")
-    image_id = engine.commit(server.container_name, repository="test", tag="link")
+    committed = ["docker", "-H", engine.base_url, "commit", server.container_name, "test:link"]
+    image_id = subprocess.run(committed, check=True, capture_output=True, text=True).stdout.strip()
     try:
         lifecycle.stop(host, server, 0)
         host.images.ensure = lambda *_arguments: LoadedLike(image_id)

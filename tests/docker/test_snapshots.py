@@ -13,16 +13,17 @@ import tarfile
 import threading
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from glance_lab import Glance, boot_from
 from private_engine import wait_for
 from server_lab import docker_archive, lab_host
 
 import image_archives
 from dockstack.compute.engine import NotFound
 from dockstack.compute.flows import snapshot
+from dockstack.compute.host import copies
 from dockstack.compute.model import Image, PowerState
 from dockstack.errors import DockstackError
 from dockstack.oci.normalise import ImageLimits
@@ -30,29 +31,6 @@ from dockstack.oci.process import ImageConfig
 from dockstack.oci.snapshot import SnapshotError
 
 IDENTITY = "6f9f2f0e-9d7c-4b8c-8b36-6a4f0e3d6c{:02d}"
-
-
-class Glance:
-    """Keeps uploads, and counts what arrives while it arrives."""
-
-    def __init__(self) -> None:
-        self.data: dict[str, bytes] = {}
-        self.settings: dict[str, dict[str, str]] = {}
-
-    def upload(self, image_id: str):
-        def take(taken) -> None:
-            with closing(taken.archive()) as chunks:
-                self.data[image_id] = b"".join(chunks)
-            self.settings[image_id] = taken.settings
-
-        return take
-
-    def image(self, image_id: str) -> Image:
-        data = self.data[image_id]
-        return Image(id=image_id, name="snapshot", checksum=hashlib.sha512(data).hexdigest(), size=len(data))
-
-    def download(self, image: Image):
-        return iter([self.data[image.id]])
 
 
 @pytest.fixture
@@ -63,12 +41,16 @@ def glance() -> Glance:
 @pytest.fixture
 def host(lab, private_engine, glance, tmp_path):
     host = lab_host(private_engine, tmp_path, glance.download)
-    images, engine = host.images, host.engine
+    images = host.images
     yield host
-    assert not engine.images(reference="dockstack.local/snapshot")
+    assert not left_copies(private_engine)
     lab.destroy()  # a container keeps its image
     for image_id in glance.data:
         images.remove(image_id)
+
+
+def left_copies(private_engine) -> list[Path]:
+    return list(private_engine.directory.glob("data/dockstack-copies/*/*"))
 
 
 def written(lab, script: str, **changes):
@@ -76,16 +58,6 @@ def written(lab, script: str, **changes):
     server = lab.boot(f"{script}; echo done > /done; exec sleep 1000", **changes)
     wait_for(lambda: "done" in lab.run(server, "/bin/ls", "/"), "the server's script")
     return server
-
-
-def boot_from(lab, host, glance, image_id: str):
-    loaded = host.images.ensure(glance.image(image_id), 0)
-    server = lab.server()
-    server = replace(server, image=replace(server.image, properties={}))
-    lab.servers[-1] = server
-    lab.create(server, loaded.config, loaded.engine_id)
-    lab.engine.start(server.container_name)
-    return server, loaded
 
 
 def test_a_server_from_a_snapshot_of_a_snapshot(lab, host, glance):
@@ -169,7 +141,6 @@ def test_an_upload_that_breaks_off_leaves_nothing(lab, host):
     with pytest.raises(InterruptedError):
         snapshot.take(host, server, IDENTITY.format(15), break_off)
     assert lab.state(server).state is PowerState.RUNNING
-    assert "dockstack-snapshot" not in docker(lab, "ps", "-a", "--format", "{{.Names}}")
 
 
 def test_what_hosts_would_not_accept_is_not_sent(lab, host):
@@ -179,10 +150,22 @@ def test_what_hosts_would_not_accept_is_not_sent(lab, host):
         snapshot.take(host, server, IDENTITY.format(16), lambda taken: pytest.fail(f"sent {taken}"))
 
 
-def test_a_killed_snapshot_is_swept(lab, host, engine):
+def test_a_killed_snapshot_is_swept_and_its_server_goes_on(lab, host, engine, private_engine):
     server = written(lab, "true")
-    engine.commit(server.container_name, repository="dockstack.local/snapshot", tag=IDENTITY.format(17))
-    snapshot.sweep(host)
+    container = host.container(server.uuid)
+    name, killed = IDENTITY.format(17), copies.make
+
+    def stand_still():
+        copies.privileged.note(*copies.find_place(host), name, container.id)
+        engine.pause(container.id)
+        raise InterruptedError("kill -9")
+
+    with pytest.raises(InterruptedError):
+        killed(host, container, name, stand_still)
+    assert left_copies(private_engine)
+    assert lab.state(server).state is PowerState.PAUSED
+    copies.sweep(host)
+    assert lab.state(server).state is PowerState.RUNNING
 
 
 def test_throughput(lab, host, glance, capsys):

@@ -59,9 +59,10 @@ class TestSnapshots(ServersCase):
 
         self.api.post_server_action(server["id"], {"pause": None})
         self._wait_for_state_change(server, "PAUSED")
+        self.world.calls.clear()
         self.create_image(server)
         assert self.container(server).state is PowerState.PAUSED
-        assert "commit" not in self.world.calls
+        assert "unpause" not in self.world.calls
 
     def test_a_long_property_is_not_cut_off(self):
         server = self.boot(image="5e1f7ad6-2a5c-4d3e-9f6e-000000000002")
@@ -87,7 +88,7 @@ class TestSnapshots(ServersCase):
         server = self.boot()
         self.world.calls.clear()
         self.create_image(server)
-        step = self.world.calls.index("export.chunk") + 1
+        step = self.world.calls.index("copy.complete") + 1
         self.world.calls.clear()
         self.world.fault = Fault(step, lambda: EngineError("failed on purpose"))
 
@@ -134,7 +135,7 @@ class TestShelve(ServersCase):
 
         self._shelve_server(server)
         assert "stop 60" in self.world.calls, "Nova's shutdown_timeout"
-        assert "commit" not in self.world.calls
+        assert "pause" not in self.world.calls
         assert self.world.leftovers() == NOTHING
         [shelved] = [i for i in self.glance.images.values() if i["name"].endswith("-shelved")]
 

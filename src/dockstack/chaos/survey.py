@@ -14,8 +14,7 @@ from dockstack.chaos.cloud import ask
 from dockstack.chaos.model import Allocation, Container, HostView, Nic, Port, Survey, Truth
 from dockstack.compute.resources import cgroups
 from dockstack.errors import DockstackError
-from dockstack.names import NAME_PREFIX, NAMESPACES, UUID_LABEL
-from dockstack.oci.snapshot import REPOSITORY
+from dockstack.names import COPIES_DIRECTORY, NAME_PREFIX, NAMESPACES, UUID_LABEL
 from dockstack.verify import host
 
 if TYPE_CHECKING:
@@ -92,8 +91,15 @@ def view(place: Place) -> HostView:
         devices=frozenset(host.ask(*place.enter, "ls", "/sys/class/net").split()),
         patches=frozenset(name.partition(".")[0] for name in host.ask(*place.enter, "ls", PATCHES).split()),
         files=tuple(host.ask(*place.enter, "find", STATE, "-mindepth", "2", "-printf", "%P\\n").split("\n")),
-        copies=tuple(host.ask(*place.enter, "docker", "images", "-q", REPOSITORY).split()),
+        copies=_list_copies(place),
     )
+
+
+def _list_copies(place: Place) -> tuple[str, ...]:
+    """List the copies of snapshots under way."""
+    root = host.ask(*place.enter, "docker", "info", "--format", "{{.DockerRootDir}}").strip()
+    listed = host.ask(*place.enter, "sh", "-c", 'ls -d "$1"/*/* 2> /dev/null || :', "sh", f"{root}/{COPIES_DIRECTORY}")
+    return tuple(Path(path).name for path in listed.split())
 
 
 def list_living() -> frozenset[str]:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
 import click
 
+from dockstack.cli import proxies
 from dockstack.errors import DockstackError
 
 # command -> (module, attribute, one-line help); the help stands here so that `--help` imports nothing
@@ -73,6 +75,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; an error that we know is two sentences and exit status 1, not a traceback."""
+    proxies.spare_this_machine(os.environ)
     try:
         cli.main(standalone_mode=True, prog_name="dockstack")
     except DockstackError as error:
@@ -81,6 +84,8 @@ def main() -> None:
             click.echo(error.details.rstrip(), err=True)
         if error.resolution:
             click.echo(f"what to do: {error.resolution}", err=True)
+        if hint := proxies.hint(error, os.environ):
+            click.echo(f"note: {hint}", err=True)
         sys.exit(1)
 
 

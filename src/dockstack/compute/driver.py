@@ -37,7 +37,7 @@ from dockstack.compute.flows import (
     rounds,
     snapshot,
 )
-from dockstack.compute.host import originals
+from dockstack.compute.host import copies, originals
 from dockstack.compute.host.host import build_host
 from dockstack.compute.host.lxcfs_watcher import Watcher
 from dockstack.compute.host.notifier import EventNotifier
@@ -287,7 +287,7 @@ class DockerDriver(driver.ComputeDriver):
     def manage_image_cache(self, context: Any, all_instances: Any) -> None:
         """Remove the images that no server has used for as long as [image_cache] says."""
         with host_faults():
-            snapshot.sweep(self._host)
+            copies.sweep(self._host)
             report.age_out_images(self._host, {instance.image_ref for instance in all_instances}, CONF.image_cache)
 
     # -- power

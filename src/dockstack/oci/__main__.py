@@ -87,7 +87,7 @@ def main() -> int:
 def _answer(request: dict[str, Any], limits: ImageLimits, pace: _Pace) -> dict[str, Any]:
     """Do what is asked, whatever comes of it."""
     try:
-        return _measure(request, limits, pace) if request["task"] == "layer" else _check(request, limits, pace)
+        return _measure(limits, pace) if request["task"] == "layer" else _check(request, limits, pace)
     except WorkspaceFull as error:
         return {"full": _texts(error)}
     except ImageRejected as error:
@@ -107,10 +107,8 @@ def _check(request: dict[str, Any], limits: ImageLimits, pace: _Pace) -> dict[st
     return {"image": {**vars(verdict), "config": asdict(verdict.config)}}
 
 
-def _measure(request: dict[str, Any], limits: ImageLimits, pace: _Pace) -> dict[str, Any]:
-    spools = [Spool(number, pace) for number in request["spools"]]
-    keep = spools[0].write if spools else lambda chunk: pace(len(chunk))
-    digest, size = check_layer(_input(), Budget(limits), complete=True, keep=keep)
+def _measure(limits: ImageLimits, pace: _Pace) -> dict[str, Any]:
+    digest, size = check_layer(_input(), Budget(limits), complete=True, keep=lambda chunk: pace(len(chunk)))
     return {"layer": {"digest": str(digest), "size": size}}
 
 

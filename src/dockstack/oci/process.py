@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from dockstack.names import SPARSE_LABEL
 from dockstack.oci.documents import ImageRejected
 
 
@@ -22,6 +23,7 @@ class ImageConfig:
     volumes: tuple[str, ...] = ()  # declared mount points, absolute paths
     healthcheck: dict[str, Any] | None = None  # in the engine's form: Test, Interval, Timeout, Retries, StartPeriod
     init: str = ""  # not said but found: which init of a system its command is (compute.containers.inits)
+    sparse: bool = False  # holds sparse files without their holes, and says where those belong
 
 
 def image_config(process: dict[str, Any]) -> ImageConfig:
@@ -31,7 +33,7 @@ def image_config(process: dict[str, Any]) -> ImageConfig:
         ImageRejected: a member has a type that the engine would not take.
     """
     healthcheck = process.get("Healthcheck")
-    volumes = process.get("Volumes") or {}
+    volumes, labels = process.get("Volumes") or {}, process.get("Labels")
     for name, value in (("Healthcheck", healthcheck or {}), ("Volumes", volumes)):
         if not isinstance(value, dict):
             raise _ill_typed(name)
@@ -45,6 +47,7 @@ def image_config(process: dict[str, Any]) -> ImageConfig:
         stop_signal=_string(process, "StopSignal") or None,
         volumes=tuple(sorted(volumes)),
         healthcheck=healthcheck or None,
+        sparse=isinstance(labels, dict) and labels.get(SPARSE_LABEL) == "true",
     )
 
 

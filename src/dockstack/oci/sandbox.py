@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from dockstack import confinement
 from dockstack.errors import DockstackError
-from dockstack.oci.documents import Digest, ImageRejected, Layer
+from dockstack.oci.documents import Digest, ImageRejected
 from dockstack.oci.normalised import NormalisedImage, Verdict
 from dockstack.oci.process import ImageConfig
-from dockstack.oci.spool import Extent, WorkspaceFull, open_spools, read_slice
+from dockstack.oci.spool import Extent, WorkspaceFull, open_spools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -77,29 +77,20 @@ def normalise(
         return NormalisedImage(verdict, spools, stack.pop_all())
 
 
-def measure(
-    chunks: Iterable[bytes], *, limits: ImageLimits, workspace: Path, timeout: float, resources: ExitStack, keep: bool
-) -> Layer:
-    """Read a root file system and check it as a layer.
+def measure(chunks: Iterable[bytes], *, limits: ImageLimits, timeout: float) -> tuple[Digest, int]:
+    """Read a root file system, check it as a layer, and return its digest and size.
 
     Args:
         chunks: it, as a tar.
         limits: what hosts accept.
-        workspace: a directory of the host, with room for it if it is kept.
         timeout: seconds until both reading and checking must be done.
-        resources: gives the workspace back when it is closed.
-        keep: keep its bytes in the workspace, so that the layer can be read from there; otherwise it reads as nothing.
 
     Raises:
         Exception: as ``normalise``.
     """
-    with ExitStack() as stack:
-        spools = _open(stack, workspace, int(keep))
-        answer = _Check({"task": "layer"}, limits, spools, timeout).run(chunks)
-        with _understanding():
-            digest, size = Digest.parse(answer["layer"]["digest"]), int(answer["layer"]["size"])
-        resources.push(stack.pop_all())
-        return Layer(digest, size, lambda: read_slice(spools[0], 0, size) if keep else ())
+    answer = _Check({"task": "layer"}, limits, (), timeout).run(chunks)
+    with _understanding():
+        return Digest.parse(answer["layer"]["digest"]), int(answer["layer"]["size"])
 
 
 class _Check:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A root file system as an image of one layer.
 
-An archive names each layer's size and digest before its bytes, and both are known only when all was read. So the
-reading that measures and checks also keeps what it reads in the workspace, from where it is sent; where the workspace
-has no room, the engine is asked for it a second time.
+An archive names each layer's size and digest before its bytes, and both are known only when all was read. So it is
+read twice: once to measure and check it, once to send it. What the first reading could keep would take as much room on
+the host as the whole root file system.
 
 One layer, because layers of snapshots of snapshots would pile up to the engine's limit of 125.
 """
@@ -13,23 +13,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dockstack.errors import DockstackError
-from dockstack.names import IMAGE_DOMAIN, LABEL_PREFIX
+from dockstack.names import LABEL_PREFIX
 from dockstack.oci import sandbox
 from dockstack.oci.documents import Configuration, Digest, ImageRejected, Layer, Platform, go_architecture
-from dockstack.oci.spool import WorkspaceFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from contextlib import ExitStack
-    from pathlib import Path
 
     from dockstack.oci.streams import ImageLimits
-
-REPOSITORY = f"{IMAGE_DOMAIN}/snapshot"
 
 # What a server may run with otherwise than its image says (the specification's names)
 _SETTINGS = ("Env", "Cmd", "Entrypoint", "User", "WorkingDir", "StopSignal", "Volumes")
@@ -74,19 +68,15 @@ def describe_process(process: Mapping[str, Any]) -> dict[str, str]:
     return described
 
 
-def measure(
-    read: Callable[[], Iterable[bytes]], limits: ImageLimits, workspace: Path, timeout: float, resources: ExitStack
-) -> Layer:
+def measure(read: Callable[[], Iterable[bytes]], limits: ImageLimits, timeout: float) -> Layer:
     """Read a root file system and return it as a layer.
 
     A server's files are a stranger's, so they are read in a process of their own, as images are.
 
     Args:
         read: starts reading it as a tar archive, the same each time.
-        limits: what hosts accept, so that nothing is kept that could not boot.
-        workspace: where it is kept until it is sent, if there is room.
+        limits: what hosts accept, so that nothing is sent that could not boot.
         timeout: seconds that the reading may take.
-        resources: gives the workspace back when it is closed.
 
     Raises:
         SnapshotError: no server could boot from it.
@@ -94,19 +84,15 @@ def measure(
         CannotCheck: the host's own trouble.
         Exception: whatever ``read`` raises.
     """
-    take = partial(sandbox.measure, limits=limits, workspace=workspace, timeout=timeout, resources=resources)
     try:
-        try:
-            return take(read(), keep=True)
-        except WorkspaceFull:
-            layer = take(read(), keep=False)
-            return Layer(layer.diff_id, layer.size, lambda: _unchanged(read(), layer.diff_id))
+        digest, size = sandbox.measure(read(), limits=limits, timeout=timeout)
     except ImageRejected as error:
         raise SnapshotError(
             f"The server's root file system cannot become an image. {error.brief}",
             "Remove what the message names from the server, then try again.",
             error.details,
         ) from error
+    return Layer(digest, size, lambda: _unchanged(read(), digest))
 
 
 def build_configuration(layer: Layer, process: dict[str, Any], architecture: str, comment: str) -> Configuration:

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
-from dockstack.oci import sandbox, snapshot
+from dockstack.oci import snapshot
 from dockstack.oci.documents import Layer, hybrid_archive
-from dockstack.oci.normalise import ImageLimits, WorkspaceFull, normalise
+from dockstack.oci.normalise import ImageLimits, normalise
 from image_archives import entry, pieces, rootfs, tar
 
 if TYPE_CHECKING:
@@ -87,29 +86,9 @@ def test_an_environment_that_glance_cannot_hold_is_left_to_the_configuration():
 
 def test_what_is_sent_loads_everywhere(tmp_path: Path):
     data = rootfs(("root/written", b"kept"))
-    with ExitStack() as resources:
-        layer = snapshot.measure(lambda: pieces(data, 777), ImageLimits(), tmp_path, 60, resources)
-        assert_loads(layer, data, tmp_path)
+    layer = snapshot.measure(lambda: pieces(data, 777), ImageLimits(), 60)
+    assert_loads(layer, data, tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_the_workspace_has_no_room_for_is_read_twice(tmp_path: Path, monkeypatch):
-    data = rootfs(("root/written", b"kept"))
-    measure, readings = sandbox.measure, []
-
-    def full(chunks, *, keep, **more):
-        if keep:
-            raise WorkspaceFull("full")
-        return measure(chunks, keep=keep, **more)
-
-    def read():
-        readings.append(1)
-        return pieces(data)
-
-    monkeypatch.setattr(sandbox, "measure", full)
-    with ExitStack() as resources:
-        assert_loads(snapshot.measure(read, ImageLimits(), tmp_path, 60, resources), data, tmp_path)
-    assert len(readings) == 3
 
 
 def assert_loads(layer: Layer, data: bytes, tmp_path: Path) -> None:
@@ -124,19 +103,9 @@ def assert_loads(layer: Layer, data: bytes, tmp_path: Path) -> None:
         assert normalised.size == len(data)
 
 
-def test_a_root_file_system_that_changes_between_the_readings_is_noticed(tmp_path, monkeypatch):
-    readings = [rootfs(("root/written", text)) for text in (b"one", b"one", b"two")]
-    measure = sandbox.measure
-
-    def full(chunks, *, keep, **more):
-        layer = measure(chunks, keep=keep, **more)
-        if keep:
-            raise WorkspaceFull("full")
-        return layer
-
-    monkeypatch.setattr(sandbox, "measure", full)
-    with ExitStack() as resources:
-        layer = snapshot.measure(lambda: pieces(readings.pop(0)), ImageLimits(), tmp_path, 60, resources)
+def test_a_root_file_system_that_changes_between_the_readings_is_noticed():
+    readings = [rootfs(("root/written", text)) for text in (b"one", b"two")]
+    layer = snapshot.measure(lambda: pieces(readings.pop(0)), ImageLimits(), 60)
     configuration = snapshot.build_configuration(layer, {}, "x86_64", "a test")
     with pytest.raises(snapshot.SnapshotError, match="changed while it was read"):
         b"".join(hybrid_archive(configuration, [layer]))
@@ -150,11 +119,9 @@ def test_a_root_file_system_that_changes_between_the_readings_is_noticed(tmp_pat
         (rootfs(("big", bytes(9 << 20))), "more than 8 MiB"),
     ],
 )
-def test_what_could_not_boot_is_refused_before_it_is_sent(data, why, tmp_path):
-    limits = ImageLimits(max_unpacked_bytes=8 << 20)
-    with pytest.raises(snapshot.SnapshotError, match=why), ExitStack() as resources:
-        snapshot.measure(lambda: pieces(data), limits, tmp_path, 60, resources)
-    assert list(tmp_path.iterdir()) == []
+def test_what_could_not_boot_is_refused_before_it_is_sent(data, why):
+    with pytest.raises(snapshot.SnapshotError, match=why):
+        snapshot.measure(lambda: pieces(data), ImageLimits(max_unpacked_bytes=8 << 20), 60)
 
 
 @pytest.mark.parametrize(("size", "wanted"), [(1, 1), (1 << 30, 1), ((1 << 30) + 1, 2)])

@@ -291,6 +291,7 @@ def give_files(config: dict[str, object], bundle: str, contents: object) -> None
         path = mount["destination"]
         data = texts[path].encode() if path in texts else read_start(mount["source"])
         fill_empty(os.path.join(bundle, root["path"]), path, data)
+        renew_own_lines(os.path.join(bundle, root["path"]), path, data)
         mounts.remove(mount)
 
 
@@ -326,23 +327,68 @@ def read_start(path: str) -> bytes:
         return file.read(_ENGINES_FILE_BYTES)
 
 
+# Between these stand a server's own addresses in /etc/hosts.
+OWN_LINES = (
+    "# This server's own addresses, renewed at each start: remove this line to keep them yourself.\n",
+    "# End.\n",
+)
+
+
+def renew_own_lines(root: str, path: str, data: bytes) -> None:
+    """Bring what stands between the marks in a server's file to what ``data`` has there; without the marks, leave all.
+
+    Its addresses change while it lives: ports come, go and move.
+    """
+    begin, end = (mark.encode() for mark in OWN_LINES)
+    _, wanted, ours = data.partition(begin)
+    descriptor = open_own(root, path) if wanted else None
+    if descriptor is None:
+        return
+    try:
+        found = os.read(descriptor, _ENGINES_FILE_BYTES + 1)
+        before, mark, rest = found.partition(begin)
+        _, closed, after = rest.partition(end)
+        renewed = before + mark + ours.partition(end)[0] + closed + after
+        if mark and closed and renewed != found and len(found) <= _ENGINES_FILE_BYTES:
+            os.pwrite(descriptor, renewed, 0)
+            os.ftruncate(descriptor, len(renewed))
+    except OSError as error:  # its disk is full
+        sys.stderr.write(f"dockstack-runtime: {path} of the server is left as it is: {error}\n")
+    finally:
+        os.close(descriptor)
+
+
 def fill_empty(root: str, path: str, data: bytes) -> None:
     """Write a file of a root file system, if what stands there is an empty one.
 
     That is what the engine leaves there when it makes a container. Whatever else a server has made of it is its own
-    choice, and no link of it is followed.
+    choice.
     """
+    descriptor = open_own(root, path)
+    if descriptor is None:
+        return
+    try:
+        if not os.fstat(descriptor).st_size:
+            os.fchmod(descriptor, 0o644)
+            os.write(descriptor, data)
+    except OSError as error:  # its disk is full
+        sys.stderr.write(f"dockstack-runtime: {path} of the server is left as it is: {error}\n")
+    finally:
+        os.close(descriptor)
+
+
+def open_own(root: str, path: str) -> int | None:
+    """Open a file of a root file system, of which no link is followed; None if it is none any more."""
     directory, name = os.path.split(path.lstrip("/"))
     opened = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
     try:
         opened.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[0]))
-        found = os.stat(name, dir_fd=opened[1], follow_symlinks=False)
-        if stat.S_ISREG(found.st_mode) and not found.st_size:
-            opened.append(os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[1]))
-            os.fchmod(opened[2], 0o644)
-            os.write(opened[2], data)
-    except OSError as error:  # the server removed it, or its disk is full
+        if not stat.S_ISREG(os.stat(name, dir_fd=opened[1], follow_symlinks=False).st_mode):
+            return None
+        return os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[1])
+    except OSError as error:  # the server removed it
         sys.stderr.write(f"dockstack-runtime: {path} of the server is left as it is: {error}\n")
+        return None
     finally:
         for descriptor in opened:
             os.close(descriptor)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from dockstack.compute.containers import healthcheck, inits, limits, namespaces, signals, sysctls, volumes
+from dockstack.compute.containers import editor, healthcheck, inits, limits, namespaces, signals, sysctls, volumes
 from dockstack.compute.containers.properties import ImageFieldError, Properties, PropertyError, can_be_word, shown
 from dockstack.compute.containers.runtime import Overlay, Patch, Root
 from dockstack.compute.engine import ContainerSpec
@@ -378,10 +378,11 @@ def _derived_hostname(server: Server) -> str:
 
 
 def _hosts(server: Server) -> str:
-    """Let the server resolve its own name."""
+    """Let the server resolve its own name, to the addresses that it has at each of its starts."""
     name = _derived_hostname(server)
     addresses = [address.cidr.partition("/")[0] for port in server.ports for address in port.addresses]
-    return "".join([*_LOCAL_HOSTS, *(f"{address}\t{name}\n" for address in addresses)])
+    begin, end = editor.OWN_LINES
+    return "".join([*_LOCAL_HOSTS, begin, *(f"{address}\t{name}\n" for address in addresses), end])
 
 
 def _resolvers(server: Server, others: tuple[str, ...]) -> str:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dockstack.compute.engine import faults
 from dockstack.compute.engine.connection import Connection
-from dockstack.compute.engine.faults import EngineTooSlow, EngineUnavailable, NotFound, message_of, translated
+from dockstack.compute.engine.faults import EngineTooSlow, EngineUnavailable, NotFound, translated
 from dockstack.compute.engine.records import EngineImage
 from dockstack.compute.engine.streams import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 _LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
 _LOAD_SILENCE = 900  # seconds between two signs of life while a large layer unpacks on a slow disk
@@ -109,22 +109,6 @@ class Images(Connection):
             chunks = client.get_image(reference)
         return guarded(action, chunks)
 
-    def commit(self, name: str, *, repository: str, tag: str, pause: bool = True) -> str:
-        """Make an image from a container's root file system and return its id."""
-        client = self._connect(_LOAD_SILENCE)
-        try:
-            with translated(f"making an image from container {name}"):
-                params = {"container": name, "repo": repository, "tag": tag, "pause": "1" if pause else "0"}
-                url = f"{client.base_url}/v{client.api_version}/commit"
-                answer = client.post(url, params=params, json={}, timeout=_LOAD_SILENCE)
-            if not answer.ok:
-                raise faults.of_status(
-                    f"making an image from container {name}", answer.status_code, message_of(answer.content)
-                )
-            return str(answer.json()["Id"])
-        finally:
-            client.close()
-
     def process(self, name: str) -> dict[str, Any]:
         """Return how a container runs, as the specification writes an image's "config": Env, Cmd, Entrypoint, ...
 
@@ -133,51 +117,6 @@ class Images(Connection):
         """
         with translated(f"looking at container {name}"):
             return dict(self._client().inspect_container(name)["Config"])
-
-    def shelter(self, name: str, image_id: str, labels: Mapping[str, str], mounts: Iterable[Mapping[str, Any]]) -> None:
-        """Create a container that is never started, so that an image's root file system can be exported.
-
-        Args:
-            name: its name.
-            image_id: the image.
-            labels: its labels; they win over the image's.
-            mounts: cover the volumes that the image declares; the engine would copy their content out otherwise.
-        """
-        body = {
-            "Image": image_id,
-            "Entrypoint": [],
-            "Cmd": ["-"],
-            "Labels": dict(labels),
-            "HostConfig": {
-                "NetworkMode": "none",
-                "LogConfig": {"Type": "none", "Config": {}},
-                "Mounts": [dict(mount) for mount in mounts],
-            },
-        }
-        with translated(f"creating container {name}"):
-            self._client().create_container_from_config(body, name)
-
-    def export(self, name: str) -> Iterator[bytes]:
-        """Stream a container's root file system as a tar archive; nothing is written on the way.
-
-        What the engine or the runtime mounted there is not in it. The archive is only whole if nothing writes there
-        meanwhile: of a file that shrinks while it is read the engine drops everything that follows, without an error.
-
-        Raises:
-            NotFound: there is no such container; later, too, if it is removed meanwhile.
-        """
-        action = f"exporting the root file system of container {name}"
-        client = self._connect(_LOAD_SILENCE)
-        try:
-            with translated(action):
-                url = f"{client.base_url}/v{client.api_version}/containers/{name}/export"
-                answer = client.get(url, stream=True, timeout=_LOAD_SILENCE)
-                if not answer.ok:
-                    raise faults.of_status(action, answer.status_code, message_of(answer.content))
-                with answer:
-                    yield from answer.iter_content(_CHUNK)
-        finally:
-            client.close()
 
     def tag_image(self, image_id: str, repository: str, tag: str) -> None:
         """Give an image one more name; the name moves if another image had it."""

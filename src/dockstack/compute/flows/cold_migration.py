@@ -19,8 +19,8 @@ from dockstack.compute.flows import incoming_migration, interfaces, lifecycle, r
 from dockstack.compute.host import disks, originals, received
 from dockstack.compute.model import PowerState
 from dockstack.compute.privileged import layers
-from dockstack.compute.transfer import receiver
-from dockstack.compute.transfer.channel import Channel, remove_leftovers, stream_chunks
+from dockstack.compute.transfer import fifo, receiver
+from dockstack.compute.transfer.channel import Channel, stream_chunks
 from dockstack.compute.transfer.payload import Part, Payload
 from dockstack.compute.undo import undo_on_error
 from dockstack.errors import DockstackError
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 NOTHING_SENT = "[]"  # Nova hands a list of disks from one end to the other
-FORM = 2  # of what travels; raised when an older host could not read it
+FORM = 3  # of what travels; raised when an older host could not read it
 
 
 class Unmovable(DockstackError):  # noqa: N818 - said of the request
@@ -50,7 +50,7 @@ def announce(host: Host) -> None:
     """Write down what this host is, for others that would send servers here; remove what killed sends left."""
     directory = received.find_directory(host)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    remove_leftovers(directory)
+    fifo.remove_leftovers(directory)
     facts = host.facts()
     said = {"host": host.name, "form": FORM, "storage": facts.storage_driver, "architecture": facts.architecture}
     (directory / receiver.GREETING).write_text(json.dumps(said), encoding="utf-8")
@@ -214,8 +214,8 @@ def _send(host: Host, server: Server, container: Container, channel: Channel, *,
     names = {port.id: port.interface for port in interfaces.name_ports(host, server, container, server.ports)}
     layer = disks.find_layer(host, container)
 
-    def stream_layer(fifo: str, skip: int) -> Part:
-        return Part(*layers.pack(layer, fifo, skip))
+    def stream_layer(path: str, skip: int) -> Part:
+        return Part(*layers.pack(layer, path, skip))
 
     def chunks_of_image() -> Iterator[bytes]:
         return host.engine.save_image(container.image_id)

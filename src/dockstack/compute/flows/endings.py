@@ -53,7 +53,7 @@ def tell(
     host: Host,
     event: Event,
     emit: Callable[[Event], None],
-    fail: Callable[[str, str, Callable[[], bool]], bool],
+    fail: Callable[[Event, str, Callable[[], bool]], bool],
     read_wanted: Callable[[str], Server | None],
 ) -> None:
     """Tell Nova of an event; of a server that has just been built and ended at once, why; of a reboot, nothing.
@@ -81,7 +81,7 @@ def tell(
             if reboots and _start_again(host, event.server_uuid, read_wanted):
                 return
         with isolated("saying why a server ended at once", event.server_uuid):
-            if reason and fail(event.server_uuid, reason, still_ended):
+            if reason and fail(event, reason, still_ended):
                 return
         emit(event)
 

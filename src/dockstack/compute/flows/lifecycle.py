@@ -16,7 +16,7 @@ from dockstack.compute.containers import inits, limits, lxcfs, namespaces, runti
 from dockstack.compute.engine import Conflict, EngineError, EngineUnavailable, ImageUnusable, NotFound
 from dockstack.compute.flows import guest_access, interfaces
 from dockstack.compute.guest.injected_files import PlacementError
-from dockstack.compute.host import config_drives, creation, disks, originals, received, set_aside
+from dockstack.compute.host import config_drives, copies, creation, disks, originals, received, set_aside
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import ovs, veth
 from dockstack.compute.resources import usage
@@ -150,14 +150,17 @@ def create(
         return creation.create(host, server.container_name, labelled, undo)
 
     program = spec.find_program(server, image.config)
-    if not inits.is_systems(program):
-        return make(image), image
-    known = _with_init(image, host.guests.recall_init(image.engine_id, program))
+    known = image
+    if inits.is_systems(program):
+        known = _with_init(image, host.guests.recall_init(image.engine_id, program))
     container_id = make(known)
-    found = _with_init(image, host.guests.find_init(image.engine_id, container_id, program))
-    if found != known:
-        host.engine.remove(container_id)
-        container_id = make(found)
+    found = known
+    if inits.is_systems(program):
+        found = _with_init(image, host.guests.find_init(image.engine_id, container_id, program))
+        if found != known:
+            host.engine.remove(container_id)
+            container_id = make(found)
+    copies.restore_sparse_files(host, container_id, found.config)
     return container_id, found
 
 

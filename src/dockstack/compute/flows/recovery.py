@@ -16,9 +16,9 @@ from oslo_log import log as logging
 from dockstack.compute.containers import ending, namespaces, runtime
 from dockstack.compute.engine import EngineUnavailable, NotFound
 from dockstack.compute.failures import isolated
-from dockstack.compute.flows import lifecycle, snapshot
+from dockstack.compute.flows import lifecycle
 from dockstack.compute.guest import config_drive
-from dockstack.compute.host import config_drives, creation, disks, originals, set_aside
+from dockstack.compute.host import config_drives, copies, creation, disks, originals, set_aside
 from dockstack.compute.model import Image, Limits, PowerState, Server
 from dockstack.compute.network import ovs, veth
 from dockstack.errors import DockstackError
@@ -120,7 +120,7 @@ def prepare(host: Host) -> None:
         LOG.warning("The container engine does not answer yet; waiting for it")
         time.sleep(1)
     host.images.sweep()
-    snapshot.sweep(host)
+    copies.sweep(host)
     here = host.engine.containers({HOST_LABEL: host.name})
     _remember_processors(host, here)
     _note_owners(host, here)

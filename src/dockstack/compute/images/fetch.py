@@ -39,7 +39,6 @@ from dockstack.oci.sandbox import InputTooSlow, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
-    from contextlib import ExitStack
     from pathlib import Path
 
     from dockstack.compute.engine import Engine, EngineImage
@@ -260,13 +259,13 @@ class ImageStore:
         if self.registries is not None:
             self.registries.kept.sweep()
 
-    def measure(self, read: Callable[[], Iterable[bytes]], resources: ExitStack) -> Layer:
-        """Read a server's root file system, and keep it in the workspace until ``resources`` are closed.
+    def measure(self, read: Callable[[], Iterable[bytes]]) -> Layer:
+        """Read a server's root file system as a layer, which is read again when it is sent.
 
         Raises:
             DockstackError: as ``dockstack.oci.snapshot.measure``.
         """
-        return snapshot.measure(read, self.limits, self._workspace, self._timeout, resources)
+        return snapshot.measure(read, self.limits, self._timeout)
 
     def _join(self, image: Image, max_bytes: int) -> tuple[_Flight, bool]:
         """Find the flight for an image, or open one; True if it is ours to fly."""

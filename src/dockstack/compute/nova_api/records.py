@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import time
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import nova.context
@@ -21,6 +22,8 @@ from dockstack.compute.failures import isolated
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from dockstack.compute.engine import Event
+
 # A migration's states in which its servers may yet come back (nova/objects/migration.py and its users).
 UNDER_WAY = [
     *("queued", "accepted", "preparing", "pre-migrating", "running", "migrating", "post-migrating"),
@@ -34,6 +37,7 @@ DESCRIBED = ["info_cache", "flavor", "metadata", "numa_topology"]
 
 LOG = logging.getLogger(__name__)
 _BUILD_SECONDS, _BUILD_ROUND = 60, 0.5  # that Nova may take to write down that a server was built
+_NEW_SECONDS = 11  # after that: what has not come up by then has ended by ten, and databases keep whole seconds
 MEMORY_LOST = "docker_suspended_memory_lost"
 
 
@@ -110,14 +114,14 @@ def give_back(record: Record) -> None:
     instance.save()
 
 
-def fail_new_server(host: str, server_uuid: str, reason: str, still_ended: Callable[[], bool]) -> bool:
+def fail_new_server(host: str, event: Event, reason: str, still_ended: Callable[[], bool]) -> bool:
     """Turn a server that Nova has just built to ERROR, with a fault; its container stays, and with it its console log.
 
     Waits until Nova is done with the build, and with whatever its user has asked for in that time.
 
     Args:
         host: this one.
-        server_uuid: the server.
+        event: its end. One long after Nova's build is of a server that was started again since, and is not new.
         reason: why it ended.
         still_ended: looks whether it is off, and has been since; asked when Nova has nothing under way with it.
 
@@ -128,7 +132,7 @@ def fail_new_server(host: str, server_uuid: str, reason: str, still_ended: Calla
     deadline = time.monotonic() + _BUILD_SECONDS
     while True:
         try:
-            instance = objects.Instance.get_by_uuid(context, server_uuid, expected_attrs=[])
+            instance = objects.Instance.get_by_uuid(context, event.server_uuid, expected_attrs=[])
         except exception.InstanceNotFound:
             return False
         if instance.task_state is None and instance.vm_state != vm_states.BUILDING:
@@ -138,15 +142,15 @@ def fail_new_server(host: str, server_uuid: str, reason: str, still_ended: Calla
         time.sleep(_BUILD_ROUND)
     if instance.host != host or instance.vm_state != vm_states.ACTIVE or instance.launched_at is None:
         return False
-    age = timeutils.delta_seconds(timeutils.normalize_time(instance.launched_at), timeutils.utcnow())
-    if age > _BUILD_SECONDS or not still_ended():
+    launched = timeutils.normalize_time(instance.launched_at).replace(tzinfo=UTC).timestamp()
+    if event.time_ns > (launched + _NEW_SECONDS) * 10**9 or not still_ended():
         return False
     instance.vm_state, instance.power_state = vm_states.ERROR, power_state.SHUTDOWN
     try:  # whoever stops it, or asks for anything else, comes first
         instance.save(expected_vm_state=[vm_states.ACTIVE], expected_task_state=[None])
     except (exception.InstanceUpdateConflict, exception.InstanceNotFound):
         return False
-    LOG.warning("The new server is off: %s", reason, instance_uuid=server_uuid)
+    LOG.warning("The new server is off: %s", reason, instance_uuid=event.server_uuid)
     error = exception.InstancePowerOnFailure(reason=reason.removesuffix("."))
     compute_utils.add_instance_fault_from_exc(context, instance, error)
     return True

@@ -24,7 +24,7 @@ import stat
 import tarfile
 from typing import TYPE_CHECKING, Any
 
-from dockstack.compute.privileged import copying, subvolumes
+from dockstack.compute.privileged import copying, sparse, subvolumes, trees
 from dockstack.compute.privileged.kernel import checked, in_thread, libc
 from dockstack.compute.privileged.subvolumes import Entry
 
@@ -37,9 +37,7 @@ _CLONE_FS = 0x200  # linux/sched.h
 _CHUNK = 1 << 20
 _BLOCK = tarfile.BLOCKSIZE
 _HEADER = "DOCKSTACK.file"
-# Documentation/filesystems/overlayfs.rst: these tie a layer to the inodes of this host; the kernel makes them anew.
 _OVERLAY = "trusted.overlay."
-_HOST_ONLY = tuple(f"{_OVERLAY}{name}" for name in ("origin", "impure", "nlink", "upper", "uuid"))
 _OPAQUE = f"{_OVERLAY}opaque"
 
 
@@ -56,12 +54,9 @@ def pack(layer: str, fifo: str, skip: int) -> tuple[int, str]:
     Raises:
         OSError: the reader went away (BrokenPipeError), or a file cannot be read.
     """
-    _check_layer(layer)
-    descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    check_layer(layer)
+    descriptor = open_fifo(fifo)
     try:
-        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-            raise ValueError(f"{fifo!r} is no FIFO")
-        os.set_blocking(descriptor, True)
         return _stream(_archive(os.fsencode(layer)), descriptor, skip)
     finally:
         os.close(descriptor)
@@ -78,11 +73,11 @@ def unpack(layer: str, archive: str, sha256: str) -> None:
         ValueError: the archive is not the one that was sent; the layer must not be used.
         OSError: a file cannot be written.
     """
-    _check_layer(layer)
+    check_layer(layer)
     descriptor = os.open(archive, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         source = _Hashed(file)
-        in_thread(_unpack_confined, layer, source, _is_subvolume(layer))
+        in_thread(_unpack_confined, layer, source, is_subvolume(layer))
         source.read_rest()
     _reach_disk(layer)
     if source.sha256.hexdigest() != sha256:
@@ -115,13 +110,29 @@ class _Hashed:
             pass
 
 
-def _check_layer(path: str) -> None:
+def open_fifo(path: str) -> int:
+    """Open the writing end of a FIFO that somebody reads, and nothing else.
+
+    Raises:
+        OSError: nobody reads it.
+        ValueError: it is no FIFO.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError(f"{path!r} is no FIFO")
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def check_layer(path: str) -> None:
     """Refuse what is no layer of an engine: the caller may be mistaken, root must not."""
-    if not (_LAYER.fullmatch(path) or _is_subvolume(path)) or os.path.realpath(path) != path:
+    if not (_LAYER.fullmatch(path) or is_subvolume(path)) or os.path.realpath(path) != path:
         raise ValueError(f"{path!r} is no writable layer of a container")
 
 
-def _is_subvolume(path: str) -> bool:
+def is_subvolume(path: str) -> bool:
+    """Say whether a layer is a subvolume of btrfs, with the files of its image."""
     return _SUBVOLUME.fullmatch(path) is not None
 
 
@@ -137,18 +148,18 @@ def _stream(chunks: Iterator[bytes], descriptor: int, skip: int) -> tuple[int, s
 
 
 def _archive(layer: bytes) -> Iterator[bytes]:
-    for header, path, size in _members(layer):
+    for header, path, parts in _members(layer):
         yield header
-        if size:
-            yield from _contents(path, size)
-            yield bytes(-size % _BLOCK)
+        if parts:
+            yield from _contents(path, parts)
+            yield bytes(-sparse.stored_bytes(parts) % _BLOCK)
     yield bytes(2 * _BLOCK)
 
 
-def _members(layer: bytes) -> Iterator[tuple[bytes, bytes, int]]:
-    """Yield each file's header, its path and how many bytes of content follow; parents first, in the order of names."""
+def _members(layer: bytes) -> Iterator[tuple[bytes, bytes, sparse.Extents]]:
+    """Yield each file's header, its path and which parts of it follow; parents first, in the order of names."""
     links: dict[tuple[int, int], str] = {}
-    on_btrfs = _is_subvolume(os.fsdecode(layer))
+    on_btrfs = is_subvolume(os.fsdecode(layer))
     for entry in subvolumes.changed(layer + os.fsencode(subvolumes.BASE), layer) if on_btrfs else _written(layer):
         path = os.path.join(layer, entry.name) if entry.name else layer
         if entry.deleted:
@@ -159,7 +170,8 @@ def _members(layer: bytes) -> Iterator[tuple[bytes, bytes, int]]:
             opaque = {_OPAQUE: base64.b64encode(b"y").decode()} if entry.opaque else {}
             attributes = {_escaped(name) if on_btrfs else name: value for name, value in _attributes(path).items()}
             member = _describe(entry.name, path, links, attributes | opaque)
-        yield member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"), path, member.size
+        parts = _find_parts(member, path) if member.isreg() and member.size else []
+        yield member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"), path, parts
 
 
 def _written(layer: bytes) -> Iterator[Entry]:
@@ -210,7 +222,7 @@ def _describe(
 
 
 def _attributes(path: bytes) -> dict[str, str]:
-    names = sorted(name for name in os.listxattr(path, follow_symlinks=False) if name not in _HOST_ONLY)
+    names = sorted(name for name in os.listxattr(path, follow_symlinks=False) if name not in trees.HOST_ONLY)
     return {name: base64.b64encode(os.getxattr(path, name, follow_symlinks=False)).decode() for name in names}
 
 
@@ -219,14 +231,32 @@ def _escaped(name: str) -> str:
     return f"{_OVERLAY}overlay.{name.removeprefix(_OVERLAY)}" if name.startswith(_OVERLAY) else name
 
 
-def _contents(path: bytes, size: int) -> Iterator[bytes]:
+def _find_parts(member: tarfile.TarInfo, path: bytes) -> sparse.Extents:
+    """Return which parts of a file follow its header: all of it, or what a sparse one holds, which the header says."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NOATIME | os.O_CLOEXEC)
+    try:
+        parts = sparse.find_extents(descriptor)
+    finally:
+        os.close(descriptor)
+    if parts is None:
+        return [(0, member.size)]
+    said = json.loads(member.pax_headers[_HEADER])
+    member.pax_headers = {_HEADER: json.dumps(said | {"size": member.size, "parts": parts})}
+    member.size = sparse.stored_bytes(parts)
+    return parts
+
+
+def _contents(path: bytes, parts: sparse.Extents) -> Iterator[bytes]:
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NOATIME), "rb") as file:
-        while size:
-            chunk = file.read(min(size, _CHUNK))
-            if not chunk:
-                raise OSError(f"a file of the server shrank while it was read: {os.fsdecode(path)!r}")
-            size -= len(chunk)
-            yield chunk
+        for start, length in parts:
+            file.seek(start)
+            left = length
+            while left:
+                chunk = file.read(min(left, _CHUNK))
+                if not chunk:
+                    raise OSError(f"a file of the server shrank while it was read: {os.fsdecode(path)!r}")
+                left -= len(chunk)
+                yield chunk
 
 
 def _unpack_confined(layer: str, source: _Hashed, merged: bool) -> None:
@@ -257,13 +287,13 @@ def _write(
     if member.islnk():
         os.link("/" + member.linkname, path, follow_symlinks=False)
         return
-    _make(archive, member, path)
+    _make(archive, member, path, meta)
     os.chown(path, member.uid, member.gid, follow_symlinks=False)
     if not member.issym():
         os.chmod(path, member.mode)
     if merged:
         attributes = {_unescaped(name): value for name, value in attributes.items()}
-        _strip(path, keep=attributes)
+    _strip(path, keep=attributes, merged=merged)
     for name, value in attributes.items():
         os.setxattr(path, name, value, follow_symlinks=False)
     if member.isdir():
@@ -287,10 +317,10 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def _strip(path: str, keep: Container[str]) -> None:
-    """Remove other extended attributes: a directory of the image may have had some that the server took away."""
+def _strip(path: str, keep: Container[str], *, merged: bool) -> None:
+    """Remove other extended attributes: those of the image that the server took away, and what directories pass on."""
     for name in os.listxattr(path, follow_symlinks=False):
-        if name not in keep:
+        if name not in keep and (merged or name.startswith(trees.ACCESS_LISTS)):
             os.removexattr(path, name, follow_symlinks=False)
 
 
@@ -308,26 +338,32 @@ def _unescaped(name: str) -> str:
     return _OVERLAY + inner.removeprefix("overlay.")
 
 
-def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, meta: dict[str, Any]) -> None:
     if member.isdir():
         if not _is_directory(path):
             os.mkdir(path, 0o700)
     elif member.issym():
         os.symlink(member.linkname, path)
     elif member.isreg():
-        _copy(archive.extractfile(member), path, member.size)
+        size = int(meta.get("size", member.size))
+        parts = sparse.parse(meta["parts"], size, member.size) if "parts" in meta else [(0, size)]
+        _copy(archive.extractfile(member), path, size, parts)
     else:
         kinds = {tarfile.CHRTYPE: stat.S_IFCHR, tarfile.BLKTYPE: stat.S_IFBLK, tarfile.FIFOTYPE: stat.S_IFIFO}
         os.mknod(path, kinds[member.type] | 0o600, os.makedev(member.devmajor, member.devminor))
 
 
-def _copy(content: Any, path: str, size: int) -> None:
-    """Write a file; blocks of zeros become holes, as they were in a sparse one."""
+def _copy(content: Any, path: str, size: int, parts: sparse.Extents) -> None:
+    """Write a file, each part at its place; blocks of zeros become holes, as they may have been in a sparse one."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "wb") as file:
-        while chunk := content.read(_CHUNK):
-            if chunk.count(0) == len(chunk):
-                file.seek(len(chunk), os.SEEK_CUR)
-            else:
-                file.write(chunk)
+        for start, length in parts:
+            file.seek(start)
+            left = length
+            while chunk := content.read(min(_CHUNK, left)):
+                left -= len(chunk)
+                if chunk.count(0) == len(chunk):
+                    file.seek(len(chunk), os.SEEK_CUR)
+                else:
+                    file.write(chunk)
         file.truncate(size)

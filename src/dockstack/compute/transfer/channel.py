@@ -11,16 +11,15 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from oslo_log import log as logging
 
+from dockstack.compute.transfer import fifo
 from dockstack.compute.transfer.payload import Part
 from dockstack.errors import DockstackError
 
@@ -41,7 +40,6 @@ _OPTIONS = (
 )
 _PAUSE = 2  # seconds before another try; a broken connection is rarely back at once
 _SAID_BYTES = 4096
-_FIFO_PREFIX = "moving-"
 
 
 class ChannelError(DockstackError):
@@ -135,13 +133,13 @@ class Channel:
     def _send_once(self, server_uuid: str, part: str, stream: Callable[[str, int], Part], *, resume: bool) -> Part:
         action = f"sending part {part} of server {server_uuid} to host {self.address}"
         line = self._line("receive", server_uuid, part, *([] if resume else ["anew"]))
-        with tempfile.TemporaryFile() as errors, _fifo(self.workspace) as (fifo, reader, writer):
+        with tempfile.TemporaryFile() as errors, fifo.opened(self.workspace) as (path, reader, writer):
             with subprocess.Popen(line, stdin=reader, stdout=subprocess.PIPE, stderr=errors) as client:
                 os.close(reader)
                 assert client.stdout is not None  # noqa: S101 - a PIPE was asked for
                 try:
                     have = _number(client.stdout.readline(), "have")
-                    sent = stream(fifo, have) if have is not None else None
+                    sent = stream(path, have) if have is not None else None
                 except OSError as error:  # the reader went away
                     LOG.info("Streaming broke off: %s", error, instance_uuid=server_uuid)
                     sent = None
@@ -167,9 +165,9 @@ class Channel:
 def stream_chunks(chunks: Callable[[], Iterator[bytes]]) -> Callable[[str, int], Part]:
     """Return what streams bytes that this process itself can read, for ``Channel.send``."""
 
-    def stream(fifo: str, skip: int) -> Part:
+    def stream(path: str, skip: int) -> Part:
         size, digest = 0, hashlib.sha256()
-        descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)  # an error, not a wait, if the reader has gone
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)  # an error, not a wait, if the reader has gone
         os.set_blocking(descriptor, True)
         with os.fdopen(descriptor, "wb", buffering=0) as file:
             for chunk in chunks():
@@ -181,27 +179,6 @@ def stream_chunks(chunks: Callable[[], Iterator[bytes]]) -> Callable[[str, int],
         return Part(size, digest.hexdigest())
 
     return stream
-
-
-def remove_leftovers(workspace: Path) -> None:
-    """Remove what a process that ended while it sent has left; only one process sends by a workspace."""
-    for left in workspace.glob(f"{_FIFO_PREFIX}*"):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-@contextmanager
-def _fifo(workspace: Path) -> Iterator[tuple[str, int, int]]:
-    """Make a FIFO and open both ends, so that neither reader nor writer waits for the other; both get closed.
-
-    The caller closes the reading end when the client has it, and the writing end when all is written.
-    """
-    with tempfile.TemporaryDirectory(prefix=_FIFO_PREFIX, dir=workspace) as directory:
-        fifo = f"{directory}/fifo"
-        os.mkfifo(fifo, 0o600)
-        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        writer = os.open(fifo, os.O_WRONLY | os.O_CLOEXEC)
-        os.set_blocking(reader, True)
-        yield fifo, reader, writer
 
 
 def _number(line: bytes, word: str) -> int | None:

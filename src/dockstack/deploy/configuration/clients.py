@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -31,7 +32,22 @@ def openrc(settings: Settings) -> str:
         **({"OS_CACERT": settings.authority} if settings.tls else {}),
     }
     lines = "\n".join(f"export {name}='{value}'" for name, value in values.items())
-    return f"# The administrator of the cloud that dockstack made: . /etc/dockstack/openrc\nunset OS_CLOUD\n{lines}\n"
+    host = urlsplit(settings.identity_url).hostname or ""
+    return (
+        "# The administrator of the cloud that dockstack made: . /etc/dockstack/openrc\n"
+        f"unset OS_CLOUD\n{lines}\n{_past_the_proxy(host)}"
+    )
+
+
+def _past_the_proxy(host: str) -> str:
+    """Have clients in a shell go to the cloud itself, also where a proxy is set for all else."""
+    names = ",".join(dict.fromkeys(("localhost", "127.0.0.1", host)))
+    return (
+        'if [ -n "${http_proxy:-}${https_proxy:-}${HTTP_PROXY:-}${HTTPS_PROXY:-}${all_proxy:-}${ALL_PROXY:-}" ]; then\n'
+        f'    export no_proxy="${{no_proxy:-${{NO_PROXY:-}}}},{names}"\n'
+        '    export no_proxy="${no_proxy#,}" NO_PROXY="${no_proxy#,}"\n'
+        "fi\n"
+    )
 
 
 def clouds_yaml(settings: Settings) -> str:

@@ -625,6 +625,26 @@ def test_its_hosts_begin_as_the_driver_says(rootfs) -> None:
     assert (rootfs / "etc/hosts").read_text() == "10.0.0.5\tweb\n"
 
 
+def own_lines(*addresses: str) -> str:
+    begin, end = editor.OWN_LINES
+    return "".join(["127.0.0.1\tlocalhost\n", begin, *(f"{address}\tweb\n" for address in addresses), end])
+
+
+def test_its_addresses_are_renewed_at_each_start_and_the_rest_is_its_own(rootfs) -> None:
+    (rootfs / "etc/hosts").touch()
+    give(rootfs, contents={"/etc/hosts": own_lines("10.0.0.5", "10.0.0.7")})
+    (rootfs / "etc/hosts").write_text("192.0.2.1\tdb\n" + (rootfs / "etc/hosts").read_text() + "192.0.2.2\tcache\n")
+    give(rootfs, contents={"/etc/hosts": own_lines("10.0.0.6")})
+    assert (rootfs / "etc/hosts").read_text() == "192.0.2.1\tdb\n" + own_lines("10.0.0.6") + "192.0.2.2\tcache\n"
+
+
+def test_a_server_that_took_the_mark_away_keeps_its_lines(rootfs) -> None:
+    mine = "10.0.0.5\tweb\n# End.\n"
+    (rootfs / "etc/hosts").write_text(mine)
+    give(rootfs, contents={"/etc/hosts": own_lines("10.0.0.6")})
+    assert (rootfs / "etc/hosts").read_text() == mine
+
+
 @pytest.mark.parametrize("contents", [["/etc/hosts"], {"/etc/hosts": 1}])
 def test_contents_are_texts(rootfs, contents) -> None:
     with pytest.raises(Refusal):

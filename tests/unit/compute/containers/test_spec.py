@@ -432,7 +432,7 @@ def test_patch_says_what_the_servers_ports_are() -> None:
     patch = spec.build_patch(SERVER, CONFIG)
     assert patch.interfaces == {port.device: port.interface for port in SERVER.ports}
     assert patch.contents["/etc/hosts"].startswith("127.0.0.1\tlocalhost\n")
-    assert patch.contents["/etc/hosts"].endswith("10.0.0.5\tweb\nfd00::5\tweb\n")
+    assert patch.contents["/etc/hosts"].endswith("10.0.0.5\tweb\nfd00::5\tweb\n# End.\n")
     assert patch.contents["/etc/resolv.conf"] == "nameserver 9.9.9.9\nnameserver 1.1.1.1\n"
 
 

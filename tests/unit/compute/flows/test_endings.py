@@ -42,7 +42,7 @@ def told(found: Container | None, event: Event = EVENT, *, fails: bool = True, l
     """What Nova gets to know first: an event, or why its server failed; later, what it finds when it is done."""
     said: queue.Queue[str] = queue.Queue()
 
-    def fail(_uuid: str, reason: str, still_ended: Callable[[], bool]) -> bool:
+    def fail(_event: Event, reason: str, still_ended: Callable[[], bool]) -> bool:
         place.find_own = lambda _name: found if later is None else later
         happens = fails and still_ended()
         if happens:

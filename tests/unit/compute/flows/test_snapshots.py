@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import tarfile
+from dataclasses import replace
 
 import pytest
 from fake_flows import UUID, make_host, make_server, no_events
 
 from dockstack.compute.engine import EngineError, NotFound
 from dockstack.compute.flows import lifecycle, recovery, snapshot
+from dockstack.compute.host import copies
 from dockstack.compute.model import PowerState
+from dockstack.names import SPARSE_LABEL
+from dockstack.oci.process import image_config
 from dockstack.oci.snapshot import SnapshotError
 from fake_host import Fault, Killed
 from image_archives import entry, rootfs, tar
@@ -47,25 +52,18 @@ def test_a_running_server_is_copied_and_goes_on(host, world, server):
     assert image["layers"] == [world.root_file_system]
     assert image["config"]["config"]["Cmd"] == ["/bin/true"]
     assert (taken.disk_gb, taken.architecture) == (1, "x86_64")
-    assert "commit" in world.calls
+    assert "pause" in world.calls
     assert world.containers[NAME].state is PowerState.RUNNING
     assert list(world.containers) == [NAME]
     assert world.copies() == []
 
 
-def test_the_copy_is_not_taken_for_the_server(host, world, server):
-    def look(_taken):
-        assert len(world.containers) == 2
-        assert [container.name for container in host.audit.list_servers()] == [NAME]
-
-    snapshot.take(host, server, IMAGE, look)
-
-
 @pytest.mark.parametrize("state", ["stop", "pause"])
-def test_a_server_that_does_not_run_needs_no_copy(host, world, server, state):
+def test_a_server_that_does_not_run_is_left_as_it_is(host, world, server, state):
     lifecycle.stop(host, server, 0) if state == "stop" else lifecycle.pause(host, server)
+    world.calls.clear()
     snapshot.take(host, server, IMAGE, upload)
-    assert "commit" not in world.calls
+    assert not {"pause", "unpause"} & set(world.calls)
 
 
 def test_a_server_may_be_deleted_while_its_image_is_sent(host, world, server):
@@ -90,17 +88,42 @@ def test_a_stopped_server_that_is_deleted_while_its_image_is_sent_is_in_it_whole
     assert got[0]["layers"] == [world.root_file_system]
 
 
-def test_a_stopped_server_that_is_deleted_while_it_is_read_is_not_found(host, server, monkeypatch):
-    lifecycle.stop(host, server, 0)
-    export = host.engine.export
-
-    def deleted(name):
-        lifecycle.destroy(host, server)
-        return export(name)
-
-    monkeypatch.setattr(host.engine, "export", deleted)
+def test_a_server_that_is_gone_is_not_found(host, server):
+    lifecycle.destroy(host, server)
     with pytest.raises(NotFound):
         snapshot.take(host, server, IMAGE, upload)
+
+
+def test_what_does_not_fit_is_refused_while_the_server_runs(host, world, server, monkeypatch):
+    def full(*_place):
+        raise OSError(errno.ENOSPC, "a copy of 9 MiB does not fit")
+
+    monkeypatch.setattr(copies.privileged, "begin", full)
+    world.calls.clear()
+    with pytest.raises(copies.CannotCopy, match="does not fit") as refused:
+        snapshot.take(host, server, IMAGE, upload)
+    assert "Free space" in refused.value.resolution
+    assert "pause" not in world.calls
+
+
+def test_storage_that_lets_nobody_at_its_layers_is_refused_by_name(host, world, server):
+    world.containers[NAME] = replace(world.containers[NAME], layers=None)
+    with pytest.raises(copies.CannotCopy, match="cannot be read where the engine stores in"):
+        snapshot.take(host, server, IMAGE, upload)
+
+
+def test_an_image_says_that_it_has_sparse_files_and_its_server_gets_them_whole(host, world, server, monkeypatch):
+    read, got = copies.archives.read, []
+    said = {"sparse": 1, "left_out": {"sockets": 2}}
+    monkeypatch.setattr(copies.archives, "read", lambda *place: read(*place) | said)
+    snapshot.take(host, server, IMAGE, lambda taken: got.append(upload(taken)))
+    assert got[0]["config"]["config"]["Labels"] == {SPARSE_LABEL: "true"}
+
+    world.calls.clear()
+    copies.restore_sparse_files(host, world.containers[NAME].id, image_config({}))
+    assert world.calls == []
+    copies.restore_sparse_files(host, world.containers[NAME].id, image_config(got[0]["config"]["config"]))
+    assert world.calls[-1] == "restore"
 
 
 def test_every_failing_step_leaves_nothing(host, world, server):
@@ -117,9 +140,9 @@ def test_every_failing_step_leaves_nothing(host, world, server):
             except EngineError:
                 pass
             else:
-                assert world.calls[step - 1].startswith(("remove", "container")), "only the cleaning may fail silently"
+                assert world.calls[step - 1] in ("copy.list_all", "copy.remove"), "only the cleaning may fail silently"
             world.fault = None
-            snapshot.sweep(host)
+            copies.sweep(host)
             assert world.containers[NAME].state is PowerState.RUNNING
             assert list(world.containers) == [NAME]
             assert world.copies() == []
@@ -134,22 +157,24 @@ def test_whoever_refuses_the_upload_is_heard(host, world, server):
     assert world.copies() == []
 
 
-def test_the_next_start_removes_what_a_killed_snapshot_left(host, world, server):
-    world.kill_after = "shelter"
+@pytest.mark.parametrize("step", ["copy.begin", "copy.note", "pause", "copy.complete", "unpause"])
+def test_the_next_start_removes_what_a_killed_snapshot_left_and_its_server_goes_on(host, world, server, step):
+    world.kill_after = step
     with pytest.raises(Killed):
         snapshot.take(host, server, IMAGE, upload)
-    assert world.copies() == [f"dockstack.local/snapshot:{IMAGE}"]
+    assert world.copies() == [IMAGE]
 
     world.revive()
-    snapshot.sweep(make_host(world, "another"))
+    copies.sweep(make_host(world, "another"))
     assert world.copies(), "another host's, which shares the engine"
     recovery.prepare(make_host(world))
     assert world.copies() == []
+    assert world.containers[NAME].state is PowerState.RUNNING
     assert list(world.containers) == [NAME]
 
 
 def test_a_snapshot_under_way_is_not_swept(host, world, server):
-    snapshot.take(host, server, IMAGE, lambda taken: (snapshot.sweep(host), upload(taken)))
+    snapshot.take(host, server, IMAGE, lambda taken: (copies.sweep(host), upload(taken)))
 
 
 def test_a_root_file_system_that_could_not_boot_is_refused(host, world, server):

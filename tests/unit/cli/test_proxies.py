@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Behind a proxy, this machine is spoken to directly, and an error that comes of the proxy says so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from dockstack.cli import proxies
+from dockstack.deploy.configuration.clients import _past_the_proxy
+from dockstack.errors import DockstackError
+
+pytestmark = pytest.mark.unit
+
+PROXY = "http://user:secret@proxy.example:3128"
+
+
+def test_without_a_proxy_nothing_changes():
+    environment = {"PATH": "/bin"}
+    proxies.spare_this_machine(environment)
+    assert environment == {"PATH": "/bin"}
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "all_proxy"])
+def test_this_machine_is_excepted_beside_what_was(name):
+    environment = {name: PROXY, "NO_PROXY": "intern.example, 10.0.0.0/8"}
+    proxies.spare_this_machine(environment)
+    assert environment["no_proxy"] == environment["NO_PROXY"]
+    excepted = environment["no_proxy"].split(",")
+    assert excepted[:2] == ["intern.example", "10.0.0.0/8"]
+    assert {"localhost", "127.0.0.1", "::1"} <= set(excepted)
+    before = dict(environment)
+    proxies.spare_this_machine(environment)
+    assert environment == before, "again is fine"
+
+
+def test_a_client_reaches_this_machine(monkeypatch):
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"the cloud")
+
+        def log_message(self, *_arguments):
+            pass
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(OSError, match="refused"):
+            urllib.request.urlopen(url, timeout=10)
+        proxies.spare_this_machine(os.environ)
+        assert urllib.request.urlopen(url, timeout=10).read() == b"the cloud"
+
+
+class ProxyError(OSError):
+    pass
+
+
+def test_an_error_of_the_proxy_is_said_without_its_password():
+    error = DockstackError("Keystone does not answer.", "Look at its log.")
+    error.__cause__ = ProxyError("Tunnel connection failed")
+    assert proxies.hint(error, {"https_proxy": PROXY}).startswith("https_proxy is set")
+    assert "secret" not in proxies.hint(error, {"https_proxy": PROXY})
+    assert proxies.hint(error, {}) == ""
+    assert proxies.hint(DockstackError("No space left.", "Free some."), {"https_proxy": PROXY}) == ""
+    assert proxies.hint(DockstackError("apt failed.", "Look.", "502  Bad Gateway"), {"http_proxy": PROXY})
+
+
+@pytest.mark.parametrize("before", ["", "intern.example"])
+def test_openrc_excepts_the_cloud_where_a_proxy_is_set(before):
+    text = f"{_past_the_proxy('cloud.example')}echo $no_proxy; echo $NO_PROXY"
+    run = [shutil.which("sh") or "/bin/sh", "-euc", text]
+    expected = ",".join(filter(None, [before, "localhost,127.0.0.1,cloud.example"]))
+    environment = {"http_proxy": PROXY} | ({"no_proxy": before} if before else {})
+    said = subprocess.run(run, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.split() == [expected, expected]
+    quiet = ["/bin/sh", "-ec", text]
+    assert subprocess.run(quiet, env={}, capture_output=True, text=True, check=True).stdout.split() == []
