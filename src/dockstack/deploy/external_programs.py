@@ -16,10 +16,11 @@ from dockstack.errors import DockstackError
 
 MINIMAL = frozenset(
     """
-    apt-get awk base64 basename blkid cat chmod chown cp cut date dpkg dpkg-query echo env fallocate find findmnt flock
+    apt-get awk base64 basename blkid cat chmod chown chroot cp cut date dpkg dpkg-deb dpkg-query echo env fallocate
+    find findmnt flock
     getent gpasswd grep groupadd groupdel head hostname id install kill ln losetup ls mkdir mount mountpoint mv nproc
-    nsenter prlimit printf pwd readlink rm runuser sed seq setpriv sh sha256sum sleep stat su sync tail tar test timeout
-    touch true umask umount unshare useradd userdel usermod wc xargs
+    nsenter prlimit printf pwd readlink rm rmdir runuser sed seq setpriv sh sha256sum sleep stat su sync tail tar
+    test timeout touch true umask umount unshare useradd userdel usermod wc xargs
     """.split()  # noqa: SIM905 - a list of fifty words is easier read so
 )
 """What every Debian has: essential and required packages."""
