@@ -205,7 +205,7 @@ _REGISTRIES = [
         default=[],
         help="Further registries that images may point to, each as HOST[:PORT] (docker.io for Docker Hub), or "
         "http://HOST[:PORT] without TLS. What is listed may have a private address; nothing else is ever reached at "
-        "one. Every user of the cloud reads there with this host's credentials. List one to offer its images.",
+        "one. Every user of the cloud reads there with this host's credentials. Set it to offer their images.",
     ),
     cfg.StrOpt(
         "registry_credentials",

@@ -83,7 +83,8 @@ def called() -> dict[str, str]:
             if isinstance(node, ast.Call):
                 found |= {word.rpartition("/")[2]: name for word in words_of(node)}
     for path in SOURCES.rglob("deploy/**/*.sh"):
-        lines = [line.strip() for line in path.read_text().splitlines() if not line.strip().startswith("#")]
+        whole = path.read_text().replace("\\\n", " ")  # a line that goes on is one
+        lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in whole.splitlines()]
         own = set(re.findall(r"^([a-z_]+)\(\)", "\n".join(lines), flags=re.MULTILINE))
         found |= {word: path.name for line in lines for word in COMMAND.findall(line) if word not in own}
     return {word: where for word, where in found.items() if word not in SHELL | CODE}

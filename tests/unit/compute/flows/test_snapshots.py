@@ -140,7 +140,8 @@ def test_every_failing_step_leaves_nothing(host, world, server):
             except EngineError:
                 pass
             else:
-                assert world.calls[step - 1] in ("copy.list_all", "copy.remove"), "only the cleaning may fail silently"
+                # A pause is tried again, and the cleaning is left to the next sweep.
+                assert world.calls[step - 1] in ("pause", "copy.list_all", "copy.remove")
             world.fault = None
             copies.sweep(host)
             assert world.containers[NAME].state is PowerState.RUNNING
