@@ -173,6 +173,18 @@ def test_credentials_do_not_follow_a_redirect(registry):
         assert len(store.requests) == 3
 
 
+def test_who_the_registry_leads_to_is_told_no_credentials_when_it_asks_for_some(registry):
+    digest = registry.image(LAYERS)
+    with serving() as store:
+        store.users = {"robot": "secret"}
+        store.realm = f"http://{store.name}/token"
+        registry.elsewhere = f"http://{store.name}"
+        with pytest.raises(RegistryError):
+            fetch(reach(registry, Credentials("robot", "secret", own=False), store), digest)
+        assert store.requests
+        assert set(store.authorizations) == {""}
+
+
 def test_a_redirect_without_end_ends(registry):
     registry.elsewhere = f"http://{registry.name}/v2/team/app/blobs/sha256:{'0' * 64}#"
     digest = Digest.parse(registry.blob(b"x"))

@@ -144,12 +144,22 @@ class Registries:
         return Credentials(user, secret, own=False)
 
     def _keys(self, source: Source) -> list[tuple[cosign.PublicKey, str]]:
-        """Read the keys that count for an image: those without a name, and those for its repository or one above it."""
+        """Read the keys that count for an image: those without a name, and those for its repository or one above it.
+
+        Raises:
+            CannotPull: a key is for a registry that this host does not know; taken for none, it would let all pass.
+        """
         name = f"{source.registry}/{source.repository}/"
         found = []
         for entry in self._signature_keys:
             prefix, _, path = entry.rpartition("=")
-            if not prefix or name.startswith(f"{prefix.rstrip('/')}/"):
+            host, slash, repository = prefix.rpartition("://")[2].rstrip("/").partition("/")
+            if prefix and host.lower() not in self._origins:
+                raise CannotPull(
+                    f"A key in [docker] signature_keys is for {prefix}, where this host does not pull from.",
+                    "The operator writes it as in [docker] allowed_registries: HOST[:PORT], or HOST[:PORT]/REPOSITORY.",
+                )
+            if not prefix or name.startswith(f"{host.lower()}{slash}{repository}/"):
                 found.append(_read_key(path))
         return found
 

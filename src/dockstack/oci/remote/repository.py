@@ -146,6 +146,8 @@ class Repository:
         if answer.status != _UNAUTHORISED:
             return answer
         with answer:
+            if answer.origin != self.origin:  # who the registry leads to is told nothing of us
+                raise self._denied()
             self._authorization = {"Authorization": self._authorize(answer.header("WWW-Authenticate"))}
         return self._session.get(url, headers | self._authorization, method=method)
 

@@ -54,6 +54,7 @@ class Session:
         origin = Origin.of(url)
         for _ in range(_MOST_REDIRECTS + 1):
             answer = self._ask(method, url, headers)
+            answer.origin = origin
             if answer.status not in _REDIRECTS:
                 return answer
             with answer:
@@ -130,7 +131,14 @@ def _joined(url: str, location: str) -> str:
 
 
 class Answer:
-    """A registry's answer, whose body is read when it is asked for."""
+    """A registry's answer, whose body is read when it is asked for.
+
+    Attributes:
+        status: HTTP's.
+        origin: who gave it: the registry, or whoever it led to.
+    """
+
+    origin: Origin
 
     def __init__(self, connection: _Connection, response: http.client.HTTPResponse, guard: _Guard) -> None:
         """Take the connection over."""

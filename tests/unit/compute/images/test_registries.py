@@ -193,7 +193,16 @@ class TestStore:
         sign(registry, image.source.digest, key)
         strict.ensure(image, 0)
 
-        for prefix, counts in (("elsewhere.example", False), (registry.name, True), (f"{registry.name}/te", False)):
+        unknown = self.store(
+            FakeEngine(), listed(registry, signature_keys=["elsewhere.example=/nowhere.pub"]), tmp_path
+        )
+        with pytest.raises(CannotPull, match="does not pull from"):
+            unknown.ensure(image, 0)
+        for prefix, counts in (
+            (registry.name, True),
+            (f"HTTP://{registry.name}/", True),
+            (f"{registry.name}/te", False),
+        ):
             entry = f"{prefix}=/nowhere.pub"
             store = self.store(FakeEngine(), listed(registry, signature_keys=[entry]), tmp_path)
             if counts:
