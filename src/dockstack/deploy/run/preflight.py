@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dockstack.deploy import distributions, paths
+from dockstack.deploy.configuration.glance import UNFILTERED
 from dockstack.deploy.distributions import APT, DEBIAN_12, Distribution
 from dockstack.deploy.hypervisors import chosen, engine_obstacles, storage_obstacles
 from dockstack.deploy.hypervisors.docker import Docker
@@ -130,6 +131,7 @@ def problems(node: Node, facts: MachineFacts) -> list[Problem]:
         found += _commissioned() if facts.commissioned else []
         found += _base_image(facts.distribution)
         found += _ports(node, facts.listeners)
+        found += _registry(node)
         tls = tls_obstacles.obstacles(node.attributes, facts.certificate_failure, facts.listeners)
         found += [Problem(*obstacle) for obstacle in tls]
     if node.has(Role.CONTROLLER) or node.has(Role.NETWORK):
@@ -240,6 +242,15 @@ def _ports(node: Node, listening: Iterable[Listener]) -> Iterable[Problem]:
                     f"Stop it, or choose another port: --set {name}={_free_port(port, listening)}",
                 )
                 break
+
+
+def _registry(node: Node) -> Iterable[Problem]:
+    release = node.attributes.text("release")
+    if node.attributes.flag("registry.enable") and release in UNFILTERED:
+        yield Problem(
+            f"Glance of {release} would read for any project whatever this machine can reach, if there is a registry.",
+            "Leave it off (--set registry.enable=false), or choose a later release.",
+        )
 
 
 def _collide(one: str, other: str) -> bool:
