@@ -21,6 +21,9 @@ STATE_DIRECTORY = "/var/lib/glance"
 REGISTRY_STORE = "registry"
 """Glance's name for what it reads from the registry."""
 
+REGISTRY_ADDRESS = "127.0.0.1"
+"""Where Glance reads from the registry."""
+
 UNFILTERED = frozenset({"2026.1"})
 """Releases whose Glance (32.0.0) reads any address that a project names as an image's location, unfiltered."""
 
@@ -82,7 +85,7 @@ def _registry(settings: Settings) -> Ini:
     """
     return {
         "import_filtering_opts": {
-            "allowed_hosts": f"[{settings.local_address}]",
+            "allowed_hosts": f"[{REGISTRY_ADDRESS}]",
             "allowed_ports": f"[{settings.ports.registry}]",
             "allowed_schemes": "[http]",
         }

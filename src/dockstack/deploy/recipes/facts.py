@@ -25,6 +25,8 @@ FIRST_FLOATING_ADDRESS = 10
 LOOPBACK = "127.0.0.1"
 REGISTRY_ACCOUNT = "registry-account"
 """What the manifest calls it that the registry has its account; it is noted before anybody can push."""
+REGISTRY_PORT = "registry-port"
+"""What it calls the port that Glance's images of the registry have in their addresses."""
 _QUESTION = (
     "hostname; if test -d /sys/module/openvswitch || modprobe -q openvswitch 2>/dev/null; then echo system;"
     " else echo netdev; fi; sed -n 's/^nameserver  *//p' /etc/resolv.conf"

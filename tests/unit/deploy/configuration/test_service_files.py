@@ -205,6 +205,8 @@ def test_the_registry_is_in_the_clear_on_the_loopback_only(settings):
     behind_tls = replace(settings, registry=True, tls=True, listen_address="192.0.2.1", controller_address="192.0.2.1")
     conf = registry.registry_conf(behind_tls)["registry"]
     assert (conf["address"], conf["archive_url"]) == ("127.0.0.1", "http://127.0.0.1:5005")
+    open_conf = registry.registry_conf(replace(behind_tls, tls=False, bind_address="192.0.2.1"))["registry"]
+    assert (open_conf["address"], open_conf["archive_url"]) == ("192.0.2.1", "http://127.0.0.1:5005")
     assert (conf["url"], conf["authority"]) == ("https://192.0.2.1:5005", behind_tls.authority)
     assert "    bind 192.0.2.1:5005 ssl" in tls_proxy_cfg(behind_tls)
     assert ":5005" not in tls_proxy_cfg(replace(behind_tls, registry=False))

@@ -127,6 +127,14 @@ def test_a_glance_that_filters_no_locations_gets_no_registry(node):
     assert not problems(node("registry.enable=true"), GOOD)
 
 
+def test_the_registrys_port_is_in_what_glance_keeps(node):
+    former = replace(GOOD, registry_port="5005")
+    (problem,) = problems(node("registry.enable=true", "ports.registry=5006"), former)
+    assert "--set ports.registry=5005" in problem.cure
+    assert not problems(node("ports.registry=5006"), former)
+    assert not problems(node("registry.enable=true"), former)
+
+
 def test_a_compute_node_needs_no_ports(node):
     compute = node(roles=frozenset({Role.COMPUTE}))
     assert not problems(compute, replace(GOOD, listeners=(Listener("127.0.0.1", 5000, 42, "x"),)))
