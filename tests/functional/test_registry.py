@@ -60,6 +60,9 @@ def test_glance_says_who_may_pull(cloud, alice, bob, nobody, name):
     assert seen(nobody) == (200, 200)
     assert cloud.glance("POST", f"images/{image}/actions/deactivate", cloud.service).status_code == 204
     assert [user.get(name, "1.0").status_code for user in (alice, bob, nobody)] == [403, 403, 403]
+    assert [user.ask("GET", path).status_code for user in (alice, bob, nobody)] == [404, 403, 403]
+    mount = alice.ask("POST", f"{name}-two/blobs/uploads/", params={"mount": layer, "from": name})
+    assert (mount.status_code, alice.ask("DELETE", mount.headers["Location"], f"{name}-two").status_code) == (202, 204)
     cloud.glance("POST", f"images/{image}/actions/reactivate", cloud.service)
     cloud.glance("DELETE", f"images/{image}", cloud.alice)
     assert [user.get(name, "1.0").status_code for user in (alice, bob, nobody)] == [404, 404, 404]
@@ -187,6 +190,15 @@ def test_a_moved_tag_is_a_new_image_and_the_former_one_is_hidden(cloud, alice, n
     assert len(cloud.images(cloud.alice, oci_repository=name)) == 1, "a push that comes again makes no other image"
 
 
+def test_a_tag_that_moves_there_and_back_leaves_what_servers_were_booted_from(cloud, alice, name):
+    first, second = alice.push(name, "1.0", "one"), alice.manifest(name, "two")
+    booted = glance_image(cloud, name)["id"]
+    assert alice.put(name, "1.0", second).status_code == 201
+    assert alice.put(name, "1.0", first).status_code == 201
+    assert glance_image(cloud, name)["oci_digest"] == digest(first)
+    assert cloud.glance("GET", f"images/{booted}", cloud.alice).json()["os_hidden"] is True
+
+
 def test_an_index_is_one_image_and_what_it_holds_needs_none(cloud, alice, name):
     children = [alice.manifest(name, machine, machine) for machine in ("amd64", "arm64")]
     for child in children:
@@ -204,6 +216,7 @@ def test_an_index_is_one_image_and_what_it_holds_needs_none(cloud, alice, name):
     assert alice.put(name, "multi", index, INDEX).status_code == 201
     assert not cloud.images(cloud.alice, oci_repository=name, os_hidden="true")
     assert alice.get(name, digest(children[0])).content == children[0]
+    assert alice.ask("DELETE", f"{name}/manifests/{digest(children[0])}").status_code == 405
     image = glance_image(cloud, name, "multi")
     data = cloud.glance("GET", f"images/{image['id']}/file", cloud.alice).content
     with normalise([data], architecture="aarch64", limits=ImageLimits(), workspace=cloud.directory) as checked:

@@ -25,7 +25,7 @@ STEPS = {
     "Glance has an empty image": ("glance", "locate", "before"),
     "Glance has the image": ("glance", "locate", "after"),
     "the tag is set": ("pushing", "_finish", "after"),
-    "the former image is not hidden": ("pushing", "_tidy", "before"),
+    "the former image is not hidden": ("pushing", "_hide", "before"),
 }
 
 
@@ -65,6 +65,7 @@ def test_a_push_that_is_killed_is_whole_or_never_was(cloud, alice, service, name
     pulled = alice.get(name, "1.0").content
     assert pulled == (content if step not in list(STEPS)[:3] else former)
     assert {image["status"] for image in cloud.images(cloud.alice, oci_repository=name)} == {"active"}
+    assert len(cloud.images(cloud.alice, oci_repository=name, oci_tag="1.0")) == 1, "the former one is hidden"
     assert alice.put(name, "1.0", content).status_code == 201
     assert alice.get(name, "1.0").content == content
     assert len(cloud.images(cloud.alice, oci_repository=name, oci_tag="1.0")) >= 1

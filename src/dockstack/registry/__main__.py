@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("dockstack.registry")
 _ROUND_SECONDS = 600
 _CONNECTIONS = 1000
+_LOOPBACK = "127.0.0.1"  # where Glance reads, so that its addresses of images stay true when others' change
+_WITH_LOOPBACK = (_LOOPBACK, "0.0.0.0")
 
 
 def main() -> int:
@@ -57,10 +60,8 @@ def serve(service: Service) -> None:
         yield
         task.cancel()
 
-    uvicorn.run(
+    configuration = uvicorn.Config(
         application(service, rounds),
-        host=service.configuration.address,
-        port=service.configuration.port,
         http="httptools",
         loop="asyncio",
         ws="none",
@@ -72,6 +73,9 @@ def serve(service: Service) -> None:
         timeout_graceful_shutdown=10,
         log_config=None,
     )
+    address, port = service.configuration.address, service.configuration.port
+    addresses = {address} if address in _WITH_LOOPBACK else {address, _LOOPBACK}
+    uvicorn.Server(configuration).run([socket.create_server((one, port)) for one in sorted(addresses)])
 
 
 def _round(service: Service) -> list[str]:

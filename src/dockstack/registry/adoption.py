@@ -13,6 +13,8 @@ import re
 import tempfile
 import threading
 import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ from dockstack.oci.documents import Descriptor, ImageRejected
 from dockstack.oci.streams import ImageLimits
 from dockstack.registry import database as db
 from dockstack.registry.blobs import CHUNK, flush
-from dockstack.registry.faults import CloudSilent, ManifestUnknown
+from dockstack.registry.faults import CloudSilent, Denied, ManifestUnknown
 from dockstack.registry.forward import blobs, small
 from dockstack.registry.manifests import Pushed
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from dockstack.oci.documents import Digest
     from dockstack.registry.blobs import BlobStore
+    from dockstack.registry.configuration import Configuration
     from dockstack.registry.glance import Glance
     from dockstack.registry.identity import Caller, Identity
     from dockstack.registry.repositories import Repositories, Repository
@@ -44,9 +47,15 @@ class Adoption:
     """Makes manifests of what is in Glance."""
 
     def __init__(
-        self, engine: Any, store: BlobStore, repositories: Repositories, cloud: tuple[Identity, Glance]
+        self,
+        configuration: Configuration,
+        engine: Any,
+        store: BlobStore,
+        repositories: Repositories,
+        cloud: tuple[Identity, Glance],
     ) -> None:
         """Read nothing yet."""
+        self._most = configuration.max_unfinished_bytes
         self._engine, self._store, self._repositories = engine, store, repositories
         self._identity, self._glance = cloud
         self._one = threading.Lock()  # reading an image takes as much disk and time as it will have
@@ -58,6 +67,8 @@ class Adoption:
 
         Raises:
             ManifestUnknown: what is there is no image for servers.
+            CloudSilent: it has to be read, and another one is being read.
+            Denied: it has to be read, and its project has as many copies here as it may have.
         """
         image = None if ":" in reference else self._find(caller, name, reference)
         if image is None or image.get("container_format") != "docker":
@@ -65,11 +76,15 @@ class Adoption:
         if not self._repositories.sees_image(caller, image["id"]):
             return None
         repository = self._repositories.ensure(str(image["owner"]), "", name.partition("/")[2])
-        with self._one:
-            found = self._kept(repository, image["id"])
-            if found is None:
-                found = self._copied(repository, image["id"]) or self._read(caller, repository, image)
-        return found
+        found = self._kept(repository, image["id"]) or self._copied(repository, image["id"])
+        if found is not None:
+            return found
+        if not self._one.acquire(blocking=False):  # a thread that waits is one that others lack
+            raise CloudSilent("Another image is being copied.", "Try again in a minute.")
+        try:
+            return self._kept(repository, image["id"]) or self._read(caller, repository, image)
+        finally:
+            self._one.release()
 
     def _find(self, caller: Caller, name: str, reference: str) -> dict[str, Any] | None:
         inner = name.partition("/")[2]
@@ -110,13 +125,15 @@ class Adoption:
 
     def _read(self, caller: Caller, repository: Repository, image: dict[str, Any]) -> Any:
         token = caller.token or self._identity.service_token()
+        limits = ImageLimits()
+        limits = replace(limits, max_unpacked_bytes=min(limits.max_unpacked_bytes, self._left(repository.project_id)))
         architecture = str(image.get("hw_architecture") or os.uname().machine)
         pushed = None
         try:
             with sandbox.normalise(
                 self._glance.download(token, image["id"]),
                 architecture=architecture,
-                limits=ImageLimits(),
+                limits=limits,
                 workspace=self._store.workspace,
                 timeout=_SECONDS,
             ) as checked:
@@ -124,6 +141,29 @@ class Adoption:
         except ImageRejected as error:
             raise ManifestUnknown(f"The image cannot be pulled. {error.brief}", error.resolution) from error
         return self._note(repository, image["id"], pushed)
+
+    def _left(self, project_id: str) -> int:
+        """Return how many bytes of further copies a project may have here.
+
+        Raises:
+            Denied: none.
+        """
+        copies = (
+            sa.select(db.reference.c.digest)
+            .join(db.image, db.image.c.manifest_id == db.reference.c.manifest_id)
+            .join(db.manifest, db.manifest.c.id == db.reference.c.manifest_id)
+            .join(db.repository, db.repository.c.id == db.manifest.c.repository_id)
+            .where(db.image.c.adopted, db.repository.c.project_id == project_id)
+        )
+        size = sa.select(sa.func.coalesce(sa.func.sum(db.blob.c.size), 0)).where(db.blob.c.digest.in_(copies))
+        with self._engine.connect() as connection:
+            left = self._most - int(connection.execute(size).scalar())
+        if left <= 0:
+            raise Denied(
+                "The registry has as many copies of images of this project as it keeps.",
+                "Wait until they go, after a week, or download the image from Glance.",
+            )
+        return left
 
     def _take(self, stream: Iterator[bytes]) -> Pushed:
         """Keep the blobs of an archive that our own check wrote."""
@@ -151,6 +191,11 @@ class Adoption:
                     connection.execute(db.blob.insert().values(**values))
 
     def _note(self, repository: Repository, image_id: str, pushed: Pushed) -> Any:
+        with suppress(sa.exc.IntegrityError):  # another request was faster
+            self._insert(repository, image_id, pushed)
+        return self._kept(repository, image_id)
+
+    def _insert(self, repository: Repository, image_id: str, pushed: Pushed) -> None:
         now = time.time()
         with self._store.deciding(), self._engine.begin() as connection:
             if not all(self._store.has(blob.digest) for blob in pushed.blobs):
@@ -163,4 +208,3 @@ class Adoption:
                 manifest_id = repository.keep(connection, pushed)
             values = {"id": image_id, "manifest_id": manifest_id, "tag": "", "pending": False, "adopted": True}
             connection.execute(db.image.insert().values(**values, created=now))
-        return self._kept(repository, image_id)

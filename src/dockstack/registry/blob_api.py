@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dockstack.registry.uploads import Upload
 
 _OCTETS = "application/octet-stream"
+_ASK_AGAIN = 64 << 20  # bytes
 
 
 async def start(service: Service, request: Request, matched: dict[str, str]) -> Response:
@@ -57,11 +58,7 @@ async def append(service: Service, request: Request, matched: dict[str, str]) ->
     """Add to an upload."""
     repository = await _own(service, request, matched["name"])
     async with _working(service, repository, matched["upload"]) as upload:
-        headers = request.headers
-        require_start(upload, headers.get("content-range", ""), headers.get("content-length", ""))
-        await in_thread(service.uploads.allow, repository, upload)
-        async for data in batches(request):
-            await in_thread(upload.write, data)
+        await _receive(service, request, repository, upload)
         return _accepted(matched["name"], upload.id, upload.size)
 
 
@@ -120,12 +117,20 @@ async def _own(service: Service, request: Request, name: str) -> Repository:
 
 async def _take(service: Service, request: Request, repository: Repository, upload_id: str, digest: Digest) -> None:
     async with _working(service, repository, upload_id) as upload:
-        headers = request.headers
-        require_start(upload, headers.get("content-range", ""), headers.get("content-length", ""))
-        await in_thread(service.uploads.allow, repository, upload)
-        async for data in batches(request):
-            await in_thread(upload.write, data)
+        await _receive(service, request, repository, upload)
         await in_thread(service.uploads.finish, repository, upload, digest)
+
+
+async def _receive(service: Service, request: Request, repository: Repository, upload: Upload) -> None:
+    """Add a request's body to an upload; what is allowed is asked again as it grows, for others grow beside it."""
+    require_start(upload, request.headers.get("content-range", ""), request.headers.get("content-length", ""))
+    await in_thread(service.uploads.allow, repository, upload)
+    asked = upload.size
+    async for data in batches(request):
+        if upload.size - asked >= _ASK_AGAIN:
+            await in_thread(service.uploads.allow, repository, upload)
+            asked = upload.size
+        await in_thread(upload.write, data)
 
 
 def _mount(service: Service, caller: Caller, repository: Repository, digest: Digest, source: str) -> bool:
@@ -136,7 +141,7 @@ def _mount(service: Service, caller: Caller, repository: Repository, digest: Dig
             there = repositories.find(caller, source)
             seen = there is not None and repositories.sees_blob(caller, there, str(digest))
         else:
-            seen = repositories.has_blob(caller.project_id, str(digest))
+            seen = repositories.has_blob(caller, str(digest))
     except Fault:
         return False
     return seen and repositories.gain(service.store, repository, digest)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dockstack.registry.service import Service
 
 LOG = logging.getLogger(__name__)
-PUSHES, COPIES = CapacityLimiter(20), CapacityLimiter(2)
+PUSHES = CapacityLimiter(20)
 _BEARER, _BASIC = "bearer ", "basic "
 
 

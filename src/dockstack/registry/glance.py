@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 60
 _ACTIVE_SECONDS = 60
+_HASH_SECONDS, _HASH_PAUSE = 5, 0.1
 _REPEATABLE = frozenset({"GET", "PATCH", "DELETE"})
 _PAUSES = (0.2, 1)
 _AT_ONCE = 40  # ids in one question, whose address has to stay short
@@ -93,6 +94,21 @@ class Glance:
         answer = self._ask("PATCH", f"{self._url}/{image_id}", token, json=patch, headers=headers)
         if answer.status_code != requests.codes.not_found:
             _good(answer)
+
+    def hide(self, token: str, image_id: str) -> None:
+        """Hide an image.
+
+        While Glance hashes a new one, it writes back what it read of it before: that is waited for, if it is short.
+        """
+        deadline = time.monotonic() + _HASH_SECONDS
+        while (image := self.find(token, image_id)) is not None:
+            if not image.get("os_hidden"):
+                self.change(token, image_id, os_hidden=True)
+            elif image.get("os_hash_value"):
+                return
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_HASH_PAUSE)
 
     def delete(self, token: str, image_id: str) -> None:
         """Delete an image; absent is fine."""

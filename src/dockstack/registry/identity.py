@@ -55,7 +55,7 @@ class Identity:
     def __init__(self, configuration: Configuration) -> None:
         """Ask nothing yet."""
         self._url = configuration.identity_url
-        self._session = session.Session(verify=configuration.authority or True)
+        self._session = session.Session(verify=configuration.authority or True, timeout=_SECONDS)
         account = v3.Password(
             auth_url=self._url,
             username=configuration.username,
@@ -65,7 +65,7 @@ class Identity:
             project_domain_name="Default",
         )
         self._account = account
-        self._service = session.Session(auth=account, verify=configuration.authority or True)
+        self._service = session.Session(auth=account, verify=configuration.authority or True, timeout=_SECONDS)
 
     def service_token(self) -> str:
         """Return a token of the registry's own account.

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from starlette.responses import JSONResponse, Response
 
 from dockstack.oci.documents import INDEX_TYPE
-from dockstack.registry.exchange import COPIES, PUSHES, bearer, digest_of, in_thread, page, small_body
+from dockstack.registry.exchange import PUSHES, bearer, digest_of, in_thread, page, small_body
 from dockstack.registry.faults import DigestInvalid, ManifestUnknown
 from dockstack.registry.manifests import MAX_BYTES, Pushed
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from dockstack.registry.identity import Caller
     from dockstack.registry.service import Service
-
-_MAX_REFERRERS = 4 << 20
 
 
 async def read(service: Service, request: Request, matched: dict[str, str]) -> Response:
@@ -30,7 +28,7 @@ async def read(service: Service, request: Request, matched: dict[str, str]) -> R
     caller = bearer(service, request, name, "pull")
     row = await in_thread(_seen, service, caller, name, reference)
     if row is None:
-        row = await in_thread(service.adoption.adopt, caller, name, reference, limiter=COPIES)
+        row = await in_thread(service.adoption.adopt, caller, name, reference)
     if row is None:
         raise ManifestUnknown("There is no such image, or you may not see it.", "", reference)
     headers = {
@@ -123,7 +121,7 @@ def _referrers(service: Service, caller: Caller, name: str, digest: str) -> list
     repository = service.repositories.find(caller, name)
     if repository is None:
         return []
-    return [one.descriptor() for one in service.repositories.referrers(caller, repository, digest)]
+    return service.repositories.referrers(caller, repository, digest)
 
 
 def _tags(service: Service, caller: Caller, name: str) -> list[str]:

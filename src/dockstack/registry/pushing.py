@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from dockstack.errors import DockstackError
 from dockstack.oci.documents import INDEX_TYPES, Digest
 from dockstack.registry import database as db
-from dockstack.registry.faults import Denied, ManifestBlobUnknown, ManifestInvalid
+from dockstack.registry.faults import Denied, ManifestBlobUnknown, ManifestInvalid, Unsupported
 from dockstack.registry.manifests import archive, archive_size
 from dockstack.registry.properties import image_name, properties
 from dockstack.registry.repositories import Image, Repository, read
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 _MAX_CONFIGURATION = 4 << 20
+_MAX_MANIFESTS = 64 << 20  # bytes of all that one index leads to
 
 
 class Pushing:
@@ -74,10 +75,17 @@ class Pushing:
             self._take_back(caller, image_id)
             raise
         former = self._finish(repository, image_id, tag)
-        self._tidy(caller, repository, pushed, Image(image_id, manifest_id, tag, adopted=False), former)
+        self._hide(caller.token, former, image_id)
+        self._tidy(caller, repository, pushed, Image(image_id, manifest_id, tag, adopted=False))
 
     def delete(self, caller: Caller, row: Any) -> None:
-        """Delete a manifest with all its tags and images."""
+        """Delete a manifest with all its tags and images.
+
+        Raises:
+            Unsupported: an index holds it, and would lead nowhere.
+        """
+        if self._repositories.holders(Repository(row.repository_id, "", ""), [row.digest]):
+            raise Unsupported("An index of the repository holds this manifest.", "Delete the index first.")
         for image in self._repositories.images([row.id]):
             self._drop(caller, image)
         with self._engine.begin() as connection:
@@ -98,8 +106,6 @@ class Pushing:
         else:
             digest = Digest.parse(row.digest)
             self._glance.change(caller.token, image.id, name=image_name(repository.name, "", digest), os_hidden=True)
-            with self._engine.begin() as connection:
-                connection.execute(db.image.update().where(db.image.c.id == image.id).values(tag=""))
         with self._engine.begin() as connection:
             connection.execute(db.tag.delete().where(sa.and_(mine, db.tag.c.image_id == image_id)))
         return True
@@ -130,7 +136,7 @@ class Pushing:
             try:
                 found = self._glance.find(token, image_id)
                 if found is not None and found["status"] == "active" and not self._moved(repository_id, image_id, tag):
-                    self._finish(Repository(repository_id, "", ""), image_id, tag)
+                    self._hide(token, self._finish(Repository(repository_id, "", ""), image_id, tag), image_id)
                     LOG.info("Image %s was whole in Glance; its push is finished", image_id)
                     continue
                 if found is not None:
@@ -207,13 +213,21 @@ class Pushing:
         return self._store.path(pushed.blobs[0].digest).read_bytes()
 
     def _below(self, repository: Repository, root: Pushed) -> list[Pushed]:
-        """Read all manifests that an index leads to."""
+        """Read all manifests that an index leads to.
+
+        Raises:
+            ManifestInvalid: they are more than memory is given for.
+        """
         found: dict[str, Pushed] = {}
+        size = 0
         waiting = [str(one.digest) for one in root.manifests] if root.media_type in INDEX_TYPES else []
         while waiting:
             digest = waiting.pop()
             row = None if digest in found else self._repositories.manifest(repository, digest)
             if row is not None:
+                size += len(row.content)
+                if size > _MAX_MANIFESTS:
+                    raise ManifestInvalid("The manifests of the index are too large together.", "Push fewer of them.")
                 found[digest] = read(row)
                 waiting += [str(one.digest) for one in found[digest].manifests]
         return list(found.values())
@@ -244,19 +258,24 @@ class Pushing:
         with self._engine.connect() as connection:
             return connection.execute(later).first() is not None
 
-    def _tidy(self, caller: Caller, repository: Repository, pushed: Pushed, made: Image, former: str) -> None:
-        """Hide the image that had the tag; let images go that nobody needs besides this one.
+    def _hide(self, token: str, former: str, made: str) -> None:
+        """Hide the image that had a tag; what fails now, the reaper does."""
+        if former and former != made:
+            with suppress(DockstackError):
+                self._glance.hide(token, former)
 
-        Those are images without a tag of the same manifest, and of what an index holds: it is seen through the index.
+    def _tidy(self, caller: Caller, repository: Repository, pushed: Pushed, made: Image) -> None:
+        """Let images go that nobody needs besides this one; the push is done, whether that succeeds or not.
+
+        Those are images that were pushed by their digest alone: of the same manifest, and of what an index holds, which
+        is seen through the index. One that ever had a tag stays: servers may have been booted from it.
         """
-        with suppress(DockstackError):  # the push is done; at worst, an image is there that nobody looks for
-            rows = [self._repositories.manifest(repository, str(one.digest)) for one in pushed.manifests]
-            below = [row.id for row in rows if row is not None]
-            for image in self._repositories.images([made.manifest_id, *below]):
-                if image.id != made.id and not image.adopted and not self._has_tag(image.id):
+        rows = [self._repositories.manifest(repository, str(one.digest)) for one in pushed.manifests]
+        below = [row.id for row in rows if row is not None]
+        for image in self._repositories.images([made.manifest_id, *below]):
+            if image.id != made.id and not image.adopted and not image.tag and not self._has_tag(image.id):
+                with suppress(DockstackError):
                     self._drop(caller, image)
-            if former and former != made.id:
-                self._glance.change(caller.token, former, os_hidden=True)
 
     def _has_tag(self, image_id: str) -> bool:
         with self._engine.connect() as connection:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from dockstack.errors import DockstackError
 from dockstack.registry import database as db
 from dockstack.registry.pushing import forget_manifest
 
@@ -69,12 +70,14 @@ class Reaper:
         if not self._identity.is_administrator():
             LOG.error("The registry's account is no administrator: it cannot tell which images are gone")
             return
+        tagged = sa.select(db.tag.c.name).where(db.tag.c.image_id == db.image.c.id).exists()
         chosen = (
             sa.select(
                 db.image.c.id,
                 db.image.c.manifest_id,
                 db.image.c.adopted,
                 db.image.c.created,
+                sa.and_(~db.image.c.adopted, db.image.c.tag != "", ~tagged).label("former"),
                 db.repository.c.name,
                 db.repository.c.project_id,
             )
@@ -86,7 +89,10 @@ class Reaper:
             rows = connection.execute(chosen).all()
         for row in rows:
             stale = row.adopted and row.created < now - _COPIES * self._grace
-            if not stale and self._glance.find(token, row.id) is not None:
+            found = None if stale else self._glance.find(token, row.id)
+            if found is not None:
+                if row.former and not found.get("os_hidden") and not dry_run:
+                    self._hide(token, row.id)
                 continue
             why = "a copy of long ago" if stale else "deleted in Glance"
             yield f"image {row.id} of {row.project_id}/{row.name}: {why}"
@@ -98,6 +104,13 @@ class Reaper:
                     connection.execute(
                         db.manifest.update().where(db.manifest.c.id == row.manifest_id).values(created=now)
                     )
+
+    def _hide(self, token: str, image_id: str) -> None:
+        """Hide an image whose tag has moved on, where the push that moved it could not."""
+        try:
+            self._glance.change(token, image_id, os_hidden=True)
+        except DockstackError:
+            LOG.exception("Image %s, whose tag has moved on, stays visible", image_id)
 
     def _manifests(self, before: float, dry_run: bool) -> Iterator[str]:
         """Let manifests go for which no image stands, and that no index holds."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from dockstack.oci.documents import encode_json
 from dockstack.registry import database as db
 from dockstack.registry.faults import Denied, NameInvalid, NameUnknown
 from dockstack.registry.manifests import Pushed
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _PROJECT_ID = re.compile("[0-9a-f]{32}")
 _DEPTH = 3  # indexes in indexes through which a manifest is found
 _IMAGES = 50  # of which one has to let a caller see a blob
+_MAX_REFERRERS = 4 << 20  # bytes of what one list says of them
 
 
 @dataclass(frozen=True)
@@ -217,20 +219,28 @@ class Repositories:
         with self._engine.connect() as connection:
             mine = sa.and_(db.link.c.repository_id == repository.id, db.link.c.digest == digest)
             linked = connection.execute(sa.select(db.link.c.created).where(mine)).scalar() is not None
-        if linked and caller.writes and caller.project_id == repository.project_id:
-            return True
-        rows = self.holders(repository, [digest])
-        return any(self.sees(caller, repository, row) for row in rows[-_IMAGES:])
+        own = linked and caller.writes and caller.project_id == repository.project_id
+        denied = None
+        for row in self.holders(repository, [digest])[-_IMAGES:]:
+            try:
+                if self.sees(caller, repository, row):
+                    return True
+            except Denied as error:
+                denied = error
+        if denied is not None and not own:
+            raise denied
+        return own and denied is None  # who sends it again need not be told that it is a deactivated image's
 
-    def has_blob(self, project_id: str, digest: str) -> bool:
-        """Whether any repository of a project has a blob."""
+    def has_blob(self, caller: Caller, digest: str) -> bool:
+        """Whether the caller may read a blob in any repository of their project."""
         chosen = (
-            sa.select(db.link.c.digest)
-            .join(db.repository, db.repository.c.id == db.link.c.repository_id)
-            .where(db.repository.c.project_id == project_id, db.link.c.digest == digest)
+            sa.select(db.repository.c.id, db.repository.c.project_id, db.repository.c.name)
+            .join(db.link, db.link.c.repository_id == db.repository.c.id)
+            .where(db.repository.c.project_id == caller.project_id, db.link.c.digest == digest)
         )
         with self._engine.connect() as connection:
-            return connection.execute(chosen).first() is not None
+            rows = connection.execute(chosen).all()
+        return any(self.sees_blob(caller, Repository(*row), digest) for row in rows)
 
     def gain(self, store: BlobStore, repository: Repository, digest: Digest) -> bool:
         """Have a repository get a blob that is here; return whether it is."""
@@ -257,14 +267,23 @@ class Repositories:
         seen = self._glance.listed(caller.token, [image_id for _, image_id in found])
         return sorted(name for name, image_id in found if image_id in seen)
 
-    def referrers(self, caller: Caller, repository: Repository, subject: str) -> list[Pushed]:
-        """List the manifests that say something of another one, as far as the caller sees them."""
-        chosen = sa.select(db.manifest).where(
-            db.manifest.c.repository_id == repository.id, db.manifest.c.subject == subject
-        )
+    def referrers(self, caller: Caller, repository: Repository, subject: str) -> list[dict[str, Any]]:
+        """Describe the manifests that say something of another one, as far as the caller sees them and room is."""
+        mine = sa.and_(db.manifest.c.repository_id == repository.id, db.manifest.c.subject == subject)
+        chosen = sa.select(db.manifest.c.id, db.manifest.c.digest).where(mine).order_by(db.manifest.c.id)
         with self._engine.connect() as connection:
             rows = connection.execute(chosen).all()
-        return [read(row) for row in rows if self.sees(caller, repository, row)]
+        found, size = [], 0
+        for row in rows:
+            whole = self.manifest(repository, row.digest) if self.sees(caller, repository, row) else None
+            if whole is None:
+                continue
+            described = read(whole).descriptor()
+            size += len(encode_json(described))
+            if size > _MAX_REFERRERS:
+                break
+            found.append(described)
+        return found
 
     def _get(self, project_id: str, inner: str) -> Repository | None:
         with self._engine.connect() as connection:

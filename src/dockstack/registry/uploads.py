@@ -155,11 +155,22 @@ class Uploads:
         upload.allow(min(left, self._configuration.max_blob_bytes))
 
     def unfinished(self, project_id: str) -> int:
-        """Return how many bytes a project has here that no manifest of it holds."""
+        """Return how many bytes a project has here that no image holds: what a quota of images counts is not here."""
+        index, above = db.manifest.alias(), db.reference.alias()
+        imaged = sa.select(db.image.c.id).where(db.image.c.manifest_id == db.manifest.c.id).correlate(db.manifest)
+        through = (
+            sa.select(db.image.c.id)
+            .join(index, index.c.id == db.image.c.manifest_id)
+            .join(above, above.c.manifest_id == index.c.id)
+            .where(above.c.digest == db.manifest.c.digest, index.c.repository_id == db.manifest.c.repository_id)
+            .correlate(db.manifest)
+        )
         held = (
             sa.select(sa.literal(1))
             .select_from(db.reference.join(db.manifest, db.manifest.c.id == db.reference.c.manifest_id))
             .where(db.reference.c.digest == db.link.c.digest, db.manifest.c.repository_id == db.link.c.repository_id)
+            .where(sa.or_(imaged.exists(), through.exists()))
+            .correlate(db.link)
             .exists()
         )
         linked = (

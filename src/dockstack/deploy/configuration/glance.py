@@ -21,6 +21,12 @@ STATE_DIRECTORY = "/var/lib/glance"
 REGISTRY_STORE = "registry"
 """Glance's name for what it reads from the registry."""
 
+REGISTRY_ADDRESS = "127.0.0.1"
+"""Where Glance reads from the registry."""
+
+UNFILTERED = frozenset({"2026.1"})
+"""Releases whose Glance (32.0.0) reads any address that a project names as an image's location, unfiltered."""
+
 
 def container_formats(added: Iterable[str]) -> tuple[str, ...]:
     """Return Glance's own formats and the added ones, each once, in a stable order."""
@@ -44,10 +50,10 @@ def limit_section(settings: Settings) -> dict[str, str]:
 def glance_api_conf(settings: Settings) -> Ini:
     """Return glance-api.conf."""
     return {
-        **(_registry(settings) if settings.registry else {}),
+        **(_registry(settings) if settings.http_images else {}),
         "DEFAULT": {
             **oslo.logging_options(settings),
-            "enabled_backends": "files:file" + (f",{REGISTRY_STORE}:http" if settings.registry else ""),
+            "enabled_backends": "files:file" + (f",{REGISTRY_STORE}:http" if settings.http_images else ""),
             # web-download would let a tenant read what only this machine can reach.
             "enabled_import_methods": "[glance-direct]",
             # No host loads an image, and no snapshot ends, before all of it was hashed; on processors that have
@@ -79,7 +85,7 @@ def _registry(settings: Settings) -> Ini:
     """
     return {
         "import_filtering_opts": {
-            "allowed_hosts": f"[{settings.local_address}]",
+            "allowed_hosts": f"[{REGISTRY_ADDRESS}]",
             "allowed_ports": f"[{settings.ports.registry}]",
             "allowed_schemes": "[http]",
         }

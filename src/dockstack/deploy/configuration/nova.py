@@ -73,10 +73,20 @@ def nova_conf(settings: Settings) -> Ini:
         "wsgi": {"api_paste_config": API_PASTE_FILE},
         "oslo_concurrency": {"lock_path": f"{STATE_DIRECTORY}/lock"},
         "os_vif_ovs": {"ovsdb_connection": DATABASE_REMOTE},
-        **{section: dict(options) for section, options in settings.hypervisor_options},
+        **{section: dict(options) for section, options in _hypervisor_options(settings)},
         **privilege.helper_sections(settings, "nova"),
         **oslo.messaging_sections(settings),
     }
+
+
+def _hypervisor_options(settings: Settings) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """Return the hypervisor's own options; our driver pulls from this cloud's registry, where there is one."""
+    if not settings.registry:
+        return settings.hypervisor_options
+    options = [("cloud_registry", settings.url(settings.ports.registry).removeprefix("https://"))]
+    if settings.authority:
+        options.append(("registry_ca_file", settings.authority))
+    return settings.with_driver_options(tuple(options)).hypervisor_options
 
 
 def host_defaults(settings: Settings, transport_url: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
+from dockstack.deploy.configuration.glance import REGISTRY_ADDRESS
 from dockstack.deploy.configuration.programs import PYTHON_ENVIRONMENT
 from dockstack.deploy.supervision.services import Check, CheckKind, Service
 
@@ -22,7 +23,10 @@ _GIB = 1 << 30
 
 
 def registry_conf(settings: Settings) -> Ini:
-    """Return the registry's file. It listens on the loopback, or in the clear where the APIs do."""
+    """Return the registry's file. It listens on the loopback, and in the clear where the APIs do.
+
+    Glance keeps the address by which it reads an image, so that is the loopback's, which never changes.
+    """
     port = settings.ports.registry
     quota = settings.image_quotas.staged_gb
     return {
@@ -30,7 +34,7 @@ def registry_conf(settings: Settings) -> Ini:
             "address": settings.bind_address,
             "port": str(port),
             "url": settings.url(port),
-            "archive_url": f"http://{settings.local_address}:{port}",
+            "archive_url": f"http://{REGISTRY_ADDRESS}:{port}",
             "identity_url": settings.identity_url,
             "image_url": settings.url(settings.ports.glance),
             "authority": settings.authority,
@@ -54,6 +58,6 @@ def service(settings: Settings) -> Service:
         user=USER,
         environment=PYTHON_ENVIRONMENT,
         requires=("mariadb", "keystone", "glance-api"),
-        check=Check(CheckKind.HTTP, f"http://{settings.local_address}:{settings.ports.registry}/"),
+        check=Check(CheckKind.HTTP, f"http://{REGISTRY_ADDRESS}:{settings.ports.registry}/"),
         watch=(CONF, paths.LOCK_MARKER, paths.DRIVER_MARKER),
     )

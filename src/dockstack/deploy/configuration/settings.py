@@ -100,6 +100,7 @@ class Settings:
         listen_address: where other machines come in; "": they do not.
         tls: whether what comes in there is encrypted, and ended by a proxy in front of ``bind_address``.
         controller_address: what everybody calls the controller, itself included.
+        http_images: whether Glance may have images that it reads from the registry; also where that ran once.
     """
 
     secrets: Mapping[str, str] = field(repr=False)
@@ -127,6 +128,7 @@ class Settings:
     image_size_limit_gb: int = 50
     image_quotas: ImageQuotas = ImageQuotas()
     registry: bool = False
+    http_images: bool = False
     registry_store: str = "/var/lib/dockstack/registry"
     debug: bool = False
     compute_driver: str = ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import migration
+from dockstack.deploy.configuration.glance import UNFILTERED
 from dockstack.deploy.configuration.openvswitch import tunnel_options
 from dockstack.deploy.configuration.settings import SECRET_NAMES, ImageQuotas, Networks, Ports, Settings
 from dockstack.deploy.distributions import DEBIAN_12
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 FIRST_FLOATING_ADDRESS = 10
 LOOPBACK = "127.0.0.1"
+REGISTRY_ACCOUNT = "registry-account"
+"""What the manifest calls it that the registry has its account; it is noted before anybody can push."""
+REGISTRY_PORT = "registry-port"
+"""What it calls the port that Glance's images of the registry have in their addresses."""
 _QUESTION = (
     "hostname; if test -d /sys/module/openvswitch || modprobe -q openvswitch 2>/dev/null; then echo system;"
     " else echo netdev; fi; sed -n 's/^nameserver  *//p' /etc/resolv.conf"
@@ -46,6 +51,7 @@ def settings_with(machine: Machine, secrets: dict[str, str]) -> Settings:
         datapath=datapath if wanted == "auto" else wanted,
         resolvers=tuple(resolvers),
         distribution=machine.distribution,
+        registry_ran=machine.manifest.done(REGISTRY_ACCOUNT) is not None,
     )
 
 
@@ -58,11 +64,17 @@ def settings_from(
     datapath: str,
     resolvers: tuple[str, ...] = (),
     distribution: Distribution = DEBIAN_12,
+    registry_ran: bool = False,
 ) -> Settings:
-    """Return the settings; pure."""
+    """Return the settings; pure.
+
+    Where a registry ran, Glance keeps knowing how images of it are read: it could not delete them otherwise.
+    """
     added = contribution or Contribution(compute_driver="")
     listen, tls = attributes.text("listen_address"), attributes.flag("tls.enable")
     tunnels_end = hosts.machine_tunnel_address(attributes)
+    filtered = attributes.text("release") not in UNFILTERED  # preflight refuses it; this is the second bolt
+    registry = filtered and attributes.flag("registry.enable")
     neighbours = () if ipaddress.ip_address(tunnels_end).is_loopback else tunnel_options(datapath)
     on_this_machine = migration.options() if attributes.number("hosts") > 1 else ()
     made = Settings(
@@ -90,7 +102,8 @@ def settings_from(
         image_store=attributes.text("image.store"),
         image_size_limit_gb=attributes.number("image.largest_gb"),
         image_quotas=_image_quotas(attributes),
-        registry=attributes.flag("registry.enable"),
+        registry=registry,
+        http_images=registry or (filtered and registry_ran),
         registry_store=attributes.text("registry.store"),
         debug=attributes.flag("debug"),
         cpu_allocation_ratio=attributes.ratio("compute.cpu_allocation_ratio"),

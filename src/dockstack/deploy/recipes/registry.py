@@ -13,7 +13,7 @@ from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.node.environments import ensure_wheel
 from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.recipes.controller import once_in_database, provision, write_configuration
-from dockstack.deploy.recipes.facts import settings_of
+from dockstack.deploy.recipes.facts import REGISTRY_ACCOUNT, REGISTRY_PORT, settings_of
 from dockstack.deploy.recipes.infrastructure import run_sql
 from dockstack.deploy.recipes.stage import Stage
 from dockstack.deploy.supervision.restart import ensure_running
@@ -50,7 +50,8 @@ def start(machine: Machine) -> None:
     once_in_database(machine, "registry-database", sql, lambda: run_sql(machine, settings, sql))
     desired = desired_state.registry(settings)
     text = json.dumps(desired, sort_keys=True)
-    once_in_database(machine, "registry-account", text, lambda: provision(machine, "identity", desired))
+    once_in_database(machine, REGISTRY_ACCOUNT, text, lambda: provision(machine, "identity", desired))
+    machine.manifest.set_done(REGISTRY_PORT, str(settings.ports.registry))
     ensure_running(machine, registry.service(settings))
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dockstack.deploy import distributions, paths
+from dockstack.deploy.configuration.glance import UNFILTERED
 from dockstack.deploy.distributions import APT, DEBIAN_12, Distribution
 from dockstack.deploy.hypervisors import chosen, engine_obstacles, storage_obstacles
 from dockstack.deploy.hypervisors.docker import Docker
@@ -24,7 +25,7 @@ from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
 from dockstack.deploy.hypervisors.storage_obstacles import StorageFacts
 from dockstack.deploy.node import listeners
 from dockstack.deploy.node.manifest import Manifest
-from dockstack.deploy.recipes.facts import LOOPBACK
+from dockstack.deploy.recipes.facts import LOOPBACK, REGISTRY_PORT
 from dockstack.deploy.run import tls_obstacles
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.wanted.inventory import Role
@@ -82,6 +83,7 @@ class MachineFacts:
     neighbours: Mapping[str, str] = field(default_factory=dict)  # network or address in use -> by what
     installed: bool = False  # a run of ours completed its packages before
     certificate_failure: str = ""  # what is wrong with the operator's
+    registry_port: str = ""  # that of a registry which ran before
     commissioned: bool = False  # it is a compute node of another cloud, made by us
     storage: StorageFacts = field(default_factory=StorageFacts)
     engine: EngineFacts = field(default_factory=EngineFacts)
@@ -130,6 +132,7 @@ def problems(node: Node, facts: MachineFacts) -> list[Problem]:
         found += _commissioned() if facts.commissioned else []
         found += _base_image(facts.distribution)
         found += _ports(node, facts.listeners)
+        found += _registry(node, facts.registry_port)
         tls = tls_obstacles.obstacles(node.attributes, facts.certificate_failure, facts.listeners)
         found += [Problem(*obstacle) for obstacle in tls]
     if node.has(Role.CONTROLLER) or node.has(Role.NETWORK):
@@ -227,7 +230,7 @@ def _ports(node: Node, listening: Iterable[Listener]) -> Iterable[Problem]:
     places = {address, LOOPBACK} if node.attributes.flag("tls.enable") else {address}
     wanted = dict.fromkeys((*CONTROLLER_PORTS, *(OVN_PORTS if address != LOOPBACK else ())), places)
     if node.attributes.flag("registry.enable"):
-        wanted["ports.registry"] = places
+        wanted["ports.registry"] = {*places, LOOPBACK}
     if node.attributes.flag("telemetry.prometheus"):
         wanted["ports.exporter"] = {node.attributes.text("telemetry.address")}
     for name, addresses in wanted.items():
@@ -240,6 +243,22 @@ def _ports(node: Node, listening: Iterable[Listener]) -> Iterable[Problem]:
                     f"Stop it, or choose another port: --set {name}={_free_port(port, listening)}",
                 )
                 break
+
+
+def _registry(node: Node, former_port: str) -> Iterable[Problem]:
+    if not node.attributes.flag("registry.enable"):
+        return
+    release, port = node.attributes.text("release"), node.attributes.number("ports.registry")
+    if former_port not in ("", str(port)):
+        yield Problem(
+            f"The registry's port is to be {port}; images that were pushed are read at port {former_port}.",
+            f"Leave it as it was: --set ports.registry={former_port}",
+        )
+    if release in UNFILTERED:
+        yield Problem(
+            f"Glance of {release} would read for any project whatever this machine can reach, if there is a registry.",
+            "Leave it off (--set registry.enable=false), or choose a later release.",
+        )
 
 
 def _collide(one: str, other: str) -> bool:
@@ -299,6 +318,7 @@ def gather(node: Node) -> MachineFacts:
         neighbours=_neighbours(node, manifest),
         installed=Path(paths.LOCK_MARKER).exists(),
         certificate_failure=tls_obstacles.handshake(node.attributes),
+        registry_port=manifest.done(REGISTRY_PORT) or "",
         commissioned=Path(paths.COMMISSION).exists(),
         storage=storage_obstacles.gather(node.attributes, manifest, services),
         engine=engine_obstacles.gather(node.attributes, manifest, services),

@@ -21,6 +21,7 @@ from dockstack.deploy.configuration.haproxy import tls_proxy_cfg
 from dockstack.deploy.configuration.ini import render_ini
 from dockstack.deploy.configuration.privilege import helper_sections, sudoers
 from dockstack.deploy.configuration.settings import DATABASES, SECRET_NAMES, ImageQuotas
+from dockstack.deploy.paths import AUTHORITY
 
 
 def test_every_secret_that_a_builder_asks_for_is_generated(settings):
@@ -190,7 +191,7 @@ def test_glance_reads_from_the_registry_alone_and_only_where_there_is_one(settin
     without = glance.glance_api_conf(settings)
     assert without["DEFAULT"]["enabled_backends"] == "files:file"
     assert "import_filtering_opts" not in without
-    wanted = glance.glance_api_conf(replace(settings, registry=True))
+    wanted = glance.glance_api_conf(replace(settings, http_images=True))
     assert wanted["DEFAULT"]["enabled_backends"] == "files:file,registry:http"
     assert wanted["import_filtering_opts"] == {
         "allowed_hosts": "[127.0.0.1]",
@@ -204,9 +205,25 @@ def test_the_registry_is_in_the_clear_on_the_loopback_only(settings):
     behind_tls = replace(settings, registry=True, tls=True, listen_address="192.0.2.1", controller_address="192.0.2.1")
     conf = registry.registry_conf(behind_tls)["registry"]
     assert (conf["address"], conf["archive_url"]) == ("127.0.0.1", "http://127.0.0.1:5005")
+    open_conf = registry.registry_conf(replace(behind_tls, tls=False, bind_address="192.0.2.1"))["registry"]
+    assert (open_conf["address"], open_conf["archive_url"]) == ("192.0.2.1", "http://127.0.0.1:5005")
     assert (conf["url"], conf["authority"]) == ("https://192.0.2.1:5005", behind_tls.authority)
     assert "    bind 192.0.2.1:5005 ssl" in tls_proxy_cfg(behind_tls)
     assert ":5005" not in tls_proxy_cfg(replace(behind_tls, registry=False))
+
+
+def test_the_clouds_own_hosts_pull_from_its_registry(settings):
+    def docker(**changes):
+        ours = replace(settings, hypervisor_options=(("docker", (("timeout", "5"),)),), **changes)
+        return nova.nova_conf(ours)["docker"]
+
+    assert docker() == {"timeout": "5"}
+    assert docker(registry=True) == {"timeout": "5", "cloud_registry": "http://127.0.0.1:5005"}
+    assert docker(registry=True, tls=True, controller_address="192.0.2.1") == {
+        "timeout": "5",
+        "cloud_registry": "192.0.2.1:5005",
+        "registry_ca_file": AUTHORITY,
+    }
 
 
 def test_no_password_of_the_registry_is_in_its_command_or_environment(settings):

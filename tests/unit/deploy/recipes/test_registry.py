@@ -9,7 +9,7 @@ from dockstack.deploy.configuration import registry
 from dockstack.deploy.configuration.ini import render_ini
 from dockstack.deploy.configuration.settings import SECRET_NAMES
 from dockstack.deploy.recipes import registry as recipe
-from dockstack.deploy.recipes.facts import settings_from
+from dockstack.deploy.recipes.facts import settings_from, settings_of
 from dockstack.deploy.run.plan import node_stages
 from dockstack.deploy.wanted.inventory import load
 from dockstack.registry.configuration import Configuration
@@ -19,10 +19,10 @@ pytestmark = pytest.mark.unit
 WANTED = "registry.enable=true"
 
 
-def settings(*assignments):
+def settings(*assignments, **more):
     attributes = load(None, assignments).local.attributes
     return settings_from(
-        attributes, None, dict.fromkeys(SECRET_NAMES, "x"), hostname="node1", datapath="system", resolvers=()
+        attributes, None, dict.fromkeys(SECRET_NAMES, "x"), hostname="node1", datapath="system", resolvers=(), **more
     )
 
 
@@ -38,6 +38,21 @@ def test_it_is_off_unless_asked_for():
 def test_it_starts_when_what_it_asks_is_there():
     assert {"database", "identity", "glance"} <= set(stage(WANTED).after)
     assert "openstack-environment" in stage(WANTED, "docker.enable=false").after
+
+
+def test_glance_reads_from_it_also_after_it_ran_once_and_never_where_nothing_filters_that():
+    assert not settings().http_images
+    assert settings(WANTED).http_images
+    assert settings(registry_ran=True).http_images, "images of it can be deleted"
+    for unfiltered in (settings(WANTED, "release=2026.1"), settings("release=2026.1", registry_ran=True)):
+        assert (unfiltered.registry, unfiltered.http_images) == (False, False)
+
+
+def test_what_ran_once_is_known_by_the_manifest(machine):
+    one = machine({"hostname": "node1\nsystem"})
+    assert not settings_of(one).http_images
+    one.manifest.set_done("registry-account", "x")
+    assert settings_of(one).http_images
 
 
 def test_disabling_takes_the_process_and_its_passwords_away(machine):

@@ -119,6 +119,22 @@ def test_the_registrys_port_is_needed_where_there_is_one(node):
     assert problems(node("registry.enable=true"), taken)
 
 
+def test_a_glance_that_filters_no_locations_gets_no_registry(node):
+    (problem,) = problems(node("registry.enable=true", "release=2026.1"), GOOD)
+    assert "Glance of 2026.1" in problem.brief
+    assert not problem.warning
+    assert not problems(node("release=2026.1"), GOOD)
+    assert not problems(node("registry.enable=true"), GOOD)
+
+
+def test_the_registrys_port_is_in_what_glance_keeps(node):
+    former = replace(GOOD, registry_port="5005")
+    (problem,) = problems(node("registry.enable=true", "ports.registry=5006"), former)
+    assert "--set ports.registry=5005" in problem.cure
+    assert not problems(node("ports.registry=5006"), former)
+    assert not problems(node("registry.enable=true"), former)
+
+
 def test_a_compute_node_needs_no_ports(node):
     compute = node(roles=frozenset({Role.COMPUTE}))
     assert not problems(compute, replace(GOOD, listeners=(Listener("127.0.0.1", 5000, 42, "x"),)))
