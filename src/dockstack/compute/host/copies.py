@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from oslo_log import log as logging
 
 from dockstack.compute.engine import NotFound
+from dockstack.compute.failures import isolated
 from dockstack.compute.host import disks, received
 from dockstack.compute.model import PowerState
 from dockstack.compute.privileged import archives
@@ -83,22 +84,18 @@ def noted(host: Host, container: Container, name: str) -> Iterator[None]:
 
 def remove(host: Host, name: str) -> None:
     """Remove a copy, when nothing stands still for it any more; what fails is logged, and left to the next sweep."""
-    try:
+    with isolated(f"removing the copy {name}, which stays until the next sweep,"):
         frozen = dict(privileged.list_all(*find_place(host))).get(name)
         if frozen:
             _thaw(host, frozen)
         privileged.remove(*find_place(host), name)
-    except (DockstackError, OSError, ValueError) as error:
-        LOG.warning("The copy %s stays until the next sweep: %s", name, error)
 
 
 def sweep(host: Host) -> None:
     """Remove the copies that killed snapshots left, and let servers go on that stand still for one."""
-    try:
+    found: list[tuple[str, str]] = []
+    with isolated("looking for what killed snapshots left"):
         found = privileged.list_all(*find_place(host))
-    except (DockstackError, OSError, ValueError) as error:
-        LOG.warning("Cannot look for what killed snapshots left: %s", error)
-        return
     for name, _ in found:
         if name not in host.busy:
             LOG.info("Removing the copy that snapshot %s left when its process ended", name)

@@ -5,12 +5,12 @@ A copy lies beside the engine's own directories, on the same file system: there,
 reference, and no other disk has to have room. On overlay2 it is the container's writable layer and the engine's own one
 beneath it, which goes with the container; the layers of the server's image stay for as long as the engine has that.
 
-What reads a running server's files is confined to the copy's own directory, where they are mounted for it alone: a
-server may put a link where a directory has just been, and it must not lead out.
+What reads a running server's files is confined to the copy's own directory, where they are mounted for it alone. A
+server may put a link where a directory has just been: by way of that mount, none is followed and no device is opened.
 """
 
 # Names are bytes of strangers, so os and not pathlib:
-# ruff: noqa: PTH102, PTH103, PTH110, PTH112, PTH118, PTH119, PTH120, PTH123, PTH208
+# ruff: noqa: PTH102, PTH103, PTH106, PTH110, PTH112, PTH118, PTH119, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ import errno
 import fcntl
 import os
 import re
-import shutil
 import struct
 import threading
 from contextlib import suppress
@@ -44,7 +43,9 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _LOWER = re.compile(rb"l/[A-Z0-9]{26}(:l/[A-Z0-9]{26})*")
 _MOUNT_BYTES = 4095  # of one mount's options
 # linux/mount.h, linux/sched.h
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 2, 4, 4096, 16384, 1 << 19
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_NOSYMFOLLOW = 1, 2, 4, 32, 256
+_MS_BIND, _MS_REC, _MS_SLAVE = 4096, 16384, 1 << 19
+_ST_NOSYMFOLLOW = 0x2000  # linux/statfs.h
 _CLONE_NEWNS = 0x20000
 
 _parents = threading.Lock()  # held while one of the directories above is made or removed
@@ -177,6 +178,20 @@ def mount(source: bytes, target: bytes, kind: bytes | None, flags: int, options:
     )
 
 
+def show_guarded(source: str, place: str, flags: int = 0) -> None:
+    """Show a directory at a place where no device can be opened, and on Linux 5.10 and later no link is followed.
+
+    Args:
+        source: the directory.
+        place: where; may be itself.
+        flags: more of them, as of ``mount``.
+    """
+    where = os.fsencode(place)
+    mount(os.fsencode(source), where, None, _MS_BIND)
+    flags |= _MS_REMOUNT | _MS_BIND | _MS_NOSUID | _MS_NODEV | _MS_NOSYMFOLLOW
+    mount(b"none", where, None, flags)
+
+
 def enter_own_mounts() -> None:
     """Give the calling thread mounts of its own, which end with it and which nobody else sees."""
     checked(libc.unshare(_CLONE_NEWNS), "separating a thread's mounts")
@@ -224,8 +239,10 @@ def _first(source: bytes) -> tuple[trees.Known, int]:
 def _confined(path: str, layer: str, work: Callable[[bytes], _T]) -> _T:
     """Show a layer in a copy's directory, make that the root directory, and work."""
     enter_own_mounts()
-    place = os.path.join(os.fsencode(path), SOURCE)
-    mount(os.fsencode(layer), place, None, _MS_BIND)
+    place = os.path.join(path, os.fsdecode(SOURCE))
+    show_guarded(layer, place, _MS_RDONLY)
+    if not os.statvfs(place).f_flag & _ST_NOSYMFOLLOW:  # an older kernel says nothing when it is asked
+        raise OSError(errno.EOPNOTSUPP, "copying what a server may change meanwhile needs Linux 5.10 or later")
     os.chroot(path)
     os.chdir("/")
     return work(b"/" + SOURCE)
@@ -273,4 +290,14 @@ def _remove(path: str) -> None:
             raise
     finally:
         os.close(descriptor)
-    shutil.rmtree(path)
+    in_thread(_empty, path)
+    os.rmdir(path)
+
+
+def _empty(path: str) -> None:
+    """Remove what is in a directory, as the root directory: a whole path could be longer than the kernel takes."""
+    enter_own_mounts()
+    os.chroot(path)
+    os.chdir("/")
+    for name in os.listdir(b"/"):
+        trees.remove(b"/" + name)

@@ -9,13 +9,12 @@ out before the first pass, and whatever changed after shortly before *that* is c
 """
 
 # Names are bytes of strangers, so os and not pathlib:
-# ruff: noqa: PTH101, PTH102, PTH108, PTH115, PTH118, PTH208, PTH211
+# ruff: noqa: PTH101, PTH102, PTH106, PTH108, PTH115, PTH118, PTH208, PTH211
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import time
 
@@ -24,7 +23,9 @@ from dockstack.compute.privileged.kernel import checked, libc
 
 RESERVE = 256 << 20  # bytes that copies leave free on the engine's disk
 _GRAIN_NS = 100_000_000  # more than the kernel's clock for files ever lags behind
-_VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ESTALE, errno.ENODATA})
+_VANISHED = frozenset(  # or became something else: a link on the way (ELOOP), a device (EACCES)
+    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENXIO, errno.ESTALE, errno.ENODATA}
+)
 # Documentation/filesystems/overlayfs.rst: these tie a layer to the inodes of this host; the kernel makes them anew.
 HOST_ONLY = tuple(f"trusted.overlay.{name}" for name in ("origin", "impure", "nlink", "upper", "uuid"))
 
@@ -208,15 +209,24 @@ def give(path: bytes, like: os.stat_result, wanted: dict[str, bytes]) -> None:
 
 
 def remove(path: bytes) -> None:
-    """Remove whatever stands there; nothing is fine."""
+    """Remove whatever stands there, however deep it is; nothing is fine."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return
-    if stat.S_ISDIR(found.st_mode):
-        shutil.rmtree(path)
-    else:
+    if not stat.S_ISDIR(found.st_mode):
         os.unlink(path)
+        return
+    directories = [path]
+    for directory in directories:  # it grows
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(entry.path)
+                else:
+                    os.unlink(entry.path)
+    for directory in reversed(directories):
+        os.rmdir(directory)
 
 
 def _require_vanished(error: OSError) -> None:

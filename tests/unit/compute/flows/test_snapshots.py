@@ -174,6 +174,27 @@ def test_the_next_start_removes_what_a_killed_snapshot_left_and_its_server_goes_
     assert list(world.containers) == [NAME]
 
 
+def test_a_copy_that_cannot_be_removed_keeps_nothing_from_starting(host, world, server, monkeypatch):
+    for image_id in (IMAGE, IMAGE.replace("0", "1")):
+        world.kill_after = "copy.begin"
+        with pytest.raises(Killed):
+            snapshot.take(host, server, image_id, upload)
+        world.revive()
+    assert len(world.copies()) == 2
+    remove, tried = copies.privileged.remove, []
+
+    def fail_first(*place):
+        tried.append(place)
+        if len(tried) == 1:
+            raise RecursionError("maximum recursion depth exceeded")
+        remove(*place)
+
+    monkeypatch.setattr(copies.privileged, "remove", fail_first)
+    recovery.prepare(make_host(world))
+    assert len(tried) == 2
+    assert len(world.copies()) == 1
+
+
 def test_a_snapshot_under_way_is_not_swept(host, world, server):
     snapshot.take(host, server, IMAGE, lambda taken: (copies.sweep(host), upload(taken)))
 
