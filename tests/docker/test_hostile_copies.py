@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from dockstack.compute.privileged import copies, trees
+from dockstack.compute.privileged import archives, copies, trees
 from dockstack.compute.privileged.kernel import in_thread
 
 NAME = "6f9f2f0e-9d7c-4b8c-8b36-6a4f0e3d7c01"
@@ -130,14 +132,150 @@ def test_a_kernel_that_would_follow_links_is_not_worked_with(engine, monkeypatch
 
 
 def test_directories_may_be_as_deep_as_they_like(engine) -> None:
-    depth = 1980  # within a root directory of its own just what a path may have, and from ours more
+    depth = 990  # within a root directory of its own just what a path may have, and from ours more
     directory = os.open(engine.layer, os.O_RDONLY | os.O_DIRECTORY)
     for _ in range(depth):
-        os.mkdir("d", dir_fd=directory)
-        inside = os.open("d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory)
+        os.mkdir("ddd", dir_fd=directory)
+        inside = os.open("ddd", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory)
         os.close(directory)
         directory = inside
     os.close(directory)
     engine.begin()
     engine.remove()
     assert not engine.copy.exists()
+
+
+def sparse(engine, index) -> int:
+    (engine.layer / ".dockstack-sparse-files").write_text(json.dumps(index))
+    return archives.restore(str(engine.layer))
+
+
+def entry(*names: str, size: int = 1 << 40, parts: object = ((1 << 20, 4), (1 << 30, 6))) -> dict[str, object]:
+    return {"names": names, "size": size, "parts": parts}
+
+
+@pytest.fixture(params=["overlay2", "btrfs"])
+def storage(request, engine):
+    """A container of each storage driver; a directory does for the subvolume."""
+    if request.param == "btrfs":
+        engine.layer = engine.root / "btrfs/subvolumes" / ("a" * 64)
+        engine.layer.mkdir(parents=True)
+        engine.image = engine.layer
+    engine.seen = engine.layer
+    return engine
+
+
+def test_a_map_makes_a_file_whole_under_all_of_its_names(storage) -> None:
+    (storage.image / "file").write_bytes(b"onefellow!"[:10])
+    os.link(storage.image / "file", storage.image / "other")
+    assert sparse(storage, [entry("file", "other")]) == 1
+    with (storage.layer / "other").open("rb") as file:
+        assert os.pread(file.fileno(), 6, 1 << 30) == b"ellow!"
+    assert (storage.layer / "file").samefile(storage.layer / "other")
+    assert [path.name for path in storage.layer.iterdir() if path.name.startswith(".")] in ([], [".whiteout"])
+
+
+@pytest.mark.parametrize("step", ["unlink", "rename", "link", "copy_file_range", "utime", "chown"])
+def test_what_was_broken_off_is_done_again(storage, monkeypatch, step) -> None:
+    for name in ("one", "two"):
+        (storage.image / name).write_bytes(b"onefellow!")
+        os.link(storage.image / name, storage.image / f"{name}-linked")
+    index = [entry("one", "one-linked"), entry("two", "two-linked")]
+    do = getattr(os, step)
+    for after in range(4):
+        done: list[object] = []
+
+        def die(*arguments, _done=done, _after=after, **more):
+            if len(_done) == _after:
+                raise InterruptedError
+            _done.append(arguments)
+            return do(*arguments, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(archives.os, step, die)
+            try:
+                sparse(storage, index)
+            except InterruptedError:
+                continue
+            break
+    assert sparse(storage, index) == 2
+    for name in ("one", "two"):
+        assert (storage.layer / name).samefile(storage.layer / f"{name}-linked")
+        assert (storage.layer / name).stat().st_size == 1 << 40
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO])
+@pytest.mark.parametrize("name", ["device", ".dockstack-sparse-files"])
+def test_a_map_opens_no_device(storage, monkeypatch, kind, name) -> None:
+    os.mknod(storage.image / name, kind | 0o600, os.makedev(1, 5))
+    if name == "device":
+        (storage.layer / ".dockstack-sparse-files").write_text(json.dumps([entry(name, size=10, parts=[])]))
+    opened, opening = [], os.open
+
+    def note_open(path, *how, **more):
+        opened.append(path)
+        return opening(path, *how, **more)
+
+    monkeypatch.setattr(archives.os, "open", note_open)
+    with pytest.raises(ValueError, match="is no file"):
+        archives.restore(str(storage.layer))
+    assert os.fsencode("/" + name) not in opened
+
+
+def test_the_mount_of_a_root_file_system_opens_no_device(storage) -> None:
+    os.mknod(storage.image / "device", stat.S_IFCHR | 0o600, os.makedev(1, 5))
+
+    def enter() -> None:
+        copies.enter_root(str(storage.layer))
+        os.close(os.open("/device", os.O_RDONLY))
+
+    with pytest.raises(PermissionError):
+        in_thread(enter)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        [entry("file"), entry("file", parts=[[0, 1 << 40]])],
+        [entry("file"), entry("linked", parts=[[0, 1 << 40]])],
+        [entry("file", "file")],
+        [entry("file", "directory")],
+        [entry("file", "unlike")],
+        [entry("file", "gone")],
+        [entry("file", "file/inside")],
+        [entry("file", "link/file")],
+        [entry("gone")],
+        [entry("file/inside")],
+        [entry("link/file")],
+        [entry("directory")],
+        [entry("x" * 300)],
+        [entry()],
+        [entry("a\0b")],
+    ],
+)
+def test_a_map_that_makes_no_sense_is_refused(storage, index) -> None:
+    (storage.image / "directory").mkdir()
+    (storage.image / "directory/file").write_text("stays")
+    (storage.image / "link").symlink_to("directory")
+    (storage.image / "file").write_bytes(b"onefellow!")
+    (storage.image / "unlike").write_bytes(b"of another size")
+    os.link(storage.image / "file", storage.image / "linked")
+    with pytest.raises(ValueError, match=r"is|are|make|values|null"):
+        sparse(storage, index)
+    assert (storage.image / "directory/file").read_text() == "stays"
+
+
+def test_attributes_whose_names_no_archive_can_carry_are_left_out(tmp_path) -> None:
+    file = tmp_path / "root/file"
+    file.parent.mkdir()
+    file.write_text("it")
+    for name in ("user.good", "user.a=b", "user.a\nb", os.fsdecode(b"user.\xff")):
+        os.setxattr(file, name, b"value")
+    with (tmp_path / "archive").open("wb") as written:
+        archive = archives._Archive(written.fileno())
+        archive.write(os.fsencode(tmp_path / "root"))
+    with tarfile.open(tmp_path / "archive") as read:
+        assert read.getmember("file").pax_headers == {"SCHILY.xattr.user.good": "value"} | {
+            name: value for name, value in read.getmember("file").pax_headers.items() if name == "mtime"
+        }
+    assert archive.left_out == {"attributes of a name that no archive can carry": 3}

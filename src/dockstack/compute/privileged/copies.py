@@ -151,7 +151,7 @@ def show(path: str, work: Callable[[bytes], None]) -> None:
 
 
 def enter_root(layer: str) -> None:
-    """Give the calling thread the root file system of a container that does not run, and nothing else."""
+    """Give the calling thread the root file system of a container that does not run, and no device in it."""
     enter_own_mounts()
     if not layers.is_subvolume(layer):
         directory = os.path.dirname(layer)
@@ -159,7 +159,10 @@ def enter_root(layer: str) -> None:
         os.chdir(os.path.dirname(directory))
         names = [os.path.basename(os.path.dirname(beneath)), os.fsdecode(lower), *[os.path.basename(directory)] * 2]
         options = "lowerdir={}/diff:{},upperdir={}/diff,workdir={}/work".format(*names)
-        mount(b"overlay", os.fsencode(layer), b"overlay", _MS_NOSUID | _MS_NODEV, os.fsencode(options))
+        flags = _MS_NOSUID | _MS_NODEV | _MS_NOSYMFOLLOW
+        mount(b"overlay", os.fsencode(layer), b"overlay", flags, os.fsencode(options))
+    else:
+        show_guarded(layer, layer)
     os.chroot(layer)
     os.chdir("/")
 
