@@ -15,6 +15,7 @@ from dockstack.compute.privileged import archives, copies, trees
 from dockstack.compute.privileged.kernel import in_thread
 
 NAME = "6f9f2f0e-9d7c-4b8c-8b36-6a4f0e3d7c01"
+ENTRIES = 10_000
 BENEATH = "A" * 26, "B" * 26
 
 
@@ -39,11 +40,11 @@ class Engine:
         self.image, self.copy = image / "diff", root / "dockstack-copies/host" / NAME
 
     def begin(self) -> Path:
-        copies.begin(str(self.root), "host", NAME, str(self.layer))
+        copies.begin(str(self.root), "host", NAME, str(self.layer), ENTRIES)
         return self.copy / "files"
 
     def complete(self) -> None:
-        copies.complete(str(self.root), "host", NAME, str(self.layer))
+        copies.complete(str(self.root), "host", NAME, str(self.layer), ENTRIES)
 
     def remove(self) -> None:
         copies.remove(str(self.root), "host", NAME)
@@ -116,7 +117,7 @@ def test_a_device_in_the_place_of_a_file_is_not_opened(engine, monkeypatch) -> N
         opened.append(os.fstat(descriptor).st_rdev)
         return descriptor
 
-    monkeypatch.setattr(trees, "allocated", lambda _tree: 0)
+    monkeypatch.setattr(trees, "allocated", lambda _tree, _names: 0)
     monkeypatch.setattr(trees.os, "lstat", look_first)
     monkeypatch.setattr(trees.os, "open", note_open)
     engine.begin()
@@ -272,7 +273,7 @@ def test_attributes_whose_names_no_archive_can_carry_are_left_out(tmp_path) -> N
     for name in ("user.good", "user.a=b", "user.a\nb", os.fsdecode(b"user.\xff")):
         os.setxattr(file, name, b"value")
     with (tmp_path / "archive").open("wb") as written:
-        archive = archives._Archive(written.fileno())
+        archive = archives._Archive(written.fileno(), trees.Names(ENTRIES))
         archive.write(os.fsencode(tmp_path / "root"))
     with tarfile.open(tmp_path / "archive") as read:
         assert read.getmember("file").pax_headers == {"SCHILY.xattr.user.good": "value"} | {

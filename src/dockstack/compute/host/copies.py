@@ -61,9 +61,9 @@ def make(
             f"Images of servers need the storage driver {' or '.join(disks.OPEN)}.",
         )
     with _understood():
-        privileged.begin(*find_place(host), name, layer)
+        privileged.begin(*find_place(host), name, layer, host.images.limits.max_entries)
     with standing_still(), _understood():
-        privileged.complete(*find_place(host), name, layer)
+        privileged.complete(*find_place(host), name, layer, host.images.limits.max_entries)
 
 
 @contextmanager
@@ -115,6 +115,7 @@ class RootFileSystem:
         self.sparse = False
         self.left_out: dict[str, int] = {}
         self._place = (*find_place(host), name)
+        self._entries = host.images.limits.max_entries
         self._workspace = received.find_directory(host)
 
     def read(self) -> Iterator[bytes]:
@@ -139,7 +140,7 @@ class RootFileSystem:
 
     def _write(self, path: str, writer: int) -> dict[str, Any]:
         try:
-            said: dict[str, Any] = archives.read(*self._place, path)
+            said: dict[str, Any] = archives.read(*self._place, path, self._entries)
             return said
         finally:
             os.close(writer)
@@ -190,6 +191,8 @@ def _understood() -> Iterator[None]:
         cure = "Look at the file system below the engine's data root."
         if error.errno == errno.ENOSPC:
             cure = "Free space on the host, or remove what the server does not need."
+        elif error.errno == errno.EOVERFLOW:
+            cure = "Remove files that the server does not need, or raise [docker]image_max_entries."
         elif error.errno == errno.E2BIG:
             cure = "Copy these files with `cp --sparse=never`, or remove them, then try again."
         raise CannotCopy(f"The server's files cannot be read: {error.strerror or error}.", cure, str(error)) from error

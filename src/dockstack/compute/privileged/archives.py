@@ -8,7 +8,7 @@ there before it starts, and that file removed.
 """
 
 # Names are bytes of strangers, so os and not pathlib:
-# ruff: noqa: PTH104, PTH108, PTH115, PTH116, PTH118, PTH120, PTH123, PTH208
+# ruff: noqa: PTH104, PTH108, PTH115, PTH116, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SEND = 1 << 20
 
 
 @copying.entrypoint
-def read(root: str, owner: str, name: str, fifo: str) -> dict[str, Any]:
+def read(root: str, owner: str, name: str, fifo: str, entries: int) -> dict[str, Any]:
     """Write the root file system that a copy shows into a FIFO that somebody reads; the same bytes each time.
 
     Args:
@@ -49,17 +49,19 @@ def read(root: str, owner: str, name: str, fifo: str) -> dict[str, Any]:
         owner: as of ``copies.begin``.
         name: as of ``copies.begin``.
         fifo: where to write.
+        entries: how many files there may be.
 
     Returns:
         "sparse": how many sparse files are in it; "left_out": how many of each kind of thing an image cannot carry.
 
     Raises:
-        OSError: the reader went away (BrokenPipeError), a file cannot be read, or its holes cannot be told (E2BIG).
+        OSError: the reader went away (BrokenPipeError), a file cannot be read, its holes cannot be told (E2BIG), or
+            there are too many files (EOVERFLOW).
     """
     path = copies.locate(root, owner, name)
     descriptor = layers.open_fifo(fifo)
     try:
-        archive = _Archive(descriptor)
+        archive = _Archive(descriptor, trees.Names(entries))
         copies.show(path, archive.write)
         return {"sparse": len(archive.index), "left_out": dict(archive.left_out)}
     finally:
@@ -84,15 +86,15 @@ def restore(layer: str) -> int:
 class _Archive:
     """A tar archive that is being written."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptor: int, names: trees.Names) -> None:
+        self._descriptor, self._names = descriptor, names
         self._links: dict[tuple[int, int], tuple[str, dict[str, Any] | None]] = {}
         self._directories: list[tarfile.TarInfo] = []  # that come at the end
         self.index: list[dict[str, Any]] = []
         self.left_out: Counter[str] = Counter()
 
     def write(self, root: bytes) -> None:
-        for name in _names(root):
+        for name in _walk(root, self._names):
             if name == INDEX:
                 continue
             path = os.path.join(root, name) if name else root
@@ -208,15 +210,19 @@ class _Archive:
             start += count
 
 
-def _names(root: bytes) -> Iterator[bytes]:
+def _walk(root: bytes, names: trees.Names) -> Iterator[bytes]:
     """Yield all names below a directory, parents first, in an order that is always the same."""
-    waiting = [b""]
+    waiting = [(b"", [b""])]
     while waiting:
-        name = waiting.pop()
+        directory, left = waiting[-1]
+        if not left:
+            waiting.pop()
+            continue
+        name = os.path.join(directory, left.pop())
         yield name
         path = os.path.join(root, name) if name else root
         if stat.S_ISDIR(os.lstat(path).st_mode):
-            waiting += sorted((os.path.join(name, inside) for inside in os.listdir(path)), reverse=True)
+            waiting.append((name, names.list(path)))
 
 
 def _restore_confined(layer: str) -> int:

@@ -53,7 +53,7 @@ _known: dict[str, tuple[trees.Known, int]] = {}  # by copy: what its first pass 
 
 
 @copying.entrypoint
-def begin(root: str, owner: str, name: str, layer: str) -> None:
+def begin(root: str, owner: str, name: str, layer: str, entries: int) -> None:
     """Make the first pass over what a server has written, which may go on with it meanwhile.
 
     Args:
@@ -61,9 +61,10 @@ def begin(root: str, owner: str, name: str, layer: str) -> None:
         owner: whose copies these are: the host's name.
         name: the copy's; one of this name is made anew.
         layer: the container's writable layer, or its subvolume.
+        entries: how many files there may be.
 
     Raises:
-        OSError: it does not fit on the disk (ENOSPC), or cannot be read.
+        OSError: it does not fit on the disk (ENOSPC), has too many files (EOVERFLOW), or cannot be read.
         ValueError: there can be no such copy.
     """
     layers.check_layer(layer)
@@ -79,12 +80,16 @@ def begin(root: str, owner: str, name: str, layer: str) -> None:
     beneath, lower = _beneath(layer)
     with open(os.path.join(os.fsencode(path), LOWER), "wb") as file:
         file.write(lower)
-    in_thread(_confined, path, beneath, lambda source: trees.Pass(source, b"/" + INITIAL, {}, 0, still=True).go())
-    _known[path] = in_thread(_confined, path, layer, _first)
+
+    def copy_beneath(source: bytes) -> None:
+        trees.Pass(source, b"/" + INITIAL, {}, 0, still=True, entries=entries).go()
+
+    in_thread(_confined, path, beneath, copy_beneath)
+    _known[path] = in_thread(_confined, path, layer, lambda source: _first(source, entries))
 
 
 @copying.entrypoint
-def complete(root: str, owner: str, name: str, layer: str) -> None:
+def complete(root: str, owner: str, name: str, layer: str, entries: int) -> None:
     """Bring a copy up to date, while its server stands still.
 
     Raises:
@@ -97,9 +102,11 @@ def complete(root: str, owner: str, name: str, layer: str) -> None:
         _snapshot(layer, path)
     else:
         known, since_ns = _known.pop(path, ({}, 0))
-        in_thread(
-            _confined, path, layer, lambda source: trees.Pass(source, b"/" + FILES, known, since_ns, still=True).go()
-        )
+
+        def copy_changed(source: bytes) -> None:
+            trees.Pass(source, b"/" + FILES, known, since_ns, still=True, entries=entries).go()
+
+        in_thread(_confined, path, layer, copy_changed)
 
 
 @copying.entrypoint
@@ -226,15 +233,15 @@ def _beneath(layer: str) -> tuple[str, bytes]:
     return beneath, lower
 
 
-def _first(source: bytes) -> tuple[trees.Known, int]:
+def _first(source: bytes, entries: int) -> tuple[trees.Known, int]:
     target = b"/" + FILES
     descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        trees.require_room(descriptor, trees.allocated(source))
+        trees.require_room(descriptor, trees.allocated(source, trees.Names(entries)))
     finally:
         os.close(descriptor)
     since_ns = trees.write_out(source)
-    done = trees.Pass(source, target, {}, since_ns, still=False)
+    done = trees.Pass(source, target, {}, since_ns, still=False, entries=entries)
     done.go()
     return done.found, since_ns
 
