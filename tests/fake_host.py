@@ -283,12 +283,12 @@ class FakeStorage:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def begin(self, _root: str, owner: str, name: str, layer: str) -> None:
+    def begin(self, _root: str, owner: str, name: str, layer: str, _entries: int) -> None:
         with self.world.step("copy.begin"):
             self._require(layer)
             self.world.copied[owner, name] = None
 
-    def complete(self, _root: str, owner: str, name: str, layer: str) -> None:
+    def complete(self, _root: str, owner: str, name: str, layer: str, _entries: int) -> None:
         with self.world.step("copy.complete"):
             container = self._require(layer)
             assert container.state is not PowerState.RUNNING, "it does not stand still"
@@ -308,7 +308,7 @@ class FakeStorage:
             self.world.copied.pop((owner, name), None)
             self.world.standing.pop((owner, name), None)
 
-    def read(self, _root: str, owner: str, name: str, fifo: str) -> dict[str, Any]:
+    def read(self, _root: str, owner: str, name: str, fifo: str, _entries: int) -> dict[str, Any]:
         with self.world.step("copy.read"), Path(fifo).open("wb", buffering=0) as file:
             left = memoryview(self.world.copied[owner, name])
             while left:

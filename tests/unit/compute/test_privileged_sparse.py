@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from dockstack.compute.privileged import sparse, trees
+from dockstack.compute.privileged import archives, sparse, trees
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +70,7 @@ def test_the_second_pass_copies_what_changed_and_reads_nothing_else(tmp_path: Pa
     (tmp_path / "source/kept/same").write_text("same")
     (tmp_path / "source/kept/changes").write_text("old")
     (tmp_path / "source/goes/inside").write_text("gone")
-    first = trees.Pass(source, target, {}, 0, still=False)
+    first = trees.Pass(source, target, {}, 0, still=False, entries=100)
     first.go()
     changed = max(path.lstat().st_ctime_ns for path in (tmp_path / "source").rglob("*")) + 1
     monkeypatch.setattr(os, "copy_file_range", _counted(os.copy_file_range, copied := []))
@@ -78,7 +79,7 @@ def test_the_second_pass_copies_what_changed_and_reads_nothing_else(tmp_path: Pa
     (tmp_path / "source/goes").write_text("a file now")
     while (tmp_path / "source/kept/changes").stat().st_ctime_ns < changed:  # the clock has a grain
         (tmp_path / "source/kept/changes").write_text("new")
-    trees.Pass(source, target, first.found, changed, still=True).go()
+    trees.Pass(source, target, first.found, changed, still=True, entries=100).go()
     assert (tmp_path / "target/kept/same").read_text() == "same"
     assert (tmp_path / "target/kept/changes").read_text() == "new"
     assert (tmp_path / "target/goes").read_text() == "a file now"
@@ -103,3 +104,22 @@ def test_a_copy_leaves_room_for_others(tmp_path: Path):
         trees.require_room(descriptor, -trees.RESERVE)
     finally:
         os.close(descriptor)
+
+
+def test_a_tree_of_more_names_than_memory_has_room_for_is_refused(tmp_path: Path, monkeypatch):
+    for name in ("a/b/c", "d/e/f"):
+        (tmp_path / "source" / name).mkdir(parents=True)
+    source = os.fsencode(tmp_path / "source")
+    target = os.fsencode(tmp_path)
+    trees.allocated(source, trees.Names(6))
+    with pytest.raises(OSError, match="more than 5"):
+        trees.allocated(source, trees.Names(5))
+    with pytest.raises(OSError, match="more than 5") as refused:
+        trees.Pass(source, target, {}, 0, still=False, entries=5).go()
+    assert refused.value.errno == errno.EOVERFLOW
+    with pytest.raises(OSError, match="more than 5"):
+        list(archives._walk(source, trees.Names(5)))
+    assert list(archives._walk(source, trees.Names(6))) == [b"", b"a", b"a/b", b"a/b/c", b"d", b"d/e", b"d/e/f"]
+    monkeypatch.setattr(trees, "NAME_BYTES", 6 * len(source))
+    with pytest.raises(OSError, match="names"):
+        trees.allocated(source, trees.Names(6))

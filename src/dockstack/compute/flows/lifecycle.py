@@ -22,7 +22,7 @@ from dockstack.compute.network import ovs, veth
 from dockstack.compute.resources import usage
 from dockstack.compute.undo import undo_on_error
 from dockstack.errors import DockstackError
-from dockstack.names import LABEL_PREFIX
+from dockstack.names import LABEL_PREFIX, PAYLOAD_LABEL, SPARSE_LABEL
 from dockstack.oci.documents import ImageRejected
 from dockstack.oci.process import ImageConfig
 
@@ -241,13 +241,27 @@ def start(host: Host, server: Server) -> None:
         received.refuse_unfinished(host, server.uuid)
         container = originals.require(host, server)
         server = interfaces.reconnect(host, server, container)
-        config = ImageConfig(volumes=declared_volumes(container), init=container.labels.get(spec.INIT_LABEL, ""))
+        config = ImageConfig(
+            volumes=declared_volumes(container),
+            init=container.labels.get(spec.INIT_LABEL, ""),
+            sparse=_awaits_holes(container),
+        )
+        copies.restore_sparse_files(host, container.id, config)
         runtime.release(host.patches, container.id)
         write_patch(host, server, container.id, config, set_aside.list_roots(host, container))
         if container.state is PowerState.SHUTDOWN:
             set_limits(host, server, container)
         _begin(host, container.id)
     host.audit.forget(server.uuid)
+
+
+def _awaits_holes(container: Container) -> bool:
+    """Say whether a process may have died between a container's create and its sparse files being made whole.
+
+    The image's labels show through. What another host has sent has its own way for holes.
+    """
+    never_ran = container.started_at.startswith("0001-")
+    return never_ran and container.labels.get(SPARSE_LABEL) == "true" and PAYLOAD_LABEL not in container.labels
 
 
 def _begin(host: Host, container_id: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from oslo_log import log as logging
 
 from dockstack.compute.engine import NotFound
+from dockstack.compute.failures import isolated
 from dockstack.compute.host import disks, received
 from dockstack.compute.model import PowerState
 from dockstack.compute.privileged import archives
@@ -60,9 +61,9 @@ def make(
             f"Images of servers need the storage driver {' or '.join(disks.OPEN)}.",
         )
     with _understood():
-        privileged.begin(*find_place(host), name, layer)
+        privileged.begin(*find_place(host), name, layer, host.images.limits.max_entries)
     with standing_still(), _understood():
-        privileged.complete(*find_place(host), name, layer)
+        privileged.complete(*find_place(host), name, layer, host.images.limits.max_entries)
 
 
 @contextmanager
@@ -83,22 +84,18 @@ def noted(host: Host, container: Container, name: str) -> Iterator[None]:
 
 def remove(host: Host, name: str) -> None:
     """Remove a copy, when nothing stands still for it any more; what fails is logged, and left to the next sweep."""
-    try:
+    with isolated(f"removing the copy {name}, which stays until the next sweep,"):
         frozen = dict(privileged.list_all(*find_place(host))).get(name)
         if frozen:
             _thaw(host, frozen)
         privileged.remove(*find_place(host), name)
-    except (DockstackError, OSError, ValueError) as error:
-        LOG.warning("The copy %s stays until the next sweep: %s", name, error)
 
 
 def sweep(host: Host) -> None:
     """Remove the copies that killed snapshots left, and let servers go on that stand still for one."""
-    try:
+    found: list[tuple[str, str]] = []
+    with isolated("looking for what killed snapshots left"):
         found = privileged.list_all(*find_place(host))
-    except (DockstackError, OSError, ValueError) as error:
-        LOG.warning("Cannot look for what killed snapshots left: %s", error)
-        return
     for name, _ in found:
         if name not in host.busy:
             LOG.info("Removing the copy that snapshot %s left when its process ended", name)
@@ -118,6 +115,7 @@ class RootFileSystem:
         self.sparse = False
         self.left_out: dict[str, int] = {}
         self._place = (*find_place(host), name)
+        self._entries = host.images.limits.max_entries
         self._workspace = received.find_directory(host)
 
     def read(self) -> Iterator[bytes]:
@@ -142,7 +140,7 @@ class RootFileSystem:
 
     def _write(self, path: str, writer: int) -> dict[str, Any]:
         try:
-            said: dict[str, Any] = archives.read(*self._place, path)
+            said: dict[str, Any] = archives.read(*self._place, path, self._entries)
             return said
         finally:
             os.close(writer)
@@ -193,6 +191,8 @@ def _understood() -> Iterator[None]:
         cure = "Look at the file system below the engine's data root."
         if error.errno == errno.ENOSPC:
             cure = "Free space on the host, or remove what the server does not need."
+        elif error.errno == errno.EOVERFLOW:
+            cure = "Remove files that the server does not need, or raise [docker]image_max_entries."
         elif error.errno == errno.E2BIG:
             cure = "Copy these files with `cp --sparse=never`, or remove them, then try again."
         raise CannotCopy(f"The server's files cannot be read: {error.strerror or error}.", cure, str(error)) from error

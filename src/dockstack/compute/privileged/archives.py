@@ -8,7 +8,7 @@ there before it starts, and that file removed.
 """
 
 # Names are bytes of strangers, so os and not pathlib:
-# ruff: noqa: PTH108, PTH115, PTH116, PTH118, PTH120, PTH123, PTH208
+# ruff: noqa: PTH104, PTH108, PTH115, PTH116, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 INDEX = b".dockstack-sparse-files"  # JSON: a list of {"names", "size", "parts"}
 OF_ONE_SERVER = (b"etc/hostname", b"etc/hosts", b"etc/resolv.conf")  # empty in an image: the next server has its own
 INDEX_BYTES = 4 << 20
+_NEW, _LINK = b"/" + INDEX + b".new", b"/" + INDEX + b".link"  # files that are being made whole
+_NONSENSE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
+)
 _CARRIED = ("user.", trees.ACCESS_LISTS, "security.capability")
 _XATTR = "SCHILY.xattr."
 _DEFAULT = f"{_XATTR}{trees.ACCESS_LISTS}default"
@@ -37,7 +41,7 @@ _SEND = 1 << 20
 
 
 @copying.entrypoint
-def read(root: str, owner: str, name: str, fifo: str) -> dict[str, Any]:
+def read(root: str, owner: str, name: str, fifo: str, entries: int) -> dict[str, Any]:
     """Write the root file system that a copy shows into a FIFO that somebody reads; the same bytes each time.
 
     Args:
@@ -45,17 +49,19 @@ def read(root: str, owner: str, name: str, fifo: str) -> dict[str, Any]:
         owner: as of ``copies.begin``.
         name: as of ``copies.begin``.
         fifo: where to write.
+        entries: how many files there may be.
 
     Returns:
         "sparse": how many sparse files are in it; "left_out": how many of each kind of thing an image cannot carry.
 
     Raises:
-        OSError: the reader went away (BrokenPipeError), a file cannot be read, or its holes cannot be told (E2BIG).
+        OSError: the reader went away (BrokenPipeError), a file cannot be read, its holes cannot be told (E2BIG), or
+            there are too many files (EOVERFLOW).
     """
     path = copies.locate(root, owner, name)
     descriptor = layers.open_fifo(fifo)
     try:
-        archive = _Archive(descriptor)
+        archive = _Archive(descriptor, trees.Names(entries))
         copies.show(path, archive.write)
         return {"sparse": len(archive.index), "left_out": dict(archive.left_out)}
     finally:
@@ -80,15 +86,15 @@ def restore(layer: str) -> int:
 class _Archive:
     """A tar archive that is being written."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptor: int, names: trees.Names) -> None:
+        self._descriptor, self._names = descriptor, names
         self._links: dict[tuple[int, int], tuple[str, dict[str, Any] | None]] = {}
         self._directories: list[tarfile.TarInfo] = []  # that come at the end
         self.index: list[dict[str, Any]] = []
         self.left_out: Counter[str] = Counter()
 
     def write(self, root: bytes) -> None:
-        for name in _names(root):
+        for name in _walk(root, self._names):
             if name == INDEX:
                 continue
             path = os.path.join(root, name) if name else root
@@ -155,13 +161,18 @@ class _Archive:
             member.devmajor, member.devminor = os.major(found.st_rdev), os.minor(found.st_rdev)
         elif kind == stat.S_IFIFO:
             member.type = tarfile.FIFOTYPE
+        self._describe_attributes(path, records)
+        return member
+
+    def _describe_attributes(self, path: bytes, records: dict[str, str]) -> None:
         for attribute in os.listxattr(path, follow_symlinks=False):
-            if attribute.startswith(_CARRIED):
+            if not attribute.isprintable() or "=" in attribute:  # it would be read as another, or not at all
+                self.left_out["attributes of a name that no archive can carry"] += 1
+            elif attribute.startswith(_CARRIED):
                 value = os.getxattr(path, attribute, follow_symlinks=False)
                 records[_XATTR + attribute] = value.decode("utf-8", "surrogateescape")
             elif attribute not in trees.HOST_ONLY:
                 self.left_out[f"attributes {attribute}"] += 1
-        return member
 
     def _first(self, name: str, found: os.stat_result) -> str | None:
         """Return the name by which a file of several is in the archive already."""
@@ -199,58 +210,97 @@ class _Archive:
             start += count
 
 
-def _names(root: bytes) -> Iterator[bytes]:
+def _walk(root: bytes, names: trees.Names) -> Iterator[bytes]:
     """Yield all names below a directory, parents first, in an order that is always the same."""
-    waiting = [b""]
+    waiting = [(b"", [b""])]
     while waiting:
-        name = waiting.pop()
+        directory, left = waiting[-1]
+        if not left:
+            waiting.pop()
+            continue
+        name = os.path.join(directory, left.pop())
         yield name
         path = os.path.join(root, name) if name else root
         if stat.S_ISDIR(os.lstat(path).st_mode):
-            waiting += sorted((os.path.join(name, inside) for inside in os.listdir(path)), reverse=True)
+            waiting.append((name, names.list(path)))
 
 
 def _restore_confined(layer: str) -> int:
     copies.enter_root(layer)
     try:
-        descriptor = os.open(b"/" + INDEX, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
+        return _restore()
+    except OSError as error:
+        if error.errno not in _NONSENSE:
+            raise
+        raise ValueError(f"it names what is not there: {error}") from error
+
+
+def _restore() -> int:
+    index = b"/" + INDEX
+    if not os.path.lexists(index):
         return 0
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is no file")
+    _require_file(index)
+    with open(os.open(index, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
         data = file.read(INDEX_BYTES + 1)
     try:
-        index = [
-            (list(map(str, said["names"])), int(said["size"]), said["parts"]) for said in json.loads(data[:INDEX_BYTES])
+        said = [
+            (list(map(str, each["names"])), int(each["size"]), each["parts"]) for each in json.loads(data[:INDEX_BYTES])
         ]
     except (TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError("it is malformed") from error
-    wanted = [([b"/" + os.fsencode(name).lstrip(b"/") for name in names], size, parts) for names, size, parts in index]
+    wanted = [([b"/" + os.fsencode(name).lstrip(b"/") for name in names], size, parts) for names, size, parts in said]
     directories = {b"/", *(os.path.dirname(name) for names, _, _ in wanted for name in names)}
     times = {directory: os.stat(directory).st_mtime_ns for directory in directories}
+    made: set[tuple[int, int]] = set()
     for names, size, parts in wanted:
         if size >= 1 << 62:
             raise ValueError("no file is so large")
-        _spread(names, size, parts)
-    os.unlink(b"/" + INDEX)
+        made.add(_spread(names, size, parts, made))
+    os.unlink(index)
     for directory, time_ns in times.items():
         os.utime(directory, ns=(time_ns, time_ns))
-    return len(index)
+    return len(wanted)
 
 
-def _spread(names: list[bytes], size: int, parts: object) -> None:
-    """Make a sparse file of what it holds, under all of its names: another file, with the same attributes."""
+def _spread(names: list[bytes], size: int, parts: object, made: set[tuple[int, int]]) -> tuple[int, int]:
+    """Make a sparse file of what it holds, under all of its names, the first one last: it can be broken off and redone.
+
+    Args:
+        names: the file's.
+        size: its bytes, with its holes.
+        parts: where what it holds belongs.
+        made: by device and inode, the files made before: nobody has their holes copied as if they were data.
+
+    Returns:
+        The device and inode of the new file, which has the same attributes.
+    """
     first, *others = names
-    origin = os.open(first, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    found = _require_file(first)
+    if _identity(found) in made or len(set(names)) < len(names):
+        raise ValueError("a sparse file is named twice")
+    if found.st_size == size:
+        return _identity(found)  # an earlier try was broken off after it
+    extents = sparse.parse(parts, size, found.st_size)
+    for other in others:
+        now = _require_file(other)
+        if _identity(now) != _identity(found) and now.st_size != size:
+            raise ValueError("the names of a sparse file are those of several")
+    trees.remove(_NEW)
+    _write_spread(first, extents, size)
+    trees.give(_NEW, found, trees.attributes(first))
+    os.utime(_NEW, ns=(found.st_mtime_ns, found.st_mtime_ns))
+    for other in others:
+        trees.remove(_LINK)
+        os.link(_NEW, _LINK, follow_symlinks=False)
+        os.rename(_LINK, other)
+    os.rename(_NEW, first)
+    return _identity(os.lstat(first))
+
+
+def _write_spread(source: bytes, extents: sparse.Extents, size: int) -> None:
+    origin = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        found = os.fstat(origin)
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError("a sparse file is none")
-        extents = sparse.parse(parts, size, found.st_size)
-        attributes = trees.attributes(first)
-        os.unlink(first)
-        descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(_NEW, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             position = 0
             for start, length in extents:
@@ -261,8 +311,15 @@ def _spread(names: list[bytes], size: int, parts: object) -> None:
             os.close(descriptor)
     finally:
         os.close(origin)
-    trees.give(first, found, attributes)
-    for other in others:
-        trees.remove(other)
-        os.link(first, other, follow_symlinks=False)
-    os.utime(first, ns=(found.st_mtime_ns, found.st_mtime_ns), follow_symlinks=False)
+
+
+def _require_file(path: bytes) -> os.stat_result:
+    """Look at a file before it is opened: what an image says is one may be a device, and opening some does things."""
+    found = os.lstat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path!r} is no file")
+    return found
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

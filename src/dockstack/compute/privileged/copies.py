@@ -5,12 +5,12 @@ A copy lies beside the engine's own directories, on the same file system: there,
 reference, and no other disk has to have room. On overlay2 it is the container's writable layer and the engine's own one
 beneath it, which goes with the container; the layers of the server's image stay for as long as the engine has that.
 
-What reads a running server's files is confined to the copy's own directory, where they are mounted for it alone: a
-server may put a link where a directory has just been, and it must not lead out.
+What reads a running server's files is confined to the copy's own directory, where they are mounted for it alone. A
+server may put a link where a directory has just been: by way of that mount, none is followed and no device is opened.
 """
 
 # Names are bytes of strangers, so os and not pathlib:
-# ruff: noqa: PTH102, PTH103, PTH110, PTH112, PTH118, PTH119, PTH120, PTH123, PTH208
+# ruff: noqa: PTH102, PTH103, PTH106, PTH110, PTH112, PTH118, PTH119, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ import errno
 import fcntl
 import os
 import re
-import shutil
 import struct
 import threading
 from contextlib import suppress
@@ -44,7 +43,9 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _LOWER = re.compile(rb"l/[A-Z0-9]{26}(:l/[A-Z0-9]{26})*")
 _MOUNT_BYTES = 4095  # of one mount's options
 # linux/mount.h, linux/sched.h
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 2, 4, 4096, 16384, 1 << 19
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_NOSYMFOLLOW = 1, 2, 4, 32, 256
+_MS_BIND, _MS_REC, _MS_SLAVE = 4096, 16384, 1 << 19
+_ST_NOSYMFOLLOW = 0x2000  # linux/statfs.h
 _CLONE_NEWNS = 0x20000
 
 _parents = threading.Lock()  # held while one of the directories above is made or removed
@@ -52,7 +53,7 @@ _known: dict[str, tuple[trees.Known, int]] = {}  # by copy: what its first pass 
 
 
 @copying.entrypoint
-def begin(root: str, owner: str, name: str, layer: str) -> None:
+def begin(root: str, owner: str, name: str, layer: str, entries: int) -> None:
     """Make the first pass over what a server has written, which may go on with it meanwhile.
 
     Args:
@@ -60,9 +61,10 @@ def begin(root: str, owner: str, name: str, layer: str) -> None:
         owner: whose copies these are: the host's name.
         name: the copy's; one of this name is made anew.
         layer: the container's writable layer, or its subvolume.
+        entries: how many files there may be.
 
     Raises:
-        OSError: it does not fit on the disk (ENOSPC), or cannot be read.
+        OSError: it does not fit on the disk (ENOSPC), has too many files (EOVERFLOW), or cannot be read.
         ValueError: there can be no such copy.
     """
     layers.check_layer(layer)
@@ -78,12 +80,16 @@ def begin(root: str, owner: str, name: str, layer: str) -> None:
     beneath, lower = _beneath(layer)
     with open(os.path.join(os.fsencode(path), LOWER), "wb") as file:
         file.write(lower)
-    in_thread(_confined, path, beneath, lambda source: trees.Pass(source, b"/" + INITIAL, {}, 0, still=True).go())
-    _known[path] = in_thread(_confined, path, layer, _first)
+
+    def copy_beneath(source: bytes) -> None:
+        trees.Pass(source, b"/" + INITIAL, {}, 0, still=True, entries=entries).go()
+
+    in_thread(_confined, path, beneath, copy_beneath)
+    _known[path] = in_thread(_confined, path, layer, lambda source: _first(source, entries))
 
 
 @copying.entrypoint
-def complete(root: str, owner: str, name: str, layer: str) -> None:
+def complete(root: str, owner: str, name: str, layer: str, entries: int) -> None:
     """Bring a copy up to date, while its server stands still.
 
     Raises:
@@ -96,9 +102,11 @@ def complete(root: str, owner: str, name: str, layer: str) -> None:
         _snapshot(layer, path)
     else:
         known, since_ns = _known.pop(path, ({}, 0))
-        in_thread(
-            _confined, path, layer, lambda source: trees.Pass(source, b"/" + FILES, known, since_ns, still=True).go()
-        )
+
+        def copy_changed(source: bytes) -> None:
+            trees.Pass(source, b"/" + FILES, known, since_ns, still=True, entries=entries).go()
+
+        in_thread(_confined, path, layer, copy_changed)
 
 
 @copying.entrypoint
@@ -150,7 +158,7 @@ def show(path: str, work: Callable[[bytes], None]) -> None:
 
 
 def enter_root(layer: str) -> None:
-    """Give the calling thread the root file system of a container that does not run, and nothing else."""
+    """Give the calling thread the root file system of a container that does not run, and no device in it."""
     enter_own_mounts()
     if not layers.is_subvolume(layer):
         directory = os.path.dirname(layer)
@@ -158,7 +166,10 @@ def enter_root(layer: str) -> None:
         os.chdir(os.path.dirname(directory))
         names = [os.path.basename(os.path.dirname(beneath)), os.fsdecode(lower), *[os.path.basename(directory)] * 2]
         options = "lowerdir={}/diff:{},upperdir={}/diff,workdir={}/work".format(*names)
-        mount(b"overlay", os.fsencode(layer), b"overlay", _MS_NOSUID | _MS_NODEV, os.fsencode(options))
+        flags = _MS_NOSUID | _MS_NODEV | _MS_NOSYMFOLLOW
+        mount(b"overlay", os.fsencode(layer), b"overlay", flags, os.fsencode(options))
+    else:
+        show_guarded(layer, layer)
     os.chroot(layer)
     os.chdir("/")
 
@@ -175,6 +186,20 @@ def mount(source: bytes, target: bytes, kind: bytes | None, flags: int, options:
         libc.mount(source, target, kind, ctypes.c_ulong(flags), options or None),
         f"mounting {os.fsdecode(source)} at {os.fsdecode(target)}",
     )
+
+
+def show_guarded(source: str, place: str, flags: int = 0) -> None:
+    """Show a directory at a place where no device can be opened, and on Linux 5.10 and later no link is followed.
+
+    Args:
+        source: the directory.
+        place: where; may be itself.
+        flags: more of them, as of ``mount``.
+    """
+    where = os.fsencode(place)
+    mount(os.fsencode(source), where, None, _MS_BIND)
+    flags |= _MS_REMOUNT | _MS_BIND | _MS_NOSUID | _MS_NODEV | _MS_NOSYMFOLLOW
+    mount(b"none", where, None, flags)
 
 
 def enter_own_mounts() -> None:
@@ -208,15 +233,15 @@ def _beneath(layer: str) -> tuple[str, bytes]:
     return beneath, lower
 
 
-def _first(source: bytes) -> tuple[trees.Known, int]:
+def _first(source: bytes, entries: int) -> tuple[trees.Known, int]:
     target = b"/" + FILES
     descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        trees.require_room(descriptor, trees.allocated(source))
+        trees.require_room(descriptor, trees.allocated(source, trees.Names(entries)))
     finally:
         os.close(descriptor)
     since_ns = trees.write_out(source)
-    done = trees.Pass(source, target, {}, since_ns, still=False)
+    done = trees.Pass(source, target, {}, since_ns, still=False, entries=entries)
     done.go()
     return done.found, since_ns
 
@@ -224,8 +249,10 @@ def _first(source: bytes) -> tuple[trees.Known, int]:
 def _confined(path: str, layer: str, work: Callable[[bytes], _T]) -> _T:
     """Show a layer in a copy's directory, make that the root directory, and work."""
     enter_own_mounts()
-    place = os.path.join(os.fsencode(path), SOURCE)
-    mount(os.fsencode(layer), place, None, _MS_BIND)
+    place = os.path.join(path, os.fsdecode(SOURCE))
+    show_guarded(layer, place, _MS_RDONLY)
+    if not os.statvfs(place).f_flag & _ST_NOSYMFOLLOW:  # an older kernel says nothing when it is asked
+        raise OSError(errno.EOPNOTSUPP, "copying what a server may change meanwhile needs Linux 5.10 or later")
     os.chroot(path)
     os.chdir("/")
     return work(b"/" + SOURCE)
@@ -273,4 +300,14 @@ def _remove(path: str) -> None:
             raise
     finally:
         os.close(descriptor)
-    shutil.rmtree(path)
+    in_thread(_empty, path)
+    os.rmdir(path)
+
+
+def _empty(path: str) -> None:
+    """Remove what is in a directory, as the root directory: a whole path could be longer than the kernel takes."""
+    enter_own_mounts()
+    os.chroot(path)
+    os.chdir("/")
+    for name in os.listdir(b"/"):
+        trees.remove(b"/" + name)

@@ -10,7 +10,7 @@ file system means by some of them. The same layer gives the same bytes each time
 """
 
 # Names are bytes of strangers, so os and not pathlib:
-# ruff: noqa: PTH101, PTH102, PTH108, PTH115, PTH118, PTH123, PTH211
+# ruff: noqa: PTH101, PTH102, PTH115, PTH118, PTH123, PTH211
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import stat
 import tarfile
 from typing import TYPE_CHECKING, Any
@@ -281,7 +280,7 @@ def _write(
     opaque = merged and attributes.pop(_OPAQUE, b"") == b"y"
     deleted = merged and member.ischr() and (member.devmajor, member.devminor) == (0, 0)
     if not _is_directory(path) or not member.isdir() or opaque:
-        _remove(path)
+        trees.remove(os.fsencode(path))
     if deleted:
         return
     if member.islnk():
@@ -307,14 +306,6 @@ def _is_directory(path: str) -> bool:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except FileNotFoundError:
         return False
-
-
-def _remove(path: str) -> None:
-    """Remove whatever stands there; nothing is fine."""
-    if _is_directory(path):
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
-        os.unlink(path)
 
 
 def _strip(path: str, keep: Container[str], *, merged: bool) -> None:

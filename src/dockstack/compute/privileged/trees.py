@@ -9,13 +9,12 @@ out before the first pass, and whatever changed after shortly before *that* is c
 """
 
 # Names are bytes of strangers, so os and not pathlib:
-# ruff: noqa: PTH101, PTH102, PTH108, PTH115, PTH118, PTH208, PTH211
+# ruff: noqa: PTH101, PTH102, PTH106, PTH108, PTH115, PTH118, PTH208, PTH211
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import time
 
@@ -23,8 +22,11 @@ from dockstack.compute.privileged import sparse
 from dockstack.compute.privileged.kernel import checked, libc
 
 RESERVE = 256 << 20  # bytes that copies leave free on the engine's disk
+NAME_BYTES = 256 << 20  # that all paths of a tree may have together
 _GRAIN_NS = 100_000_000  # more than the kernel's clock for files ever lags behind
-_VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ESTALE, errno.ENODATA})
+_VANISHED = frozenset(  # or became something else: a link on the way (ELOOP), a device (EACCES)
+    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENXIO, errno.ESTALE, errno.ENODATA}
+)
 # Documentation/filesystems/overlayfs.rst: these tie a layer to the inodes of this host; the kernel makes them anew.
 HOST_ONLY = tuple(f"trusted.overlay.{name}" for name in ("origin", "impure", "nlink", "upper", "uuid"))
 
@@ -33,15 +35,56 @@ ACCESS_LISTS = "system.posix_acl_"  # what is made in a directory gets that dire
 Known = dict[bytes, tuple[int, int]]  # by name, inode number and kind of what a pass has copied
 
 
-def allocated(tree: bytes) -> int:
-    """Return the bytes that a tree takes on its disk; what vanishes meanwhile does not count."""
-    total, waiting = 0, [tree]
+class Names:
+    """The names in a tree, no more of them than this host takes: all are kept in memory, and a server makes them."""
+
+    def __init__(self, entries: int) -> None:
+        """Begin with none.
+
+        Args:
+            entries: how many there may be.
+        """
+        self._entries = self._left = entries
+        self._bytes = NAME_BYTES
+
+    def list(self, directory: bytes) -> list[bytes]:
+        """Return those in a directory, the last first.
+
+        Raises:
+            OSError: there are too many (EOVERFLOW).
+        """
+        found = []
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                self._left -= 1
+                self._bytes -= len(entry.path)
+                if self._left < 0 or self._bytes < 0:
+                    raise OSError(
+                        errno.EOVERFLOW,
+                        f"they are more than {self._entries}, or their names have {NAME_BYTES >> 20} MiB together",
+                    )
+                found.append(entry.name)
+        return sorted(found, reverse=True)
+
+
+def allocated(tree: bytes, names: Names) -> int:
+    """Return the bytes that a tree takes on its disk; what vanishes meanwhile does not count.
+
+    Raises:
+        OSError: it has too many names (EOVERFLOW), or cannot be read.
+    """
+    total, waiting = 0, [(tree, [b""])]
     while waiting:
-        path = waiting.pop()
+        directory, left = waiting[-1]
+        if not left:
+            waiting.pop()
+            continue
+        name = left.pop()
+        path = os.path.join(directory, name) if name else directory
         try:
             found = os.lstat(path)
             if stat.S_ISDIR(found.st_mode):
-                waiting += [os.path.join(path, name) for name in os.listdir(path)]
+                waiting.append((path, names.list(path)))
         except OSError as error:
             _require_vanished(error)
             continue
@@ -63,7 +106,7 @@ def write_out(tree: bytes) -> int:
 class Pass:
     """One pass over a tree."""
 
-    def __init__(self, source: bytes, target: bytes, known: Known, since_ns: int, *, still: bool) -> None:
+    def __init__(self, source: bytes, target: bytes, known: Known, since_ns: int, *, still: bool, entries: int) -> None:
         """Prepare it.
 
         Args:
@@ -71,10 +114,12 @@ class Pass:
             target: its copy, of an earlier pass or empty.
             known: what the earlier pass has copied.
             since_ns: what has not changed since then is as the earlier pass has copied it.
-            still: nothing changes meanwhile. Otherwise, what vanishes is left out.
+            still: nothing changes meanwhile, and no pass follows. Otherwise, what vanishes is left out.
+            entries: how many files there may be.
         """
         self._source, self._target, self._still = source, target, still
         self._known, self._since_ns = known, since_ns
+        self._names = Names(entries)
         self._links: dict[tuple[int, int], bytes] = {}
         self._directories: list[tuple[bytes, os.stat_result]] = []
         self.found: Known = {}
@@ -83,13 +128,18 @@ class Pass:
         """Copy.
 
         Raises:
-            OSError: a file cannot be copied, or the disk would have less than ``RESERVE`` left.
+            OSError: a file cannot be copied, there are too many (EOVERFLOW), or the disk would have less than
+                ``RESERVE`` left.
         """
-        waiting = [(b"", False)]
+        waiting = [(b"", [b""], False)]
         while waiting:
-            name, anew = waiting.pop()
+            directory, left, anew = waiting[-1]
+            if not left:
+                waiting.pop()
+                continue
+            name = os.path.join(directory, left.pop())
             try:
-                waiting += self._bring(name, anew=anew)
+                waiting.append((name, *self._bring(name, anew=anew)))
             except OSError as error:
                 if self._still:
                     raise
@@ -98,8 +148,8 @@ class Pass:
             path = os.path.join(self._target, name)
             os.utime(path, ns=(found.st_mtime_ns, found.st_mtime_ns))
 
-    def _bring(self, name: bytes, *, anew: bool) -> list[tuple[bytes, bool]]:
-        """Copy one file; return what is in it if it is a directory."""
+    def _bring(self, name: bytes, *, anew: bool) -> tuple[list[bytes], bool]:
+        """Copy one file; return the names in it if it is a directory, and whether it is another than before."""
         source, target = os.path.join(self._source, name), os.path.join(self._target, name)
         found = os.lstat(source)
         identity = (found.st_ino, stat.S_IFMT(found.st_mode))
@@ -111,13 +161,14 @@ class Pass:
             inside = []
             if changed:
                 self._file(source, target, name, found)
-        self.found[name] = identity
-        return inside
+        if not self._still:
+            self.found[name] = identity
+        return inside, not same and bool(name)
 
     def _directory(
         self, source: bytes, target: bytes, name: bytes, found: os.stat_result, *, same: bool, changed: bool
-    ) -> list[tuple[bytes, bool]]:
-        names = os.listdir(source)
+    ) -> list[bytes]:
+        names = self._names.list(source)
         if not same and name:
             remove(target)
             os.mkdir(target, 0o700)
@@ -127,7 +178,7 @@ class Pass:
         if changed:
             give(target, found, attributes(source))
         self._directories.append((name, found))
-        return [(os.path.join(name, inside), not same and bool(name)) for inside in sorted(names, reverse=True)]
+        return names
 
     def _file(self, source: bytes, target: bytes, name: bytes, found: os.stat_result) -> None:
         remove(target)
@@ -208,15 +259,24 @@ def give(path: bytes, like: os.stat_result, wanted: dict[str, bytes]) -> None:
 
 
 def remove(path: bytes) -> None:
-    """Remove whatever stands there; nothing is fine."""
+    """Remove whatever stands there, however deep it is; nothing is fine."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return
-    if stat.S_ISDIR(found.st_mode):
-        shutil.rmtree(path)
-    else:
+    if not stat.S_ISDIR(found.st_mode):
         os.unlink(path)
+        return
+    directories = [path]
+    for directory in directories:  # it grows
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(entry.path)
+                else:
+                    os.unlink(entry.path)
+    for directory in reversed(directories):
+        os.rmdir(directory)
 
 
 def _require_vanished(error: OSError) -> None:

@@ -16,7 +16,7 @@ from dockstack.compute.engine import EngineError, NotFound
 from dockstack.compute.flows import lifecycle, recovery, snapshot
 from dockstack.compute.host import copies
 from dockstack.compute.model import PowerState
-from dockstack.names import SPARSE_LABEL
+from dockstack.names import PAYLOAD_LABEL, SPARSE_LABEL
 from dockstack.oci.process import image_config
 from dockstack.oci.snapshot import SnapshotError
 from fake_host import Fault, Killed
@@ -172,6 +172,51 @@ def test_the_next_start_removes_what_a_killed_snapshot_left_and_its_server_goes_
     assert world.copies() == []
     assert world.containers[NAME].state is PowerState.RUNNING
     assert list(world.containers) == [NAME]
+
+
+NEVER, ONCE = "0001-01-01T00:00:00Z", "2026-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("labels", "started_at", "restored"),
+    [
+        ({SPARSE_LABEL: "true"}, NEVER, True),
+        ({SPARSE_LABEL: "true"}, ONCE, False),
+        ({SPARSE_LABEL: "true", PAYLOAD_LABEL: "sha256:1"}, NEVER, False),
+        ({}, NEVER, False),
+    ],
+)
+def test_a_server_whose_create_was_broken_off_gets_its_sparse_files_whole_before_it_runs(  # noqa: PLR0917
+    host, world, server, labels, started_at, restored
+):
+    made = world.containers[NAME]
+    world.containers[NAME] = replace(
+        made, state=PowerState.SHUTDOWN, pid=0, started_at=started_at, labels=made.labels | labels
+    )
+    world.calls.clear()
+    lifecycle.reboot(host, server, hard=True)
+    assert ("restore" in world.calls[: world.calls.index("start")]) is restored
+
+
+def test_a_copy_that_cannot_be_removed_keeps_nothing_from_starting(host, world, server, monkeypatch):
+    for image_id in (IMAGE, IMAGE.replace("0", "1")):
+        world.kill_after = "copy.begin"
+        with pytest.raises(Killed):
+            snapshot.take(host, server, image_id, upload)
+        world.revive()
+    assert len(world.copies()) == 2
+    remove, tried = copies.privileged.remove, []
+
+    def fail_first(*place):
+        tried.append(place)
+        if len(tried) == 1:
+            raise RecursionError("maximum recursion depth exceeded")
+        remove(*place)
+
+    monkeypatch.setattr(copies.privileged, "remove", fail_first)
+    recovery.prepare(make_host(world))
+    assert len(tried) == 2
+    assert len(world.copies()) == 1
 
 
 def test_a_snapshot_under_way_is_not_swept(host, world, server):
