@@ -112,6 +112,43 @@ def test_who_was_rebooted_from_inside_is_started_again_and_nova_hears_nothing(mo
     assert said.get(timeout=30) == ("started server" if starts else EventKind.STOPPED)
 
 
+def test_a_task_of_novas_is_waited_for_however_long_it_takes(monkeypatch) -> None:
+    """A snapshot's upload takes longer than Nova needs to write down what it wants."""
+    said: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(endings.ending, "rest", lambda _found: 0)
+    monkeypatch.setattr(endings.lifecycle, "start", lambda _host, server: said.put(f"started {server}"))
+    now = iter(range(0, 10**6, endings._PATIENCE // 3))  # the task takes ten times the patience
+    clock = SimpleNamespace(monotonic=lambda: next(now), sleep=lambda _seconds: None)
+    monkeypatch.setattr(endings, "time", clock)
+    answers = iter([endings.TaskUnderWay()] * 20 + [None, "server"])
+
+    def read_wanted(_uuid: str) -> Any:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    place = host(REBOOTED)
+    place.busy = Busy()
+    endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, read_wanted)
+    assert said.get(timeout=30) == "started server"
+
+
+def test_a_task_that_never_ends_is_not_waited_for_for_ever(monkeypatch) -> None:
+    said: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(endings.ending, "rest", lambda _found: 0)
+    now = iter(range(0, 10**6, 600))
+    monkeypatch.setattr(endings, "time", SimpleNamespace(monotonic=lambda: next(now), sleep=lambda _seconds: None))
+
+    def read_wanted(_uuid: str) -> Any:
+        raise endings.TaskUnderWay
+
+    place = host(REBOOTED)
+    place.busy = Busy()
+    endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, read_wanted)
+    assert said.get(timeout=30) == EventKind.STOPPED
+
+
 def test_nova_hears_of_a_reboot_whose_server_it_does_not_want(monkeypatch) -> None:
     said: queue.Queue[str] = queue.Queue()
     monkeypatch.setattr(endings.ending, "rest", lambda _found: 0)
