@@ -511,7 +511,7 @@ class DockerDriver(driver.ComputeDriver):
     def get_info(self, instance: Any, use_cache: bool = True) -> Any:
         """Tell a server's power state."""
         with server_faults(instance):
-            return states.build_info(self._host.audit.get_state(instance.uuid, fresh=not use_cache), instance)
+            return states.build_info(endings.read_state(self._host, instance.uuid, fresh=not use_cache), instance)
 
     def list_instances(self) -> list[str]:
         """List the names under which operators know this host's servers."""

@@ -20,6 +20,7 @@ from dockstack.compute.containers import ending
 from dockstack.compute.engine import EventKind
 from dockstack.compute.failures import isolated
 from dockstack.compute.flows import lifecycle
+from dockstack.compute.model import PowerState
 from dockstack.names import NAME_PREFIX
 
 if TYPE_CHECKING:
@@ -52,6 +53,23 @@ def read_log(host: Host, server: Server) -> bytes:
     note = f"[dockstack] {said}\n".encode()
     lines = written if not written or written.endswith(b"\n") else written + b"\n"
     return (lines + note)[-log.MAX_BYTES :]
+
+
+def read_state(host: Host, server_uuid: str, *, fresh: bool) -> PowerState:
+    """Tell a server's power state: one that was rebooted from inside and is about to be started again runs.
+
+    Nova would stop a server that it finds off; and it could not tell later that this one is to run.
+
+    Args:
+        host: where.
+        server_uuid: which.
+        fresh: do not answer from memory.
+
+    Raises:
+        NotFound: it has no container.
+    """
+    state = host.audit.get_state(server_uuid, fresh=fresh)
+    return PowerState.RUNNING if state is PowerState.SHUTDOWN and server_uuid in host.reboots else state
 
 
 def tell(
@@ -116,23 +134,24 @@ def _start_again(host: Host, server_uuid: str, ended: Container, read_wanted: Ca
     Nova may be in the midst of something with it, as of building it or of a snapshot that takes hours to upload: that
     is waited for. What Nova then wants, it may take a moment to write down.
     """
-    time.sleep(ending.rest(ended))
-    last = time.monotonic() + _LONGEST_TASK
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        pause = _ROUND
-        with host.busy.hold(server_uuid):
-            found = host.find_own(NAME_PREFIX + server_uuid)
-            if found is None or not ending.is_reboot(found):
+    with host.reboots.waiting(server_uuid) as still_waits:
+        time.sleep(ending.rest(ended))
+        last = time.monotonic() + _LONGEST_TASK
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            pause = _ROUND
+            with host.busy.hold(server_uuid):
+                found = host.find_own(NAME_PREFIX + server_uuid)
+                if found is None or not ending.is_reboot(found) or not still_waits():
+                    return False
+                try:
+                    server = read_wanted(server_uuid)
+                except TaskUnderWay:
+                    server, pause, deadline = None, _TASK_ROUND, min(last, time.monotonic() + _PATIENCE)
+                if server is not None:
+                    LOG.info("Starting again, as the server was rebooted from inside", instance_uuid=server_uuid)
+                    lifecycle.start(host, server)
+                    return True
+            if time.monotonic() > deadline:
                 return False
-            try:
-                server = read_wanted(server_uuid)
-            except TaskUnderWay:
-                server, pause, deadline = None, _TASK_ROUND, min(last, time.monotonic() + _PATIENCE)
-            if server is not None:
-                LOG.info("Starting again, as the server was rebooted from inside", instance_uuid=server_uuid)
-                lifecycle.start(host, server)
-                return True
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(pause)
+            time.sleep(pause)

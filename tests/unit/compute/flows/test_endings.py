@@ -15,6 +15,7 @@ from dockstack.compute.consoles import log
 from dockstack.compute.engine import Container, Event, EventKind
 from dockstack.compute.flows import endings
 from dockstack.compute.host.host import Busy
+from dockstack.compute.host.reboots import Reboots
 from dockstack.compute.model import PowerState
 from dockstack.errors import DockstackError
 
@@ -35,7 +36,8 @@ ENDED = Container(
 
 def host(found: Container | None, written: bytes = b"") -> Any:
     engine = SimpleNamespace(logs=lambda _name, _most: written)
-    return SimpleNamespace(find_own=lambda _name: found, container=lambda _uuid: found, engine=engine)
+    looks = {"find_own": lambda _name: found, "container": lambda _uuid: found}
+    return SimpleNamespace(**looks, engine=engine, busy=Busy(), reboots=Reboots())
 
 
 def told(found: Container | None, event: Event = EVENT, *, fails: bool = True, later: Container | None = None) -> str:
@@ -107,7 +109,6 @@ def test_who_was_rebooted_from_inside_is_started_again_and_nova_hears_nothing(mo
     monkeypatch.setattr(endings.lifecycle, "start", lambda _host, server: said.put(f"started {server}"))
     asked = iter([None, "server"])  # Nova is in the midst of something at first
     place = host(container)
-    place.busy = Busy()
     endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, lambda _uuid: next(asked))
     assert said.get(timeout=30) == ("started server" if starts else EventKind.STOPPED)
 
@@ -129,7 +130,6 @@ def test_a_task_of_novas_is_waited_for_however_long_it_takes(monkeypatch) -> Non
         return answer
 
     place = host(REBOOTED)
-    place.busy = Busy()
     endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, read_wanted)
     assert said.get(timeout=30) == "started server"
 
@@ -144,9 +144,38 @@ def test_a_task_that_never_ends_is_not_waited_for_for_ever(monkeypatch) -> None:
         raise endings.TaskUnderWay
 
     place = host(REBOOTED)
-    place.busy = Busy()
     endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, read_wanted)
     assert said.get(timeout=30) == EventKind.STOPPED
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_who_is_about_to_be_started_again_runs_unless_it_is_stopped_meanwhile(monkeypatch, stopped) -> None:
+    """Nova's own look at power states would stop a server that it finds off, or write down that it is to be off."""
+    seen: list[PowerState] = []
+    place = host(REBOOTED)
+    place.audit = SimpleNamespace(get_state=lambda _uuid, **_: place.find_own("").state)
+    answers = iter([endings.TaskUnderWay()])
+
+    def look() -> None:
+        seen.append(endings.read_state(place, EVENT.server_uuid, fresh=True))
+
+    def read_wanted(_uuid: str) -> Any:
+        look()
+        for answer in answers:
+            if stopped:
+                place.reboots.call_off(EVENT.server_uuid)  # as lifecycle.stop does
+                look()
+            raise answer
+        return "server"
+
+    monkeypatch.setattr(endings.ending, "rest", lambda _found: 0)
+    monkeypatch.setattr(endings, "_TASK_ROUND", 0)
+    said: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(endings.lifecycle, "start", lambda _host, _server: (look(), said.put("started")))
+    endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, read_wanted)
+    assert said.get(timeout=30) == (EventKind.STOPPED if stopped else "started")
+    runs, off = PowerState.RUNNING, PowerState.SHUTDOWN
+    assert seen == ([runs, off] if stopped else [runs, runs, runs])
 
 
 def test_nova_hears_of_a_reboot_whose_server_it_does_not_want(monkeypatch) -> None:
@@ -154,7 +183,6 @@ def test_nova_hears_of_a_reboot_whose_server_it_does_not_want(monkeypatch) -> No
     monkeypatch.setattr(endings.ending, "rest", lambda _found: 0)
     monkeypatch.setattr(endings, "_PATIENCE", 0)
     place = host(REBOOTED)
-    place.busy = Busy()
     endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, lambda _uuid: None)
     assert said.get(timeout=30) == EventKind.STOPPED
 
