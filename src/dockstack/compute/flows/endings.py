@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 _PATIENCE, _ROUND = 60, 0.5  # seconds that Nova may take to write down what it wants
+_HABIT = 5  # reboots, each soon after a start
 _LONGEST_TASK, _TASK_ROUND = 6 * 3600, 5  # seconds that it may take for what it is doing, as for a large snapshot
 
 
@@ -41,18 +42,27 @@ class TaskUnderWay(Exception):  # noqa: N818 - nothing is wrong
 
 
 def read_log(host: Host, server: Server) -> bytes:
-    """Return the end of what a server's processes wrote; and, if the first one has ended, how.
+    """Return the end of what a server's processes wrote; if the first one has ended, how; and if that is a habit, that.
 
     Raises:
         NotFound: it has no container.
     """
     written = log.tail(host.engine, server.container_name)
-    said = ending.describe(host.container(server.uuid))
-    if not said:
+    container = host.container(server.uuid)
+    said = [ending.describe(container), "" if ending.has_come_up(container) else _describe_row(host, server.uuid)]
+    note = "".join(f"[dockstack] {line}\n" for line in said if line).encode()
+    if not note:
         return written
-    note = f"[dockstack] {said}\n".encode()
     lines = written if not written or written.endswith(b"\n") else written + b"\n"
     return (lines + note)[-log.MAX_BYTES :]
+
+
+def _describe_row(host: Host, server_uuid: str) -> str:
+    count = host.reboots.in_a_row(server_uuid)
+    if count < _HABIT:
+        return ""
+    times = f"{count} times in a row within {ending.EARLY_SECONDS} s of its start"
+    return f"It reboots by itself again and again ({times}), and so is started later each time: see what reboots it."
 
 
 def read_state(host: Host, server_uuid: str, *, fresh: bool) -> PowerState:
@@ -135,7 +145,8 @@ def _start_again(host: Host, server_uuid: str, ended: Container, read_wanted: Ca
     is waited for. What Nova then wants, it may take a moment to write down.
     """
     with host.reboots.waiting(server_uuid) as still_waits:
-        time.sleep(ending.rest(ended))
+        before = host.reboots.count(server_uuid, early=ending.has_hardly_run(ended))
+        time.sleep(ending.rest(ended, before))
         last = time.monotonic() + _LONGEST_TASK
         deadline = time.monotonic() + _PATIENCE
         while True:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Reboots:
     """What is remembered of reboots from inside, for as long as this process lives.
 
-    The engine takes such a server for one that has ended. Nova must not: it would stop the server, and not have it back.
+    The engine takes such a server for one that has ended. Nova must not: it would stop it, and not have it back.
     """
 
     def __init__(self) -> None:
@@ -42,9 +42,23 @@ class Reboots:
                     del self._waiting[server_uuid]
 
     def call_off(self, server_uuid: str) -> None:
-        """Have a server stay off, as one that is stopped; one that does not wait is fine."""
+        """Forget a server that is stopped, and so stays off; one of which nothing is known is fine."""
         with self._lock:
             self._waiting.pop(server_uuid, None)
+            self._in_a_row.pop(server_uuid, None)
+
+    def count(self, server_uuid: str, *, early: bool) -> int:
+        """Count one more reboot; return how many that were as early came just before it."""
+        with self._lock:
+            before = self._in_a_row.pop(server_uuid, 0)
+            if early:
+                self._in_a_row[server_uuid] = before + 1
+            return before
+
+    def in_a_row(self, server_uuid: str) -> int:
+        """Say how many reboots came in a row, each soon after a start."""
+        with self._lock:
+            return self._in_a_row.get(server_uuid, 0)
 
     def __contains__(self, server_uuid: str) -> bool:
         with self._lock:

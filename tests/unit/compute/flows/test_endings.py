@@ -105,7 +105,7 @@ REBOOTED = replace(ENDED, exit_code=129, host_config={"CapAdd": ["CAP_SYS_BOOT"]
 )
 def test_who_was_rebooted_from_inside_is_started_again_and_nova_hears_nothing(monkeypatch, container, starts) -> None:
     said: queue.Queue[str] = queue.Queue()
-    monkeypatch.setattr(endings.ending, "rest", lambda _found: 0)
+    monkeypatch.setattr(endings.ending, "rest", lambda _found, _before: 0)
     monkeypatch.setattr(endings.lifecycle, "start", lambda _host, server: said.put(f"started {server}"))
     asked = iter([None, "server"])  # Nova is in the midst of something at first
     place = host(container)
@@ -116,7 +116,7 @@ def test_who_was_rebooted_from_inside_is_started_again_and_nova_hears_nothing(mo
 def test_a_task_of_novas_is_waited_for_however_long_it_takes(monkeypatch) -> None:
     """A snapshot's upload takes longer than Nova needs to write down what it wants."""
     said: queue.Queue[str] = queue.Queue()
-    monkeypatch.setattr(endings.ending, "rest", lambda _found: 0)
+    monkeypatch.setattr(endings.ending, "rest", lambda _found, _before: 0)
     monkeypatch.setattr(endings.lifecycle, "start", lambda _host, server: said.put(f"started {server}"))
     now = iter(range(0, 10**6, endings._PATIENCE // 3))  # the task takes ten times the patience
     clock = SimpleNamespace(monotonic=lambda: next(now), sleep=lambda _seconds: None)
@@ -136,7 +136,7 @@ def test_a_task_of_novas_is_waited_for_however_long_it_takes(monkeypatch) -> Non
 
 def test_a_task_that_never_ends_is_not_waited_for_for_ever(monkeypatch) -> None:
     said: queue.Queue[str] = queue.Queue()
-    monkeypatch.setattr(endings.ending, "rest", lambda _found: 0)
+    monkeypatch.setattr(endings.ending, "rest", lambda _found, _before: 0)
     now = iter(range(0, 10**6, 600))
     monkeypatch.setattr(endings, "time", SimpleNamespace(monotonic=lambda: next(now), sleep=lambda _seconds: None))
 
@@ -168,7 +168,7 @@ def test_who_is_about_to_be_started_again_runs_unless_it_is_stopped_meanwhile(mo
             raise answer
         return "server"
 
-    monkeypatch.setattr(endings.ending, "rest", lambda _found: 0)
+    monkeypatch.setattr(endings.ending, "rest", lambda _found, _before: 0)
     monkeypatch.setattr(endings, "_TASK_ROUND", 0)
     said: queue.Queue[str] = queue.Queue()
     monkeypatch.setattr(endings.lifecycle, "start", lambda _host, _server: (look(), said.put("started")))
@@ -180,7 +180,7 @@ def test_who_is_about_to_be_started_again_runs_unless_it_is_stopped_meanwhile(mo
 
 def test_nova_hears_of_a_reboot_whose_server_it_does_not_want(monkeypatch) -> None:
     said: queue.Queue[str] = queue.Queue()
-    monkeypatch.setattr(endings.ending, "rest", lambda _found: 0)
+    monkeypatch.setattr(endings.ending, "rest", lambda _found, _before: 0)
     monkeypatch.setattr(endings, "_PATIENCE", 0)
     place = host(REBOOTED)
     endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, lambda _uuid: None)
@@ -198,3 +198,30 @@ def test_the_console_log_ends_with_the_end(written) -> None:
 def test_the_console_log_of_who_runs_is_what_was_written() -> None:
     runs = Container("id", "nova-x", PowerState.RUNNING, pid=7)
     assert endings.read_log(host(runs, b"words"), sample_server.SERVER) == b"words"
+
+
+def test_who_reboots_again_and_again_rests_longer_each_time_and_its_owner_is_told(monkeypatch) -> None:
+    rests: list[float] = []
+    said: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(endings, "time", SimpleNamespace(monotonic=lambda: 0, sleep=rests.append))
+    monkeypatch.setattr(endings.lifecycle, "start", lambda *_: said.put("started"))
+    long = replace(REBOOTED, finished_at="2026-01-01T00:00:11Z")
+    place = host(REBOOTED)
+
+    def reboot(container: Container, times: int) -> bytes:
+        place.find_own = place.container = lambda _name: container
+        for _ in range(times):
+            endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, lambda _uuid: "server")
+            assert said.get(timeout=30) == "started"
+        return endings.read_log(place, sample_server.SERVER)
+
+    assert b"again and again" not in reboot(REBOOTED, 4)
+    assert b"again and again (5 times" in reboot(REBOOTED, 1)
+    runs = replace(REBOOTED, state=PowerState.RUNNING, pid=7, exit_code=None)
+    place.container = lambda _uuid: runs  # since long ago
+    assert endings.read_log(place, sample_server.SERVER) == b""
+    reboot(REBOOTED, 4)
+    assert rests == [seconds - 1 for seconds in (5, 10, 20, 40, 80, 160, 300, 300, 300)]
+    assert b"again and again" not in reboot(long, 1)
+    reboot(REBOOTED, 1)
+    assert rests[-2:] == [0, 4]
