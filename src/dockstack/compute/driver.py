@@ -511,7 +511,7 @@ class DockerDriver(driver.ComputeDriver):
     def get_info(self, instance: Any, use_cache: bool = True) -> Any:
         """Tell a server's power state."""
         with server_faults(instance):
-            return states.build_info(self._host.audit.get_state(instance.uuid, fresh=not use_cache), instance)
+            return states.build_info(endings.read_state(self._host, instance.uuid, fresh=not use_cache), instance)
 
     def list_instances(self) -> list[str]:
         """List the names under which operators know this host's servers."""
@@ -642,7 +642,7 @@ class DockerDriver(driver.ComputeDriver):
     def _tell(self, event: Event) -> None:
         emit = lambda told: self.emit_event(states.build_event(told))  # noqa: E731
         fail = partial(records.fail_new_server, self._host.name)
-        endings.tell(self._host, event, emit, fail, self._read_wanted)
+        endings.tell(self._host, event, emit, fail, self._read_rebooted)
 
     def _read_claims(self) -> recovery.Claims:
         return _build_claims(self._host.name, records.list_uuids(self._host.name))
@@ -656,6 +656,12 @@ class DockerDriver(driver.ComputeDriver):
         if record is None or not record.should_run:
             return None
         return self._describe_whole(record.instance)
+
+    def _read_rebooted(self, server_uuid: str) -> Server | None:
+        record = records.read_record(self._host.name, server_uuid)
+        if record is not None and record.under_way:
+            raise endings.TaskUnderWay
+        return self._describe_whole(record.instance) if record is not None and record.should_run else None
 
     def _read_unrescued(self, server_uuid: str) -> recovery.Unrescued | None:
         record = records.read_record(self._host.name, server_uuid)

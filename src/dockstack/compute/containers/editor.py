@@ -535,6 +535,7 @@ def add_paths(config: dict[str, object], name: str, paths: object) -> None:
 # What an init finds: its environment, control groups of its own.
 
 _GROUPS = "/sys/fs/cgroup"
+_MOST_GROUPS = 4096  # that a server may make: each costs the host some 5 KiB, of which little is charged to it
 
 
 def add_environment(config: dict[str, object], wanted: object) -> None:
@@ -557,7 +558,8 @@ def give_groups(config: dict[str, object], wanted: object) -> None:
 
     In a namespace of control groups its own is the topmost. With cgroup v1, only the hierarchy without controllers is
     given, which systemd keeps its services apart with: no limit can be changed there. With cgroup v2, the kernel keeps
-    whoever is in such a namespace from the limits of its topmost group, if the host has asked for that (nsdelegate).
+    whoever is in such a namespace from the limits of its topmost group, if the host has asked for that (nsdelegate);
+    the number of groups below is one of those. cgroup v1 has no such limit.
 
     Raises:
         Refusal: the host has nothing to give, or it would give more than that.
@@ -583,7 +585,10 @@ def give_groups(config: dict[str, object], wanted: object) -> None:
     for mount in mounts if unified else []:
         if mount.get("type") == "cgroup":
             mount["options"] = [option for option in mount.get("options") or [] if option != "ro"] + ["rw"]
-    if not unified:
+    if unified:
+        resources = linux["resources"] = linux.get("resources") or {}
+        resources["unified"] = {**(resources.get("unified") or {}), "cgroup.max.descendants": str(_MOST_GROUPS)}
+    else:
         options = ["bind", "rw", "nosuid", "nodev", "noexec", "rprivate"]
         own, place = named[0] + find_group(linux), f"{_GROUPS}/{os.path.basename(named[0])}"
         mounts.append({"source": own, "destination": place, "type": "bind", "options": options})

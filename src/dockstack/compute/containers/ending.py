@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 import signal
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dockstack.compute.engine import Container
 
 EARLY_SECONDS = 10  # who ends by then has not come up
+_LONGEST_REST = 300  # seconds
 
 # What a process that was killed ends with, and one that ended while the engine was not there to see it
 _KILLED, _UNSEEN = 128 + signal.SIGKILL, 255
@@ -57,9 +58,30 @@ def is_reboot(container: Container) -> bool:
     return container.exit_code == _REBOOTED and _called_reboot(container)
 
 
-def rest(container: Container) -> float:
-    """Return how many seconds a server that was rebooted shall stay off: one that always does that costs little."""
-    return max(0.0, EARLY_SECONDS / 2 - (_seconds(container) or 0.0))
+def rest(container: Container, before: int) -> float:
+    """Return how many seconds a server that was rebooted shall stay off: one that always does that costs little.
+
+    Args:
+        container: its own.
+        before: how many reboots as early as this one came just before it.
+    """
+    whole = min(EARLY_SECONDS / 2 * 2 ** min(before, 10), _LONGEST_REST)
+    return max(0.0, whole - (_seconds(container) or 0.0)) if has_hardly_run(container) else 0.0
+
+
+def has_hardly_run(container: Container) -> bool:
+    """Whether what has ended can hardly have come up."""
+    return (_seconds(container) or 0.0) < EARLY_SECONDS
+
+
+def has_come_up(container: Container) -> bool:
+    """Whether a server has run for so long that it has come up."""
+    if not container.pid:
+        return False
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(container.started_at)).total_seconds() >= EARLY_SECONDS
+    except ValueError:
+        return False
 
 
 def _called_reboot(container: Container) -> bool:

@@ -20,6 +20,7 @@ from dockstack.compute.containers import ending
 from dockstack.compute.engine import EventKind
 from dockstack.compute.failures import isolated
 from dockstack.compute.flows import lifecycle
+from dockstack.compute.model import PowerState
 from dockstack.names import NAME_PREFIX
 
 if TYPE_CHECKING:
@@ -31,22 +32,54 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-_PATIENCE, _ROUND = 60, 0.5  # seconds that Nova may take for what it is doing
+_PATIENCE, _ROUND = 60, 0.5  # seconds that Nova may take to write down what it wants
+_HABIT = 5  # reboots, each soon after a start
+_LONGEST_TASK, _TASK_ROUND = 6 * 3600, 5  # seconds that it may take for what it is doing, as for a large snapshot
+
+
+class TaskUnderWay(Exception):  # noqa: N818 - nothing is wrong
+    """Nova is in the midst of something with a server; what it wants of it is known afterwards."""
 
 
 def read_log(host: Host, server: Server) -> bytes:
-    """Return the end of what a server's processes wrote; and, if the first one has ended, how.
+    """Return the end of what a server's processes wrote; if the first one has ended, how; and if that is a habit, that.
 
     Raises:
         NotFound: it has no container.
     """
     written = log.tail(host.engine, server.container_name)
-    said = ending.describe(host.container(server.uuid))
-    if not said:
+    container = host.container(server.uuid)
+    said = [ending.describe(container), "" if ending.has_come_up(container) else _describe_row(host, server.uuid)]
+    note = "".join(f"[dockstack] {line}\n" for line in said if line).encode()
+    if not note:
         return written
-    note = f"[dockstack] {said}\n".encode()
     lines = written if not written or written.endswith(b"\n") else written + b"\n"
     return (lines + note)[-log.MAX_BYTES :]
+
+
+def _describe_row(host: Host, server_uuid: str) -> str:
+    count = host.reboots.in_a_row(server_uuid)
+    if count < _HABIT:
+        return ""
+    times = f"{count} times in a row within {ending.EARLY_SECONDS} s of its start"
+    return f"It reboots by itself again and again ({times}), and so is started later each time: see what reboots it."
+
+
+def read_state(host: Host, server_uuid: str, *, fresh: bool) -> PowerState:
+    """Tell a server's power state: one that was rebooted from inside and is about to be started again runs.
+
+    Nova would stop a server that it finds off; and it could not tell later that this one is to run.
+
+    Args:
+        host: where.
+        server_uuid: which.
+        fresh: do not answer from memory.
+
+    Raises:
+        NotFound: it has no container.
+    """
+    state = host.audit.get_state(server_uuid, fresh=fresh)
+    return PowerState.RUNNING if state is PowerState.SHUTDOWN and server_uuid in host.reboots else state
 
 
 def tell(
@@ -67,25 +100,25 @@ def tell(
         emit: tells Nova.
         fail: gives a server that Nova has just built a fault with this reason, if it still ended so when Nova is done
             with it, as the function says; False: it is none.
-        read_wanted: asks Nova for a server, if it is to run here and nobody is working on it.
+        read_wanted: asks Nova for a server, if it is to run here; raises TaskUnderWay while somebody works on it.
     """
     ended = _find_ended(host, event)
-    reboots = ended is not None and ending.is_reboot(ended)
-    reason = _find_reason(host, event) if ended is not None and not reboots else ""
+    rebooted = ended if ended is not None and ending.is_reboot(ended) else None
+    reason = _find_reason(host, event) if ended is not None and rebooted is None else ""
 
     def still_ended() -> bool:
         return _find_reason(host, event) == reason
 
     def settle() -> None:
         with isolated("starting again after a reboot from inside", event.server_uuid):
-            if reboots and _start_again(host, event.server_uuid, read_wanted):
+            if rebooted is not None and _start_again(host, event.server_uuid, rebooted, read_wanted):
                 return
         with isolated("saying why a server ended at once", event.server_uuid):
             if reason and fail(event, reason, still_ended):
                 return
         emit(event)
 
-    if reboots or reason:
+    if rebooted is not None or reason:
         threading.Thread(target=settle, name="server-end", daemon=True).start()
     else:
         emit(event)
@@ -105,24 +138,31 @@ def _find_ended(host: Host, event: Event) -> Container | None:
     return None
 
 
-def _start_again(host: Host, server_uuid: str, read_wanted: Callable[[str], Server | None]) -> bool:
+def _start_again(host: Host, server_uuid: str, ended: Container, read_wanted: Callable[[str], Server | None]) -> bool:
     """Start a server that was rebooted from inside; say whether that was done.
 
-    Nova may be in the midst of something with it, as of building it: that is waited for, but not for ever.
+    Nova may be in the midst of something with it, as of building it or of a snapshot that takes hours to upload: that
+    is waited for. What Nova then wants, it may take a moment to write down.
     """
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        found = host.find_own(NAME_PREFIX + server_uuid)
-        if found is None or not ending.is_reboot(found):
-            return False
-        time.sleep(ending.rest(found))
-        with host.busy.hold(server_uuid):
-            server = read_wanted(server_uuid)
-            found = host.find_own(NAME_PREFIX + server_uuid)
-            if server is not None and found is not None and ending.is_reboot(found):
-                LOG.info("Starting again, as the server was rebooted from inside", instance_uuid=server_uuid)
-                lifecycle.start(host, server)
-                return True
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_ROUND)
+    with host.reboots.waiting(server_uuid) as still_waits:
+        before = host.reboots.count(server_uuid, early=ending.has_hardly_run(ended))
+        time.sleep(ending.rest(ended, before))
+        last = time.monotonic() + _LONGEST_TASK
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            pause = _ROUND
+            with host.busy.hold(server_uuid):
+                found = host.find_own(NAME_PREFIX + server_uuid)
+                if found is None or not ending.is_reboot(found) or not still_waits():
+                    return False
+                try:
+                    server = read_wanted(server_uuid)
+                except TaskUnderWay:
+                    server, pause, deadline = None, _TASK_ROUND, min(last, time.monotonic() + _PATIENCE)
+                if server is not None:
+                    LOG.info("Starting again, as the server was rebooted from inside", instance_uuid=server_uuid)
+                    lifecycle.start(host, server)
+                    return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(pause)

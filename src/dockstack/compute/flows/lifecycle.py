@@ -314,6 +314,7 @@ def stop(host: Host, server: Server, timeout: int) -> None:
         NotFound: it has no container.
     """
     with host.busy.hold(server.uuid):
+        host.reboots.call_off(server.uuid)
         host.engine.stop(originals.require(host, server).id, timeout)
         veth.link_down(server.uuid)
     host.audit.forget(server.uuid)

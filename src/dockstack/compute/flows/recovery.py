@@ -250,13 +250,18 @@ def resume_rebooted(host: Host, wanted: Collection[str], read_wanted: Callable[[
         wanted: the servers to run, as Nova said at first.
         read_wanted: reads one of them anew; None if it should not run here any more.
     """
-    off = [
-        listed
-        for listed in host.engine.containers({HOST_LABEL: host.name})
-        if listed.server_uuid in wanted and listed.current and listed.state is PowerState.SHUTDOWN
-    ]
+    off, rebooted = [], []
+    with isolated("listing the servers that may have been rebooted from inside"):
+        off = [
+            listed
+            for listed in host.engine.containers({HOST_LABEL: host.name})
+            if listed.server_uuid in wanted and listed.current and listed.state is PowerState.SHUTDOWN
+        ]
+    for listed in off:
+        with isolated("looking how a server ended", listed.server_uuid):
+            if ending.is_reboot(host.engine.container(listed.id)):
+                rebooted.append(listed)
     with isolated("starting servers that were rebooted from inside"):
-        rebooted = [listed for listed in off if ending.is_reboot(host.engine.container(listed.id))]
         resume(host, rebooted, wanted, read_wanted)
 
 

@@ -17,6 +17,7 @@ from dockstack.compute.host.audit import Audit
 from dockstack.compute.host.counts import Counts
 from dockstack.compute.host.guests import Guests
 from dockstack.compute.host.processors import Processors
+from dockstack.compute.host.reboots import Reboots
 from dockstack.compute.images.fetch import ImageStore
 from dockstack.compute.images.registries import Registries
 from dockstack.compute.resources import usage
@@ -96,6 +97,7 @@ class Host:
         facts: what the engine says of itself; asked once, since nothing that is used of it changes while it runs.
         guests: what there is inside the images that servers boot from.
         counts: what was done here so far.
+        reboots: the servers that were rebooted from inside.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Host:
     facts: Callable[[], EngineInfo]
     guests: Guests
     counts: Counts
+    reboots: Reboots
 
     @property
     def patches(self) -> Path:
@@ -175,4 +178,5 @@ def build_host(
         facts=facts,
         guests=Guests(engine),
         counts=Counts(options.metrics_file),
+        reboots=Reboots(),
     )

@@ -51,6 +51,7 @@ class Record:
         half_rescued: a rescue or its end was under way.
         should_run: Nova wants it running, and nobody is working on it.
         unrescued: no other image is to run in its place, and nobody is working on it.
+        under_way: somebody is working on it.
     """
 
     instance: Any
@@ -58,6 +59,7 @@ class Record:
     half_rescued: bool
     should_run: bool
     unrescued: bool
+    under_way: bool
 
 
 def list_uuids(host: str) -> set[str]:
@@ -92,6 +94,7 @@ def read_records(instances: Any) -> dict[str, Record]:
             and instance.power_state == power_state.RUNNING
             and instance.task_state is None,
             unrescued=instance.vm_state != vm_states.RESCUED and instance.task_state is None,
+            under_way=instance.task_state is not None,
         )
         for instance in instances
     }

@@ -52,6 +52,14 @@ def test_of_v2_it_gets_what_the_kernel_delegates(monkeypatch) -> None:
     assert {"type": "cgroup"} in found["linux"]["namespaces"]
 
 
+def test_of_v2_it_makes_so_many_groups_and_keeps_its_other_limits(monkeypatch) -> None:
+    before = config()
+    before["linux"]["resources"] = {"pids": {"limit": 9}, "unified": {"memory.high": "7"}}
+    resources = give(monkeypatch, before, [UNIFIED])["linux"]["resources"]
+    assert resources == {"pids": {"limit": 9}, "unified": {"memory.high": "7", "cgroup.max.descendants": "4096"}}
+    assert give(monkeypatch, config(), [UNIFIED])["linux"]["resources"]["unified"] == {"cgroup.max.descendants": "4096"}
+
+
 @pytest.mark.parametrize("hierarchies", [[], [MEMORY], [HYBRID], [(UNIFIED[0], "cgroup2", ["rw"])]])
 def test_a_server_whose_limits_would_be_its_own_to_set_does_not_start(monkeypatch, hierarchies) -> None:
     with pytest.raises(Refusal, match="control groups"):

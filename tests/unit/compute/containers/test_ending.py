@@ -76,8 +76,8 @@ def test_reboot_2_is_told_from_other_ends(container, reboot, word) -> None:
 
 
 def test_who_reboots_again_and_again_rests_between() -> None:
-    assert ending.rest(ended(129, "17:00:01.9Z")) == pytest.approx(4.0)
-    assert ending.rest(ended(129, "17:09:00.0Z")) == 0.0
+    assert ending.rest(ended(129, "17:00:01.9Z"), 0) == pytest.approx(4.0)
+    assert ending.rest(ended(129, "17:09:00.0Z"), 3) == 0.0
 
 
 @pytest.mark.parametrize("code", [137, 255])

@@ -15,6 +15,7 @@ from dockstack.compute.consoles import log
 from dockstack.compute.engine import Container, Event, EventKind
 from dockstack.compute.flows import endings
 from dockstack.compute.host.host import Busy
+from dockstack.compute.host.reboots import Reboots
 from dockstack.compute.model import PowerState
 from dockstack.errors import DockstackError
 
@@ -35,7 +36,8 @@ ENDED = Container(
 
 def host(found: Container | None, written: bytes = b"") -> Any:
     engine = SimpleNamespace(logs=lambda _name, _most: written)
-    return SimpleNamespace(find_own=lambda _name: found, container=lambda _uuid: found, engine=engine)
+    looks = {"find_own": lambda _name: found, "container": lambda _uuid: found}
+    return SimpleNamespace(**looks, engine=engine, busy=Busy(), reboots=Reboots())
 
 
 def told(found: Container | None, event: Event = EVENT, *, fails: bool = True, later: Container | None = None) -> str:
@@ -103,21 +105,84 @@ REBOOTED = replace(ENDED, exit_code=129, host_config={"CapAdd": ["CAP_SYS_BOOT"]
 )
 def test_who_was_rebooted_from_inside_is_started_again_and_nova_hears_nothing(monkeypatch, container, starts) -> None:
     said: queue.Queue[str] = queue.Queue()
-    monkeypatch.setattr(endings.ending, "rest", lambda _found: 0)
+    monkeypatch.setattr(endings.ending, "rest", lambda _found, _before: 0)
     monkeypatch.setattr(endings.lifecycle, "start", lambda _host, server: said.put(f"started {server}"))
     asked = iter([None, "server"])  # Nova is in the midst of something at first
     place = host(container)
-    place.busy = Busy()
     endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, lambda _uuid: next(asked))
     assert said.get(timeout=30) == ("started server" if starts else EventKind.STOPPED)
 
 
+def test_a_task_of_novas_is_waited_for_however_long_it_takes(monkeypatch) -> None:
+    """A snapshot's upload takes longer than Nova needs to write down what it wants."""
+    said: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(endings.ending, "rest", lambda _found, _before: 0)
+    monkeypatch.setattr(endings.lifecycle, "start", lambda _host, server: said.put(f"started {server}"))
+    now = iter(range(0, 10**6, endings._PATIENCE // 3))  # the task takes ten times the patience
+    clock = SimpleNamespace(monotonic=lambda: next(now), sleep=lambda _seconds: None)
+    monkeypatch.setattr(endings, "time", clock)
+    answers = iter([endings.TaskUnderWay()] * 20 + [None, "server"])
+
+    def read_wanted(_uuid: str) -> Any:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    place = host(REBOOTED)
+    endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, read_wanted)
+    assert said.get(timeout=30) == "started server"
+
+
+def test_a_task_that_never_ends_is_not_waited_for_for_ever(monkeypatch) -> None:
+    said: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(endings.ending, "rest", lambda _found, _before: 0)
+    now = iter(range(0, 10**6, 600))
+    monkeypatch.setattr(endings, "time", SimpleNamespace(monotonic=lambda: next(now), sleep=lambda _seconds: None))
+
+    def read_wanted(_uuid: str) -> Any:
+        raise endings.TaskUnderWay
+
+    place = host(REBOOTED)
+    endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, read_wanted)
+    assert said.get(timeout=30) == EventKind.STOPPED
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_who_is_about_to_be_started_again_runs_unless_it_is_stopped_meanwhile(monkeypatch, stopped) -> None:
+    """Nova's own look at power states would stop a server that it finds off, or write down that it is to be off."""
+    seen: list[PowerState] = []
+    place = host(REBOOTED)
+    place.audit = SimpleNamespace(get_state=lambda _uuid, **_: place.find_own("").state)
+    answers = iter([endings.TaskUnderWay()])
+
+    def look() -> None:
+        seen.append(endings.read_state(place, EVENT.server_uuid, fresh=True))
+
+    def read_wanted(_uuid: str) -> Any:
+        look()
+        for answer in answers:
+            if stopped:
+                place.reboots.call_off(EVENT.server_uuid)  # as lifecycle.stop does
+                look()
+            raise answer
+        return "server"
+
+    monkeypatch.setattr(endings.ending, "rest", lambda _found, _before: 0)
+    monkeypatch.setattr(endings, "_TASK_ROUND", 0)
+    said: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(endings.lifecycle, "start", lambda _host, _server: (look(), said.put("started")))
+    endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, read_wanted)
+    assert said.get(timeout=30) == (EventKind.STOPPED if stopped else "started")
+    runs, off = PowerState.RUNNING, PowerState.SHUTDOWN
+    assert seen == ([runs, off] if stopped else [runs, runs, runs])
+
+
 def test_nova_hears_of_a_reboot_whose_server_it_does_not_want(monkeypatch) -> None:
     said: queue.Queue[str] = queue.Queue()
-    monkeypatch.setattr(endings.ending, "rest", lambda _found: 0)
+    monkeypatch.setattr(endings.ending, "rest", lambda _found, _before: 0)
     monkeypatch.setattr(endings, "_PATIENCE", 0)
     place = host(REBOOTED)
-    place.busy = Busy()
     endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, lambda _uuid: None)
     assert said.get(timeout=30) == EventKind.STOPPED
 
@@ -133,3 +198,30 @@ def test_the_console_log_ends_with_the_end(written) -> None:
 def test_the_console_log_of_who_runs_is_what_was_written() -> None:
     runs = Container("id", "nova-x", PowerState.RUNNING, pid=7)
     assert endings.read_log(host(runs, b"words"), sample_server.SERVER) == b"words"
+
+
+def test_who_reboots_again_and_again_rests_longer_each_time_and_its_owner_is_told(monkeypatch) -> None:
+    rests: list[float] = []
+    said: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(endings, "time", SimpleNamespace(monotonic=lambda: 0, sleep=rests.append))
+    monkeypatch.setattr(endings.lifecycle, "start", lambda *_: said.put("started"))
+    long = replace(REBOOTED, finished_at="2026-01-01T00:00:11Z")
+    place = host(REBOOTED)
+
+    def reboot(container: Container, times: int) -> bytes:
+        place.find_own = place.container = lambda _name: container
+        for _ in range(times):
+            endings.tell(place, EVENT, lambda told: said.put(told.kind), lambda *_: False, lambda _uuid: "server")
+            assert said.get(timeout=30) == "started"
+        return endings.read_log(place, sample_server.SERVER)
+
+    assert b"again and again" not in reboot(REBOOTED, 4)
+    assert b"again and again (5 times" in reboot(REBOOTED, 1)
+    runs = replace(REBOOTED, state=PowerState.RUNNING, pid=7, exit_code=None)
+    place.container = lambda _uuid: runs  # since long ago
+    assert endings.read_log(place, sample_server.SERVER) == b""
+    reboot(REBOOTED, 4)
+    assert rests == [seconds - 1 for seconds in (5, 10, 20, 40, 80, 160, 300, 300, 300)]
+    assert b"again and again" not in reboot(long, 1)
+    reboot(REBOOTED, 1)
+    assert rests[-2:] == [0, 4]

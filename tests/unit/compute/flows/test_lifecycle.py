@@ -507,3 +507,12 @@ def test_destroy_leaves_a_port_that_another_server_has_by_now(world, host):
     lifecycle.destroy(host, make_server())
     assert world.links == {ports[0].device: other.container_name}
     assert world.switch == {ports[0].device: other.uuid}
+
+
+def test_a_server_that_is_stopped_does_not_wait_for_its_start_after_a_reboot_from_inside(host) -> None:
+    server = make_server()
+    lifecycle.spawn(host, server, no_events)
+    with host.reboots.waiting(server.uuid) as still_waits:
+        lifecycle.stop(host, server, 0)
+        assert not still_waits()
+        assert server.uuid not in host.reboots

@@ -189,6 +189,34 @@ def test_a_sweep_spares_what_came_back_since_it_asked(world, host, inhabited):
     assert {**world.leftovers(), "patches": []} == {**before, "patches": []}
 
 
+@pytest.mark.parametrize("broken", [UUID, OTHER])
+def test_trouble_with_one_server_that_was_rebooted_from_inside_leaves_no_other_off(world, host, monkeypatch, broken):
+    servers = {UUID: make_server(), OTHER: make_server(OTHER)}
+    for server in servers.values():
+        lifecycle.spawn(host, server, no_events, power_on=False)
+    look = host.engine.container
+
+    def fail(name):
+        found = look(name)
+        if found.server_uuid == broken:
+            raise EngineError("The engine has lost its record.")
+        return replace(found, exit_code=129, host_config={"CapAdd": ["SYS_BOOT"]})
+
+    monkeypatch.setattr(host.engine, "container", fail)
+    started = []
+    monkeypatch.setattr(lifecycle, "start", lambda _host, server: started.append(server.uuid))
+    recovery.resume_rebooted(host, set(servers), servers.get)
+    assert started == [uuid for uuid in servers if uuid != broken]
+
+
+def test_a_listing_that_fails_does_not_keep_nova_from_starting(host, monkeypatch):
+    def fail(_labels):
+        raise EngineUnavailable("It does not answer.")
+
+    monkeypatch.setattr(host.engine, "containers", fail)
+    recovery.resume_rebooted(host, {UUID}, lambda _uuid: None)
+
+
 def test_a_paused_or_running_server_is_not_started(world, host):
     server = make_server()
     lifecycle.spawn(host, server, no_events)
