@@ -3,14 +3,27 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
+from dockstack.verify.cloud import DEFAULT_CLOUD, Choices, find_facts
 from dockstack.verify.exercises import ALL
 from dockstack.verify.model import Verdict
 from dockstack.verify.report import evidence_of
 from dockstack.verify.runner import run_one
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def facts(connection):
+    """The cloud's, with a whole Debian: `up` does not bring one, as its packages take a minute or two."""
+    command = [sys.executable, "-m", "dockstack.cli", "image", "build", "debian", "--import", "--public"]
+    done = subprocess.run([*command, "--os-cloud", DEFAULT_CLOUD], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return find_facts(connection, Choices())
 
 
 @pytest.mark.parametrize("exercise", ALL, ids=lambda exercise: exercise.name)

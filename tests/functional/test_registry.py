@@ -26,7 +26,7 @@ def test_what_is_pushed_is_an_image_that_boots(cloud, alice, name, tmp_path):
     content = alice.push(name, "1.0")
     image = glance_image(cloud, name)
     assert (image["status"], image["owner"]) == ("active", cloud.alice.project_id)
-    assert (image["name"], image["os_hidden"]) == (f"{name.partition('/')[2]}:1.0", False)
+    assert (image["name"], image["os_hidden"]) == (f"{name.partition('/')[2]}-1.0", False)
     assert (image["img_hv_type"], image["hw_architecture"]) == ("docker", "x86_64")
     assert image["oci_digest"] == digest(content)
     data = cloud.glance("GET", f"images/{image['id']}/file", cloud.alice).content

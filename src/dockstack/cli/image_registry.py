@@ -114,7 +114,7 @@ def register(group: click.Group, cloud: Callable[[Any], Any], connect: Callable[
     def push_(file: Path, name: str, machine: str | None, os_cloud: str) -> None:
         """Push the image archive FILE to the cloud's registry as NAME[:TAG] of your project.
 
-        It is an image in Glance then, called NAME for the tag "latest", or NAME:TAG. FILE is what `docker save` or
+        It is an image in Glance then, called NAME for the tag "latest", or NAME-TAG. FILE is what `docker save` or
         `skopeo copy ... oci-archive:` writes, or a tar of a root file system.
         """
         push(connect(os_cloud), file, name, machine)

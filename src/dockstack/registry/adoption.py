@@ -63,7 +63,7 @@ class Adoption:
     def adopt(self, caller: Caller, name: str, reference: str) -> Any | None:
         """Return the manifest of what Glance has under a repository's name and a tag; None if the caller sees none.
 
-        The repository is PROJECT/NAME, for an image named NAME or NAME:TAG, or PROJECT/ID.
+        The repository is PROJECT/NAME, for an image named NAME, NAME-TAG or NAME:TAG, or PROJECT/ID.
 
         Raises:
             ManifestUnknown: what is there is no image for servers.
@@ -95,8 +95,9 @@ class Adoption:
         if _IMAGE_ID.fullmatch(inner):
             image = self._glance.find(token, inner)
             return image if image is not None and image["owner"] == project_id else None
-        wanted = inner if reference == "latest" else f"{inner}:{reference}"
-        return self._glance.named(token, project_id, wanted)
+        wanted = [inner] if reference == "latest" else [f"{inner}-{reference}", f"{inner}:{reference}"]
+        found = (self._glance.named(token, project_id, name) for name in wanted)
+        return next((image for image in found if image is not None), None)
 
     def _kept(self, repository: Repository, image_id: str) -> Any | None:
         chosen = (

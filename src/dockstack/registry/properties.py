@@ -15,10 +15,14 @@ _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7
 
 
 def image_name(repository: str, tag: str, digest: Digest) -> str:
-    """Return the name of an image: NAME for the tag "latest", NAME:TAG for others, NAME@DIGEST without any."""
+    """Return the name of an image: NAME for the tag "latest", NAME-TAG for others, NAME@DIGEST without any.
+
+    There is no colon in it: Glance takes what stands before one for an operator when it is asked for a name, and so
+    the usual clients find no image that has one.
+    """
     if tag == "latest":
         return repository[-_MAX_NAME:]
-    suffix = f":{tag}" if tag else f"@{digest.algorithm}:{digest.hex[:12]}"
+    suffix = f"-{tag}" if tag else f"@{digest.hex[:12]}"
     return repository[-(_MAX_NAME - len(suffix)) :] + suffix
 
 

@@ -106,7 +106,7 @@ def test_an_image_says_what_it_is_and_whence_it_comes():
     pushed = Pushed.parse(manifest(), MANIFEST)
     said = properties(pushed, CONFIG, "web", "1.0", "demo")
     assert said == {
-        "name": "web:1.0",
+        "name": "web-1.0",
         "container_format": "docker",
         "disk_format": "raw",
         "os_hidden": False,
@@ -122,7 +122,7 @@ def test_an_image_says_what_it_is_and_whence_it_comes():
 
 
 @pytest.mark.parametrize(
-    ("tag", "name"), [("latest", "web"), ("1.0", "web:1.0"), ("", f"web@sha256:{Digest.of(b'x').hex[:12]}")]
+    ("tag", "name"), [("latest", "web"), ("1.0", "web-1.0"), ("", f"web@{Digest.of(b'x').hex[:12]}")]
 )
 def test_names(tag, name):
     assert image_name("web", tag, Digest.of(b"x")) == name
