@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from dockstack.registry.faults import CloudSilent, Denied, Unauthorized
+from dockstack.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -100,15 +101,17 @@ class Glance:
 
         While Glance hashes a new one, it writes back what it read of it before: that is waited for, if it is short.
         """
-        deadline = time.monotonic() + _HASH_SECONDS
-        while (image := self.find(token, image_id)) is not None:
+
+        def is_settled() -> bool:
+            image = self.find(token, image_id)
+            if image is None:
+                return True
             if not image.get("os_hidden"):
                 self.change(token, image_id, os_hidden=True)
-            elif image.get("os_hash_value"):
-                return
-            if time.monotonic() > deadline:
-                return
-            time.sleep(_HASH_PAUSE)
+                return False
+            return bool(image.get("os_hash_value"))
+
+        wait_for(is_settled, _HASH_SECONDS, _HASH_PAUSE)
 
     def delete(self, token: str, image_id: str) -> None:
         """Delete an image; absent is fine."""

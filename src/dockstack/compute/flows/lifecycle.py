@@ -150,16 +150,13 @@ def create(
         return creation.create(host, server.container_name, labelled, undo)
 
     program = spec.find_program(server, image.config)
-    known = image
-    if inits.is_systems(program):
-        known = _with_init(image, host.guests.recall_init(image.engine_id, program))
+    systems = inits.is_systems(program)
+    known = _with_init(image, host.guests.recall_init(image.engine_id, program)) if systems else image
     container_id = make(known)
-    found = known
-    if inits.is_systems(program):
-        found = _with_init(image, host.guests.find_init(image.engine_id, container_id, program))
-        if found != known:
-            host.engine.remove(container_id)
-            container_id = make(found)
+    found = _with_init(image, host.guests.find_init(image.engine_id, container_id, program)) if systems else known
+    if found != known:
+        host.engine.remove(container_id)
+        container_id = make(found)
     copies.restore_sparse_files(host, container_id, found.config)
     return container_id, found
 
