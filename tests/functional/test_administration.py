@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from urllib.parse import urlencode
 
 import pytest
+from nova import objects
 from nova.tests import fixtures as nova_fixtures
 from nova.tests.functional import integrated_helpers
 from nova.virt import node
@@ -108,6 +110,22 @@ class TestAdministration(PytestFriendly, integrated_helpers.ProviderUsageBaseTes
     def test_a_server_without_another_host_stays_and_nova_says_why(self):
         server = self.boot()
         hosts.disable(self.cloud, hosts.required(self.cloud, "host2"), "x")
+        (unmoved,) = self.drain().unmoved
+        assert "No valid host was found" in unmoved.why
+        assert self.where(server) == ("host1", "ACTIVE")
+
+    def test_nova_may_say_why_after_it_let_go_of_the_server(self):
+        finish = objects.InstanceActionEvent.event_finish_with_failure
+
+        def late(_, *given, **named):
+            time.sleep(0.6)
+            return finish(*given, **named)
+
+        server = self.boot()
+        hosts.disable(self.cloud, hosts.required(self.cloud, "host2"), "x")
+        self.useFixture(
+            nova_fixtures.fixtures.MonkeyPatch("nova.objects.InstanceActionEvent.event_finish_with_failure", late)
+        )
         (unmoved,) = self.drain().unmoved
         assert "No valid host was found" in unmoved.why
         assert self.where(server) == ("host1", "ACTIVE")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from dockstack.deploy.administration import hosts
 from dockstack.deploy.administration.api import ApiError, ConflictError
 from dockstack.errors import DockstackError
+from dockstack.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,7 @@ POLL = 2.0
 PATIENCE = 3600.0  # seconds for one server
 ROUNDS = 5  # a build that was under way when the host was disabled arrives later
 WAITS = "VERIFY_RESIZE"
+TOLD = 20.0  # seconds that Nova may take to write down why it let go of a server
 BAD_REQUEST = 400
 ACTIONS = {"ACTIVE": "migrate", "SHUTOFF": "migrate", "SHELVED": "shelveOffload"}
 UNMOVED = {
@@ -222,7 +224,12 @@ class _Run:
         return "revertResize" if self.how.resizes is Resizes.REVERT else ""
 
     def _refused(self, server: Server, action: str) -> Unmoved:
-        why = hosts.why_not(self.how.cloud, server.id, action) or server.fault or "Nova does not say why"
+        def told() -> tuple[str] | None:
+            why = hosts.why_not(self.how.cloud, server.id, action)
+            return None if why is None else (why,)
+
+        (why,) = wait_for(told, TOLD, POLL / 4) or ("",)
+        why = why or server.fault or "Nova does not say why"
         return Unmoved(server.label, f"it did not move: {why}", "See `openstack server event list`, then drain again.")
 
 

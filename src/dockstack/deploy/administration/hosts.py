@@ -194,8 +194,11 @@ def moves(cloud: Cloud, host: str) -> list[Move]:
     ]
 
 
-def why_not(cloud: Cloud, server_id: str, action: str) -> str:
-    """Return what Nova wrote down of the last such action of a server that came to nothing, "" if nothing."""
+def why_not(cloud: Cloud, server_id: str, action: str) -> str | None:
+    """Return what Nova wrote down of the last such action of a server that came to nothing, "" if nothing.
+
+    None while one of the action's events has not ended: Nova lets go of a server before it writes down what failed.
+    """
     actions = f"/servers/{server_id}/os-instance-actions"
     try:
         listed = cloud.compute.call("GET", actions)["instanceActions"]
@@ -205,8 +208,10 @@ def why_not(cloud: Cloud, server_id: str, action: str) -> str:
         events = cloud.compute.call("GET", f"{actions}/{last['request_id']}")["instanceAction"].get("events", ())
     except NotThereError:
         return ""
-    failed = [each for each in events if each.get("result") == "Error"]
-    return str(next((each["details"] for each in failed if each.get("details")), ""))
+    told = next((each["details"] for each in events if each.get("result") == "Error" and each.get("details")), None)
+    if told is None and any(each.get("result") is None for each in events):
+        return None
+    return str(told or "")
 
 
 def aggregates(cloud: Cloud, host: str) -> list[tuple[str, str]]:
