@@ -60,9 +60,9 @@ class Killed(BaseException):
 
 @dataclass
 class Fault:
-    """Where and how the host fails: at the n-th step, before or after its effect."""
+    """Where and how the host fails: at the n-th step, or at each of a name, before or after its effect."""
 
-    step: int
+    step: int | str
     error: Callable[[], BaseException]
     after: bool = False
 
@@ -121,7 +121,7 @@ class World:
             self.calls.append(name)
             if name == self.kill_after:
                 self.fault, self.kill_after = Fault(len(self.calls), Killed, after=True), ""
-            hit = self.fault is not None and len(self.calls) == self.fault.step
+            hit = self.fault is not None and self.fault.step in (len(self.calls), name)
         if hit and not self.fault.after:
             self._fail()
         try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import threading
 import time
 from pathlib import Path
 from unittest import mock
@@ -54,10 +55,14 @@ class InMemoryHost(fixtures.Fixture):
             self.addCleanup(nova.conf.CONF.clear_override, name, group="docker")
 
     def _end_rounds_with_the_test(self) -> None:
-        """Nova's tests end no compute service: its rounds would look at the next test's servers, on this one's host."""
+        """Nova's tests end no compute service: its rounds would look at the next test's servers, on this one's host.
+
+        Nor does one come by itself, in a test that takes longer than a minute: it would be among the calls it counts.
+        """
         start = rounds.Rounds.start
 
         def start_for_now(started: rounds.Rounds) -> None:
+            started._interval = threading.TIMEOUT_MAX
             start(started)
             self.addCleanup(started.stop)
 
@@ -161,15 +166,54 @@ def wait_until(condition, seconds: float = SECONDS) -> None:
         time.sleep(0.02)
 
 
-class ServersCase(PytestFriendly, integrated_helpers.ProviderUsageBaseTestCase):
+class PatientCase(PytestFriendly, integrated_helpers.ProviderUsageBaseTestCase):
+    """Waits for as long as a machine with other work may need, and until Nova is done with what it is asked for."""
+
+    def setUp(self):
+        super().setUp()
+        hear = self.notifier.wait_for_versioned_notifications
+        self.notifier.wait_for_versioned_notifications = functools.partial(hear, timeout=SECONDS)
+
+    def _wait_for_server_parameter(self, server, expected_params, max_retries=RETRIES, **more):
+        if expected_params.get("status") == "ERROR":  # which Nova writes first: then the fault, and the task at last
+            expected_params = {"OS-EXT-STS:task_state": None, **expected_params}
+        return super()._wait_for_server_parameter(server, expected_params, max_retries, **more)
+
+    def _wait_for_state_change(self, server, expected_status, max_retries=RETRIES, **more):
+        return super()._wait_for_state_change(server, expected_status, max_retries, **more)
+
+    def _wait_for_instance_action_event(self, *arguments, **named):
+        found = []
+
+        def look():
+            with contextlib.suppress(self.failureException):
+                found.append(super(PatientCase, self)._wait_for_instance_action_event(*arguments, **named))
+            return found
+
+        wait_until(look)
+        return found[0]
+
+    def _wait_until_deleted(self, server):
+        was_in_error = server.get("status") == "ERROR"
+
+        def is_gone():
+            try:
+                found = self.api.get_server(server["id"])
+            except client.OpenStackApiNotFoundException:
+                return True
+            assert was_in_error or found["status"] != "ERROR", found
+            return False
+
+        wait_until(is_gone)
+
+
+class ServersCase(PatientCase):
     compute_driver = "docker.DockerDriver"
 
     def setUp(self):
         self.world = self.useFixture(InMemoryHost()).world
         super().setUp()
         self.images = self.useFixture(DockerImages(self.glance))
-        hear = self.notifier.wait_for_versioned_notifications
-        self.notifier.wait_for_versioned_notifications = functools.partial(hear, timeout=SECONDS)
         # One node, as `dockstack up` configures it: no other host to try, so the cause itself is the fault.
         self.flags(max_attempts=1, group="scheduler")
         self.flags(skip_allocation_lookup=True, group="docker")  # as `dockstack up` has it
@@ -193,36 +237,6 @@ class ServersCase(PytestFriendly, integrated_helpers.ProviderUsageBaseTestCase):
         """Wait until the thread that follows the engine's events has nothing more to do: its calls are counted too."""
         follower = self.driver()._follower
         wait_until(lambda: follower._states is not None and self.world.all_told())
-
-    def _wait_for_server_parameter(self, server, expected_params, max_retries=RETRIES, **more):
-        return super()._wait_for_server_parameter(server, expected_params, max_retries, **more)
-
-    def _wait_for_instance_action_event(self, *arguments, **named):
-        found = []
-
-        def look():
-            with contextlib.suppress(self.failureException):
-                found.append(super(ServersCase, self)._wait_for_instance_action_event(*arguments, **named))
-            return found
-
-        wait_until(look)
-        return found[0]
-
-    def _wait_until_deleted(self, server):
-        was_in_error = server.get("status") == "ERROR"
-
-        def is_gone():
-            try:
-                found = self.api.get_server(server["id"])
-            except client.OpenStackApiNotFoundException:
-                return True
-            assert was_in_error or found["status"] != "ERROR", found
-            return False
-
-        wait_until(is_gone)
-
-    def _wait_for_state_change(self, server, expected_status, max_retries=RETRIES, **more):
-        return super()._wait_for_state_change(server, expected_status, max_retries, **more)
 
     def container(self, server):
         return self.world.containers[f"nova-{server['id']}"]

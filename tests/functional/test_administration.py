@@ -11,9 +11,8 @@ from urllib.parse import urlencode
 import pytest
 from nova import objects
 from nova.tests import fixtures as nova_fixtures
-from nova.tests.functional import integrated_helpers
 from nova.virt import node
-from nova_case import PytestFriendly
+from nova_case import SECONDS, PatientCase
 
 from dockstack.deploy.administration import departure, draining, enrolment, hosts, proof, providers
 from dockstack.deploy.administration.api import VERSIONS, Api, ApiError, Cloud, ConflictError, NotThereError
@@ -42,7 +41,7 @@ class InProcess(Api):
         return told or {}
 
 
-class TestAdministration(PytestFriendly, integrated_helpers.ProviderUsageBaseTestCase):
+class TestAdministration(PatientCase):
     compute_driver = "fake.MediumFakeDriver"
 
     def setUp(self):
@@ -85,7 +84,7 @@ class TestAdministration(PytestFriendly, integrated_helpers.ProviderUsageBaseTes
         return self._wait_for_state_change(self.api.post_server({"server": request | more}), "ACTIVE")
 
     def drain(self, host="host1", resizes=Resizes.CONFIRM):
-        one = Draining(self.cloud, 2, resizes, 60.0)
+        one = Draining(self.cloud, 2, resizes, SECONDS)
         one.close(host, "new disks")
         return one.drain(host, lambda _: None)
 
@@ -118,7 +117,7 @@ class TestAdministration(PytestFriendly, integrated_helpers.ProviderUsageBaseTes
         finish = objects.InstanceActionEvent.event_finish_with_failure
 
         def late(_, *given, **named):
-            time.sleep(0.6)
+            time.sleep(0.6)  # more than one look of the drain's
             return finish(*given, **named)
 
         server = self.boot()

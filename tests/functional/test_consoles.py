@@ -12,7 +12,7 @@ import pytest
 from nova import context as nova_context
 from nova import exception, objects
 from nova.tests.functional.api import client
-from nova_case import ServersCase
+from nova_case import SECONDS, ServersCase
 
 from dockstack.compute.consoles.vnc import fonts
 from dockstack.compute.flows.console import VNC_PORTS
@@ -44,7 +44,7 @@ class TestSerialConsole(ServersCase):
         assert found["url"].startswith("ws://127.0.0.1:6083/?token=")
         info = self.authorised(found["url"])
 
-        with socket.create_connection((info.host, info.port), 10) as viewer:
+        with socket.create_connection((info.host, info.port), SECONDS) as viewer:
             viewer.sendall(f"CONNECT {info.internal_access_path} HTTP/1.1\r\n\r\n".encode())
             expect(viewer, b"booted\r\n")
             viewer.sendall(b"\x1b[8;30;100troot")
@@ -67,7 +67,7 @@ class TestSerialConsole(ServersCase):
         server = self.boot(metadata={"docker_console_command": '["/bin/menu", "-q"]', "docker_console_user": "guest"})
         info = self.authorised(self.console(server)["url"])
 
-        with socket.create_connection((info.host, info.port), 10) as viewer:
+        with socket.create_connection((info.host, info.port), SECONDS) as viewer:
             viewer.sendall(f"CONNECT {info.internal_access_path} HTTP/1.1\r\n\r\nx".encode())
             expect(viewer, b"login: X")
             assert "run /bin/menu -q as guest" in self.world.calls
@@ -113,7 +113,7 @@ class TestSerialConsole(ServersCase):
 
         context, instance = nova_context.get_admin_context(), self.instance(server)
         assert self.compute.manager.validate_console_port(context, instance, str(info.port), "novnc")
-        with socket.create_connection((info.host, info.port), 10) as viewer:
+        with socket.create_connection((info.host, info.port), SECONDS) as viewer:
             viewer.sendall(f"CONNECT {info.internal_access_path} HTTP/1.1\r\n\r\n".encode())
             assert viewer.recv(19, socket.MSG_WAITALL) == b"HTTP/1.1 200 OK\r\n\r\n"
             picture = RfbClient(viewer)
@@ -137,7 +137,7 @@ class TestSerialConsole(ServersCase):
 
 
 def expect(connection: socket.socket, text: bytes) -> None:
-    connection.settimeout(90)
+    connection.settimeout(SECONDS)
     seen = b""
     while text not in seen:
         data = connection.recv(4096)

@@ -18,6 +18,7 @@ from dockstack.deploy.payload import nova_conductor
 
 pytestmark = pytest.mark.functional
 
+LONG = 3600  # seconds: whatever a test does is younger
 TO_CONDUCTOR = "nova.conductor.api.ComputeTaskAPI.schedule_and_build_instances"
 TO_COMPUTE = "nova.compute.rpcapi.ComputeAPI.build_and_run_instance"
 TO_CELL = "nova.conductor.manager.ComputeTaskManager._map_instance_to_cell"
@@ -107,7 +108,7 @@ class TestForgottenBuilds(ForgottenCase):
     def test_a_young_one_is_left_alone_and_so_is_a_server_that_runs(self):
         running = self.boot(networks="none")
         server_id, _ = self.lose(TO_COMPUTE)
-        self.look_for_forgotten(after=60)
+        self.look_for_forgotten(after=LONG)
         assert self.api.get_server(server_id)["status"] == "BUILD"
         self.look_for_forgotten()
         assert self.api.get_server(server_id)["status"] == "ERROR"
@@ -155,16 +156,16 @@ class TestForgottenBuilds(ForgottenCase):
         schedule = "nova.conductor.manager.ComputeTaskManager._schedule_instances"
 
         def look_and_schedule(*arguments, **named):
-            self.look_for_forgotten(after=60)  # the request is young again
+            self.look_for_forgotten(after=LONG)  # the request is young again
             return real(*arguments, **named)
 
         request = objects.BuildRequest.get_by_instance_uuid(nova_context.get_admin_context(), server_id)
-        request.created_at = request.updated_at = timeutils.utcnow(with_timezone=True) - dt.timedelta(seconds=100)
+        request.created_at = request.updated_at = timeutils.utcnow(with_timezone=True) - dt.timedelta(seconds=2 * LONG)
         request.save()
         message[1]["build_requests"][0].created_at = request.created_at
         real = manager.ComputeTaskManager._schedule_instances
         with mock.patch(schedule, look_and_schedule):
-            self.come_late(message, after=60)
+            self.come_late(message, after=LONG)
         self._wait_for_state_change({"id": server_id}, "ACTIVE")
 
     def test_one_that_comes_late_by_the_bus_is_built_by_the_service(self):
@@ -240,7 +241,7 @@ class TestForgottenMoves(ForgottenCase):
             self._wait_for_state_change(server, "ERROR")
         assert self.api.get_server(server["id"])["flavor"]["ram"] == 64
         assert self.holds(server["id"]) == [128], "Nova itself leaves it so"
-        self.look_for_forgotten(after=60)
+        self.look_for_forgotten(after=LONG)
         assert self.holds(server["id"]) == [128]
         self.look_for_forgotten()
         assert self.holds(server["id"]) == [64]
@@ -258,7 +259,7 @@ class TestForgottenMoves(ForgottenCase):
         server = self.boot()
         (before,) = self.placement.get(f"/allocations/{server['id']}").body["allocations"].values()
         self.placement.delete(f"/allocations/{server['id']}")
-        self.look_for_forgotten(after=60)
+        self.look_for_forgotten(after=LONG)
         assert self.holds(server["id"]) == []
         self.look_for_forgotten()
         (after,) = self.placement.get(f"/allocations/{server['id']}").body["allocations"].values()
@@ -292,7 +293,7 @@ class TestForgottenMoves(ForgottenCase):
         with mock.patch("nova.conductor.api.ComputeTaskAPI.unshelve_instance") as sent:
             self.api.post_server_action(server["id"], {"unshelve": None})
             wait_until(lambda: sent.called)
-        self.look_for_forgotten(after=60)
+        self.look_for_forgotten(after=LONG)
         assert self.api.get_server(server["id"])["OS-EXT-STS:task_state"] == "unshelving"
         self.look_for_forgotten()
         assert self.api.get_server(server["id"])["OS-EXT-STS:task_state"] is None

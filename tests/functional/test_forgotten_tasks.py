@@ -17,6 +17,7 @@ from dockstack.compute.nova_api import forgotten_tasks
 pytestmark = pytest.mark.functional
 
 RPC = "nova.compute.rpcapi.ComputeAPI."
+LONG = 3600  # seconds: whatever a test does is younger
 EARLIER, LATER = dt.timedelta(hours=-1), dt.timedelta(hours=1)
 
 
@@ -67,7 +68,7 @@ class TestForgottenTasks(ServersCase):
     def test_what_is_young_or_being_done_is_left_alone(self):
         server = self.boot()
         self.lose(server, "suspend_instance", {"suspend": {}})
-        self.look(after=60)
+        self.look(after=LONG)
         self.look(busy=(server["id"],))
         assert self.task(server) == "suspending"
         self.begin(server)
@@ -110,7 +111,7 @@ class TestForgottenTasks(ServersCase):
             if begun:
                 self.begin(server, "compute_terminate_instance")
             assert self.task(server) == "deleting"
-            self.look(after=60)
+            self.look(after=LONG)
             assert self.task(server) == "deleting"
             self.look(began=LATER)
             self._wait_until_deleted(server)

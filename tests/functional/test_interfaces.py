@@ -58,8 +58,7 @@ class TestInterfaces(ServersCase):
     def test_a_failed_attach_leaves_the_server_as_it_was(self):
         server = self.boot()
         before = self.world.leftovers()
-        self.world.calls.clear()
-        self.world.fault = Fault(4, lambda: PlugError("The switch is full."))
+        self.world.fault = Fault("plug", lambda: PlugError("The switch is full."))
         with pytest.raises(Exception, match="Failed to attach network adapter"):
             self.attach(server)
         assert self.world.leftovers() == before
