@@ -10,7 +10,6 @@ import configparser
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import threading
@@ -24,15 +23,11 @@ from typing import Any
 import glance
 import requests
 
+from held_ports import hold_port, port_of
+
 SECRET = "registry-secret"
 SERVICE_PASSWORD = "service-password"
 _SECONDS = 240  # processes of these sizes start slowly where many tests run
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @dataclass
@@ -175,7 +170,8 @@ class RegistryCloud:
 
     def __init__(self, directory: Path, **options: Any) -> None:
         self.directory = directory
-        self.port, self.glance_port = free_port(), free_port()
+        self._held = [hold_port(), hold_port()]
+        self.port, self.glance_port = map(port_of, self._held)
         self.image_url = f"http://127.0.0.1:{self.glance_port}"
         self.url = f"http://127.0.0.1:{self.port}"
         self.host = f"127.0.0.1:{self.port}"
@@ -199,6 +195,8 @@ class RegistryCloud:
             process.kill()
             process.wait()
         self.keystone.stop()
+        for held in self._held:
+            held.close()
 
     def start_registry(self, **environment: str) -> None:
         command = [sys.executable, "-m", "dockstack.registry", str(self.directory / "registry.conf")]
@@ -222,14 +220,14 @@ class RegistryCloud:
 
     def images(self, person: Person, **query: str) -> list[dict[str, Any]]:
         headers = {"X-Auth-Token": self.token(person)}
-        answer = requests.get(f"{self.image_url}/v2/images", params=query, headers=headers, timeout=30)
+        answer = requests.get(f"{self.image_url}/v2/images", params=query, headers=headers, timeout=_SECONDS)
         answer.raise_for_status()
         found: list[dict[str, Any]] = answer.json()["images"]
         return found
 
     def glance(self, method: str, path: str, person: Person, **more: Any) -> requests.Response:
         headers = {"X-Auth-Token": self.token(person), **more.pop("headers", {})}
-        return requests.request(method, f"{self.image_url}/v2/{path}", headers=headers, timeout=60, **more)
+        return requests.request(method, f"{self.image_url}/v2/{path}", headers=headers, timeout=_SECONDS, **more)
 
     def _environment(self, **more: str) -> dict[str, str]:
         source = str(Path(__file__).resolve().parents[1] / "src")
@@ -254,7 +252,7 @@ class RegistryCloud:
         while time.monotonic() < deadline and process.poll() is None:
             try:
                 requests.get(url, timeout=5)
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 time.sleep(0.1)
             else:
                 return

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
-import time
 import urllib.request
 import uuid
 from types import SimpleNamespace
 
 import pytest
+from private_engine import wait_for
 from test_images import HERE
 
 from dockstack.compute import conf
@@ -20,38 +19,38 @@ from dockstack.compute.images.fetch import ImageStore
 from dockstack.compute.images.registries import Registries
 from dockstack.compute.model import Image, Source
 from dockstack.oci.streams import ImageLimits
+from held_ports import hold_port, port_of
 from image_archives import sample_layer
 from small_registry import SmallRegistry
 
 pytestmark = pytest.mark.skipif(shutil.which("docker-registry") is None, reason="there is no docker-registry here")
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
 @pytest.fixture
 def name(tmp_path):
     """Where the registry is."""
-    name = f"127.0.0.1:{free_port()}"
+    held = hold_port()
+    name = f"127.0.0.1:{port_of(held)}"
     settings = tmp_path / "registry.yml"
     storage = {"filesystem": {"rootdirectory": str(tmp_path / "registry")}}
     settings.write_text(json.dumps({"version": 0.1, "storage": storage, "http": {"addr": name, "secret": "x"}}))
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(["docker-registry", "serve", settings], stdout=log, stderr=log)
     try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"http://{name}/v2/").close()
-                break
-            except OSError:
-                time.sleep(0.1)
+        wait_for(lambda: answers(name), "the registry")
         yield name
     finally:
         process.terminate()
         process.wait()
+        held.close()
+
+
+def answers(name: str) -> bool:
+    try:
+        urllib.request.urlopen(f"http://{name}/v2/", timeout=60).close()
+    except OSError:
+        return False
+    return True
 
 
 def put(url: str, data: bytes, method: str = "PUT", kind: str = "application/octet-stream") -> str:

@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from dockstack.deploy.configuration import certificates, openvswitch
 from dockstack.deploy.configuration.certificates import CLIENT, Holder
 from dockstack.deploy.configuration.settings import Ports, Settings
-from dockstack.verify.probe import wait_until
+from dockstack.verify.probe import answers_tcp, wait_until
+from held_ports import hold_port, port_of
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 NOW = datetime.now(UTC)
@@ -30,16 +29,18 @@ def database(tmp_path, monkeypatch):
     for name, text in (("OVN_AUTHORITY", certificates.certificate_of(authority)), ("OVN_CERTIFICATE", served)):
         (tmp_path / name).write_text(text)
         monkeypatch.setattr(openvswitch, name, tmp_path / name)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    held = hold_port()
+    port = port_of(held)
     settings = Settings(secrets={}, hostname="controller", listen_address="127.0.0.1", tls=True)
     arguments = openvswitch.listener_arguments(replace(settings, ports=Ports(ovn_southbound=port)), "sb")
     subprocess.run(["ovsdb-tool", "create", tmp_path / "db", SCHEMA], check=True)
     control = f"--unixctl={tmp_path}/control"
-    with subprocess.Popen(["ovsdb-server", tmp_path / "db", "--no-chdir", control, *arguments]) as server:
-        wait_until(Path(f"{tmp_path}/control").exists, 10, "the database to listen")
-        yield f"ssl:127.0.0.1:{port}", authority
-        server.terminate()
+    with held, subprocess.Popen(["ovsdb-server", tmp_path / "db", "--no-chdir", control, *arguments]) as server:
+        try:
+            wait_until(lambda: answers_tcp("127.0.0.1", port), 60, "the database to listen")
+            yield f"ssl:127.0.0.1:{port}", authority
+        finally:
+            server.terminate()
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def ask(database, tmp_path):
         shown_file.write_text(shown)
         trusted_file.write_text(certificates.certificate_of(trusted))
         files = [f"--private-key={shown_file}", f"--certificate={shown_file}", f"--ca-cert={trusted_file}"]
-        line = ["ovsdb-client", "--timeout=10", "list-dbs", address, *files]
+        line = ["ovsdb-client", "--timeout=60", "list-dbs", address, *files]
         return "Open_vSwitch" in subprocess.run(line, capture_output=True, text=True, check=False).stdout
 
     return run

@@ -18,6 +18,7 @@ import image_archives
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 MAX_UPLOADS = 5
+SECONDS = 240  # what a machine with other work may need for an answer
 
 
 def digest(data):
@@ -36,7 +37,7 @@ class User:
         if name not in self.tokens:
             auth = (self.person.credential, self.person.password) if self.person else None
             asked = {"service": "dockstack-registry", "scope": f"repository:{name}:pull,push,delete"}
-            answer = requests.get(f"{self.cloud.url}/token", params=asked, auth=auth, timeout=60)
+            answer = requests.get(f"{self.cloud.url}/token", params=asked, auth=auth, timeout=SECONDS)
             answer.raise_for_status()
             self.tokens[name] = answer.json()["token"]
         return self.tokens[name]
@@ -45,7 +46,7 @@ class User:
         name = name or path.split("/blobs")[0].split("/manifests")[0].split("/tags")[0].split("/referrers")[0]
         headers = {"Authorization": f"Bearer {self.token(name)}", **more.pop("headers", {})}
         url = path if path.startswith("http") else f"{self.cloud.url}/v2/{path.removeprefix('/v2/')}"
-        return requests.request(method, url, headers=headers, timeout=60, **more)
+        return requests.request(method, url, headers=headers, timeout=SECONDS, **more)
 
     def send(self, name, data):
         answer = self.ask("POST", f"{name}/blobs/uploads/", params={"digest": digest(data)}, data=data)

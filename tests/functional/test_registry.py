@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from registry_user import INDEX, MANIFEST, MAX_UPLOADS, User, digest, glance_image
+from registry_user import INDEX, MANIFEST, MAX_UPLOADS, SECONDS, User, digest, glance_image
 
 import image_archives
 from dockstack.oci.normalise import normalise
@@ -83,17 +83,17 @@ def test_one_pushes_to_ones_own_project_and_readers_push_nowhere(cloud, bob, nam
 
 def test_wrong_credentials_get_no_token(cloud):
     for user, secret in (("alice@Default/demo", "wrong"), ("alice", "alice-password"), ("token", "made-up")):
-        assert requests.get(f"{cloud.url}/token", auth=(user, secret), timeout=60).status_code == 401
+        assert requests.get(f"{cloud.url}/token", auth=(user, secret), timeout=SECONDS).status_code == 401
 
 
 def test_each_way_to_say_who_one_is(cloud):
     alice = cloud.alice
     ways = [(alice.credential, alice.password), ("alice@Default/demo", alice.password), ("token", cloud.token(alice))]
     for user, secret in ways:
-        answer = requests.get(f"{cloud.url}/token", auth=(user, secret), timeout=60)
+        answer = requests.get(f"{cloud.url}/token", auth=(user, secret), timeout=SECONDS)
         assert answer.status_code == 200, user
         form = {"grant_type": "password", "username": user, "password": secret}
-        assert requests.post(f"{cloud.url}/token", data=form, timeout=60).status_code == 200, user
+        assert requests.post(f"{cloud.url}/token", data=form, timeout=SECONDS).status_code == 200, user
     assert alice.password not in answer.text
 
 
@@ -291,7 +291,7 @@ def test_the_archives_are_for_who_has_the_signature(cloud, alice, name):
     alice.push(name, "1.0")
     image = glance_image(cloud, name)["id"]
     for signature in ("0" * 64, "x"):
-        assert requests.get(f"{cloud.url}/archives/{image}/{signature}", timeout=30).status_code == 403
+        assert requests.get(f"{cloud.url}/archives/{image}/{signature}", timeout=SECONDS).status_code == 403
 
 
 # -- images that Glance has as bytes -----------------------------------------------------------------------------------
