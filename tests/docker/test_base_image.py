@@ -72,6 +72,7 @@ class Neighbourhood:
     def connect(self, server) -> None:
         device = server.ports[0].device
         ip = ["ip", "-n", self.name]
+        self.close()  # of a killed run whose process had this one's number
         for command in (
             ["ip", "netns", "add", self.name],
             ["ip", "link", "set", device, "netns", self.name],
@@ -101,7 +102,7 @@ class Neighbourhood:
     def ssh(self, server, command: str, user: str = base.USER, password: str = "") -> subprocess.CompletedProcess[str]:
         """Log in by the key, or by a password if there is one."""
         address = server.ports[0].addresses[0].cidr.partition("/")[0]
-        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=20"]
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=60"]
         options += ["PubkeyAuthentication=no", "NumberOfPasswordPrompts=1"] if password else ["BatchMode=yes"]
         answer = self.directory / "answer"
         answer.write_text(f"#!/bin/sh\necho {password}\n")

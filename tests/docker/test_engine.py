@@ -67,7 +67,7 @@ def test_states_in_one_listing(lab) -> None:
         return {container.server_uuid: container.state for container in lab.engine.containers()}
 
     # A stop is answered before the listing has it, from Docker 26 on; its event comes after that.
-    wait_for(lambda: listed() == wanted, "the states in a listing", 10)
+    wait_for(lambda: listed() == wanted, "the states in a listing")
     assert lab.state(paused).state is PowerState.PAUSED
     assert lab.state(stopped).exit_code == 137
     lab.engine.unpause(paused.container_name)

@@ -24,7 +24,7 @@ class Witness:
         self.listings: queue.Queue = queue.Queue()
         self.follower = Follower(engine, self.events.put, self.listings.put)
 
-    def expect(self, server, kind, within: float = 30) -> None:
+    def expect(self, server, kind, within: float = 90) -> None:
         event = self.events.get(timeout=within)
         assert (event.server_uuid, event.kind) == (server.uuid, kind)
 
@@ -32,7 +32,7 @@ class Witness:
         return {found.server_uuid: found.state for found in self.listings.get(timeout=within)}
 
     def expect_silence(self) -> None:
-        time.sleep(0.3)
+        time.sleep(0.3)  # for what must not come
         assert self.events.empty(), self.events.get()
 
 

@@ -117,7 +117,7 @@ def test_without_its_network_no_process_runs(lab, made) -> None:
             started.result()
     assert lab.state(server).state is PowerState.SHUTDOWN
     assert lab.engine.logs(server.container_name, 1 << 20) == b""
-    wait_for(lambda: not find_processes(container_id), "its first process and its shim to be gone", 20)
+    wait_for(lambda: not find_processes(container_id), "its first process and its shim to be gone")
 
 
 def test_with_the_drivers_death_no_process_runs(lab, made) -> None:
@@ -147,7 +147,7 @@ def forgotten(lab, made):
         with pytest.raises(EngineError):
             started.result()
         lab.private.start()
-        assert len(find_processes(container_id)) == 2, "the shim and its child"
+        wait_for(lambda: len(find_processes(container_id)) == 2, "the shim and its child, and who asks for them gone")
         return server, container_id
 
     return forget
@@ -158,7 +158,7 @@ def test_what_a_killed_engine_forgot_ends_with_its_container(lab, forgotten, tmp
     other = lab.boot()
     host = lab_host(lab.private, tmp_path)
     creation.remove(host, host.engine.container(container_id))
-    wait_for(lambda: not find_processes(container_id), "its processes to be reaped", 20)
+    wait_for(lambda: not find_processes(container_id), "its processes to be reaped")
     assert not list(lab.private.directory.glob(f"*/io.containerd.runtime.v2.task/moby/{container_id}"))
     assert container_id not in runtime.patched(host.patches)
     assert lab.state(other).state is PowerState.RUNNING
@@ -172,4 +172,4 @@ def test_it_does_not_keep_its_server_from_starting(lab, forgotten, tmp_path) -> 
     lifecycle.start(lab_host(lab.private, tmp_path), replace(server, ports=()))
     assert lab.state(server).state is PowerState.RUNNING
     lab.engine.remove(container_id)
-    wait_for(lambda: not find_processes(container_id), "all of it to be gone", 20)
+    wait_for(lambda: not find_processes(container_id), "all of it to be gone")

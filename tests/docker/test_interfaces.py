@@ -25,9 +25,16 @@ def ip(*arguments: str) -> str:
     return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
 
+def remove_bridge() -> None:
+    # The link first: the kernel takes the time it likes to remove the links of a namespace that has gone.
+    for command in (["link", "del", BRIDGE_END], ["netns", "del", PEER], ["link", "del", BRIDGE]):
+        subprocess.run(["ip", *command], check=False, stderr=subprocess.DEVNULL)
+
+
 @pytest.fixture
 def bridge(monkeypatch):
     """A switch, and behind it a host that routes to everything else."""
+    remove_bridge()  # of a killed run whose process had this one's number
     ip("link", "add", BRIDGE, "type", "bridge")
     ip("netns", "add", PEER)
     try:
@@ -46,9 +53,7 @@ def bridge(monkeypatch):
         monkeypatch.setattr(ovs, "unplug_device", lambda _device: None)
         yield
     finally:
-        # The link first: the kernel takes the time it likes to remove the links of a namespace that has gone.
-        for command in (["link", "del", BRIDGE_END], ["netns", "del", PEER], ["link", "del", BRIDGE]):
-            subprocess.run(["ip", *command], check=False)
+        remove_bridge()
 
 
 @pytest.fixture

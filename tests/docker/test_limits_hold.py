@@ -80,7 +80,7 @@ def test_a_log_flood_is_bounded_on_disk(lab) -> None:
     sizes = []
     for _ in range(20):
         sizes.append(size())
-        time.sleep(0.1)
+        time.sleep(0.1)  # between two looks; none of them waits for anything
     assert max(sizes) < 3 * 5_000_000, "two pieces of 5 MB, and what is being written while they rotate"
     assert lab.engine.logs(flood.container_name, 100_000).strip().endswith(b"cdef")
     assert lab.run(neighbour, "echo", "fine") == "fine\n"
@@ -107,7 +107,7 @@ def test_a_quota_is_a_ceiling(lab) -> None:
     pid = lab.state(server).pid
     wait_for(lambda: cgroups.usage(pid).cpu_ns > 50_000_000, "the server to spin")
     begin, before = time.monotonic(), cgroups.usage(pid).cpu_ns
-    time.sleep(3)
+    time.sleep(3)  # what is measured: a ceiling holds for any time
     share = (cgroups.usage(pid).cpu_ns - before) / (time.monotonic() - begin) / 1e9  # of no shorter time than it is for
     assert share < 0.25
 

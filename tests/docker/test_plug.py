@@ -75,10 +75,13 @@ def switch(own_network, tmp_path_factory):
     privsep.vif_plug.set_client_mode(False)
     switch = PrivateSwitch(tmp_path_factory.mktemp("switch"))
     switch.start()
+    patient = pytest.MonkeyPatch()
+    patient.setattr(ovs, "_INSTALL_PATIENCE", 120.0)
     try:
         ovs.connect(switch.database)
         yield switch
     finally:
+        patient.undo()
         switch.stop()
 
 
@@ -161,7 +164,7 @@ def test_waiting_for_flows_reads_the_ports_once_however_long_it_takes(lab, switc
             for each in (other_port, port):
                 assert not waits[each.id].done()
                 switch.vsctl("set", "interface", each.device, "external_ids:ovn-installed=true")
-                assert waits[each.id].result(timeout=4) == {each.id}
+                assert waits[each.id].result(timeout=60) == {each.id}
         assert sorted(reads) == ["Interface", "Interface", "Open_vSwitch", "Open_vSwitch"]
         assert ovs.wait_installed({port.id, other_port.id}) == {port.id, other_port.id}
         assert not ovs._connected["events"]._queues or not any(ovs._connected["events"]._queues.values())

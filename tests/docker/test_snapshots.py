@@ -110,7 +110,7 @@ def test_what_the_engine_places_in_a_server_is_not_in_it(lab, host, glance):
 def test_a_server_that_writes_all_the_time_is_consistent(lab, host, glance):
     """Two files that get a line one after the other never differ by more than that."""
     server = lab.boot("while :; do echo >> /data/a; echo >> /data/b; done")
-    wait_for(lambda: "a" in lab.run(server, "/bin/ls", "/data").split(), "the first write")
+    wait_for(lambda: "b" in lab.run(server, "/bin/ls", "/data").split(), "the first lines")
     snapshot.take(host, server, IDENTITY.format(13), glance.upload(IDENTITY.format(13)))
     files = contents(glance.data[IDENTITY.format(13)])
     assert 0 <= len(files["data/a"]) - len(files["data/b"]) <= 1

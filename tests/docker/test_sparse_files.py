@@ -24,7 +24,7 @@ from dockstack.compute.privileged import trees
 
 SLEEP = {"docker_command": '["/bin/sleep", "1000"]', "docker_entrypoint": "[]"}
 IMAGE_ID = "6f9f2f0e-9d7c-4b8c-8b36-6a4f0e3d7c{:02d}"
-HUGE = 300 << 30
+READ_SECONDS = 120  # in which nobody reads 500 GB of zeros
 WRITE = """
 b=/bin/busybox
 mkdir -p /srv/deep
@@ -126,7 +126,7 @@ def test_a_sparse_file_survives_an_image(storage) -> None:
         upload(taken)
 
     snapshot.take(storage.host, server, IMAGE_ID.format(1), look_and_upload)
-    assert time.monotonic() - began < 60, "holes were read"
+    assert time.monotonic() - began < READ_SECONDS, "holes were read"
     assert len(storage.glance.data[IMAGE_ID.format(1)]) < 32 << 20
     assert free - min(least) < 8 << 30, "other tests write, too, but not so much"
     assert storage.lab.state(server).state is PowerState.RUNNING
@@ -209,7 +209,7 @@ def test_a_sparse_file_survives_a_move(lab, sized_lab, tmp_path, way) -> None:
         before = describe(pair.root(pair.here))
         began = time.monotonic()
         sent = pair.send(pair.server.image)
-        assert time.monotonic() - began < 60, "holes were sent"
+        assert time.monotonic() - began < READ_SECONDS, "holes were sent"
         arriving = replace(server, limits=NEW, image=replace(server.image, properties=SLEEP))
         cold_migration.finish(pair.there, arriving, sent, arriving.image, no_events, power_on=False)
         assert describe(Path(disks.find_layer(pair.there, pair.find(pair.there)))) == before

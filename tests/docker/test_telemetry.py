@@ -36,11 +36,13 @@ def as_nobody(census: Census, uuid: str) -> Reading:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-        os.write(writing, pickle.dumps(census.read_one(uuid)))
-        os._exit(0)
+        try:
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            os.write(writing, pickle.dumps(census.read_one(uuid)))
+        finally:
+            os._exit(0)  # whatever happens: this is not the process of the tests
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         found = pickle.loads(pipe.read())  # noqa: S301 - of our own child
