@@ -21,7 +21,7 @@ from dockstack.verify.resources import delete_server, ports_of
 
 RESTART_SECONDS = 180  # each several times what it takes on a quiet machine
 RECONCILE_SECONDS = 180
-PING_SECONDS = 2  # an answer that is later than that has not come
+PING_SECONDS = 5  # an answer that is later than that has not come
 APART = ("pid", "net")
 
 

@@ -79,5 +79,5 @@ def test_stopped_it_leaves_nothing_or_the_next_run_removes_it(connection, number
     if number is signal.SIGKILL:
         assert ours(connection)
         sweep(connection, 240, lambda text: None, admin=True)
-    wait_until(lambda: not ours(connection), 60, "nothing of it to be left")
+    wait_until(lambda: not ours(connection), 240, "nothing of it to be left")
     assert node.stray_containers(connection) == []

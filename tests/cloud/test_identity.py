@@ -24,7 +24,7 @@ from keystone.common.rbac_enforcer.enforcer import RBACEnforcer
 # One for all: Flask compiles its routes, which CPython 3.11 cannot do in two threads at this switch interval.
 application = flask.Flask("test")
 sys.setswitchinterval(1e-6)
-together, refused = threading.Barrier(4, timeout=30), []
+together, refused = threading.Barrier(4, timeout=120), []
 
 def ask():
     credentials = {"roles": ["admin"], "user_id": "u", "project_id": "p", "system_scope": None}
@@ -53,7 +53,7 @@ def refusals(api, **more):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return int(done.stdout)

@@ -157,7 +157,7 @@ def test_a_lost_hosts_server_is_evacuated_and_leaves_nothing_behind(ctx, names, 
     try:
         compute.update_service_forced_down(service, host=lost, binary="nova-compute")
         compute.evacuate_server(server.id)
-        wait_until(lambda: host_of(compute, server.id) == own, 120, f"{server.id} to be on {own}", every=1)
+        wait_until(lambda: host_of(compute, server.id) == own, 240, f"{server.id} to be on {own}", every=1)
         wait_for_status(ctx.connection, server.id, "SHUTOFF", ctx.timeouts.active)  # since API version 2.95
         compute.start_server(server.id)
         wait_for_status(ctx.connection, server.id, "ACTIVE", ctx.timeouts.active)
@@ -169,7 +169,7 @@ def test_a_lost_hosts_server_is_evacuated_and_leaves_nothing_behind(ctx, names, 
         compute.update_service_forced_down(service, host=lost, binary="nova-compute", forced=False)
     assert ended.returncode == 0, ended.stdout
     wait_until(
-        lambda: not containers_on(SECOND, server.id), 120, f"{lost} to remove what it had of {server.id}", every=1
+        lambda: not containers_on(SECOND, server.id), 240, f"{lost} to remove what it had of {server.id}", every=1
     )
     wait_until(lambda: answers_ping(floating), ctx.timeouts.answer, f"an answer at {floating} still")
     delete_server(ctx.connection, server.id, ctx.timeouts.terminate)

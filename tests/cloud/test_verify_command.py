@@ -68,7 +68,7 @@ def test_killed_the_next_run_sweeps(connection):
     process = start_and_wait_for_a_server(connection)
     process.kill()
     process.wait()
-    removed = sweep(connection, 60, print, admin=True)
+    removed = sweep(connection, 240, print, admin=True)
     assert any(each.startswith("server ") for each in removed)
     assert ours(connection) == []
-    assert sweep(connection, 60, print, admin=True) == []
+    assert sweep(connection, 240, print, admin=True) == []
