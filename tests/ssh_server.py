@@ -101,7 +101,7 @@ class SshServer:
             return
         environment = {**os.environ, "PATH": f"{self._directory}:{os.environ['PATH']}"}
         done = subprocess.run(
-            ["sh", "-c", command], input=given, capture_output=True, check=False, env=environment, timeout=20
+            ["sh", "-c", command], input=given, capture_output=True, check=False, env=environment, timeout=120
         )
         if not channel.closed:
             channel.sendall(done.stdout)

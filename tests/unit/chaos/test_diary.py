@@ -70,7 +70,7 @@ def test_what_the_server_runs_writes_such_a_log_and_goes_on_where_it_ended(tmp_p
     for _ in range(2):
         begun = path.read_text().count("\n") if path.exists() else 0
         with subprocess.Popen([shutil.which("sh"), option, script], start_new_session=True) as server:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while (not path.exists() or path.read_text().count("\n") < begun + 4) and time.monotonic() < deadline:
                 time.sleep(0.02)
             os.killpg(

@@ -136,7 +136,7 @@ def test_bytes_that_drip_do_not_hold_anybody_for_ever(registry):
     begun = time.monotonic()
     with pytest.raises(Broken):
         b"".join(reach(registry, seconds=0.5).blob(digest, 10_000))
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 100
 
 
 @pytest.mark.parametrize("tokens", [True, False])

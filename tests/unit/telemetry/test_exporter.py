@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.unit
+SECONDS = 60  # what a machine with other work may need
 
 
 @pytest.fixture(params=[1, 2], ids=["cgroup 1", "cgroup 2"])
@@ -205,13 +206,13 @@ def serving(page: exporter.Page, patience: float = exporter.PATIENCE):
 
 
 def get(address: tuple[str, int], path: str) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection(*address, timeout=10)
+    connection = http.client.HTTPConnection(*address, timeout=SECONDS)
     connection.request("GET", path)
     return connection.getresponse()
 
 
 def until(condition) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -231,7 +232,7 @@ def test_whoever_only_holds_connections_keeps_nobody_out_and_takes_no_more_threa
     monkeypatch.setattr(exporter, "CLIENTS", 4)
     with serving(exporter.Page(lambda: b"made 1\n")) as address, ExitStack() as held:
         before = threading.active_count()
-        slow = [held.enter_context(socket.create_connection(address, 10)) for _ in range(3 * exporter.CLIENTS)]
+        slow = [held.enter_context(socket.create_connection(address, SECONDS)) for _ in range(3 * exporter.CLIENTS)]
         for one in slow[-3:]:
             one.sendall(b"GET /metrics HT")
         assert get(address, "/metrics").read() == b"made 1\n"
@@ -241,11 +242,14 @@ def test_whoever_only_holds_connections_keeps_nobody_out_and_takes_no_more_threa
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.0\r\n"], ids=["says nothing", "drips"])
 def test_who_does_not_come_to_an_end_is_cut_off(said) -> None:
-    with serving(exporter.Page(lambda: b""), patience=0.2) as address, socket.create_connection(address, 10) as slow:
-        began = time.monotonic()
+    began = time.monotonic()  # before the server can begin to count
+    with (
+        serving(exporter.Page(lambda: b""), patience=0.2) as address,
+        socket.create_connection(address, SECONDS) as slow,
+    ):
         slow.sendall(said)
         slow.settimeout(0.02)
-        while time.monotonic() - began < 10:
+        while time.monotonic() - began < SECONDS:
             try:
                 if said:
                     slow.sendall(b"x")  # each is a sign of life, and none is the end of a line
@@ -255,7 +259,7 @@ def test_who_does_not_come_to_an_end_is_cut_off(said) -> None:
                 continue
             except OSError:
                 break
-        assert 0.1 < time.monotonic() - began < 5
+        assert 0.1 < time.monotonic() - began < SECONDS
 
 
 def test_who_does_not_take_the_answer_is_cut_off() -> None:
@@ -263,9 +267,9 @@ def test_who_does_not_take_the_answer_is_cut_off() -> None:
     page = exporter.Page(lambda: asked.set() or bytes(16 << 20))
     with serving(page, patience=0.2) as address:
         before, taken = threading.active_count(), 0
-        slow = socket.create_connection(address, 10)
+        slow = socket.create_connection(address, SECONDS)
         slow.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-        assert asked.wait(10)
+        assert asked.wait(SECONDS)
         until(lambda: threading.active_count() <= before)
         with suppress(ConnectionError):
             while some := slow.recv(1 << 20):
@@ -277,7 +281,7 @@ def test_who_does_not_take_the_answer_is_cut_off() -> None:
 def test_clients_that_go_away_are_no_news(capfd) -> None:
     with serving(exporter.Page(lambda: b"x" * (1 << 20))) as address:
         for _ in range(5):
-            with socket.create_connection(address, 10) as hasty:
+            with socket.create_connection(address, SECONDS) as hasty:
                 hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # resets it
                 hasty.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
         assert get(address, "/").status == 200

@@ -312,7 +312,7 @@ def test_a_handshake_has_one_deadline_for_all_of_its_bytes():
             self.limits.append(seconds)
 
         def recv(self, _size: int, _flags: int = 0) -> bytes:
-            time.sleep(0.02)
+            time.sleep(0.02)  # a byte now and then
             return b"x"
 
     slow = Slow()

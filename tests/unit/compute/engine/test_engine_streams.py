@@ -71,7 +71,7 @@ def test_an_engine_that_loads_for_ever_is_not_waited_for(engine, says, chunks):
     else:
         with pytest.raises(EngineTooSlow):
             patient.load_image(chunks, time.monotonic() + 0.2)
-        assert timeouts == [1]
+        assert set(timeouts) <= {1}  # none, if this process had no turn until its time was over
 
 
 def test_a_deadline_that_has_passed_is_not_begun(engine):

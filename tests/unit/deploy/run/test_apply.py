@@ -64,7 +64,10 @@ def test_independent_stages_run_side_by_side(run):
 
 
 def test_slots_are_respected(run):
-    runner, events = run(*(Stage(str(i), "", lambda _: time.sleep(0.1), weight=2) for i in range(3)), slots=2)
+    def work(_):
+        time.sleep(0.1)  # so that another one could begin meanwhile
+
+    runner, events = run(*(Stage(str(i), "", work, weight=2) for i in range(3)), slots=2)
     assert runner.run()
     assert [event.kind for event in events] == [Kind.START, Kind.DONE] * 3
 
@@ -92,7 +95,11 @@ def test_a_killed_stage_fails(run):
 
 
 def test_an_interruption_ends_the_children(run):
-    runner, _ = run(Stage("a", "A", lambda _: (os.kill(os.getppid(), signal.SIGUSR1), time.sleep(60))))
+    def work(_):
+        os.kill(os.getppid(), signal.SIGUSR1)
+        time.sleep(60)  # longer than the test may take
+
+    runner, _ = run(Stage("a", "A", work))
     others = children()
     before = signal.signal(signal.SIGUSR1, runner.interrupt)
     began = time.monotonic()

@@ -24,7 +24,7 @@ from dockstack.deploy.supervision.services import Service
 
 pytestmark = pytest.mark.unit
 
-SERVICES = [Service(f"service-{number}", ("/bin/sleep", "60")) for number in range(160)]
+SERVICES = [Service(f"service-{number}", ("/bin/sleep", "60")) for number in range(800)]
 HUNG = r"supervisord \(pid \d+\) did not answer"
 
 
@@ -46,7 +46,8 @@ def backend(monkeypatch):
         for name in ("RUN", "LOG"):
             monkeypatch.setattr(paths, name, here)
         monkeypatch.setattr(paths, "CLI_VENV", sys.prefix)
-        monkeypatch.setattr(supervisor, "ASK_LIMIT", 5.0)
+        monkeypatch.setattr(supervisor, "ASK_LIMIT", 60.0)
+        monkeypatch.setattr(supervisor, "START_LIMIT", 120.0)
         monkeypatch.setattr(supervisor, "HUNG_LIMIT", 0.2)
         monkeypatch.setattr(supervisor.Records, "here", lambda: Records(Path(here) / "state"))
         started = Supervisor(LocalShell())
@@ -74,17 +75,18 @@ def test_one_that_answers_tells_the_truth(backend):
 def test_status_says_it_once_its_time_is_over_however_many_services_there_are(backend, hung):
     began = time.monotonic()
     found = status.conditions(SERVICES, backend)
-    assert time.monotonic() - began < 15  # and not 20, one second for every eight
+    assert time.monotonic() - began < 60  # and not 100, one second for every eight
     assert {(one.state, one.healthy) for one in found} == {("stopped", False)}
     assert all(f"(pid {hung}) did not answer" in one.problem for one in found)
 
 
-def test_up_and_clean_have_another_one_running_in_its_place(backend, hung):
+def test_up_and_clean_have_another_one_running_in_its_place(backend, hung, monkeypatch):
     began = time.monotonic()
     backend.wake()
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120
     (pid,) = supervisor._supervisors()
     assert pid != hung
+    monkeypatch.setattr(supervisor, "ASK_LIMIT", 60.0)
     assert backend.look(SERVICES[0]).reason == "not started"
 
 
@@ -93,11 +95,11 @@ def test_down_names_it_and_does_not_wait(backend, hung):
     with pytest.raises(SupervisordHungError, match=HUNG) as caught:
         backend.stop_all(SERVICES[:8], lambda _: None)
     assert f"kill -9 {hung}" in caught.value.resolution
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120
 
 
 def test_the_end_of_all_does_not_wait_for_it(backend, hung):
     began = time.monotonic()
     backend.finish()
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120
     assert processes.look(hung) is None
