@@ -98,7 +98,7 @@ def test_a_run_that_is_still_at_work_there_is_waited_for(ours, node, connected, 
         waiting.start()
         waiting.join(0.5)
         assert not ours.is_on(connect(connected.node))
-    waiting.join(30)
+    waiting.join(240)
     assert ours.is_on(connected)
     with exclusive("node add", tmp_path / "guard"):
         pass  # it has let go

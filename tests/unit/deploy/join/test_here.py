@@ -34,9 +34,9 @@ def test_a_run_that_is_still_at_work_is_waited_for_and_told_once(tmp_path, monke
     with exclusive("node add", lock):
         thread = threading.Thread(target=second)
         thread.start()
-        assert at_work.wait(30)
+        assert at_work.wait(120)
         order.append("first")
-    thread.join(30)
+    thread.join(120)
     assert order == ["first", "second"]
     assert [event.kind for event in told] == [Kind.SAY]
     assert "is at work" in told[0].text
