@@ -27,6 +27,7 @@ def uwsgi_files(settings: Settings) -> dict[str, Ini]:
         "nova-api": ("nova.wsgi.osapi_compute", ports.nova),
         "nova-metadata": ("nova.wsgi.metadata", ports.nova_metadata),
         "neutron-api": ("neutron.wsgi.api", ports.neutron),
+        **({"cinder-api": ("cinder.wsgi.api", ports.cinder)} if settings.volumes else {}),
     }
     special = {"keystone": {"pythonpath": DIRECTORY}, "neutron-api": forget_last_start()}
     return {

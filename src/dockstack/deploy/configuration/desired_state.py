@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.configuration.settings import Settings
 
 TENANT = "demo"
+VOLUME_TYPE = "file"
 
 FLAVORS: tuple[dict[str, Any], ...] = (
     {"id": "1", "name": "m1.nano", "vcpus": 1, "ram": 64, "disk": 1},
@@ -55,6 +56,30 @@ def registry(settings: Settings) -> dict[str, Any]:
         "accounts": {"registry": settings.secret("registry_password")},
         "services": [
             {"name": "dockstack-registry", "type": "container-registry", "url": settings.url(settings.ports.registry)}
+        ],
+    }
+
+
+def volumes(settings: Settings) -> dict[str, Any]:
+    """Return Cinder's account and its entry in the catalogue; it holds the password."""
+    return {
+        **administrator(settings),
+        "region": settings.region,
+        "accounts": {"cinder": settings.secret("cinder_password")},
+        "services": [{"name": "cinder", "type": "block-storage", "url": settings.url(settings.ports.cinder, "/v3")}],
+    }
+
+
+def volume_types(settings: Settings) -> dict[str, Any]:
+    """Return the types of volumes: that which is the default, and one for volumes that several servers share."""
+    return {
+        **administrator(settings),
+        "volume_types": [
+            {"name": VOLUME_TYPE, "extra_specs": {"volume_backend_name": VOLUME_TYPE}},
+            {
+                "name": f"{VOLUME_TYPE}-multiattach",
+                "extra_specs": {"volume_backend_name": VOLUME_TYPE, "multiattach": "<is> True"},
+            },
         ],
     }
 

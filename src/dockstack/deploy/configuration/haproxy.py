@@ -48,6 +48,7 @@ def api_ports(settings: Settings) -> Mapping[str, int]:
         "nova": ports.nova,
         "nova-metadata": ports.nova_metadata,
         "neutron": ports.neutron,
+        **({"cinder": ports.cinder} if settings.volumes else {}),
         **({"registry": ports.registry} if settings.registry else {}),
     }
 

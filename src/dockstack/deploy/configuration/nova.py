@@ -50,7 +50,11 @@ def nova_conf(settings: Settings) -> Ini:
             "default_floating_pool": settings.networks.external_name,
         },
         "placement": oslo.client_section(settings, "nova"),
-        "cinder": {**oslo.account(settings, "nova"), "os_region_name": settings.region},
+        "cinder": {
+            **oslo.account(settings, "nova"),
+            "os_region_name": settings.region,
+            **({"catalog_info": "volumev3::internalURL"} if settings.volumes else {}),
+        },
         "notifications": {"notification_format": "unversioned"},
         "serial_console": {
             "enabled": "true",

@@ -9,7 +9,11 @@ if TYPE_CHECKING:
     from dockstack.deploy.configuration.ini import Ini
     from dockstack.deploy.configuration.settings import Settings
 
-_CONFIG_FILES = {"nova": "/etc/nova/nova.conf", "neutron": "/etc/neutron/neutron.conf"}
+_CONFIG_FILES = {
+    "nova": "/etc/nova/nova.conf",
+    "neutron": "/etc/neutron/neutron.conf",
+    "cinder": "/etc/cinder/cinder.conf",
+}
 
 _SECTIONS = {
     "nova": (
@@ -28,6 +32,7 @@ _SECTIONS = {
         "privsep_namespace",
         "privsep_ovs_vsctl",
     ),
+    "cinder": ("privsep_osbrick",),
 }
 
 _CONTEXTS = {
@@ -39,6 +44,8 @@ _CONTEXTS = {
         r"vif_plug_ovs\.privsep\.vif_plug",
     ),
     "neutron": (r"neutron\.privileged\.[a-z_]+",),
+    # By which cinder-backup attaches a volume, as nova-compute does: what it is told to attach may be a device.
+    "cinder": (r"os_brick\.privileged\.default",),
 }
 """The privsep contexts that each user may enter, as parts of sudo's regular expressions."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dockstack.deploy.configuration import openvswitch, rabbitmq, scripts
 from dockstack.deploy.configuration.apis import KEYSTONE_API
 from dockstack.deploy.configuration.openvswitch import DATABASE_SOCKET
-from dockstack.deploy.paths import API_CERTIFICATE, ETC, LOCK_MARKER
+from dockstack.deploy.paths import API_CERTIFICATE, DRIVER_MARKER, ETC, LOCK_MARKER
 from dockstack.deploy.supervision.services import Check, CheckKind, Service
 
 if TYPE_CHECKING:
@@ -55,6 +55,10 @@ _TITLES = {
     "neutron-ovn-maintenance-worker": "Repairs differences between Neutron and OVN",
     "neutron-ovn-agent": "Metadata for servers",
     "neutron-openvswitch-agent": "Networks and security groups in Open vSwitch",
+    "cinder-api": "Block storage API",
+    "cinder-scheduler": "Cinder's scheduler",
+    "cinder-volume": "Volumes and snapshots",
+    "cinder-backup": "Backups of volumes",
 }
 
 # The group must write to a socket to connect to it; a supervisor's usual umask takes that away.
@@ -256,6 +260,17 @@ def neutron(settings: Settings) -> tuple[Service, ...]:
             watch=settings.agent_watch,
             requires=("ovn-controller",),
         ),
+    )
+
+
+def cinder(settings: Settings) -> tuple[Service, ...]:
+    """Return Cinder: its API, its scheduler, what makes volumes, and what backs them up."""
+    files = ("/etc/cinder/cinder.conf",)
+    return (
+        _api(settings, "cinder-api", "cinder", settings.ports.cinder, (*files, "/etc/cinder/api-paste.ini")),
+        _daemon(settings, "cinder-scheduler", "cinder", files),
+        _daemon(settings, "cinder-volume", "cinder", files, watch=(DRIVER_MARKER,)),
+        _daemon(settings, "cinder-backup", "cinder", files),
     )
 
 

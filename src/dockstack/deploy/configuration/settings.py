@@ -35,6 +35,8 @@ SECRET_NAMES = (
     "registry_secret",
     "registry_password",
     "registry_database_password",
+    "cinder_password",
+    "cinder_database_password",
     *(f"{user}_password" for user in SERVICE_USERS if user != "keystone"),
     *(f"{user}_database_password" for user in SERVICE_USERS),
 )
@@ -53,6 +55,7 @@ class Ports:
     serial_console: int = 6083
     novnc: int = 6080
     neutron: int = 9696
+    cinder: int = 8776
     registry: int = 5005
     rabbitmq: int = 5672
     rabbitmq_distribution: int = 25672
@@ -130,6 +133,9 @@ class Settings:
     registry: bool = False
     http_images: bool = False
     registry_store: str = "/var/lib/dockstack/registry"
+    volumes: bool = False
+    volume_pool: str = "/var/lib/cinder/volumes"
+    volume_backups: str = "/var/lib/cinder/backups"
     debug: bool = False
     compute_driver: str = ""
     hypervisor_options: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()

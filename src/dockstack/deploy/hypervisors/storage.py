@@ -71,12 +71,16 @@ class Volume:
         size_gb: of the file.
         mount_point: the data root of the engine that uses it.
         unit: the systemd unit that must not start without it; "" if it is mounted by other means.
+        options: how it is mounted; "" for what an engine needs.
+        made: the manifest's kind of it.
     """
 
     kind: str
     size_gb: int
     mount_point: str
     unit: str = ""
+    options: str = ""
+    made: str = MADE
 
     @property
     def image(self) -> str:
@@ -147,7 +151,7 @@ def provide(machine: Machine, volume: Volume) -> None:
 def _make(machine: Machine, volume: Volume) -> None:
     """Make the file under another name and rename it when the file system is complete: a run may be killed."""
     machine.say(f"Making {volume.image}, {volume.size_gb} GB with {volume.kind}")
-    machine.manifest.made(MADE, volume.mount_point)
+    machine.manifest.made(volume.made, volume.mount_point)
     new = shlex.quote(f"{volume.image}.new")
     machine.command(
         f"mkdir -p {shlex.quote(volume.mount_point)} && rm -f {new} && umask 077"
@@ -225,7 +229,7 @@ def ours(manifest: Manifest) -> tuple[str, ...]:
 
 def with_entry(text: str, volume: Volume) -> str:
     """Return fstab's text with the volume's line; pure."""
-    options = ["loop", volume.file_system.options]
+    options = ["loop", volume.options or volume.file_system.options]
     if volume.unit:  # these take it out of local-fs.target: a machine boots without it, the engine does not start
         options += [f"x-systemd.required-by={volume.unit}", f"x-systemd.before={volume.unit}"]
     else:

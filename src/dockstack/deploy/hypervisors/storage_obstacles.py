@@ -172,10 +172,10 @@ def gather(attributes: Attributes, manifest: Manifest, services: Iterable[Servic
         return found  # the rest matters only to a volume
     return replace(
         found,
-        file_systems=frozenset(kind for kind in storage.FILE_SYSTEMS if _has_file_system(kind)),
+        file_systems=frozenset(kind for kind in storage.FILE_SYSTEMS if has_file_system(kind)),
         xfs_quotas=_has_xfs_quotas(),
         loop=Path("/dev/loop-control").exists(),
-        free_gb=shutil.disk_usage(_existing(Path(root))).free / GIB,
+        free_gb=shutil.disk_usage(existing(Path(root))).free / GIB,
         foreign=not cloud and not engine.own and _answers(engine.socket),
     )
 
@@ -201,11 +201,13 @@ def _kind_of(image: Path) -> str:
         return ""
 
 
-def _existing(path: Path) -> Path:
-    return path if path.exists() else _existing(path.parent)
+def existing(path: Path) -> Path:
+    """Return a path, or the nearest one above it that is there."""
+    return path if path.exists() else existing(path.parent)
 
 
-def _has_file_system(kind: str) -> bool:
+def has_file_system(kind: str) -> bool:
+    """Return whether the kernel has a file system, or can load it."""
     if f"\t{kind}\n" in Path("/proc/filesystems").read_text():
         return True
     try:

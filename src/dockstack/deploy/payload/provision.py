@@ -195,6 +195,19 @@ def provide_flavors(desired: Json) -> None:
             nova.call("POST", "/flavors", {"flavor": flavor})
 
 
+# -- volumes ----------------------------------------------------------------------------------------------------------
+
+
+def provide_volume_types(desired: Json) -> None:
+    """Make the types of volumes that are missing; one that is there stays as it is, for volumes may have it."""
+    cinder = Api(connect(desired), "block-storage")
+    present = {each["name"] for each in cinder.call("GET", "/types", query={"is_public": "None"})["volume_types"]}
+    for volume_type in desired["volume_types"]:
+        if volume_type["name"] not in present:
+            made("volume type", volume_type["name"])
+            cinder.call("POST", "/types", {"volume_type": volume_type})
+
+
 # -- networks ---------------------------------------------------------------------------------------------------------
 
 
@@ -431,6 +444,7 @@ ACTIONS = {
     "identity": provide_identity,
     "limits": provide_limits,
     "flavors": provide_flavors,
+    "volume-types": provide_volume_types,
     "networks": provide_networks,
     "await-compute": await_compute,
     "aggregate": provide_aggregate,

@@ -9,7 +9,7 @@ from dockstack.deploy.configuration import desired_state, programs
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.hypervisors.docker import Docker
 from dockstack.deploy.node.output import StepFailedError
-from dockstack.deploy.recipes import fabric
+from dockstack.deploy.recipes import cinder, fabric
 from dockstack.deploy.recipes.controller import ask
 from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.recipes.stage import Stage
@@ -31,7 +31,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
             "compute",
             "Starting nova-compute",
             start,
-            ("hypervisor-start", "nova-daemons", "placement", "switch"),
+            ("hypervisor-start", "nova-daemons", "placement", "switch", *cinder.before_hosts(node)),
             phase="services",
         ),
         Stage(

@@ -18,7 +18,7 @@ from dockstack.deploy.hypervisors import chosen, lxcfs, storage
 from dockstack.deploy.hypervisors.docker import DRIVER_STATE, Docker
 from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.paths import PATCH_DIRECTORY
-from dockstack.deploy.recipes import fabric, host_removal
+from dockstack.deploy.recipes import cinder, fabric, host_removal
 from dockstack.deploy.recipes.compute import await_service
 from dockstack.deploy.recipes.controller import ask, provision, write_configuration
 from dockstack.deploy.recipes.facts import settings_of
@@ -39,13 +39,14 @@ def stages(node: Node) -> tuple[Stage, ...]:
     if chosen(node) is None or not node.has(Role.CONTROLLER):
         return ()
     numbers = range(hosts.FIRST, node.attributes.number("hosts") + 1)
+    before = cinder.before_hosts(node)
     removal = Stage(
         "hosts-removal", "Removing hosts that are not wanted", remove_unwanted, ("nova", "nova-daemons", "identity")
     )
-    return (removal, *(stage for number in numbers for stage in _stages_of(f"{hosts.PREFIX}{number}")))
+    return (removal, *(stage for number in numbers for stage in _stages_of(f"{hosts.PREFIX}{number}", before)))
 
 
-def _stages_of(key: str) -> tuple[Stage, ...]:
+def _stages_of(key: str, before: tuple[str, ...]) -> tuple[Stage, ...]:
     def stage(name: str, title: str, after: tuple[str, ...], phase: str, weight: int = 1) -> Stage:
         return Stage(f"{key}-{name}", f"{title} on {key}", partial(_WORK[name], key=key), after, weight, phase)
 
@@ -53,7 +54,12 @@ def _stages_of(key: str) -> tuple[Stage, ...]:
         stage(
             "files", "Configuring Nova and Neutron", ("nova-files", "neutron-files", "hypervisor-install"), "configure"
         ),
-        stage("switch", "Starting Open vSwitch and OVN", (f"{key}-files", "switch", "message-bus"), "infrastructure"),
+        stage(
+            "switch",
+            "Starting Open vSwitch and OVN",
+            (f"{key}-files", "switch", "message-bus", *before),
+            "infrastructure",
+        ),
         stage("engine", "Starting the engine", (f"{key}-switch", "hypervisor-start"), "start"),
         stage("compute", "Starting nova-compute", (f"{key}-engine", "compute"), "services"),
         stage("agent", "Starting Neutron's agent", (f"{key}-switch", "neutron-workers"), "services"),

@@ -29,6 +29,7 @@ RECIPES = (
     "placement",
     "glance",
     "registry",
+    "cinder",
     "neutron",
     "nova",
     "hypervisor",

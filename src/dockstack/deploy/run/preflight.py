@@ -26,7 +26,8 @@ from dockstack.deploy.hypervisors.storage_obstacles import StorageFacts
 from dockstack.deploy.node import listeners
 from dockstack.deploy.node.manifest import Manifest
 from dockstack.deploy.recipes.facts import LOOPBACK, REGISTRY_PORT
-from dockstack.deploy.run import tls_obstacles
+from dockstack.deploy.run import tls_obstacles, volume_obstacles
+from dockstack.deploy.run.volume_obstacles import VolumeFacts
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.wanted.inventory import Role
 from dockstack.errors import DockstackError
@@ -49,6 +50,7 @@ FOREIGN_FILES = (
     "/etc/glance/glance-api.conf",
     "/etc/placement/placement.conf",
     "/etc/neutron/neutron.conf",
+    "/etc/cinder/cinder.conf",
 )
 CONTROLLER_PORTS = (
     *("ports.keystone", "ports.glance", "ports.placement", "ports.nova", "ports.metadata", "ports.neutron"),
@@ -86,6 +88,7 @@ class MachineFacts:
     registry_port: str = ""  # that of a registry which ran before
     commissioned: bool = False  # it is a compute node of another cloud, made by us
     storage: StorageFacts = field(default_factory=StorageFacts)
+    volumes: VolumeFacts = field(default_factory=VolumeFacts)
     engine: EngineFacts = field(default_factory=EngineFacts)
 
 
@@ -135,6 +138,7 @@ def problems(node: Node, facts: MachineFacts) -> list[Problem]:
         found += _registry(node, facts.registry_port)
         tls = tls_obstacles.obstacles(node.attributes, facts.certificate_failure, facts.listeners)
         found += [Problem(*obstacle) for obstacle in tls]
+        found += [Problem(*each) for each in volume_obstacles.obstacles(node.attributes, facts.volumes)]
     if node.has(Role.CONTROLLER) or node.has(Role.NETWORK):
         found += _networks(node, facts.neighbours)
     return [*found, *_hypervisor(node, facts)]
@@ -231,6 +235,8 @@ def _ports(node: Node, listening: Iterable[Listener]) -> Iterable[Problem]:
     wanted = dict.fromkeys((*CONTROLLER_PORTS, *(OVN_PORTS if address != LOOPBACK else ())), places)
     if node.attributes.flag("registry.enable"):
         wanted["ports.registry"] = {*places, LOOPBACK}
+    if node.attributes.flag("volumes.enable"):
+        wanted["ports.cinder"] = places
     if node.attributes.flag("telemetry.prometheus"):
         wanted["ports.exporter"] = {node.attributes.text("telemetry.address")}
     for name, addresses in wanted.items():
@@ -320,6 +326,7 @@ def gather(node: Node) -> MachineFacts:
         certificate_failure=tls_obstacles.handshake(node.attributes),
         registry_port=manifest.done(REGISTRY_PORT) or "",
         commissioned=Path(paths.COMMISSION).exists(),
+        volumes=volume_obstacles.gather(node.attributes, manifest),
         storage=storage_obstacles.gather(node.attributes, manifest, services),
         engine=engine_obstacles.gather(node.attributes, manifest, services),
     )

@@ -12,6 +12,7 @@ from dockstack.deploy.configuration import neutron
 from dockstack.deploy.hypervisors import chosen, storage
 from dockstack.deploy.hypervisors.docker import engine_packages
 from dockstack.deploy.recipes import host_removal
+from dockstack.deploy.recipes.cinder import VOLUME_POOL
 from dockstack.deploy.supervision import distribution_units
 from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.wanted import hosts
@@ -220,6 +221,7 @@ _AFTERWARDS: dict[str, Callable[[Machine, Made], None]] = {
     "link": _link,
     distribution_units.HELD: distribution_units.release,
     storage.MADE: storage.release,
+    VOLUME_POOL: lambda machine, entry: storage.remove(machine, entry.name),
     "host": _host,
     "file": _file,
     "directory": _directory,

@@ -208,6 +208,32 @@ CATALOGUE: tuple[Attribute, ...] = (
         "/var/lib/dockstack/registry",
         "Directory on the controller for the blobs of the registry; give it a file system with room for the images.",
     ),
+    # -- volumes --------------------------------------------------------------------------------------------------
+    Attribute(
+        "volumes.enable",
+        Kind.BOOLEAN,
+        False,
+        "Run Cinder on the controller: volumes, snapshots and backups. It takes about 500 MB of memory. Turned off "
+        "again, its services go and its volumes stay.",
+    ),
+    Attribute("volumes.store", Kind.PATH, "/var/lib/cinder/volumes", "Where the volumes are."),
+    Attribute(
+        "volumes.storage",
+        Kind.STRING,
+        "xfs",
+        "What that is: a file with a file system in it that shares blocks between files (xfs), or a plain directory. "
+        "Take the latter where it stands on xfs or btrfs, or where volumes in use need no snapshots. Choose it with "
+        "the first `up`.",
+        ("xfs", "directory"),
+    ),
+    Attribute(
+        "volumes.storage_gb",
+        Kind.INTEGER,
+        20,
+        "How large that file is; it is written out in full. Raise it, and `up` lets it grow.",
+        minimum=1,
+    ),
+    Attribute("volumes.backups", Kind.PATH, "/var/lib/cinder/backups", "Where backups of volumes are kept."),
     # -- images ---------------------------------------------------------------------------------------------------
     Attribute(
         "image.container_formats",
@@ -349,6 +375,7 @@ CATALOGUE: tuple[Attribute, ...] = (
     Attribute("ports.serial_console", Kind.PORT, 6083, "Nova's serial proxy, and the page with a terminal."),
     Attribute("ports.novnc", Kind.PORT, 6080, "Nova's noVNC proxy, and its page."),
     Attribute("ports.neutron", Kind.PORT, 9696, "Network API."),
+    Attribute("ports.cinder", Kind.PORT, 8776, "Block storage API."),
     Attribute("ports.registry", Kind.PORT, 5005, "The registry of images."),
     Attribute("ports.rabbitmq", Kind.PORT, 5672, "Message bus."),
     Attribute("ports.rabbitmq_distribution", Kind.PORT, 25672, "Message bus, between its nodes."),

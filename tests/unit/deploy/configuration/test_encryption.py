@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from dockstack.deploy.configuration import (
+    cinder,
     clients,
     desired_state,
     glance,
@@ -33,6 +34,7 @@ CONFIGURATIONS = (
     nova.nova_conf,
     neutron.neutron_conf,
     neutron.ovn_agent_conf,
+    cinder.cinder_conf,
 )
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from dockstack.deploy.configuration import (
+    cinder,
     desired_state,
     glance,
     keystone,
@@ -46,6 +47,8 @@ def test_every_secret_that_a_builder_asks_for_is_generated(settings):
         rabbitmq.definitions_json,
         desired_state.identity,
         desired_state.registry,
+        desired_state.volumes,
+        cinder.cinder_conf,
         registry.registry_conf,
         lambda settings: mariadb.account_sql(settings, registry.ACCOUNT, (registry.ACCOUNT,)),
         clouds_yaml,

@@ -218,3 +218,21 @@ def test_a_persons_password_is_set_once_and_a_services_always():
     provision._user(keystone, "demo", "secret", ours=False)
     provision._user(keystone, "other", "secret", ours=False)
     assert keystone.changes == [("PATCH", "/users/nova"), ("POST", "/users")]
+
+
+def test_types_of_volumes_are_made_once(monkeypatch):
+    made = []
+
+    class Cinder:
+        def __init__(self, *_):
+            pass
+
+        def call(self, method, path, body=None, **_):
+            if method == "POST":
+                made.append(body["volume_type"]["name"])
+            return {"volume_types": [{"name": "file"}]}
+
+    monkeypatch.setattr(provision, "Api", Cinder)
+    monkeypatch.setattr(provision, "connect", lambda _: None)
+    provision.provide_volume_types({"volume_types": [{"name": "file"}, {"name": "file-multiattach"}]})
+    assert made == ["file-multiattach"]

@@ -10,6 +10,7 @@ from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
 from dockstack.deploy.node.listeners import Listener
 from dockstack.deploy.run import preflight
 from dockstack.deploy.run.preflight import MachineFacts, Problem, problems
+from dockstack.deploy.run.volume_obstacles import VolumeFacts
 from dockstack.deploy.wanted.inventory import Role
 from dockstack.errors import DockstackError
 
@@ -117,6 +118,14 @@ def test_the_registrys_port_is_needed_where_there_is_one(node):
     taken = replace(GOOD, listeners=(Listener("127.0.0.1", 5005, 42, "x"),))
     assert not problems(node(), taken)
     assert problems(node("registry.enable=true"), taken)
+
+
+def test_cinders_port_is_needed_where_there_is_one(node):
+    taken = replace(GOOD, listeners=(Listener("127.0.0.1", 8776, 42, "x"),))
+    assert not problems(node(), taken)
+    assert problems(node("volumes.enable=true"), taken)
+    (problem,) = problems(node("volumes.enable=true"), replace(GOOD, volumes=VolumeFacts(xfs=False)))
+    assert "volumes.storage=directory" in problem.cure
 
 
 def test_a_glance_that_filters_no_locations_gets_no_registry(node):
