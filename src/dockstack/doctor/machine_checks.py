@@ -62,7 +62,7 @@ def cgroups(subject: Subject) -> Iterator[Finding]:
     if subject.cgroup == V1:
         yield Finding(
             "Control groups are those of version 1.",
-            "Nothing is to be done: both work. Newer systemd needs version 2.",
+            "Nothing is to be done: both work. Servers with systemd need version 2 beside, at /sys/fs/cgroup/unified.",
             note=True,
         )
 

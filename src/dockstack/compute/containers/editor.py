@@ -15,7 +15,7 @@ version and half in another. Below, the story comes first; a section for each of
 """
 
 # pathlib would cost more than all the rest of this start-up:
-# ruff: noqa: PTH104, PTH108, PTH110, PTH112, PTH116, PTH118, PTH119, PTH120, PTH123
+# ruff: noqa: PTH103, PTH104, PTH108, PTH110, PTH112, PTH116, PTH118, PTH119, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -535,7 +535,14 @@ def add_paths(config: dict[str, object], name: str, paths: object) -> None:
 # What an init finds: its environment, control groups of its own.
 
 _GROUPS = "/sys/fs/cgroup"
-_MOST_GROUPS = 4096  # that a server may make: each costs the host some 5 KiB, of which little is charged to it
+_BESIDE = "/sys/fs/cgroup/unified"  # where systemd has cgroup v2 beside v1 (systemd(1)), and the runtime looks for it
+_GROUP_OPTIONS = ("nosuid", "nodev", "noexec", "rprivate")
+_GROUP_LIMITS = {
+    "cgroup.max.descendants": "4096",  # each costs the host some 5 KiB, of which little is charged to the server
+    # No path of a group may be longer than the kernel takes one (4,096 bytes), or the runtime cannot remove it: each
+    # name has up to 255.
+    "cgroup.max.depth": "14",
+}
 
 
 def add_environment(config: dict[str, object], wanted: object) -> None:
@@ -554,12 +561,11 @@ def add_environment(config: dict[str, object], wanted: object) -> None:
 
 
 def give_groups(config: dict[str, object], wanted: object) -> None:
-    """Let a server make control groups below its own, and see no others.
+    """Let a server make control groups below its own, so many at most, and see no others.
 
-    In a namespace of control groups its own is the topmost. With cgroup v1, only the hierarchy without controllers is
-    given, which systemd keeps its services apart with: no limit can be changed there. With cgroup v2, the kernel keeps
-    whoever is in such a namespace from the limits of its topmost group, if the host has asked for that (nsdelegate);
-    the number of groups below is one of those. cgroup v1 has no such limit.
+    In a namespace of control groups its own is the topmost. Where the host has cgroup v2, the kernel keeps whoever is
+    in such a namespace from the limits of its topmost group, if the host has asked for that (nsdelegate). Where it has
+    cgroup v1, whose groups nothing counts, the server gets cgroup v2 without controllers, as the host has it beside.
 
     Raises:
         Refusal: the host has nothing to give, or it would give more than that.
@@ -568,30 +574,52 @@ def give_groups(config: dict[str, object], wanted: object) -> None:
     if not wanted or not isinstance(linux, dict) or not isinstance(mounts, list):
         return
     hierarchies = list_hierarchies()
-    unified = [options for place, kind, options in hierarchies if kind == "cgroup2" and place == _GROUPS]
-    named = [place for place, kind, options in hierarchies if kind == "cgroup" and "name=systemd" in options]
-    if unified and "nsdelegate" not in unified[0]:
+    version_2 = {place: options for place, kind, options in hierarchies if kind == "cgroup2"}
+    if "nsdelegate" not in version_2.get(_GROUPS, ["nsdelegate"]):
         raise Refusal(
             f"this server's init needs control groups of its own: mount -o remount,nsdelegate {_GROUPS} on the host"
         )
-    if not unified and not named:
+    if not version_2.keys() & {_GROUPS, _BESIDE}:
         raise Refusal(
-            "this server's init needs control groups, and the host has no hierarchy for them: "
-            f"mkdir {_GROUPS}/systemd; mount -t cgroup -o none,name=systemd systemd {_GROUPS}/systemd"
+            "this server's init needs control groups, and this host has none whose number can be bounded: boot it with "
+            f"systemd.unified_cgroup_hierarchy=1 (or, without systemd: mkdir {_BESIDE}; mount -t cgroup2 cgroup2 "
+            f"{_BESIDE})"
         )
     namespaces = linux.setdefault("namespaces", [])
     if not any(entry.get("type") == "cgroup" for entry in namespaces):
         namespaces.append({"type": "cgroup"})
-    for mount in mounts if unified else []:
+    if _GROUPS not in version_2:
+        others = [mount for mount in mounts if mount.get("type") != "cgroup"]
+        config["mounts"] = [*others, *list_own_groups(find_group(linux), hierarchies)]
+        return
+    for mount in mounts:
         if mount.get("type") == "cgroup":
             mount["options"] = [option for option in mount.get("options") or [] if option != "ro"] + ["rw"]
-    if unified:
-        resources = linux["resources"] = linux.get("resources") or {}
-        resources["unified"] = {**(resources.get("unified") or {}), "cgroup.max.descendants": str(_MOST_GROUPS)}
-    else:
-        options = ["bind", "rw", "nosuid", "nodev", "noexec", "rprivate"]
-        own, place = named[0] + find_group(linux), f"{_GROUPS}/{os.path.basename(named[0])}"
-        mounts.append({"source": own, "destination": place, "type": "bind", "options": options})
+    resources = linux["resources"] = linux.get("resources") or {}
+    resources["unified"] = {**(resources.get("unified") or {}), **_GROUP_LIMITS}
+
+
+def list_own_groups(group: str, hierarchies: list[tuple[str, str, list[str]]]) -> list[dict[str, object]]:
+    """Bound a server's group in the hierarchy that the host has beside those of cgroup v1; return what it mounts.
+
+    Only the limits of its topmost group are kept from it: where no controller is, nothing else there is worth
+    anything. The hierarchies of cgroup v1 stand in groups of that name, read-only, for programs that look there for the
+    limits of their memory. The runtime makes the server's groups anew if it has to, and removes them with it.
+    """
+    own = _BESIDE + group
+    os.makedirs(own, exist_ok=True)
+    for name, value in _GROUP_LIMITS.items():
+        with open(os.path.join(own, name), "w", encoding="ascii") as file:
+            file.write(value)
+    binds = [(own, _GROUPS, "rw"), *((f"{own}/{name}", f"{_GROUPS}/{name}", "ro") for name in _GROUP_LIMITS)]
+    for place, kind, options in hierarchies:
+        if kind == "cgroup" and not any(option.startswith("name=") for option in options):
+            controllers = os.path.basename(place).split(",")
+            binds += [(place + group, f"{_GROUPS}/{controller}", "ro") for controller in controllers]
+    return [
+        {"source": source, "destination": place, "type": "bind", "options": ["bind", how, *_GROUP_OPTIONS]}
+        for source, place, how in binds
+    ]
 
 
 def list_hierarchies() -> list[tuple[str, str, list[str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.unit
 
 NAMED = ("/sys/fs/cgroup/systemd", "cgroup", ["rw", "name=systemd"])
 MEMORY = ("/sys/fs/cgroup/memory", "cgroup", ["rw", "memory"])
-HYBRID = ("/sys/fs/cgroup/unified", "cgroup2", ["rw", "nsdelegate"])
+CPU = ("/sys/fs/cgroup/cpu,cpuacct", "cgroup", ["rw", "cpu", "cpuacct"])
 UNIFIED = ("/sys/fs/cgroup", "cgroup2", ["rw", "nsdelegate", "memory_recursiveprot"])
 
 
@@ -30,6 +31,13 @@ def give(monkeypatch, found: dict, hierarchies: list) -> dict:
     return found
 
 
+@pytest.fixture
+def beside(monkeypatch, tmp_path):
+    """Where the host has cgroup v2 beside v1."""
+    monkeypatch.setattr(editor, "_BESIDE", str(tmp_path))
+    return tmp_path
+
+
 @pytest.mark.parametrize(
     ("path", "group"),
     [
@@ -38,11 +46,19 @@ def give(monkeypatch, found: dict, hierarchies: list) -> dict:
         ("a-b.slice:docker:abc", "/a.slice/a-b.slice/docker-abc.scope"),
     ],
 )
-def test_of_v1_only_the_hierarchy_without_controllers_is_given(monkeypatch, path, group) -> None:
-    found = give(monkeypatch, config(path), [MEMORY, HYBRID, NAMED])
-    whole, own = found["mounts"]
-    assert "ro" in whole["options"]
-    assert (own["source"], own["destination"]) == (f"/sys/fs/cgroup/systemd{group}", "/sys/fs/cgroup/systemd")
+def test_beside_v1_it_gets_a_bounded_group_of_v2_alone(monkeypatch, beside, path, group) -> None:
+    found = give(monkeypatch, config(path), [MEMORY, CPU, (str(beside), "cgroup2", ["rw"]), NAMED])
+    mounts = [(mount["source"], mount["destination"], mount["options"][1]) for mount in found["mounts"]]
+    assert mounts == [
+        (f"{beside}{group}", "/sys/fs/cgroup", "rw"),
+        (f"{beside}{group}/cgroup.max.descendants", "/sys/fs/cgroup/cgroup.max.descendants", "ro"),
+        (f"{beside}{group}/cgroup.max.depth", "/sys/fs/cgroup/cgroup.max.depth", "ro"),
+        (f"/sys/fs/cgroup/memory{group}", "/sys/fs/cgroup/memory", "ro"),
+        (f"/sys/fs/cgroup/cpu,cpuacct{group}", "/sys/fs/cgroup/cpu", "ro"),
+        (f"/sys/fs/cgroup/cpu,cpuacct{group}", "/sys/fs/cgroup/cpuacct", "ro"),
+    ]
+    limits = {file.name: file.read_text() for file in Path(f"{beside}{group}").iterdir()}
+    assert limits == {"cgroup.max.descendants": "4096", "cgroup.max.depth": "14"}
     assert {"type": "cgroup"} in found["linux"]["namespaces"]
 
 
@@ -53,15 +69,16 @@ def test_of_v2_it_gets_what_the_kernel_delegates(monkeypatch) -> None:
 
 
 def test_of_v2_it_makes_so_many_groups_and_keeps_its_other_limits(monkeypatch) -> None:
+    limits = {"cgroup.max.descendants": "4096", "cgroup.max.depth": "14"}
     before = config()
     before["linux"]["resources"] = {"pids": {"limit": 9}, "unified": {"memory.high": "7"}}
     resources = give(monkeypatch, before, [UNIFIED])["linux"]["resources"]
-    assert resources == {"pids": {"limit": 9}, "unified": {"memory.high": "7", "cgroup.max.descendants": "4096"}}
-    assert give(monkeypatch, config(), [UNIFIED])["linux"]["resources"]["unified"] == {"cgroup.max.descendants": "4096"}
+    assert resources == {"pids": {"limit": 9}, "unified": {"memory.high": "7", **limits}}
+    assert give(monkeypatch, config(), [UNIFIED])["linux"]["resources"]["unified"] == limits
 
 
-@pytest.mark.parametrize("hierarchies", [[], [MEMORY], [HYBRID], [(UNIFIED[0], "cgroup2", ["rw"])]])
-def test_a_server_whose_limits_would_be_its_own_to_set_does_not_start(monkeypatch, hierarchies) -> None:
+@pytest.mark.parametrize("hierarchies", [[], [MEMORY], [MEMORY, NAMED], [(UNIFIED[0], "cgroup2", ["rw"])]])
+def test_a_server_that_nothing_would_bound_does_not_start(monkeypatch, hierarchies) -> None:
     with pytest.raises(Refusal, match="control groups"):
         give(monkeypatch, config(), hierarchies)
 
@@ -69,9 +86,10 @@ def test_a_server_whose_limits_would_be_its_own_to_set_does_not_start(monkeypatc
 @pytest.mark.parametrize(
     "path", [None, 7, "", "relative", "/docker/../..", "/a//b", "a.slice:b", "x:y:z", "a.slice:../b:c"]
 )
-def test_a_group_that_is_none_is_refused(monkeypatch, path) -> None:
+def test_a_group_that_is_none_is_refused(monkeypatch, beside, path) -> None:
     with pytest.raises(Refusal, match="no control group"):
-        give(monkeypatch, config(path), [NAMED])
+        give(monkeypatch, config(path), [(str(beside), "cgroup2", ["rw"])])
+    assert not list(beside.iterdir())
 
 
 def test_others_keep_their_groups(monkeypatch) -> None:
