@@ -83,6 +83,10 @@ class Cloud:
     @cached_property
     def connection(self) -> openstack.connection.Connection:
         """The administrator's."""
+        return self.connect()
+
+    def connect(self) -> openstack.connection.Connection:
+        """Return a connection of the administrator's: each thread needs its own."""
         file, root = RUNNING / "clouds.yaml", self.controller.root
         known = yaml.safe_load((root / paths.CLOUDS_YAML.lstrip("/")).read_text())
         for entry in known["clouds"].values():

@@ -10,10 +10,14 @@ import json
 import random
 import time
 
+import chaos_of_machines
 import pytest
 from cloud_of_machines import NODES
-from lab import PATIENCE, wait_for
+from lab import PATIENCE, RUNNING, wait_for
 
+from dockstack.chaos import survey
+from dockstack.chaos.model import Wishes
+from dockstack.chaos.report import summary_of
 from dockstack.deploy.configuration.migration import AUTHORIZED_KEYS
 
 ADD_SECONDS = 900
@@ -121,6 +125,19 @@ def test_a_drained_node_is_empty_also_after_kill_9_and_comes_back(cloud, nodes):
     for name in ("twelve", "thirteen"):
         assert verb(cloud, f"undrain {name}")[1][name]["enabled"]
     cloud.delete_servers()
+
+
+@pytest.mark.timeout(1800 * PATIENCE, func_only=True)
+def test_nothing_is_lost_when_nodes_and_what_runs_on_them_are_killed(cloud, nodes, monkeypatch):
+    """`dockstack chaos`, on machines that lose their power."""
+    monkeypatch.setattr(survey, "list_loops", frozenset)  # they are the whole kernel's; nothing here has one
+    own = next(iter(cloud.connection.compute.services(binary="nova-compute", host="controller")))
+    cloud.connection.compute.disable_service(own)
+    outcome = chaos_of_machines.tell(cloud, nodes, Wishes(seed=1, minutes=4, kills=16, servers=4, hosts=3))
+    print(summary_of(outcome, RUNNING))
+    assert outcome.findings == []
+    assert sum(outcome.kills.values()) > outcome.missed
+    assert outcome.lines > 0, "the servers' logs were read"
 
 
 def test_an_upgrade_leaves_servers_alone_and_one_that_fails_goes_back(cloud, nodes):
