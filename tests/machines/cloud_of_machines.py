@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,8 +18,6 @@ from openstack.config import OpenStackConfig
 from dockstack.deploy import paths
 
 if TYPE_CHECKING:
-    import subprocess
-
     from lab import Laboratory, Machine
 
 NODES = "/root/nodes.yaml"
@@ -68,9 +68,25 @@ class Cloud:
         told = json.loads(last[0]) if last else {}
         return done, told.get("hosts", {})
 
+    @contextmanager
+    def at_work(self, line: str):
+        """Have a verb of `dockstack node` at work for the time of the block, and kill it then as by kill -9."""
+        process = subprocess.Popen(
+            self.controller.command(f"exec dockstack node {line}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            yield
+        finally:
+            self.controller.run("pkill -9 -f '[d]ockstack node '", check=False)
+            process.wait(30)
+
     @cached_property
     def connection(self) -> openstack.connection.Connection:
         """The administrator's."""
+        return self.connect()
+
+    def connect(self) -> openstack.connection.Connection:
+        """Return a connection of the administrator's: each thread needs its own."""
         file, root = RUNNING / "clouds.yaml", self.controller.root
         known = yaml.safe_load((root / paths.CLOUDS_YAML.lstrip("/")).read_text())
         for entry in known["clouds"].values():

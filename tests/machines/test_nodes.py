@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 import time
-from contextlib import contextmanager
 
 import pytest
 import yaml
@@ -47,7 +45,7 @@ def test_adding_goes_on_after_kill_9_here_and_there(cloud, nodes):
     seed = time.time_ns()
     print(f"seed {seed}")  # shown when the test fails
     moments = random.Random(seed)  # noqa: S311 - when to kill
-    with adding(cloud):
+    with cloud.at_work(f"add --json --environment {NODES}"):
         wait_for(lambda: all(run_of(node) for node in nodes), "the nodes' runs", 240)
         time.sleep(moments.uniform(0, 30))  # until the first kill
     runs = [run_of(node) for node in nodes]
@@ -188,21 +186,6 @@ def test_clean_leaves_nothing_on_a_node(cloud, nodes, servers):
     assert thirteen.run("pgrep -af 'nova|neutron|ovn|ovs|dockerd|dropbear'", check=False).stdout == ""
     assert thirteen.run("systemctl list-units --all --plain --no-legend 'dockstack*'").stdout == ""
     assert thirteen.run("getent passwd nova neutron", check=False).stdout == ""
-
-
-@contextmanager
-def adding(cloud):
-    """Have `node add` running for the time of the block, and kill it then as by kill -9."""
-    process = subprocess.Popen(
-        cloud.controller.command(f"exec dockstack node add --json --environment {NODES}"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield
-    finally:
-        cloud.controller.run("pkill -9 -f '[n]ode add --json'", check=False)
-        process.wait(30)
 
 
 def run_of(node):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hosts of this machine: their names, their engines' containers, what a server has written."""
+"""The hosts that are looked at: their names, their engines' containers, what a server has written."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ COMMAND_SECONDS = 60
 
 @dataclass(frozen=True)
 class Place:
-    """A compute host on this machine.
+    """A compute host, of this machine or of another.
 
     Attributes:
         key: a further host's; empty for the machine itself.
         name: Nova's.
         enter: the words that run a command there.
+        apart: its processes have other numbers there than here.
     """
 
     key: str
     name: str
     enter: tuple[str, ...]
+    apart: bool = False
 
 
 def list_places() -> tuple[Place, ...]:

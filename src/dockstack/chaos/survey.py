@@ -18,7 +18,7 @@ from dockstack.names import COPIES_DIRECTORY, NAME_PREFIX, NAMESPACES, UUID_LABE
 from dockstack.verify import host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from dockstack.chaos.machine import Place
 
@@ -30,14 +30,14 @@ UUID_LENGTH = 36
 
 
 def take(
-    connection: Any, places: Iterable[Place], wanted: Iterable[str], deleted: Mapping[str, tuple[str, ...]],
+    connection: Any, places: Sequence[Place], wanted: Iterable[str], deleted: Mapping[str, tuple[str, ...]],
     before: Baseline,
 ) -> Survey:  # fmt: skip
     """Look at everything.
 
     Args:
         connection: to the cloud, as an administrator.
-        places: the machine's hosts.
+        places: the hosts; on the first one are OVN's databases.
         wanted: ids of the servers that should exist.
         deleted: ids of those that were deleted, with their ports.
         before: what was there before the run.
@@ -48,7 +48,7 @@ def take(
     servers = {each.id: each for each in ask(lambda: list(connection.compute.servers(all_projects=True)))}
     ports = ask(lambda: list(connection.network.ports()))
     held = _read_allocations(connection)
-    chassis = _read_chassis()
+    chassis = _read_chassis(places[0])
     owned: dict[str, list[Any]] = defaultdict(list)
     for port in ports:
         if port.device_id:
@@ -85,7 +85,7 @@ def view(place: Place) -> HostView:
     return HostView(
         key=place.key,
         name=place.name,
-        containers=tuple(_container(each) for each in found),
+        containers=tuple(_container(each, place) for each in found),
         namespaces={server: _read_nics(place, server) for server in servers},
         switch_ports=frozenset(host.ask(*place.enter, "ovs-vsctl", "list-ports", host.BRIDGE).split()),
         devices=frozenset(host.ask(*place.enter, "ls", "/sys/class/net").split()),
@@ -154,9 +154,9 @@ def _port(port: Any) -> Port:
     return Port(port.id, Nic(port.mac_address, addresses), port.binding_host_id or "", port.status)
 
 
-def _container(shown: dict[str, Any]) -> Container:
+def _container(shown: dict[str, Any], place: Place) -> Container:
     state, config = shown["State"], shown["HostConfig"]
-    used = cgroups.usage(state["Pid"]) if state["Pid"] else None
+    used = cgroups.usage(state["Pid"]) if state["Pid"] and not place.apart else None
     return Container(
         id=shown["Id"],
         name=shown["Name"].lstrip("/"),
@@ -186,18 +186,18 @@ def _read_nics(place: Place, server: str) -> tuple[Nic, ...]:
     )
 
 
-def _read_chassis() -> dict[str, str]:
+def _read_chassis(place: Place) -> dict[str, str]:
     """Return the host of each port that OVN knows; empty for a port that is bound to none."""
-    names = {row[0][1]: row[1] for row in _ovn("_uuid,hostname", "Chassis")}
+    names = {row[0][1]: row[1] for row in _ovn(place, "_uuid,hostname", "Chassis")}
     return {
         row[0]: names.get(row[1][1], "") if row[1][0] == "uuid" else ""
-        for row in _ovn("logical_port,chassis", "Port_Binding")
+        for row in _ovn(place, "logical_port,chassis", "Port_Binding")
     }
 
 
-def _ovn(columns: str, table: str) -> list[Any]:
-    text = host.ask("ovn-sbctl", "--timeout=20", "--format=json", f"--columns={columns}", "list", table)
-    rows: list[Any] = json.loads(text)["data"]
+def _ovn(place: Place, columns: str, table: str) -> list[Any]:
+    listing = ("ovn-sbctl", "--timeout=20", "--format=json", f"--columns={columns}", "list", table)
+    rows: list[Any] = json.loads(host.ask(*place.enter, *listing))["data"]
     return rows
 
 

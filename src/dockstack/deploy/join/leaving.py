@@ -22,6 +22,7 @@ from dockstack.deploy.join.peers import Peers
 from dockstack.deploy.node.connection import connect
 from dockstack.deploy.node.output import limited, tail
 from dockstack.deploy.node.shell import patience
+from dockstack.deploy.run.lock import LOCK_FILE
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Leaving:
         certificates: what the cloud's authority gave nodes.
         roots: the directories that `clean` removes last.
         identity: where nova-compute keeps who it is.
+        guard: the lock of whoever changes what is there.
     """
 
     cloud: Cloud
@@ -72,6 +74,7 @@ class Leaving:
     certificates: NodeCertificates = field(default_factory=NodeCertificates)
     roots: tuple[str, ...] = (paths.ETC, paths.VAR, paths.OPT)
     identity: str = "/var/lib/nova/compute_id"
+    guard: str = LOCK_FILE
 
     def leave(self, node: Node, tell: Callable[[str], None], *, packages: bool = False) -> Left:
         """Remove a node from its machine and from its cloud.
@@ -86,6 +89,7 @@ class Leaving:
         """
         connection = connect(node)
         hostname = self.journal.hostname(node.name) or look.hostname(connection)
+        self._await_others(connection, tell)
         state = self._state(connection)
         if state is State.CONTROLLER:
             raise DockstackError(
@@ -125,6 +129,23 @@ class Leaving:
         departure.declare_lost(self.cloud, hostname)
         departure.forget_service(self.cloud, hostname, tell)
         return self._forget(node, hostname, tell)
+
+    def _await_others(self, connection: Connection, tell: Callable[[str], None]) -> None:
+        """Wait for what a command that was killed, or cut off, has left at work there.
+
+        Raises:
+            DockstackError: it does not come to an end.
+        """
+        guard = shlex.quote(self.guard)
+        if not look.ask(connection, f"flock --nonblock {guard} true || echo busy; :").lines:
+            return
+        tell("Waiting until the command ends that is at work there")
+        line = f"flock --timeout {LIMIT} {guard} true"
+        if not connection.run(limited(line, 2 * LIMIT), None, patience(2 * LIMIT)).ok:
+            raise DockstackError(
+                f"Another command is at work on {connection.node.name}, for more than {LIMIT} s.",
+                "See what hangs there, and run this again: it goes on from here.",
+            )
 
     def _require_identity(self, connection: Connection, hostname: str) -> None:
         """Refuse a machine that only has the name of a host: the cloud would lose another one.

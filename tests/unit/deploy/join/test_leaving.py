@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from dockstack.deploy.administration import api
@@ -50,7 +52,7 @@ def leaving(fake, machine):
     identity.write_text(f"{provider}\n")
     return Leaving(
         *(api.connect("dockstack"), command_line, journal, Peers(machine / "peers")),
-        *(NodeCertificates(directory=str(machine / "tls")), roots, str(identity)),
+        *(NodeCertificates(directory=str(machine / "tls")), roots, str(identity), str(machine / "guard")),
     )
 
 
@@ -118,6 +120,18 @@ def test_a_run_that_was_killed_anywhere_is_begun_again(leaving, connected, machi
     assert "one.example.org" not in fake.services, "its record went before `clean`"
     assert leaving.leave(connected.node, lambda _: None).changed
     assert leaving.leave(connected.node, lambda _: None).changed is False
+
+
+def test_what_a_killed_run_has_left_at_work_comes_to_its_end_first(leaving, connected, machine):
+    told, ended = [], machine / "ended"
+    work = f"flock {machine}/guard sh -c 'echo begun; sleep 0.5; touch {ended}'"
+    with subprocess.Popen(["sh", "-c", work], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        leaving.leave(connected.node, lambda text: told.append((text, ended.exists())))
+    assert told[:2] == [
+        ("Waiting until the command ends that is at work there", False),
+        ("Having nothing more placed on it", True),
+    ]
 
 
 def test_a_machine_that_only_has_the_name_of_a_host_is_refused(leaving, connected, machine, fake):

@@ -175,6 +175,20 @@ def test_a_run_that_was_killed_goes_on_and_what_worked_is_still_kept(upgrade, fa
     assert upgrade(*WELL).changes == 4
 
 
+def test_what_a_killed_run_has_put_back_already_is_put_back_again(upgrade, tmp_path):
+    """It was killed when the command line was back and the services' environment was not, nor what it was told."""
+    install(tmp_path, "half", BADLY)
+    (tmp_path / "cli" / "version").write_text("old")
+    (tmp_path / "former" / "openstack" / "bin").mkdir(parents=True)
+    (tmp_path / "former" / "openstack" / "version").write_text("old")
+    (tmp_path / "former" / "commission.json").write_text("old!\n")
+    (tmp_path / "former" / ".whole").write_text("")
+    with pytest.raises(DockstackError):
+        upgrade(*BADLY)
+    assert versions(tmp_path) == {"old"}
+    assert (tmp_path / "commission.json").read_text() == "old!\n"
+
+
 def test_a_connection_that_breaks_leaves_the_nodes_run_alone(upgrade, server, tmp_path):
     server.fatal = "/runs/"
     with pytest.raises(UnreachableError):
