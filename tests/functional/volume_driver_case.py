@@ -187,8 +187,12 @@ def test_a_connection_is_a_path_and_a_snapshot_is_only_read(lab):
     found = lab.driver.initialize_connection(volume, {"host": "node1"})
     data = {"device_path": str(lab.file(volume)), "access_mode": "rw"}
     assert found == {"driver_volume_type": "local", "data": data}
-    found = lab.driver.initialize_connection_snapshot(lab.snapshot(volume), {})
-    assert found["data"]["access_mode"] == "ro"
+    snapshot = lab.snapshot(volume)
+    lab.driver.create_export_snapshot(None, snapshot, {})  # as for a backup
+    found = lab.driver.initialize_connection_snapshot(snapshot, {})
+    assert found["data"] == {"device_path": str(lab.file(snapshot)), "access_mode": "ro"}
+    lab.driver.terminate_connection_snapshot(snapshot, {}, force=False)
+    lab.driver.remove_export_snapshot(None, snapshot)
 
 
 def test_a_missing_file_is_an_error_that_names_it(lab):

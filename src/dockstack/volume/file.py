@@ -162,6 +162,12 @@ class FileDriver(driver.VolumeDriver):
     def remove_export(self, context: Any, volume: Any) -> None:
         """Do nothing."""
 
+    def create_export_snapshot(self, context: Any, snapshot: Any, connector: Any) -> None:
+        """Do nothing, as for a volume."""
+
+    def remove_export_snapshot(self, context: Any, snapshot: Any) -> None:
+        """Do nothing."""
+
     def initialize_connection(self, volume: Any, connector: Any) -> dict[str, Any]:
         """Tell where the file is, which whoever attaches it opens as root.
 
@@ -186,6 +192,9 @@ class FileDriver(driver.VolumeDriver):
 
     def terminate_connection(self, volume: Any, connector: Any, **_: Any) -> None:
         """Do nothing: whoever attached the file has closed it."""
+
+    def terminate_connection_snapshot(self, snapshot: Any, connector: Any, **_: Any) -> None:
+        """Do nothing."""
 
     def secure_file_operations_enabled(self) -> bool:
         """Tell Cinder to open files as its own user, and never as root."""
