@@ -13,6 +13,7 @@ _CONFIG_FILES = {"nova": "/etc/nova/nova.conf", "neutron": "/etc/neutron/neutron
 
 _SECTIONS = {
     "nova": (
+        "dockstack_attaching",
         "dockstack_copying",
         "dockstack_privileged",
         "nova_sys_admin",
