@@ -40,12 +40,15 @@ from dockstack.compute.engine import (
     Program,
     Stream,
 )
+from dockstack.compute.flows import volumes
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import ovs, veth
-from dockstack.compute.privileged import archives, copies, shims
+from dockstack.compute.privileged import archives, copies, server_devices, shims
 from dockstack.compute.privileged import network as privileged
+from dockstack.compute.privileged import volumes as privileged_volumes
 from dockstack.compute.resources import cgroups, usage
 from dockstack.compute.resources.usage import Memory
+from dockstack.compute.volumes import connector
 from dockstack.names import NAME_PREFIX, RESCUE_LABEL, UUID_LABEL
 
 if TYPE_CHECKING:
@@ -90,10 +93,15 @@ class World:
     executed: list[tuple[list[str], bytes]] = field(default_factory=list)  # command and standard input
     exit_code: int = 0  # of the next commands
     root_file_system: bytes = image_archives.rootfs(("root/written", b"by the server"))  # what every server has
+    held: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)  # volumes, by server and volume
+    connected: set[str] = field(default_factory=set)  # volumes that os-brick has connected
+    shown: dict[tuple[str, str], str] = field(default_factory=dict)  # devices in running servers, by both
+    sizes: dict[str, int] = field(default_factory=dict)  # of volumes, in bytes
     engine_up: bool = True
     memory_in_use: int = 1 << 20  # bytes, of every running server
     calls: list[str] = field(default_factory=list)
     fault: Fault | None = None
+    fails_at: str = ""  # the kernel refuses the next call of this name
     kill_after: str = ""  # the process dies after its next call of this name
     dead: bool = False
     grave: threading.Event | None = None  # where the threads of a killed process stay; without one they unwind
@@ -119,9 +127,14 @@ class World:
             self._die()
         with self.counting:  # nova-compute has many threads
             self.calls.append(name)
+            refused = name == self.fails_at
+            if refused:
+                self.fails_at = ""
             if name == self.kill_after:
                 self.fault, self.kill_after = Fault(len(self.calls), Killed, after=True), ""
             hit = self.fault is not None and self.fault.step in (len(self.calls), name)
+        if refused:
+            raise OSError(f"the kernel refuses {name}")
         if hit and not self.fault.after:
             self._fail()
         try:
@@ -157,7 +170,7 @@ class World:
             "patches": sorted(path.name for path in self.patches.iterdir()),
             "spools": sorted(path.name for kind in ("images", "drives") for path in self.directory.glob(f"{kind}/*"))
             + self.copies(),
-        }
+        } | ({"volumes": sorted(self.connected)} if self.connected or self.held or self.shown else {})
 
     def copies(self) -> list[str]:
         """The copies of what servers that become images have written."""
@@ -211,6 +224,7 @@ class World:
         from dockstack.compute.host import host  # noqa: PLC0415 - it imports what is patched here
 
         kernel, switch, storage = FakeKernel(self), FakeSwitch(self), FakeStorage(self)
+        disks = FakeVolumes(self)
         return [
             (host, "Engine", lambda _url, _timeout: FakeEngine(self)),
             (privileged, "NAMESPACES", self.namespaces),
@@ -221,6 +235,12 @@ class World:
             (privileged, "wire", kernel.wire),
             *((copies, name, getattr(storage, name)) for name in ("begin", "complete", "note", "list_all", "remove")),
             *((archives, name, getattr(storage, name)) for name in ("read", "restore")),
+            (volumes, "VOLUMES_DIRECTORY", self.directory / "held"),
+            *((privileged_volumes, name, getattr(disks, name)) for name in ("hold", "let_go", "list_held")),
+            *((privileged_volumes, name, getattr(disks, name)) for name in ("drop_strays", "grow", "copy")),
+            *((server_devices, name, getattr(disks, name)) for name in ("present", "withdraw", "limit", "is_used")),
+            *((connector, name, getattr(disks, name)) for name in ("describe_host", "connect", "disconnect")),
+            (connector, "grow", lambda _volume: None),
             (shims, "end", lambda _container_id: 0),
             (cgroups, "usage", self.usage),
             (veth, "wired", kernel.wired),
@@ -328,6 +348,79 @@ class FakeStorage:
         return container
 
 
+class FakeVolumes:
+    """Volumes as devices of the host and in servers that run; each is a gigabyte unless the world says otherwise."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def describe_host(self, host_name: str, address: str) -> dict[str, Any]:
+        return {"host": host_name, "ip": address}
+
+    def connect(self, volume: Any) -> str:
+        with self.world.step("volume.connect"):
+            self.world.connected.add(volume.id)
+            return f"/volumes/{volume.id}"
+
+    def disconnect(self, volume: Any) -> None:
+        with self.world.step("volume.disconnect"):
+            self.world.connected.discard(volume.id)
+
+    def hold(self, server: str, volume: str, path: str, _host: str, seen: dict[str, Any]) -> dict[str, int]:
+        with self.world.step("volume.hold"):
+            assert path == f"/volumes/{volume}"
+            (self.world.directory / "held").mkdir(exist_ok=True)
+            self.world.held[server, volume] = seen
+            minor = sorted(self.world.connected).index(volume)
+            return {"major": 7, "minor": minor, "size": self.world.sizes.get(volume, 1 << 30)}
+
+    def let_go(self, server: str, volume: str, _host: str) -> bool:
+        with self.world.step("volume.let_go"):
+            assert (server, volume) not in self.world.shown, "a running server has it"
+            self.world.held.pop((server, volume), None)
+            last = not any(held == volume for _, held in self.world.held)
+            if last:
+                self.world.connected.discard(volume)
+            return last
+
+    def list_held(self) -> list[list[str]]:
+        with self.world.step("volume.list_held"):
+            return [[*key, seen["device"]] for key, seen in self.world.held.items()]
+
+    def drop_strays(self, _host: str) -> list[str]:
+        with self.world.step("volume.drop_strays"):
+            strays = self.world.connected - {volume for _, volume in self.world.held}
+            self.world.connected -= strays
+            return sorted(strays)
+
+    def grow(self, _server: str, volume: str, _host: str) -> int:
+        with self.world.step("volume.grow"):
+            return self.world.sizes.get(volume, 1 << 30)
+
+    def copy(self, server: str, volume: str, other: str) -> None:
+        with self.world.step("volume.copy"):
+            assert {(server, volume), (server, other)} <= set(self.world.held)
+            assert (server, volume) not in self.world.shown, "it is written to while it is copied"
+
+    def present(self, _pid: int, _identity: str, server: str, volume: str, views: list[list[str]]) -> bool:
+        with self.world.step("volume.present"):
+            assert all(Path(source).exists() for source, _ in views)
+            self.world.shown[server, volume] = self.world.held[server, volume]["device"]
+            return True
+
+    def withdraw(self, _pid: int, _identity: str, server: str, volume: str) -> bool:
+        with self.world.step("volume.withdraw"):
+            return self.world.shown.pop((server, volume), None) is not None
+
+    def limit(self, _pid: int, _identity: str, server: str, volume: str, rates: list[int]) -> None:
+        with self.world.step("volume.limit"):
+            self.world.held[server, volume] = self.world.held[server, volume] | {"rates": rates}
+
+    def is_used(self, *_arguments: object) -> bool:
+        with self.world.step("volume.is_used"):
+            return False
+
+
 class FakeSwitch:
     def __init__(self, world: World) -> None:
         self.world = world
@@ -384,6 +477,19 @@ class FakeEngine:
             if not self.world.engine_up:
                 raise EngineUnavailable("The container engine did not answer.", "Check that the engine runs.")
             yield
+
+    def _show_devices(self, container: Container, devices: list[dict[str, Any]]) -> None:
+        """What the runtime does at a start, and what ends with a server's last process."""
+        server = container.server_uuid
+        for key in [key for key in self.world.shown if key[0] == server]:
+            del self.world.shown[key]
+        for device in devices:
+            volume = next(
+                held
+                for (own, held), seen in self.world.held.items()
+                if (own, seen["device"]) == (server, device["name"])
+            )
+            self.world.shown[server, volume] = device["name"]
 
     def _set(self, name: str, state: PowerState, kind: EventKind, pid: int) -> None:
         container = replace(self._get(name), state=state, pid=pid, started_at="2026-01-01T00:00:00.123456789Z")
@@ -460,11 +566,13 @@ class FakeEngine:
             patch = json.loads((self.world.patches / f"{container.id}.json").read_text())  # the runtime fails closed
             assert Path(patch["netns"]).exists(), "started without its network namespace"
             if container.state is PowerState.SHUTDOWN:
+                self._show_devices(container, patch["devices"])
                 self._set(name, PowerState.RUNNING, EventKind.STARTED, pid=1)
 
     def stop(self, name: str, timeout: int) -> None:
         with self._call(f"stop {timeout}"):
             if self._get(name).state is not PowerState.SHUTDOWN:
+                self._show_devices(self._get(name), [])
                 self._set(name, PowerState.SHUTDOWN, EventKind.STOPPED, pid=0)
 
     def pause(self, name: str) -> None:
@@ -504,6 +612,8 @@ class FakeEngine:
             with contextlib.suppress(NotFound):
                 name = self._get(name).name
             container = self.world.containers.pop(name, None)
+            if container is not None:
+                self._show_devices(container, [])
             if container is not None and container.state is not PowerState.SHUTDOWN:
                 self.world.emit(container, EventKind.STOPPED)
 

@@ -36,6 +36,9 @@ NAMESPACES = Path("/run/netns")
 EXTRA_HOSTS = Path("/run/dockstack/hosts")
 """Each further host of this machine (``up --hosts N``) has its /run below it, and a file that pins its mounts."""
 
+VOLUMES_DIRECTORY = Path("/run/dockstack/volumes")
+"""Which volumes each server of this host holds, as root has written it down: ``SERVER/VOLUME.json``, root's alone."""
+
 TRAIT = "CUSTOM_DOCKER"
 """Which trait all hosts of the driver have in Placement."""
 
@@ -67,3 +70,13 @@ def enter_host(key: str) -> tuple[str, ...]:
         key: the host's key, such as "host2".
     """
     return (NSENTER, f"--net={NAMESPACES / host_namespace(key)}", f"--mount={EXTRA_HOSTS / key}.mnt", "--")
+
+
+def volume_link(volume_uuid: str) -> str:
+    """Return a volume's name below a server's /dev/disk/by-id, as virtual machines have it there."""
+    return f"virtio-{volume_serial(volume_uuid)}"
+
+
+def volume_serial(volume_uuid: str) -> str:
+    """Return what a server sees as the serial number of a volume: as much of its uuid as virtio carries."""
+    return volume_uuid[:20]

@@ -29,6 +29,7 @@ def pytest_collection_modifyitems(items) -> None:
 def in_process():
     """Run root's part in this process: the tests are root already."""
     privileged.context.set_client_mode(False)
+    privileged.attaching.set_client_mode(False)
     privileged.copying.set_client_mode(False)
 
 

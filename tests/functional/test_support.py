@@ -20,7 +20,8 @@ AUXILIARY = {
     "block_stats",
     "cleanup",
     "default_root_device_name",
-    "get_all_volume_usage",  # there are no volumes yet
+    "default_device_names_for_instance",
+    "get_all_volume_usage",
     "get_available_nodes",
     "get_available_resource",
     "get_device_name_for_instance",

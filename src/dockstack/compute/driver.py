@@ -36,6 +36,7 @@ from dockstack.compute.flows import (
     resize,
     rounds,
     snapshot,
+    volumes,
 )
 from dockstack.compute.host import copies, originals
 from dockstack.compute.host.host import build_host
@@ -58,6 +59,7 @@ from dockstack.compute.nova_api import (
     startup,
     states,
 )
+from dockstack.compute.nova_api import volumes as nova_volumes
 from dockstack.compute.nova_api.faults import (
     console_faults,
     host_faults,
@@ -72,9 +74,10 @@ from dockstack.compute.nova_api.faults import (
 from dockstack.compute.nova_api.references import Asking
 from dockstack.compute.resources import usage
 from dockstack.compute.resources.inventory import Reserved, build_inventory
+from dockstack.compute.volumes import connector
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from dockstack.compute.engine import Event
     from dockstack.compute.model import Server
@@ -85,6 +88,7 @@ CONF = nova.conf.CONF
 COUNTED = (
     *("spawn", "rebuild", "destroy", "snapshot", "reboot", "power_on", "power_off", "pause", "unpause"),
     *("suspend", "resume", "rescue", "unrescue", "attach_interface", "detach_interface"),
+    *("attach_volume", "detach_volume", "swap_volume", "extend_volume"),
     *("migrate_disk_and_power_off", "finish_migration", "confirm_migration", "finish_revert_migration"),
 )
 
@@ -102,13 +106,16 @@ class DockerDriver(driver.ComputeDriver):
         "supports_attach_interface": True,
         "supports_device_tagging": True,
         "supports_tagged_attach_interface": True,
+        "supports_tagged_attach_volume": True,
+        "supports_extend_volume": True,
+        "supports_multiattach": True,
     }
 
     def __init__(self, virtapi: Any) -> None:
         """Read the options; nothing is called yet."""
         super().__init__(virtapi)
         conf.register(CONF)
-        self._host = build_host(CONF.host, CONF.docker, glance.download_image)
+        self._host = build_host(CONF.host, CONF.docker, glance.download_image, attachments=nova_volumes.read_volumes)
         self._follower: Follower | None = None
         self._notifier = EventNotifier(self._host.busy, self._tell)
         self._watcher: Watcher | None = None
@@ -120,7 +127,7 @@ class DockerDriver(driver.ComputeDriver):
     def init_host(self, host: str) -> None:
         """Wait for the engine, then follow its events and LXCFS's life."""
         cpus = processors.read_sets(usage.list_cpus())
-        self._host = build_host(host, CONF.docker, glance.download_image, cpus)
+        self._host = build_host(host, CONF.docker, glance.download_image, cpus, nova_volumes.read_volumes)
         self._host.counts.watch(self, COUNTED)
         self._consoles = self._build_consoles()
         if CONF.docker.skip_allocation_lookup:
@@ -201,9 +208,11 @@ class DockerDriver(driver.ComputeDriver):
         ports = partial(devices.build_ports, context, instance, network_info)
         drive = config_drive.find_drive(instance, network_info, server.files, admin_password)
         plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
+        attached = nova_volumes.build_volumes(block_device_info)
         with spawn_faults(instance, lifecycle.HOPELESS), glance.reading_as(context, instance.trusted_certs):
             server = references.locate(self._host, server, Asking(context, instance))
-            lifecycle.spawn(self._host, server, plugged, read_ports=ports, read_drive=drive, power_on=power_on)
+            spawn = partial(lifecycle.spawn, read_ports=ports, read_drive=drive, attached=attached, power_on=power_on)
+            spawn(self._host, server, plugged)
 
     def rebuild(
         self,
@@ -472,6 +481,68 @@ class DockerDriver(driver.ComputeDriver):
             guest_access.set_password(self._host, server, servers.find_admin_user(instance), new_pass)
         records.keep_password(instance, new_pass)
 
+    # -- volumes
+
+    def get_volume_connector(self, instance: Any) -> dict[str, Any]:
+        """Tell Cinder by which ways this host reaches volumes."""
+        return connector.describe_host(CONF.host, CONF.my_block_storage_ip)
+
+    def attach_volume(
+        self,
+        context: Any,
+        connection_info: Any,
+        instance: Any,
+        mountpoint: str,
+        disk_bus: Any = None,
+        device_type: Any = None,
+        encryption: Any = None,
+    ) -> None:
+        """Give a server a volume, whether it runs or not."""
+        with serving(instance) as server:
+            volumes.attach(self._host, server, nova_volumes.build_volume(connection_info, mountpoint))
+        devices.renew_metadata(context, instance)
+
+    def detach_volume(
+        self, context: Any, connection_info: Any, instance: Any, mountpoint: str, encryption: Any = None
+    ) -> None:
+        """Take a volume from a server, whether it runs or not."""
+        with serving(instance) as server:
+            volumes.detach(self._host, server, nova_volumes.build_volume(connection_info, mountpoint))
+
+    def swap_volume(
+        self,
+        context: Any,
+        old_connection_info: Any,
+        new_connection_info: Any,
+        instance: Any,
+        mountpoint: str,
+        resize_to: int,
+    ) -> None:
+        """Put another volume with the same content in the place of one that the server does not use just now."""
+        old, new = (nova_volumes.build_volume(info, mountpoint) for info in (old_connection_info, new_connection_info))
+        with serving(instance) as server:
+            volumes.swap(self._host, server, old, new)
+
+    def extend_volume(self, context: Any, connection_info: Any, instance: Any, requested_size: int) -> None:
+        """Let a server see that its volume has become larger."""
+        with serving(instance) as server:
+            volume = nova_volumes.complete(instance, nova_volumes.build_volume(connection_info, ""))
+            volumes.extend(self._host, server, volume, requested_size)
+
+    def get_device_name_for_instance(self, instance: Any, bdms: Any, block_device_obj: Any) -> str:
+        """Name the next volume of a server."""
+        return nova_volumes.name_device(bdms)
+
+    def default_device_names_for_instance(self, instance: Any, root_device_name: Any, *block_device_lists: Any) -> None:
+        """Name the volumes of a new server."""
+        nova_volumes.name_devices(root_device_name, *block_device_lists)
+
+    def block_stats(self, instance: Any, disk_id: str) -> Any:
+        """Tell what a server moved to and from a volume since its start; None while it does not run."""
+        with serving(instance) as server:
+            used = volumes.read_usage(self._host, server, disk_id)
+        return None if used is None else [*nova_volumes.count(used), 0]
+
     # -- network
 
     def plug_vifs(self, instance: Any, network_info: Any) -> None:
@@ -580,8 +651,8 @@ class DockerDriver(driver.ComputeDriver):
         processors.report_traits(provider_tree, nodename, usage.read_features(), ours)
 
     def get_all_volume_usage(self, context: Any, compute_host_bdms: Any) -> list[dict[str, Any]]:
-        """Tell what the servers' volumes moved: nothing, as they have none."""
-        return []
+        """Tell what the volumes of this host's running servers moved since their starts."""
+        return [*self._list_volume_usage(compute_host_bdms)]
 
     def get_host_ip_addr(self) -> str:
         """Return the address by which other hosts reach this one."""
@@ -598,6 +669,15 @@ class DockerDriver(driver.ComputeDriver):
     def default_root_device_name(self, instance: Any, image_meta: Any, root_bdm: Any) -> str:
         """Name the root device for Nova's records; a container has a root file system and no disk."""
         return "/dev/vda"
+
+    def _list_volume_usage(self, compute_host_bdms: Any) -> Iterator[dict[str, Any]]:
+        for found in compute_host_bdms:
+            instance = found["instance"]
+            for volume in nova_volumes.build_recorded(found["instance_bdms"]):
+                with isolated("reading what its volume moved", instance.uuid):
+                    used = volumes.read_usage(self._host, servers.describe(instance), volume.device)
+                    if used is not None:
+                        yield nova_volumes.build_usage(instance, volume.id, used)
 
     def _diagnose(self, instance: Any) -> dict[str, Any]:
         with serving(instance, instance.get_network_info()) as server:

@@ -203,6 +203,38 @@ class Server:
 
 
 @dataclass(frozen=True)
+class Volume:
+    """A Cinder volume that Nova has attached to a server, or is attaching."""
+
+    id: str
+    device: str  # its name in the server: "vdb"
+    protocol: str = ""  # how hosts reach it, in os-brick's words; empty: Cinder has not said so yet
+    connection: dict[str, object] = field(default_factory=dict, repr=False)  # may hold secrets
+    read_only: bool = False
+    rates: DiskRates = DiskRates()
+
+
+@dataclass(frozen=True)
+class Device:
+    """A volume as a block device of this host."""
+
+    volume: Volume
+    major: int
+    minor: int
+    size: int  # bytes
+
+
+@dataclass(frozen=True)
+class DeviceUsage:
+    """What a server's processes moved to and from one block device."""
+
+    read_requests: int
+    read_bytes: int
+    written_requests: int
+    written_bytes: int
+
+
+@dataclass(frozen=True)
 class Destination:
     """The other host of a move."""
 

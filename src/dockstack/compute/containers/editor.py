@@ -98,13 +98,14 @@ def apply(patch: dict[str, object], path: str, sources: list[str]) -> None:
     drop_mounts(config, patch.get("drop_mounts", []))
     add_overlays(config, patch.get("overlays", []))
     add_roots(config, patch.get("roots", []))
-    add_mounts(config, patch.get("mounts", []), sources)
+    in_proc = add_mounts(config, patch.get("mounts", []), sources)
     size_shared_memory(config, patch.get("shm_bytes", 0))
     for key, name in (("masked_paths", "maskedPaths"), ("readonly_paths", "readonlyPaths")):
         add_paths(config, name, patch.get(key, []))
     add_environment(config, patch.get("environment", {}))
     give_groups(config, patch.get("own_groups", False))
-    give_settings(config, os.path.dirname(path), patch.get("sysctls", []))
+    give_settings(config, os.path.dirname(path), patch.get("sysctls", []), in_proc)
+    give_devices(config, os.path.dirname(path), patch.get("devices", []))
     guard_disk(config, patch.get("disk_guard", ""))
     guard_kernel(config)
     new = path + ".dockstack"
@@ -161,6 +162,7 @@ def find_bundle(call: list[str]) -> str | None:
 VERSION = 1
 KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths"}
 KEYS |= {"overlays", "roots", "disk_guard", "contents", "shm_bytes", "environment", "own_groups", "sysctls"}
+KEYS |= {"devices"}
 KEYS |= {"interfaces"}  # the driver's own
 PATCH_BYTES = 1 << 20
 
@@ -402,6 +404,7 @@ _COVER = "size=4097"  # containers/volumes.py
 # No option of a mount may reach the host (shared propagation) or the kernel's other mount parameters.
 _BIND = ("bind", "rbind")
 _FLAGS = ("ro", "rw", "nosuid", "nodev", "noexec", "noatime", "relatime", "private", "rprivate", "slave", "rslave")
+_REFUSED = ("/proc/partitions",)  # by runc, which knows only what LXCFS has
 _TMPFS_VALUES = ("size=", "mode=", "nr_inodes=", "uid=", "gid=")
 
 
@@ -430,8 +433,11 @@ def is_cover(mount: dict[str, object]) -> bool:
     return mount.get("type") == "tmpfs" and isinstance(options, list) and _COVER in options
 
 
-def add_mounts(config: dict[str, object], wanted: object, sources: list[str]) -> None:
+def add_mounts(config: dict[str, object], wanted: object, sources: list[str]) -> list[tuple[str, str]]:
     """Append mounts to config.json, after the engine's own; one that is not required is left out if its source is gone.
+
+    Returns:
+        Source and place of each bind mount that the runtime would refuse, as it stands in /proc.
 
     Raises:
         Refusal: a mount is not what a driver of this version asks for, or its source is missing.
@@ -443,6 +449,7 @@ def add_mounts(config: dict[str, object], wanted: object, sources: list[str]) ->
         str(mount.get("source")) for mount in wanted if isinstance(mount, dict) and not mount.get("required", True)
     ]
     answering = not optional or all_answer(optional)
+    in_proc = []
     for mount in wanted:
         if not isinstance(mount, dict) or not set(mount) <= MOUNT_KEYS:
             raise Refusal(f"{mount!r} is no mount")
@@ -452,7 +459,11 @@ def add_mounts(config: dict[str, object], wanted: object, sources: list[str]) ->
         check_destination(entry["destination"])
         check_options(entry["type"], entry["options"])
         if entry["type"] == "tmpfs" or has_source(entry["source"], sources, mount.get("required", True)):
-            mounts.append(entry)
+            if entry["destination"] in _REFUSED:
+                in_proc.append((entry["source"], entry["destination"]))
+            else:
+                mounts.append(entry)
+    return in_proc
 
 
 def size_shared_memory(config: dict[str, object], size: object) -> None:
@@ -659,7 +670,9 @@ _MOUNT_ALL = 'if [ -e "$1" ]; then exec mount -n -a -T "$2"; fi'
 _PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def give_settings(config: dict[str, object], bundle: str, sysctls: object) -> None:
+def give_settings(
+    config: dict[str, object], bundle: str, sysctls: object, in_proc: list[tuple[str, str]] | None = None
+) -> None:
     """Give a server a boot id of its own, new at each start, and let it write settings of its own network.
 
     The runtime mounts nothing there itself, so a hook does, before the root file system becomes the container's; what
@@ -678,6 +691,7 @@ def give_settings(config: dict[str, object], bundle: str, sysctls: object) -> No
         if not isinstance(path, str) or not path.startswith("/proc/sys/net/") or os.path.normpath(path) != path:
             raise Refusal(f"{path!r} is no setting of a network")
         entries.append((top + path, top + path, "bind,rw,nofail"))
+    entries += [(source, top + place, "bind,ro,nofail") for source, place in in_proc or []]
     with open(own, "w", encoding="ascii") as file:
         os.fchmod(file.fileno(), 0o444)
         file.write(new_identity() + "\n")
@@ -696,6 +710,67 @@ def new_identity() -> str:
 def escaped(path: str) -> str:
     """Write a path as fstab(5) has it."""
     return re.sub(r"[\s\\]", lambda found: f"\\{ord(found.group()):03o}", path)
+
+
+# Volumes: block devices that are a server's own.
+
+DEVICE_KEYS = {"name", "link", "major", "minor", "access", "rates"}
+RATES = (
+    *("throttleReadBpsDevice", "throttleWriteBpsDevice"),
+    *("throttleReadIOPSDevice", "throttleWriteIOPSDevice"),
+)  # in the runtime's words
+_DISK_MODE, _DISK_GROUP = 0o660, 6  # the group's number is the same in every distribution
+# Nothing of the server has run yet: /dev is as the runtime made it.
+_LINK_ALL = (
+    'mkdir -p "$1/dev/disk/by-id" && cd "$1/dev/disk/by-id" && shift || exit 1; '
+    'while [ $# -gt 1 ]; do ln -s "../../$1" "$2" || exit 1; shift 2; done'
+)
+
+
+def give_devices(config: dict[str, object], bundle: str, wanted: object) -> None:
+    """Give a server the nodes of its volumes, and the right to use exactly those.
+
+    Raises:
+        Refusal: one is no device of a volume.
+    """
+    linux, root, hooks = config["linux"], config.get("root"), config.setdefault("hooks", {})
+    if not isinstance(wanted, list) or not isinstance(linux, dict) or not isinstance(hooks, dict):
+        raise Refusal("devices is no list")
+    if not wanted or not isinstance(root, dict):
+        return
+    resources = linux["resources"] = linux.get("resources") or {}
+    links = []
+    for device in wanted:
+        check_device(device)
+        number = {"major": device["major"], "minor": device["minor"]}
+        owner = {"fileMode": _DISK_MODE, "uid": 0, "gid": _DISK_GROUP}
+        node = {"path": f"/dev/{device['name']}", "type": "b", **number, **owner}
+        linux["devices"] = [*(linux.get("devices") or []), node]
+        rule = {"allow": True, "type": "b", **number, "access": device["access"]}
+        resources["devices"] = [*(resources.get("devices") or []), rule]
+        for name, rate in zip(RATES, device["rates"], strict=True):
+            if rate:
+                bounds = resources["blockIO"] = resources.get("blockIO") or {}
+                bounds[name] = [*(bounds.get(name) or []), {**number, "rate": rate}]
+        links += [device["name"], device["link"]]
+    call = ["sh", "-c", _LINK_ALL, "sh", os.path.join(bundle, root["path"]), *links]
+    hooks.setdefault("createContainer", []).append({"path": "/bin/sh", "args": call, "env": [_PATH]})
+
+
+def check_device(device: object) -> None:
+    """Refuse what is no device of a volume: a rule without exact numbers would be for all devices of the host.
+
+    Raises:
+        Refusal: naming it.
+    """
+    if not isinstance(device, dict) or set(device) != DEVICE_KEYS:
+        raise Refusal(f"{device!r} is no device")
+    numbers = [device["major"], device["minor"], *device["rates"]]
+    if any(type(number) is not int or number < 0 for number in numbers) or len(device["rates"]) != len(RATES):
+        raise Refusal(f"{device!r} has no numbers")
+    names = re.fullmatch(r"vd[a-z]{1,2}", str(device["name"])), re.fullmatch(r"virtio-[\w-]{1,20}", str(device["link"]))
+    if not all(names) or device["access"] not in ("r", "rw"):
+        raise Refusal(f"{device!r} is no device of a volume")
 
 
 # Optional mounts: a file system that does not answer is left out.

@@ -86,6 +86,26 @@ class Root:
 
 
 @dataclass(frozen=True)
+class Disk:
+    """A volume as a block device of a container.
+
+    Attributes:
+        name: of its node in /dev.
+        link: its name below /dev/disk/by-id.
+        major, minor: the device's numbers.
+        access: "rw", or "r" for reading only.
+        rates: bytes read and written, requests to read and to write a second; 0 is no bound.
+    """
+
+    name: str
+    link: str
+    major: int
+    minor: int
+    access: str = "rw"
+    rates: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
 class Patch:
     """What the wrapper changes in a container's configuration before its first process."""
 
@@ -102,6 +122,7 @@ class Patch:
     environment: Mapping[str, str] = field(default_factory=dict)  # what its first process gets, unless it has that
     own_groups: bool = False  # it may make control groups below its own
     sysctls: tuple[str, ...] = ()  # what it may write below /proc/sys/net, which is its own network's
+    devices: tuple[Disk, ...] = ()
     interfaces: Mapping[str, str] = field(default_factory=dict)  # by the host's ends of its links; read by ours only
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dockstack.compute.containers import editor, healthcheck, inits, limits, namespaces, signals, sysctls, volumes
 from dockstack.compute.containers.properties import ImageFieldError, Properties, PropertyError, can_be_word, shown
-from dockstack.compute.containers.runtime import Overlay, Patch, Root
+from dockstack.compute.containers.runtime import Disk, Overlay, Patch, Root
 from dockstack.compute.engine import ContainerSpec
 from dockstack.errors import DockstackError
 from dockstack.names import LABEL_PREFIX
@@ -185,6 +185,7 @@ def build_patch(
     mounts: tuple[Mount, ...] = (),
     masked_paths: tuple[str, ...] = (),
     roots: tuple[Overlay | Root, ...] = (),
+    devices: tuple[Disk, ...] = (),
     disk_guard: str = "",
     resolvers: tuple[str, ...] = (),
 ) -> Patch:
@@ -199,6 +200,7 @@ def build_patch(
         mounts: what it gets from the host besides.
         masked_paths: what it must not see of the host.
         roots: root file systems of stopped containers that it gets.
+        devices: its volumes.
         disk_guard: the file system that holds it to its disk, if its processes could get out of that.
         resolvers: the DNS servers that it gets if its subnets name none.
     """
@@ -210,6 +212,7 @@ def build_patch(
         masked_paths=masked_paths,
         overlays=tuple(root for root in roots if isinstance(root, Overlay)),
         roots=tuple(root for root in roots if isinstance(root, Root)),
+        devices=devices,
         disk_guard=disk_guard,
         shm_bytes=(server.limits.memory_mb << 20) // 2,  # as a machine's kernel has it
         contents={"/etc/hosts": _hosts(server), "/etc/resolv.conf": _resolvers(server, resolvers)},

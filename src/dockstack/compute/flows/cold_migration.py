@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from oslo_log import log as logging
 
 from dockstack.compute.containers import spec
-from dockstack.compute.flows import incoming_migration, interfaces, lifecycle, resize
+from dockstack.compute.flows import incoming_migration, interfaces, lifecycle, resize, volumes
 from dockstack.compute.host import disks, originals, received
 from dockstack.compute.model import PowerState
 from dockstack.compute.privileged import layers
@@ -138,6 +138,7 @@ def send(
         payload = _send(host, server, container, channel, with_image=not _is_fetched(host, image, container))
         channel.seal(server.uuid, payload.encode())
         interfaces.disconnect_devices(interfaces.find_devices(host, server))
+        volumes.release(host, server.uuid)
     return payload
 
 

@@ -14,7 +14,7 @@ from oslo_log import log as logging
 
 from dockstack.compute.containers import inits, limits, lxcfs, namespaces, runtime, spec
 from dockstack.compute.engine import Conflict, EngineError, EngineUnavailable, ImageUnusable, NotFound
-from dockstack.compute.flows import guest_access, interfaces
+from dockstack.compute.flows import guest_access, interfaces, volumes
 from dockstack.compute.guest.injected_files import PlacementError
 from dockstack.compute.host import config_drives, copies, creation, disks, originals, received, set_aside
 from dockstack.compute.model import PowerState
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dockstack.compute.host.config_drives import ReadDrive
     from dockstack.compute.host.host import Host
     from dockstack.compute.images.fetch import LoadedImage
-    from dockstack.compute.model import Port, Server
+    from dockstack.compute.model import Device, Port, Server, Volume
     from dockstack.compute.undo import Undo
 
 LOG = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ def spawn(
     *,
     read_ports: Callable[[], tuple[Port, ...]] | None = None,
     read_drive: ReadDrive = None,
+    attached: tuple[Volume, ...] = (),
     power_on: bool = True,
 ) -> None:
     """Make a server and start it; a failure leaves nothing behind.
@@ -75,6 +76,7 @@ def spawn(
             the set that it gives: Neutron is not waited for where this host's switch says it first.
         read_ports: waits until Neutron has allocated the server's ports and returns them; none if ``server`` has them.
         read_drive: returns the content of its config drive, once its ports are known; none if it has no drive.
+        attached: the volumes that it has from the start.
         power_on: leave it stopped if false.
 
     Raises:
@@ -94,15 +96,17 @@ def spawn(
         undo.push(namespaces.remove, server.uuid)
         namespaces.prepare(server.uuid)
         boot.reached("container")
+        undo.push(volumes.release, host, server.uuid)
+        devices = volumes.connect_all(host, server, attached)
         early = power_on and read_drive is None
-        with starting(host, server, container_id, image.config) if early else contextlib.nullcontext():
+        with starting(host, server, container_id, image.config, devices) if early else contextlib.nullcontext():
             server = replace(server, ports=read_ports()) if read_ports else server
             boot.reached("ports")
             undo.push(config_drives.remove, host, server.uuid)
             config_drives.write(host, server, read_drive)
             with ports_plugged(server.ports) as awaited:
                 interfaces.connect(host, server, undo)
-                write_patch(host, server, container_id, image.config)
+                write_patch(host, server, container_id, image.config, devices=devices)
                 awaited.difference_update(ovs.wait_installed(awaited))
             boot.reached("network")
         if power_on and not early:
@@ -112,12 +116,14 @@ def spawn(
 
 
 @contextlib.contextmanager
-def starting(host: Host, server: Server, container_id: str, image: ImageConfig) -> Iterator[None]:
+def starting(
+    host: Host, server: Server, container_id: str, image: ImageConfig, devices: tuple[Device, ...] = ()
+) -> Iterator[None]:
     """Start a server, whose first process waits until the block has completed its network.
 
     What the engine does for a start is the longest part of a boot. If the block fails, no process of the server runs.
     """
-    write_patch(host, server, container_id, image)
+    write_patch(host, server, container_id, image, devices=devices)
     holding = runtime.holding(host.patches, container_id)
     with ThreadPoolExecutor(1, "start") as beside, holding:
         started = beside.submit(host.engine.start, server.container_name, HELD_SECONDS)
@@ -204,6 +210,7 @@ def destroy(host: Host, server: Server) -> None:
         remove_container(host, server)
         interfaces.disconnect_devices(devices)
         namespaces.remove(server.uuid)
+        volumes.release(host, server.uuid)
         config_drives.remove(host, server.uuid)
     host.audit.forget(server.uuid)
 
@@ -218,6 +225,7 @@ def clean_up(host: Host, server: Server, *, keep_ports: bool) -> None:
     """
     if keep_ports:
         remove_container(host, server)
+        volumes.release(host, server.uuid)
         config_drives.remove(host, server.uuid)
         host.audit.forget(server.uuid)
     else:
@@ -225,7 +233,7 @@ def clean_up(host: Host, server: Server, *, keep_ports: bool) -> None:
 
 
 def start(host: Host, server: Server) -> None:
-    """Start a server that exists, with network and limits as Neutron and Nova say now; one that runs is fine.
+    """Start a server that exists, with network, volumes and limits as Neutron and Nova say now; one that runs is fine.
 
     After a reboot of the machine its namespace and links are gone, so all is made again; where it is there, each step
     finds its work done.
@@ -245,7 +253,9 @@ def start(host: Host, server: Server) -> None:
         )
         copies.restore_sparse_files(host, container.id, config)
         runtime.release(host.patches, container.id)
-        write_patch(host, server, container.id, config, set_aside.list_roots(host, container))
+        devices = volumes.reconnect(host, server)
+        roots = set_aside.list_roots(host, container)
+        write_patch(host, server, container.id, config, roots=roots, devices=devices)
         if container.state is PowerState.SHUTDOWN:
             set_limits(host, server, container)
         _begin(host, container.id)
@@ -450,9 +460,15 @@ def specify(host: Host, server: Server, image: LoadedImage) -> ContainerSpec:
 
 
 def write_patch(
-    host: Host, server: Server, container_id: str, image: ImageConfig, roots: tuple[Overlay | Root, ...] = ()
+    host: Host,
+    server: Server,
+    container_id: str,
+    image: ImageConfig,
+    *,
+    roots: tuple[Overlay | Root, ...] = (),
+    devices: tuple[Device, ...] = (),
 ) -> None:
-    """Leave the note by which the runtime gives a server its network, config drive and own view of the machine."""
+    """Leave the note by which the runtime gives a server its network, drive, volumes and own view of the machine."""
     seen = host.lxcfs.mounts()
     if not seen and host.lxcfs.directory is not None:
         LOG.warning(
@@ -461,13 +477,16 @@ def write_patch(
             host.lxcfs.directory,
             instance_uuid=server.uuid,
         )
-    mounts = (*seen, *config_drives.list_mounts(host, server.uuid))
+    shown = volumes.list_mounts(host, server.uuid, devices)
+    mounts = (*seen, *config_drives.list_mounts(host, server.uuid), *shown)
+    places = {mount.destination for mount in shown}
     patch = spec.build_patch(
         server,
         image,
         mounts=mounts,
-        masked_paths=lxcfs.hidden(),
+        masked_paths=tuple(path for path in lxcfs.hidden() if path not in places),
         roots=roots,
+        devices=volumes.list_disks(devices),
         disk_guard=disks.name_guard(host),
         resolvers=tuple(map(str, host.options.dns_servers)),
     )

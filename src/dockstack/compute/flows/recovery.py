@@ -16,7 +16,7 @@ from oslo_log import log as logging
 from dockstack.compute.containers import ending, namespaces, runtime
 from dockstack.compute.engine import EngineUnavailable, NotFound
 from dockstack.compute.failures import isolated
-from dockstack.compute.flows import lifecycle
+from dockstack.compute.flows import lifecycle, volumes
 from dockstack.compute.guest import config_drive
 from dockstack.compute.host import config_drives, copies, creation, disks, originals, set_aside
 from dockstack.compute.model import Image, Limits, PowerState, Server
@@ -170,6 +170,7 @@ def sweep(host: Host, claims: Claims) -> None:
     """
     sweep_listed(host, claims, host.engine.containers(), set())
     _sweep_patches(host)
+    volumes.sweep(host, claims.release)
 
 
 def sweep_listed(host: Host, claims: Claims, everything: Collection[Container], named: set[str]) -> None:

@@ -14,7 +14,7 @@ from oslo_log import log as logging
 
 from dockstack.compute.containers import limits
 from dockstack.compute.engine import EngineError
-from dockstack.compute.flows import lifecycle
+from dockstack.compute.flows import lifecycle, volumes
 from dockstack.compute.host import disks, originals
 from dockstack.compute.model import PowerState
 from dockstack.compute.resources import cgroups
@@ -35,6 +35,8 @@ class Unresizable(DockstackError):  # noqa: N818 - said of the request
 def begin(host: Host, server: Server, wanted: Server, timeout: int) -> None:
     """Refuse what is impossible, then stop the server, but only if it cannot have its new limits while it runs.
 
+    One with volumes is stopped, too: Nova has Cinder take them off the host and give them to it again meanwhile.
+
     Args:
         host: where.
         server: which, with its flavor of now.
@@ -49,8 +51,11 @@ def begin(host: Host, server: Server, wanted: Server, timeout: int) -> None:
     refuse_on_same_host(server, wanted, disk_grows=disks.can_grow(host))
     with host.busy.hold(server.uuid):
         container = originals.require(host, server)
-        if container.state is not PowerState.SHUTDOWN and not _fits(container, wanted.limits):
+        attached = host.attachments(server.uuid)
+        if container.state is not PowerState.SHUTDOWN and (attached or not _fits(container, wanted.limits)):
             lifecycle.stop(host, server, timeout)
+        if attached:
+            volumes.release(host, server.uuid)
 
 
 def refuse_impossible(old: Limits, new: Limits) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from oslo_config import cfg
 
     from dockstack.compute.engine import Container, EngineInfo
-    from dockstack.compute.model import Image
+    from dockstack.compute.model import Image, Volume
 
 WORKSPACE = "images"  # below the state directory
 
@@ -98,6 +98,7 @@ class Host:
         guests: what there is inside the images that servers boot from.
         counts: what was done here so far.
         reboots: the servers that were rebooted from inside.
+        attachments: asks Nova which volumes a server has.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Host:
     guests: Guests
     counts: Counts
     reboots: Reboots
+    attachments: Callable[[str], tuple[Volume, ...]]
 
     @property
     def patches(self) -> Path:
@@ -145,6 +147,7 @@ def build_host(
     options: cfg.GroupAttr,
     download: Callable[[Image], Iterable[bytes]],
     cpus: tuple[Collection[int], Collection[int]] | None = None,
+    attachments: Callable[[str], tuple[Volume, ...]] = lambda _server_uuid: (),
 ) -> Host:
     """Put a host together; nothing is called yet.
 
@@ -153,6 +156,7 @@ def build_host(
         options: the [docker] options.
         download: streams an image's data from Glance.
         cpus: the processors that servers share and those that they may have for themselves; None to share all.
+        attachments: asks Nova which volumes a server has.
     """
     engine = Engine(options.host_url, options.timeout)
     facts = cache(engine.info)
@@ -179,4 +183,5 @@ def build_host(
         guests=Guests(engine),
         counts=Counts(options.metrics_file),
         reboots=Reboots(),
+        attachments=attachments,
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def build_metadata(context: Any, instance: Any, network_info: Iterable[Any]) -> Any:
-    """Describe a server's tagged interfaces, and those with a VLAN.
+    """Describe a server's tagged interfaces, those with a VLAN, and its tagged volumes.
 
     A veth pair is on no bus, so none is named; the metadata service then says "none", and the MAC is the way to find
     the interface.
@@ -33,7 +33,17 @@ def build_metadata(context: Any, instance: Any, network_info: Iterable[Any]) -> 
     vlans = netutils.get_cached_vifs_with_vlan(network_info)
     recorded = objects.VirtualInterfaceList.get_by_instance_uuid(context, instance.uuid)
     devices = [_describe(vif, vlans.get(vif.address)) for vif in recorded if vif.tag or vlans.get(vif.address)]
+    attached = objects.BlockDeviceMappingList.get_by_instance_uuid(context, instance.uuid)
+    devices += [_describe_volume(bdm) for bdm in attached if bdm.is_volume and bdm.tag]
     return objects.InstanceDeviceMetadata(devices=devices) if devices else None
+
+
+def renew_metadata(context: Any, instance: Any) -> None:
+    """Tell the metadata service of what a server has by now."""
+    metadata = build_metadata(context, instance, instance.get_network_info())
+    if metadata is not None:
+        instance.device_metadata = metadata
+        instance.save()
 
 
 def build_ports(context: Any, instance: Any, network_info: Iterable[Any] | None) -> tuple[Port, ...]:
@@ -48,6 +58,10 @@ def build_ports(context: Any, instance: Any, network_info: Iterable[Any] | None)
         instance.device_metadata = metadata
         instance.save()
     return ports
+
+
+def _describe_volume(bdm: Any) -> objects.DiskMetadata:
+    return objects.DiskMetadata(path=bdm.device_name, serial=bdm.volume_id, tags=[bdm.tag])
 
 
 def _describe(vif: Any, vlan: Any) -> objects.NetworkInterfaceMetadata:

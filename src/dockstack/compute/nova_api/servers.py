@@ -192,8 +192,8 @@ def refuse_unsupported(instance: Any, block_device_info: Any, accel_info: Any) -
     limits.refuse_unreadable(instance)
     for unsupported, reason in (
         (
-            driver.block_device_info_get_mapping(block_device_info),
-            "servers on Docker hosts cannot use volumes yet. Boot from an image without volumes.",
+            not instance.image_ref,
+            "servers on Docker hosts cannot boot from a volume yet. Boot from an image; volumes may come besides.",
         ),
         (
             driver.block_device_info_get_ephemerals(block_device_info),

@@ -39,3 +39,19 @@ copying = priv_context.PrivContext(
         capabilities.CAP_SYS_CHROOT,
     ],
 )
+
+# A daemon of its own, started by the first volume: it may make device nodes and read whatever file a volume is.
+attaching = priv_context.PrivContext(
+    "dockstack",
+    cfg_section="dockstack_attaching",
+    pypath=__name__ + ".attaching",
+    capabilities=[
+        capabilities.CAP_SYS_ADMIN,
+        capabilities.CAP_DAC_OVERRIDE,  # a volume's file belongs to Cinder's user
+        capabilities.CAP_MKNOD,
+        capabilities.CAP_FOWNER,
+        capabilities.CAP_CHOWN,
+        capabilities.CAP_SYS_CHROOT,  # entering a server's mount namespace
+        capabilities.CAP_SYS_PTRACE,  # seeing which devices a server's processes have open
+    ],
+)

@@ -3,25 +3,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
 from pathlib import Path
 
-from dockstack.compute.privileged import context
-from dockstack.compute.privileged.kernel import in_thread, libc
+from dockstack.compute.privileged import context, mounts
+from dockstack.compute.privileged.kernel import in_thread
 
 _FILE = re.compile(r"(proc|sys/devices/system/cpu)/[a-z]+")
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
 
-# linux/sched.h, linux/fcntl.h, linux/mount.h; asm-generic/unistd.h: the numbers are those of every architecture
-_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
-_AT_FDCWD = -100
-_OPEN_TREE, _MOVE_MOUNT = 428, 429
-_OPEN_TREE_CLONE = 1
-_MOVE_MOUNT_F_EMPTY_PATH = 4
-_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _DEAD = (errno.ENOTCONN, errno.ESHUTDOWN, errno.EIO)
 
 
@@ -47,7 +39,7 @@ def renew(pid: int, container_id: str, source: str, files: list[str]) -> bool:
         if not _belongs(int(pid), container_id):
             return False
         for file in files if source else ():
-            trees[file] = _clone(f"{source}/{file}")
+            trees[file] = mounts.clone(f"{source}/{file}")
         return bool(in_thread(_replace, namespace, files, trees))
     finally:
         for descriptor in (namespace, *trees.values()):
@@ -61,16 +53,9 @@ def _belongs(pid: int, container_id: str) -> bool:
         return False
 
 
-def _clone(path: str) -> int:
-    """Return a detached mount of a file of this mount namespace."""
-    return _call("open_tree", _OPEN_TREE, _AT_FDCWD, path.encode(), _OPEN_TREE_CLONE | os.O_CLOEXEC)
-
-
 def _replace(namespace: int, files: list[str], trees: dict[str, int]) -> bool:
     """Work in the container's mount namespace; the thread ends in there."""
-    if libc.unshare(_CLONE_FS) or libc.setns(namespace, _CLONE_NEWNS):
-        code = ctypes.get_errno()
-        raise OSError(code, f"entering the mount namespace: {os.strerror(code)}")
+    mounts.enter(namespace)
     changed = False
     for file in files:
         path = f"/{file}"
@@ -78,11 +63,10 @@ def _replace(namespace: int, files: list[str], trees: dict[str, int]) -> bool:
         wanted = file in trees and (dead or os.stat(path).st_dev != os.fstat(trees[file]).st_dev)  # noqa: PTH116
         if not dead and not wanted:
             continue
-        while _dead(path) and libc.umount2(path.encode(), _MNT_DETACH | _UMOUNT_NOFOLLOW) == 0:
+        while _dead(path) and mounts.unmount(path, busy=True):
             pass
         if wanted:
-            flag = _MOVE_MOUNT_F_EMPTY_PATH
-            _call("move_mount", _MOVE_MOUNT, trees[file], b"", _AT_FDCWD, path.encode(), flag)
+            mounts.move(trees[file], path)
         changed = True
     return changed
 
@@ -94,12 +78,3 @@ def _dead(path: str) -> bool:
     except OSError as error:
         return error.errno in _DEAD
     return False
-
-
-def _call(name: str, number: int, *arguments: object) -> int:
-    """Make a system call that the C library has no function for."""
-    result = int(libc.syscall(number, *arguments))
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{name}: {os.strerror(code)}")
-    return result

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dockstack.compute.model import DeviceUsage
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
@@ -45,18 +47,46 @@ class Usage:
         return max(0, self.memory_bytes - self.reclaimable_bytes)
 
 
+def device_usage(pid: int, number: str, proc: Path = Path("/proc"), root: Path = ROOT) -> DeviceUsage | None:
+    """Read what a server moved to and from a device; None if its first process is gone.
+
+    Args:
+        pid: its first process.
+        number: the device's numbers, as "7:1".
+        proc: where processes are.
+        root: where control groups are.
+    """
+    groups = _find_groups(pid, proc, root)
+    if "blkio" in groups:
+        moved, served = (
+            _blkio(f"{groups['blkio']}/blkio.throttle.{name}", number) for name in ("io_service_bytes", "io_serviced")
+        )
+        return DeviceUsage(served["Read"], moved["Read"], served["Write"], moved["Write"])
+    if "" not in groups:
+        return None
+    rows = (row for row in _table(f"{groups['']}/io.stat", columns=1) if row[0] == number)
+    found = dict(item.split("=", 1) for row in rows for item in row if "=" in item)
+    return DeviceUsage(*(int(found.get(name, 0)) for name in ("rios", "rbytes", "wios", "wbytes")))
+
+
 def usage(pid: int, proc: Path = Path("/proc"), root: Path = ROOT) -> Usage | None:
     """Read what the control group of a server's first process counted; None if the process is gone."""
+    groups = _find_groups(pid, proc, root)
+    return read(groups) if "memory" in groups or "" in groups else None
+
+
+def _find_groups(pid: int, proc: Path, root: Path) -> dict[str, str]:
+    """Return the directory of a process's group for each controller; nothing if the process is gone."""
     try:
         lines = (proc / str(pid) / "cgroup").read_text().splitlines()
     except OSError:  # ProcessLookupError if it goes away while we read
-        return None
+        return {}
     groups = {}
     for line in lines:
         _, names, path = line.split(":", 2)
         for name in names.split(","):
             groups[name] = f"{root}/{name}/{path.lstrip('/')}"
-    return read(groups) if "memory" in groups or "" in groups else None
+    return groups
 
 
 def find(container_ids: Collection[str], root: Path = ROOT) -> dict[str, dict[str, str]]:
@@ -156,11 +186,16 @@ def _read_2(group: str) -> Usage:
     )
 
 
-def _blkio(path: str) -> dict[str, int]:
-    """Add up a file of the disk controller, which has a line for each device and kind of request."""
+def _blkio(path: str, number: str = "") -> dict[str, int]:
+    """Add up a file of the disk controller, which has a line for each device and kind of request.
+
+    Args:
+        path: the file.
+        number: of the one device to count; all if empty.
+    """
     total = {"Read": 0, "Write": 0}
     for row in _table(path, columns=2):
-        if row[1] in total:
+        if row[1] in total and number in ("", row[0]):
             total[row[1]] += int(row[2])
     return total
 

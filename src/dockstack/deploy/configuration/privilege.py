@@ -17,6 +17,7 @@ _CONFIG_FILES = {
 
 _SECTIONS = {
     "nova": (
+        "dockstack_attaching",
         "dockstack_copying",
         "dockstack_privileged",
         "nova_sys_admin",

@@ -78,6 +78,7 @@ def test_reads_what_the_driver_writes(patches) -> None:
         "contents": {},
         "environment": {},
         "own_groups": False,
+        "devices": [],
         "sysctls": [],
         "interfaces": {},
     }
@@ -107,7 +108,7 @@ def test_refuses_a_missing_patch(patches) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ['{"version": 2, "netns": "x"}', "{}", "[]", '{"version": 1, "netns": "x", "devices": []}', " " * (1 << 20) + "{}"],
+    ['{"version": 2, "netns": "x"}', "{}", "[]", '{"version": 1, "netns": "x", "gadgets": []}', " " * (1 << 20) + "{}"],
 )
 def test_refuses_what_it_does_not_understand(patches, text) -> None:
     (patches / "abc.json").write_text(text)
@@ -674,3 +675,65 @@ def test_no_link_leads_out_of_a_root(rootfs, tmp_path, kind) -> None:
         os.mkfifo(rootfs / "etc/hosts")
     assert give(rootfs) == []
     assert outside.read_text() == ""
+
+
+DISK = {
+    "name": "vdb",
+    "link": "virtio-a07f71dc-8151-4e7d-a",
+    "major": 7,
+    "minor": 3,
+    "access": "rw",
+    "rates": [0, 5, 0, 0],
+}
+
+
+def test_a_volume_is_a_node_and_a_rule_for_exactly_that_device() -> None:
+    config = {"linux": {"resources": {"devices": [{"allow": False, "access": "rwm"}]}}, "root": {"path": "rootfs"}}
+    editor.give_devices(config, "/bundle", [DISK])
+    number = {"major": 7, "minor": 3}
+    node = {"path": "/dev/vdb", "type": "b", "fileMode": 0o660, "uid": 0, "gid": 6}
+    assert config["linux"]["devices"] == [node | number]
+    resources = config["linux"]["resources"]
+    assert resources["devices"] == [
+        {"allow": False, "access": "rwm"},
+        {"allow": True, "type": "b", "access": "rw"} | number,
+    ]
+    assert resources["blockIO"] == {"throttleWriteBpsDevice": [{"rate": 5} | number]}
+    (hook,) = config["hooks"]["createContainer"]
+    assert hook["args"][-3:] == ["/bundle/rootfs", "vdb", "virtio-a07f71dc-8151-4e7d-a"]
+
+
+def test_without_volumes_nothing_changes() -> None:
+    config = {"linux": {}, "root": {"path": "rootfs"}, "hooks": {}}
+    editor.give_devices(config, "/bundle", [])
+    assert config == {"linux": {}, "root": {"path": "rootfs"}, "hooks": {}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"major": None},
+        {"minor": -1},
+        {"minor": True},
+        {"minor": "3"},
+        {"name": "sda"},
+        {"name": "../vdb"},
+        {"link": "virtio-../x"},
+        {"access": "rwm"},
+        {"rates": [0]},
+        {"type": "a"},
+    ],
+    ids=str,
+)
+def test_refuses_a_device_that_is_no_volume(change) -> None:
+    with pytest.raises(Refusal):
+        editor.give_devices({"linux": {}, "root": {"path": "rootfs"}}, "/bundle", [DISK | change])
+
+
+def test_what_the_runtime_would_refuse_in_proc_is_left_to_the_hook(tmp_path) -> None:
+    source = tmp_path.resolve() / "partitions"
+    source.touch()
+    mount = {"source": str(source), "destination": "/proc/partitions", "type": "bind", "options": ["bind", "ro"]}
+    config = {"linux": {}}
+    assert editor.add_mounts(config, [mount], [str(tmp_path.resolve())]) == [(str(source), "/proc/partitions")]
+    assert config["mounts"] == []

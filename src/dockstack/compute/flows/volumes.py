@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server's volumes: attached and detached in every state of it, and there again at each of its starts.
+
+Which volumes a server has, Nova says; which this host has connected for it, root's records (``privileged.volumes``). A
+server that runs is changed where it is; at a start, the runtime does the same from its note.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oslo_log import log as logging
+
+from dockstack.compute.containers.runtime import Disk, Mount
+from dockstack.compute.failures import isolated
+from dockstack.compute.model import Device, Volume
+from dockstack.compute.privileged import server_devices
+from dockstack.compute.privileged import volumes as privileged
+from dockstack.compute.resources import cgroups
+from dockstack.compute.undo import undo_on_error
+from dockstack.compute.volumes import connector, views
+from dockstack.errors import DockstackError
+from dockstack.names import NAME_PREFIX, VOLUMES_DIRECTORY, volume_link
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from dockstack.compute.engine import Container
+    from dockstack.compute.host.host import Host
+    from dockstack.compute.model import DeviceUsage, Server
+
+LOG = logging.getLogger(__name__)
+
+VIEWS = "views"  # below the state directory
+
+
+class CannotAttach(DockstackError):  # noqa: N818 - said of the request
+    """A server cannot be given a volume, or not now; it is as it was."""
+
+
+def attach(host: Host, server: Server, volume: Volume) -> None:
+    """Give a server a volume, in every state of it; one that it has is fine.
+
+    Raises:
+        DockstackError: a step failed; what was done is taken back.
+        NotFound: it has no container.
+    """
+    with host.busy.hold(server.uuid), undo_on_error() as undo:
+        container = host.container(server.uuid)
+        undo.push(detach, host, server, volume)
+        device = connect(host, server, volume)
+        if container.pid:
+            views.add(_find_view(host, server.uuid), device)
+            _present(host, server, container, volume)
+
+
+def detach(host: Host, server: Server, volume: Volume) -> None:
+    """Take a volume from a server, in every state of it; absent is success.
+
+    A process that has it open still, reads and writes no more.
+    """
+    with host.busy.hold(server.uuid):
+        for known in _identify(server.uuid, volume):
+            _take(host, server.uuid, known)
+
+
+def extend(host: Host, server: Server, volume: Volume, size: int) -> None:
+    """Let a server see at once that its volume has become larger.
+
+    Args:
+        host: where.
+        server: which.
+        volume: which of its volumes.
+        size: bytes that it must have by now.
+
+    Raises:
+        DockstackError: it has not, or this host does not see it.
+    """
+    with host.busy.hold(server.uuid):
+        connect(host, server, volume)
+        connector.grow(volume)
+        with _on_host(volume):
+            privileged.grow(server.uuid, volume.id, connector.tag(host.name))
+        device = connect(host, server, volume)
+        if device.size < size:
+            raise CannotAttach(
+                f"Volume {volume.id} was to have {size} bytes, and has {device.size} on this host.",
+                "See cinder-volume's log for whether it was extended; then detach and attach it.",
+            )
+        if _find_view(host, server.uuid).is_dir():
+            views.add(_find_view(host, server.uuid), device)
+
+
+def swap(host: Host, server: Server, old: Volume, new: Volume) -> None:
+    """Put another volume in the place of one, with its content; the server does without while that is copied.
+
+    A device that is open or mounted cannot be exchanged beneath its users: that is refused.
+
+    Raises:
+        CannotAttach: it is in use, or the new one is smaller.
+        DockstackError: a step failed; the server has the old one.
+    """
+    with host.busy.hold(server.uuid), undo_on_error() as undo:
+        container = host.container(server.uuid)
+        _refuse_used(server, container, old)
+        if container.pid:
+            undo.push(attach, host, server, old)
+            with _on_host(old):
+                server_devices.withdraw(container.pid, container.id, server.uuid, old.id)
+            _refuse_used(server, container, old)  # it may have been opened in between
+        undo.push(_take, host, server.uuid, new)
+        connect(host, server, new)
+        with _on_host(new):
+            privileged.copy(server.uuid, old.id, new.id)
+        attach(host, server, new)
+        let_go(host, server.uuid, old)
+
+
+def reconnect(host: Host, server: Server) -> tuple[Device, ...]:
+    """Have on this host what Nova says that a server has, before it starts, and nothing else of it.
+
+    Raises:
+        DockstackError: one cannot be had. The server must not start without it: it would take an empty directory for
+            its data.
+    """
+    return connect_all(host, server, host.attachments(server.uuid))
+
+
+def connect_all(host: Host, server: Server, wanted: Collection[Volume]) -> tuple[Device, ...]:
+    """Have exactly these volumes of a server on this host; one that Cinder has not said all of yet is left out."""
+    wanted = [volume for volume in wanted if volume.protocol]
+    release(host, server.uuid, keep={volume.id for volume in wanted})
+    devices = tuple(connect(host, server, volume) for volume in wanted)
+    if devices:
+        views.renew(_find_view(host, server.uuid), devices)
+    return devices
+
+
+def connect(host: Host, server: Server, volume: Volume) -> Device:
+    """Have a volume as a device of this host, for a server; again is fine.
+
+    Raises:
+        DockstackError: it cannot be had, or nothing of its kind can be given to this server.
+    """
+    _refuse_unfit(server, volume)
+    with host.busy.hold(volume.id):
+        path = connector.connect(volume)
+        seen = {"device": volume.device, "read_only": volume.read_only}
+        with _on_host(volume):
+            return Device(volume, **privileged.hold(server.uuid, volume.id, path, connector.tag(host.name), seen))
+
+
+def let_go(host: Host, server_uuid: str, volume: Volume) -> None:
+    """Have a volume on this host no more, unless another server holds it; absent is success."""
+    with host.busy.hold(volume.id):
+        with _on_host(volume):
+            last = privileged.let_go(server_uuid, volume.id, connector.tag(host.name))
+        if last and volume.protocol:
+            connector.disconnect(volume)
+
+
+def release(host: Host, server_uuid: str, keep: Collection[str] = ()) -> None:
+    """Let go of all volumes of a server but for some, and of its view if there are none to keep; none is fine."""
+    if not VOLUMES_DIRECTORY.exists():  # no server of this host has had a volume since the machine started
+        return
+    held = [Volume(volume, device) for volume, device in _list_held(server_uuid) if volume not in keep]
+    known = {volume.id: volume for volume in host.attachments(server_uuid)} if held else {}
+    for volume in held:
+        _take(host, server_uuid, known.get(volume.id, volume))
+    if not keep:
+        views.drop(_find_view(host, server_uuid))
+
+
+def sweep(host: Host, release_server: Callable[[str], bool | None]) -> None:
+    """Let go of what killed processes have left: of servers that left, volumes that Nova took back, devices of nobody.
+
+    A volume that a server should have and this host has not connected comes with the server's next start.
+
+    Args:
+        host: where.
+        release_server: asks Nova whether what is left of a server may go; see ``recovery.Claims``.
+    """
+    if not VOLUMES_DIRECTORY.exists():
+        return
+    servers = {server_uuid for server_uuid, _, _ in privileged.list_held()}
+    for server_uuid in sorted(server for server in servers if server not in host.busy):
+        with isolated("looking for volumes that are left of the server", server_uuid):
+            _sweep_server(host, server_uuid, gone=bool(release_server(server_uuid)))
+    with isolated("looking for devices of volumes that no server holds"):
+        for volume in privileged.drop_strays(connector.tag(host.name)):
+            LOG.info("Let go of volume %s, which no server of this host holds", volume)
+
+
+def list_disks(devices: Collection[Device]) -> tuple[Disk, ...]:
+    """Say what the runtime gives a server at its start."""
+    return tuple(
+        Disk(
+            device.volume.device,
+            volume_link(device.volume.id),
+            device.major,
+            device.minor,
+            "r" if device.volume.read_only else "rw",
+            _list_rates(device.volume),
+        )
+        for device in devices
+    )
+
+
+def list_mounts(host: Host, server_uuid: str, devices: Collection[Device]) -> tuple[Mount, ...]:
+    """Say what shows a server its own devices instead of the host's; nothing if it has none."""
+    options = ("bind", "ro", "nosuid", "nodev", "noexec")
+    found = views.list_sources(_find_view(host, server_uuid)) if devices else []
+    return tuple(Mount(source, place, options=options) for source, place in found)
+
+
+def read_usage(host: Host, server: Server, device: str) -> DeviceUsage | None:
+    """Read what a server that runs moved to and from one of its volumes since its start."""
+    container = host.container(server.uuid)
+    number = views.find_number(_find_view(host, server.uuid), device)
+    return cgroups.device_usage(container.pid, number) if container.pid and number else None
+
+
+def _take(host: Host, server_uuid: str, volume: Volume) -> None:
+    """Take a volume from a server: first what the server sees, then what the host has; absent is success."""
+    container = host.find_own(NAME_PREFIX + server_uuid)
+    if container is not None and container.pid:
+        with _on_host(volume):
+            server_devices.withdraw(container.pid, container.id, server_uuid, volume.id)
+    views.remove(_find_view(host, server_uuid), volume.device)
+    let_go(host, server_uuid, volume)
+
+
+def _present(host: Host, server: Server, container: Container, volume: Volume) -> None:
+    shown = [list(pair) for pair in views.list_sources(_find_view(host, server.uuid))]
+    with _on_host(volume):
+        server_devices.limit(container.pid, container.id, server.uuid, volume.id, list(_list_rates(volume)))
+        server_devices.present(container.pid, container.id, server.uuid, volume.id, shown)
+
+
+def _refuse_unfit(server: Server, volume: Volume) -> None:
+    """Refuse what the server could not use.
+
+    Raises:
+        CannotAttach: naming it.
+    """
+    form = volume.connection.get("format") or "raw"
+    for unfit, brief, resolution in (
+        (
+            server.confinement.runtime,
+            f"The server's runtime {server.confinement.runtime} has no block devices of the host.",
+            "Volumes need a flavor without docker:runtime.",
+        ),
+        (
+            volume.connection.get("encrypted"),
+            f"Volume {volume.id} is encrypted, which this host cannot undo.",
+            "Use a volume type without encryption.",
+        ),
+        (
+            form != "raw",
+            f"Volume {volume.id} is a file of the format {form}, and servers get block devices.",
+            "Have Cinder's backend make raw files.",
+        ),
+    ):
+        if unfit:
+            raise CannotAttach(brief, resolution)
+
+
+def _refuse_used(server: Server, container: Container, volume: Volume) -> None:
+    with _on_host(volume):
+        used = container.pid and server_devices.is_used(container.pid, container.id, server.uuid, volume.id)
+    if used:
+        raise CannotAttach(
+            f"The server uses volume {volume.id}, as /dev/{volume.device}.",
+            "Unmount it in the server, or stop the server, and try again.",
+        )
+
+
+def _sweep_server(host: Host, server_uuid: str, *, gone: bool) -> None:
+    with host.busy.hold(server_uuid):
+        wanted = set() if gone else {volume.id for volume in host.attachments(server_uuid)}
+        for volume_id, device in _list_held(server_uuid):
+            if volume_id not in wanted:
+                LOG.info("Taking volume %s from it, as Nova has", volume_id, instance_uuid=server_uuid)
+                _take(host, server_uuid, Volume(volume_id, device))
+        if gone:
+            views.drop(_find_view(host, server_uuid))
+
+
+def _identify(server_uuid: str, volume: Volume) -> list[Volume]:
+    """Return the volume that is meant; where Nova names only its place, what the server holds there."""
+    if volume.id:
+        return [volume]
+    if not VOLUMES_DIRECTORY.exists():
+        return []
+    return [Volume(found, device) for found, device in _list_held(server_uuid) if device == volume.device]
+
+
+def _list_held(server_uuid: str) -> list[tuple[str, str]]:
+    """List the volumes that are on this host for a server, and as which devices."""
+    return [(volume, device) for server, volume, device in privileged.list_held() if server == server_uuid]
+
+
+def _list_rates(volume: Volume) -> tuple[int, int, int, int]:
+    rates = volume.rates
+    return rates.read_bytes or 0, rates.write_bytes or 0, rates.read_iops or 0, rates.write_iops or 0
+
+
+def _find_view(host: Host, server_uuid: str) -> Path:
+    return Path(host.options.state_directory) / VIEWS / server_uuid
+
+
+@contextmanager
+def _on_host(volume: Volume) -> Iterator[None]:
+    """Say which volume it was that the kernel refused something of."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise CannotAttach(
+            f"Volume {volume.id} could not be handled on this host: {error}.",
+            "See nova-compute's log and docs/volumes.md.",
+        ) from error

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loop devices: files as block devices, each with a label by which it is found again.
+
+A loop device gets its file and its label in one step of the kernel, so that there is none of ours without a label
+whatever dies in between. The machine's loop devices are everybody's: what bears no label of this host is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Iterator  # noqa: TC003 - mypy wants it for the decorated function
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# linux/loop.h
+_SET_STATUS, _GET_STATUS, _CLEAR, _SET_CAPACITY, _CONFIGURE = 0x4C04, 0x4C05, 0x4C01, 0x4C07, 0x4C0A
+_GET_FREE = 0x4C82
+_READ_ONLY, _AUTOCLEAR, _DIRECT = 1, 4, 16
+_INFO = struct.Struct("=5Q4I64s64s32s2Q")  # struct loop_info64
+_INODE, _SIZE_LIMIT, _FLAGS, _NAME = 1, 4, 8, 9  # in it
+_CONFIG = struct.Struct("=2I")  # struct loop_config: this, a loop_info64, and 64 bytes of nothing
+_RESERVED = bytes(64)
+
+_LEAST = 512  # bytes that are left of a device that is taken away
+_TRIES = 100  # others take free devices, too
+
+_SYSFS = Path("/sys/block")
+_NODES = Path("/dev")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop device that has a file."""
+
+    number: int
+    label: str
+    inode: int  # of its file
+    revoked: bool = False  # it is kept only by a process that has it open still
+
+    @property
+    def device(self) -> int:
+        """Its device number, which is more than the loop's where the kernel gives loops partitions."""
+        return _find_device(self.number)
+
+
+def find_all(prefix: str) -> list[Loop]:
+    """List the loop devices whose labels begin so."""
+    found = []
+    for path in _SYSFS.glob("loop*/loop"):
+        with contextlib.suppress(OSError):  # it lost its file meanwhile
+            number = int(path.parent.name.removeprefix("loop"))
+            info = _read(number)
+            if _label_of(info).startswith(prefix):
+                found.append(Loop(number, _label_of(info), info[_INODE], revoked=bool(info[_SIZE_LIMIT])))
+    return found
+
+
+def make(path: str, label: str) -> Loop:
+    """Make a file a block device; where it cannot be written, nor can the device.
+
+    Raises:
+        OSError: the file cannot be had, or the kernel has no device to spare.
+    """
+    file, read_only = _open_file(path)
+    try:
+        inode = os.fstat(file).st_ino
+        info = [0] * 9 + [label.encode(), b"", b"", 0, 0]
+        info[_FLAGS] = _DIRECT | (_READ_ONLY if read_only else 0)
+        wanted = _CONFIG.pack(file, 0) + _INFO.pack(*info) + _RESERVED
+        for _ in range(_TRIES):
+            number = _find_free()
+            with _opened(number) as device:
+                try:
+                    fcntl.ioctl(device, _CONFIGURE, wanted)
+                except OSError as error:
+                    if error.errno == errno.EBUSY:  # somebody else was faster
+                        continue
+                    raise
+                return Loop(number, label, inode)
+        raise OSError(errno.EBUSY, "no loop device stays free")
+    finally:
+        os.close(file)
+
+
+def revoke(loop: Loop) -> None:
+    """Take a device away, also from a process that has it open still: what was written is kept, no more comes.
+
+    The kernel lets go of the file when the last one closes the device. Until then all but its first bytes are gone.
+    """
+    with contextlib.suppress(FileNotFoundError), _opened(loop.number) as device:
+        try:
+            info = _unpack(fcntl.ioctl(device, _GET_STATUS, bytes(_INFO.size)))
+            if _label_of(info) != loop.label:
+                return
+            with contextlib.suppress(OSError):  # a device for reading only
+                os.fsync(device)
+            info[_SIZE_LIMIT] = _LEAST
+            info[_FLAGS] |= _AUTOCLEAR
+            fcntl.ioctl(device, _SET_STATUS, _INFO.pack(*info))
+            fcntl.ioctl(device, _CLEAR)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # it has lost its file already
+                raise
+
+
+def grow(loop: Loop) -> None:
+    """Let a device have the size that its file has now."""
+    with _opened(loop.number) as device:
+        fcntl.ioctl(device, _SET_CAPACITY)
+
+
+def _open_file(path: str) -> tuple[int, bool]:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC), False
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC), True
+
+
+def _read(number: int) -> list[Any]:
+    with _opened(number, os.O_RDONLY) as device:
+        return _unpack(fcntl.ioctl(device, _GET_STATUS, bytes(_INFO.size)))
+
+
+def _unpack(info: bytes) -> list[Any]:
+    return list(_INFO.unpack(info))
+
+
+def _label_of(info: list[Any]) -> str:
+    return bytes(info[_NAME]).rstrip(b"\0").decode("ascii", "replace")
+
+
+def _find_device(number: int) -> int:
+    major, _, minor = (_SYSFS / f"loop{number}/dev").read_text().partition(":")
+    return os.makedev(int(major), int(minor))
+
+
+def _find_free() -> int:
+    control = os.open(_NODES / "loop-control", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return fcntl.ioctl(control, _GET_FREE)
+    finally:
+        os.close(control)
+
+
+@contextmanager
+def _opened(number: int, flags: int = os.O_RDWR) -> Iterator[int]:
+    """Open a loop device, whose node the kernel does not make where /dev is no file system of its own."""
+    path = _NODES / f"loop{number}"
+    wanted = _find_device(number)
+    with contextlib.suppress(FileExistsError):
+        os.mknod(path, stat.S_IFBLK | 0o600, wanted)
+    try:
+        device = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        if flags != os.O_RDWR or error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        device = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        if os.fstat(device).st_rdev != wanted:
+            raise OSError(errno.ENODEV, f"{path} is another device")
+        yield device
+    finally:
+        os.close(device)

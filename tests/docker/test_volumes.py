@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes in real containers, on real loop devices over files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from private_engine import wait_for
+from server_lab import docker_archive, lab_host
+
+from dockstack.compute.flows import lifecycle, volumes
+from dockstack.compute.model import DiskRates, Volume
+from dockstack.compute.network import ovs
+from dockstack.compute.privileged import loops, server_devices
+from dockstack.compute.privileged import volumes as privileged
+from dockstack.compute.undo import Undo
+from dockstack.compute.volumes import connector
+from dockstack.errors import DockstackError
+
+MIB = 1 << 20
+READS = ["dd", "if=/dev/vdb", "of=/dev/null", "bs=4096", "count=1"]
+
+
+class Killed(BaseException):
+    """kill -9: no undo runs."""
+
+
+@pytest.fixture
+def attachments():
+    """What Nova says that servers have."""
+    return {}
+
+
+@pytest.fixture
+def host(private_engine, engine, tmp_path, monkeypatch, attachments):
+    for name in ("plug", "unplug", "unplug_device"):
+        monkeypatch.setattr(ovs, name, lambda *_arguments: None)
+    directory = tmp_path / "held"
+    monkeypatch.setattr(privileged, "VOLUMES_DIRECTORY", directory)
+    monkeypatch.setattr(volumes, "VOLUMES_DIRECTORY", directory)
+    monkeypatch.setattr(connector, "connect", lambda volume: volume.connection["device_path"])
+    monkeypatch.setattr(connector, "disconnect", lambda _volume: None)
+    monkeypatch.setattr(connector, "tag", lambda _name: f"{os.getpid():016x}")
+    host = lab_host(private_engine, private_engine.directory / "state", lambda _image: iter([docker_archive()]))
+    object.__setattr__(host, "attachments", lambda server_uuid: tuple(attachments.get(server_uuid, ())))
+    yield host
+    for loop in own_loops():
+        loops.revoke(loop)
+
+
+def own_loops():
+    return [loop for loop in loops.find_all("dockstack:") if loop.label.endswith(f":{os.getpid():016x}")]
+
+
+@pytest.fixture
+def server(lab, host):
+    server = lab.boot()
+    yield server
+    lifecycle.destroy(host, server)
+    assert not own_loops()
+
+
+@pytest.fixture
+def make_volume(tmp_path):
+    def make(device="vdb", size=8 * MIB, **more):
+        identity = str(uuid.uuid4())
+        path = tmp_path / f"volume-{identity}"
+        with path.open("wb") as file:
+            file.truncate(size)
+        path.chmod(0o600)
+        return Volume(identity, device, "local", {"device_path": str(path)}, **more)
+
+    return make
+
+
+def path_of(volume) -> Path:
+    return Path(volume.connection["device_path"])
+
+
+def can_read(lab, server) -> bool:
+    return lab.engine.execute(server.container_name, READS).exit_code == 0
+
+
+def rule_of(lab, server) -> str:
+    group = server_devices.device_rules.find_groups(lab.state(server).pid, lab.state(server).id)["devices"]
+    return (group / "devices.list").read_text()
+
+
+def test_attached_while_it_runs_and_detached(lab, host, server, make_volume) -> None:
+    volume = make_volume()
+    volumes.attach(host, server, volume)
+    volumes.attach(host, server, volume)  # again
+    lab.run(server, "sh", "-c", "echo written > /dev/vdb")
+    assert lab.run(server, "ls", "-l", f"/dev/disk/by-id/virtio-{volume.id[:20]}").strip().endswith("../../vdb")
+    assert lab.run(server, "cat", "/sys/block/vdb/serial").strip() == volume.id[:20]
+    assert lab.run(server, "cat", "/sys/class/block/vdb/size").strip() == str(8 * MIB // 512)
+    assert lab.run(server, "ls", "/sys/block").split() == ["vdb"]
+    assert lab.run(server, "cat", "/proc/partitions").split()[-2:] == ["8192", "vdb"]
+    assert lab.run(server, "stat", "-c", "%a %u %g", "/dev/vdb").split() == ["660", "0", "6"]
+    (loop,) = own_loops()
+    number = f"{os.major(loop.device)}:{os.minor(loop.device)}"
+    assert f"b {number} rw\n" in rule_of(lab, server)
+
+    volumes.detach(host, server, volume)
+    assert path_of(volume).read_bytes().startswith(b"written\n")
+    assert not own_loops()
+    assert number not in rule_of(lab, server), "a stale rule would open whatever gets that number next"
+    assert "vdb" not in lab.run(server, "ls", "/dev", "/dev/disk/by-id", "/sys/block")
+    assert not privileged.list_held()
+    volumes.detach(host, server, volume)  # again
+
+
+def test_only_that_device_is_open_to_it(lab, host, server, make_volume, tmp_path) -> None:
+    other = make_volume()
+    loop = loops.make(str(path_of(other)), f"dockstack:{other.id}:{os.getpid():016x}")
+    volumes.attach(host, server, make_volume())
+    number = f"b {os.major(loop.device)} {os.minor(loop.device)}".split()
+    root = f"/proc/{lab.state(server).pid}/root/dev/other"
+    subprocess.run(["mknod", root, *number], check=True)
+    result = lab.engine.execute(server.container_name, ["dd", "if=/dev/other", "of=/dev/null", "count=1"])
+    assert result.exit_code, "a node of another device can be opened"
+    loops.revoke(loop)
+
+
+def test_there_again_after_a_restart_with_what_was_written(lab, host, server, make_volume, attachments) -> None:
+    volume = make_volume(rates=DiskRates(write_bytes=5 * MIB))
+    volumes.attach(host, server, volume)
+    lab.run(server, "sh", "-c", "echo kept > /dev/vdb")
+    attachments[server.uuid] = [volume]
+    lifecycle.reboot(host, server, hard=True)
+    assert lab.run(server, "head", "-c", "5", "/dev/vdb") == "kept\n"
+    assert lab.run(server, "head", "-c", "5", f"/dev/disk/by-id/virtio-{volume.id[:20]}") == "kept\n"
+    assert lab.run(server, "cat", "/sys/block/vdb/dev").strip() in lab.run(server, "ls", "/sys/dev/block")
+    assert lab.run(server, "cat", "/proc/partitions").split()[-1] == "vdb"
+    groups = server_devices.device_rules.find_groups(lab.state(server).pid, lab.state(server).id)
+    assert str(5 * MIB) in (groups["blkio"] / "blkio.throttle.write_bps_device").read_text()
+    assert volumes.read_usage(host, server, "vdb").read_requests > 0
+
+    volumes.detach(host, server, volume)
+    attachments.clear()
+    lifecycle.reboot(host, server, hard=True)
+    assert "vdb" not in lab.run(server, "ls", "/dev")
+    assert not can_read(lab, server)
+
+
+def test_one_that_cannot_be_had_keeps_the_server_from_starting(lab, host, server, make_volume, attachments) -> None:
+    attachments[server.uuid] = [volume := make_volume()]
+    volumes.attach(host, server, volume)
+    lifecycle.stop(host, server, 0)
+    volumes.release(host, server.uuid)
+    path_of(volume).unlink()
+    with pytest.raises(DockstackError, match=volume.id):
+        lifecycle.start(host, server)
+    assert not lab.state(server).pid
+
+
+def test_attached_and_detached_while_it_is_stopped_or_paused(lab, host, server, make_volume, attachments) -> None:
+    lifecycle.stop(host, server, 0)
+    volume = make_volume()
+    volumes.attach(host, server, volume)
+    attachments[server.uuid] = [volume]
+    lifecycle.start(host, server)
+    assert can_read(lab, server)
+    lifecycle.pause(host, server)
+    volumes.detach(host, server, volume)
+    second = make_volume(device="vdc")
+    volumes.attach(host, server, second)
+    lifecycle.unpause(host, server)
+    assert lab.run(server, "ls", "/sys/block").split() == ["vdc"]
+    assert not can_read(lab, server)
+
+
+def test_larger_at_once(lab, host, server, make_volume) -> None:
+    volume = make_volume()
+    volumes.attach(host, server, volume)
+    os.truncate(path_of(volume), 16 * MIB)
+    volumes.extend(host, server, volume, 16 * MIB)
+    assert lab.run(server, "cat", "/sys/block/vdb/size").strip() == str(16 * MIB // 512)
+    assert "16384 vdb" in lab.run(server, "cat", "/proc/partitions")
+    lab.run(server, "sh", "-c", "echo beyond | dd of=/dev/vdb bs=1024 seek=12000 conv=notrunc")
+    with pytest.raises(DockstackError, match="was to have"):
+        volumes.extend(host, server, volume, 32 * MIB)
+
+
+def test_shared_by_two_servers(lab, host, server, make_volume) -> None:
+    other, volume = lab.boot(), make_volume()
+    volumes.attach(host, server, volume)
+    volumes.attach(host, other, volume)
+    assert len(own_loops()) == 1
+    lab.run(server, "sh", "-c", "echo shared > /dev/vdb")
+    assert lab.run(other, "head", "-c", "7", "/dev/vdb") == "shared\n"
+    volumes.detach(host, server, volume)
+    assert not can_read(lab, server)
+    assert lab.run(other, "head", "-c", "7", "/dev/vdb") == "shared\n"
+    lifecycle.destroy(host, other)
+    assert not own_loops()
+
+
+def test_taken_from_a_process_that_holds_it(lab, host, server, make_volume) -> None:
+    volume = make_volume()
+    volumes.attach(host, server, volume)
+    script = "exec 3<>/dev/vdb; echo first >&3; until [ -e /gone ]; do sleep 0.1; done; "
+    script += "yes | dd bs=1024 count=4096 >&3 2>/failed; echo $? > /code; exec sleep 1000"
+    lab.engine.execute(server.container_name, ["sh", "-c", f"sh -c '{script}' &"])
+    wait_for(lambda: server_devices.is_used(*whose(lab, server), volume.id), "the holder")
+    volumes.detach(host, server, volume)
+    path_of(volume).write_bytes(b"the next owner's" + bytes(MIB))
+    lab.run(server, "touch", "/gone")
+    lab.wait_for_file(server, "/code", "1\n")
+    assert not path_of(volume).read_bytes()[512:].strip(b"\0")
+    volumes.attach(host, server, volume)  # beside the device that is still held
+    assert can_read(lab, server)
+
+
+def whose(lab, server) -> tuple[int, str, str]:
+    return lab.state(server).pid, lab.state(server).id, server.uuid
+
+
+def test_for_reading_only(lab, host, server, make_volume) -> None:
+    volumes.attach(host, server, make_volume(read_only=True))
+    assert can_read(lab, server)
+    assert lab.engine.execute(server.container_name, ["sh", "-c", "echo x > /dev/vdb"]).exit_code
+
+
+def test_swapped_with_its_content(lab, host, server, make_volume) -> None:
+    old, new = make_volume(), make_volume(size=16 * MIB)
+    volumes.attach(host, server, old)
+    lab.run(server, "sh", "-c", "echo content > /dev/vdb")
+    volumes.swap(host, server, old, new)
+    assert lab.run(server, "head", "-c", "8", "/dev/vdb") == "content\n"
+    assert lab.run(server, "cat", "/sys/block/vdb/serial").strip() == new.id[:20]
+    assert [volume for _, volume, _ in privileged.list_held()] == [new.id]
+    with pytest.raises(DockstackError, match="8388608"):
+        volumes.swap(host, server, new, make_volume())  # which is smaller
+    assert lab.run(server, "cat", "/sys/block/vdb/serial").strip() == new.id[:20]
+    lab.engine.execute(server.container_name, ["sh", "-c", "sleep 1000 < /dev/vdb &"])
+    wait_for(lambda: server_devices.is_used(*whose(lab, server), new.id), "the holder")
+    with pytest.raises(DockstackError, match="uses volume"):
+        volumes.swap(host, server, new, make_volume(size=16 * MIB))
+
+
+def test_its_dev_may_hold_anything(lab, host, server, make_volume) -> None:
+    lab.run(server, "sh", "-c", "ln -s /etc/shadow /dev/vdb; ln -s /etc /dev/.vdb.new; mkdir -p /etc; ls /dev")
+    volumes.attach(host, server, make_volume())
+    assert can_read(lab, server)
+    assert "Uid" in lab.run(server, "stat", "/dev/vdb")
+    lab.run(server, "sh", "-c", "exec 2>&1; ls /etc")
+
+
+@pytest.mark.parametrize("death", [("hold", False), ("hold", True), ("let_go", False), ("let_go", True)])
+def test_what_a_kill_leaves_is_swept(request, host, make_volume, monkeypatch, death) -> None:
+    """The process dies at a step of root's; Nova then says that the server has no volume."""
+    lab, server = request.getfixturevalue("lab"), request.getfixturevalue("server")
+    (step, after), volume = death, make_volume()
+    real = getattr(privileged, step)
+
+    def die(*arguments):
+        if after:
+            real(*arguments)
+        raise Killed
+
+    monkeypatch.setattr(Undo, "run", lambda _self: None)
+    with monkeypatch.context() as killing:
+        killing.setattr(privileged, step, die)
+        with suppress(Killed):
+            volumes.attach(host, server, volume)
+            volumes.detach(host, server, volume)
+    volumes.sweep(host, lambda _server_uuid: False)
+    assert not own_loops()
+    assert not privileged.list_held()
+    assert not can_read(lab, server)
+
+
+def test_a_device_without_a_record_is_swept_and_another_hosts_stays(lab, host, server, make_volume) -> None:
+    stray, others = make_volume(), make_volume()
+    volumes.attach(host, server, kept := make_volume())
+    loops.make(str(path_of(stray)), f"dockstack:{stray.id}:{os.getpid():016x}")
+    foreign = loops.make(str(path_of(others)), f"dockstack:{others.id}:{'f' * 16}")
+    try:
+        assert privileged.drop_strays(f"{os.getpid():016x}") == [stray.id]
+        assert [loop.label.split(":")[1] for loop in own_loops()] == [kept.id]
+        assert any(loop.label == foreign.label for loop in loops.find_all("dockstack:"))
+    finally:
+        loops.revoke(foreign)
