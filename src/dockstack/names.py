@@ -36,6 +36,12 @@ NAMESPACES = Path("/run/netns")
 EXTRA_HOSTS = Path("/run/dockstack/hosts")
 """Each further host of this machine (``up --hosts N``) has its /run below it, and a file that pins its mounts."""
 
+VOLUMES_DIRECTORY = Path("/run/dockstack/volumes")
+"""Which volumes each server of this host has: a directory a server, a file a volume, written by root before its use."""
+
+MOUNT_SOCKET = Path("/run/dockstack/mounts/seccomp.sock")
+"""Where runtimes leave what a server's mount(2) is answered by; it is there where a host has a mount broker."""
+
 TRAIT = "CUSTOM_DOCKER"
 """Which trait all hosts of the driver have in Placement."""
 

@@ -102,6 +102,8 @@ class Patch:
     environment: Mapping[str, str] = field(default_factory=dict)  # what its first process gets, unless it has that
     own_groups: bool = False  # it may make control groups below its own
     sysctls: tuple[str, ...] = ()  # what it may write below /proc/sys/net, which is its own network's
+    volume_mounts: str = ""  # how it may mount its volumes itself, by the host's mount broker; empty: not
+    mount_socket: str = ""  # where a runtime leaves what the broker answers it by
     interfaces: Mapping[str, str] = field(default_factory=dict)  # by the host's ends of its links; read by ours only
 
 

@@ -35,6 +35,7 @@ RECIPES = (
     "hypervisor_removal",
     "compute",
     "telemetry",
+    "mounts",
     "hosts",
     "migration",
     "networks",

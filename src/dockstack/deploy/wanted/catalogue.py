@@ -208,6 +208,13 @@ CATALOGUE: tuple[Attribute, ...] = (
         "/var/lib/dockstack/registry",
         "Directory on the controller for the blobs of the registry; give it a file system with room for the images.",
     ),
+    # -- volumes --------------------------------------------------------------------------------------------------
+    Attribute(
+        "volumes.enable",
+        Kind.BOOLEAN,
+        False,
+        "Let servers mount their volumes themselves: a mount broker runs on nodes with Docker servers.",
+    ),
     # -- images ---------------------------------------------------------------------------------------------------
     Attribute(
         "image.container_formats",

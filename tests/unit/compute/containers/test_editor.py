@@ -79,6 +79,8 @@ def test_reads_what_the_driver_writes(patches) -> None:
         "environment": {},
         "own_groups": False,
         "sysctls": [],
+        "volume_mounts": "",
+        "mount_socket": "",
         "interfaces": {},
     }
     assert runtime.patched(patches) == ("abc",)
