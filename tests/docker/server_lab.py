@@ -25,6 +25,8 @@ from dockstack.compute.network import veth
 from dockstack.oci.process import ImageConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dockstack.compute.engine import Container, Engine
 
 APPLETS = [
@@ -51,11 +53,12 @@ APPLETS = [
 _numbers = itertools.count(1)
 
 
-def docker_archive(process: dict | None = None, padding: int = 0) -> bytes:
+def docker_archive(process: dict | None = None, padding: int = 0, more: Sequence[tuple[str, bytes]] = ()) -> bytes:
     """Build a docker-save archive without tags around a busybox."""
     busybox = shutil.which("busybox")
     assert busybox, "these tests need a static busybox: apt-get install busybox-static"
     files = [("bin/busybox", Path(busybox).read_bytes()), ("data/from-image", b"image\n"), ("padding", bytes(padding))]
+    files += more
     layer = _tar(files, links=APPLETS)
     config = json.dumps(
         {

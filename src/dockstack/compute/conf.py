@@ -135,6 +135,20 @@ _SAFETY = [
         "one: each must be dockstack's wrapper around it (dockstack-runtime-install --directory ... --runc ...), "
         "because without that a server has no network.",
     ),
+    cfg.StrOpt(
+        "volume_mounts",
+        default="kernel",
+        choices=[
+            (
+                "kernel",
+                "the kernel mounts ext4 for it, checked by e2fsck, where the host has a mount broker",
+            ),
+            ("none", "not at all"),
+        ],
+        help="How a server may mount its volumes itself, without a right to mount anything. Set it to none where the "
+        "host's kernel is not to read file systems that tenants wrote; see docs/volumes.md. A flavor may say none with "
+        "docker:volume_mounts. A server takes a change over at its next start.",
+    ),
 ]
 
 _IDENTITY = [

@@ -35,6 +35,9 @@ CAP_ADD = "docker:cap_add"
 CAP_DROP = "docker:cap_drop"
 DEVICES = "docker:devices"
 RUNTIME = "docker:runtime"
+VOLUME_MOUNTS = "docker:volume_mounts"
+
+MOUNT_POLICIES = ("none", "kernel")  # each allows all that those before it do
 
 CAPABILITY = r"(CAP_|cap_)?[A-Za-z][A-Za-z_]*"
 DEVICE = r"/dev/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*(/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*)*"
@@ -95,6 +98,13 @@ OURS = (
         str,
         "The engine's runtime for the server, one of [docker] allowed_runtimes.",
         pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+    ),
+    ExtraSpec(
+        VOLUME_MOUNTS,
+        str,
+        "How the server may mount its volumes itself, if [docker] volume_mounts allows as much: `none` or `kernel`. "
+        "Set it to `none` for tenants whose file systems the host's kernel is not to read.",
+        pattern="none|kernel",
     ),
 )
 

@@ -122,6 +122,7 @@ class Confinement:
     cap_drop: tuple[str, ...] = ()  # of the usual ones
     devices: tuple[str, ...] = ()  # device nodes of the host
     runtime: str = ""  # the engine's name of another runtime; empty for the usual one
+    volume_mounts: str = "kernel"  # how it may mount its volumes itself: one of extra_specs.MOUNT_POLICIES
 
 
 @dataclass(frozen=True)

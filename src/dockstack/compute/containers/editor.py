@@ -108,6 +108,7 @@ def apply(patch: dict[str, object], path: str, sources: list[str]) -> None:
     give_devices(config, os.path.dirname(path), patch.get("devices", []))
     guard_disk(config, patch.get("disk_guard", ""))
     guard_kernel(config)
+    give_mounts(config, namespace, patch.get("volume_mounts", ""), patch.get("mount_socket", ""))
     new = path + ".dockstack"
     with open(new, "w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), stat.S_IMODE(os.stat(path).st_mode))
@@ -162,7 +163,7 @@ def find_bundle(call: list[str]) -> str | None:
 VERSION = 1
 KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths"}
 KEYS |= {"overlays", "roots", "disk_guard", "contents", "shm_bytes", "environment", "own_groups", "sysctls"}
-KEYS |= {"devices"}
+KEYS |= {"devices", "volume_mounts", "mount_socket"}
 KEYS |= {"interfaces"}  # the driver's own
 PATCH_BYTES = 1 << 20
 
@@ -964,6 +965,51 @@ def guard_kernel(config: dict[str, object]) -> None:
     for names in capabilities.values() if isinstance(capabilities, dict) else ():
         if _REBOOT in names and "CAP_SYS_MODULE" not in names:
             names.remove(_REBOOT)
+
+
+# What mount(2)'s callers try first since util-linux 2.39; without it they fall back to mount(2).
+_NEW_MOUNTS = ("fsopen", "fspick", "open_tree", "fsconfig", "fsmount", "move_mount", "mount_setattr")
+_MOUNTS = ("mount", "umount2")
+_NO_SUCH_CALL = 38  # ENOSYS
+
+
+def give_mounts(config: dict[str, object], namespace: str, policy: object, path: object) -> None:
+    """Have a server's mount(2) answered by the host's mount broker, where the host has one.
+
+    A server that may mount by a right of its own keeps that, and one without a profile is a privileged one.
+
+    Args:
+        config: the container's.
+        namespace: of its network, which has the server's uuid in its name.
+        policy: how it may mount; nothing: not at all.
+        path: the socket where a runtime leaves what calls are answered by.
+
+    Raises:
+        Refusal: the socket could be somebody else's.
+    """
+    linux = config["linux"]
+    seccomp = linux.get("seccomp") if isinstance(linux, dict) else None
+    if not policy or not isinstance(path, str) or not isinstance(seccomp, dict) or not seccomp.get("syscalls"):
+        return
+    if any(_MOUNTS[0] in rule["names"] and rule["action"] == "SCMP_ACT_ALLOW" for rule in seccomp["syscalls"]):
+        return
+    try:
+        found, above = os.lstat(path), os.lstat(os.path.dirname(path))
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid or above.st_uid or above.st_mode & 0o022:
+        raise Refusal(f"{path} is no socket of the mount broker")
+    for name in (*_MOUNTS, *_NEW_MOUNTS):
+        refuse_call(seccomp, name)
+    ours = {*_MOUNTS, *_NEW_MOUNTS}
+    seccomp["syscalls"] = [rule for rule in seccomp["syscalls"] if rule["names"] and not set(rule["names"]) <= ours]
+    seccomp["syscalls"] += [
+        {"names": list(_MOUNTS), "action": "SCMP_ACT_NOTIFY"},
+        {"names": list(_NEW_MOUNTS), "action": "SCMP_ACT_ERRNO", "errnoRet": _NO_SUCH_CALL},
+    ]
+    server = os.path.basename(namespace)[len(NAMESPACE_PREFIX) :]
+    seccomp["listenerPath"] = path
+    seccomp["listenerMetadata"] = json.dumps({"server": server, "policy": policy})
 
 
 def refuse_call(seccomp: dict[str, object], name: str) -> None:

@@ -123,6 +123,8 @@ class Patch:
     own_groups: bool = False  # it may make control groups below its own
     sysctls: tuple[str, ...] = ()  # what it may write below /proc/sys/net, which is its own network's
     devices: tuple[Disk, ...] = ()
+    volume_mounts: str = ""  # how it may mount its volumes itself, by the host's mount broker; empty: not
+    mount_socket: str = ""  # where a runtime leaves what the broker answers it by
     interfaces: Mapping[str, str] = field(default_factory=dict)  # by the host's ends of its links; read by ours only
 
 

@@ -15,7 +15,7 @@ from dockstack.compute.containers.properties import ImageFieldError, Properties,
 from dockstack.compute.containers.runtime import Disk, Overlay, Patch, Root
 from dockstack.compute.engine import ContainerSpec
 from dockstack.errors import DockstackError
-from dockstack.names import LABEL_PREFIX
+from dockstack.names import LABEL_PREFIX, MOUNT_SOCKET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -220,6 +220,8 @@ def build_patch(
         own_groups=init.own_groups,
         sysctls=sysctls.WRITABLE,
         interfaces={port.device: port.interface for port in server.ports},
+        volume_mounts="" if server.confinement.volume_mounts == "none" else server.confinement.volume_mounts,
+        mount_socket=str(MOUNT_SOCKET),
     )
 
 

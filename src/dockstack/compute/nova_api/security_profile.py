@@ -39,6 +39,7 @@ def build_confinement(instance: Any) -> Confinement:
         cap_drop=_capabilities(specs, extra_specs.CAP_DROP),
         devices=_list(specs, extra_specs.DEVICES),
         runtime=specs.get(extra_specs.RUNTIME, "").strip(),
+        volume_mounts=_volume_mounts(specs),
     )
 
 
@@ -61,6 +62,10 @@ def refuse_unreadable(instance: Any) -> None:
         for value in values:
             if not pattern.fullmatch(value):
                 _refuse(instance, f"the flavor's {name} must list {meaning}, with commas between, but has {value!r}")
+    wished = specs.get(extra_specs.VOLUME_MOUNTS, extra_specs.MOUNT_POLICIES[0])
+    if wished not in extra_specs.MOUNT_POLICIES:
+        choices = " or ".join(extra_specs.MOUNT_POLICIES)
+        _refuse(instance, f"the flavor's {extra_specs.VOLUME_MOUNTS} must be {choices}, but it is {wished!r}")
     if found.runtime and found.runtime not in CONF.docker.allowed_runtimes:
         allowed = ", ".join(CONF.docker.allowed_runtimes) or "none"
         _refuse(
@@ -76,6 +81,14 @@ def _refuse(instance: Any, reason: str) -> None:
 def _specs(instance: Any) -> dict[str, str]:
     flavor = instance.flavor
     return dict(flavor.extra_specs) if "extra_specs" in flavor else {}
+
+
+def _volume_mounts(specs: Mapping[str, str]) -> str:
+    """Return the narrower of what the host and the flavor allow."""
+    policies = extra_specs.MOUNT_POLICIES
+    allowed = str(CONF.docker.volume_mounts)
+    wished = specs.get(extra_specs.VOLUME_MOUNTS, allowed)
+    return min(allowed, wished, key=policies.index) if wished in policies else policies[0]
 
 
 def _truth(text: str, *, unreadable: bool) -> bool:

@@ -17,7 +17,7 @@ from dockstack.deploy.join.file_changes import FileChange, file_change
 from dockstack.deploy.join.look import Questions, distribution_of, or_debian
 from dockstack.deploy.join.obstacles import namesakes, problems
 from dockstack.deploy.node.environments import lock_text
-from dockstack.deploy.recipes import packages, telemetry
+from dockstack.deploy.recipes import mounts, packages, telemetry
 from dockstack.deploy.recipes.facts import settings_from
 from dockstack.deploy.run.preflight import FOREIGN_FILES, Problem
 from dockstack.deploy.wanted.cloud_document import names_loopback
@@ -90,7 +90,7 @@ class Joining:
 
     def questions(self, os_release: str) -> Questions:
         """Return what has to be asked of the machine, which has told what it is."""
-        further = (service.name for service in telemetry.services(self.node))
+        further = (service.name for service in (*telemetry.services(self.node), *mounts.services(self.node)))
         questions = Questions(
             distribution=distribution_of(self.node, os_release),
             services=tuple(sorted({*compute_node.here(self.cloud), *further})),
@@ -189,7 +189,7 @@ class Joining:
         added = self._contribution
         settings, distribution = self.settings(facts), or_debian(facts.machine.distribution)
         wanted = compute_node.services(distribution, self.cloud, settings, added.groups, added.watch)
-        for service in (*wanted, *telemetry.services(self.node)):
+        for service in (*wanted, *telemetry.services(self.node), *mounts.services(self.node)):
             touched = sorted(changed.intersection(service.watch))
             if service.name not in facts.active:
                 yield ServiceChange(service.name, "start")

@@ -22,6 +22,7 @@ from dockstack.deploy.recipes import (
     foundation,
     hypervisor,
     migration,
+    mounts,
     packages,
     telemetry,
 )
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.wanted.cloud_document import CloudDocument
     from dockstack.deploy.wanted.inventory import Node
 
-SHARED = (foundation, packages, accounts, environments, hypervisor, telemetry)
+SHARED = (foundation, packages, accounts, environments, hypervisor, telemetry, mounts)
 PATIENCE = 240  # seconds for the first report, less than a question may take
 FABRIC = ("ovsdb", "ovs-vswitchd", "ovn-controller")
 AGENTS = ("neutron-ovn-agent", "neutron-openvswitch-agent")

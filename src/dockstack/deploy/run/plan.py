@@ -36,6 +36,7 @@ RECIPES = (
     "hypervisor_removal",
     "compute",
     "telemetry",
+    "mounts",
     "hosts",
     "migration",
     "networks",

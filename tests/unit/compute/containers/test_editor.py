@@ -80,6 +80,8 @@ def test_reads_what_the_driver_writes(patches) -> None:
         "own_groups": False,
         "devices": [],
         "sysctls": [],
+        "volume_mounts": "",
+        "mount_socket": "",
         "interfaces": {},
     }
     assert runtime.patched(patches) == ("abc",)

@@ -62,7 +62,7 @@ def test_what_was_told_is_carried_out_here_with_its_secrets_to_redact(cloud, com
     monkeypatch.setenv(here.processes.RUN_MARK, "")
     assert here.main(tmp_path / "commission.json", tmp_path / "lock") == 0
     ((node, work, secrets),) = done
-    assert (node.name, node.connector, len(work)) == ("one", "@local", 17)
+    assert (node.name, node.connector, len(work)) == ("one", "@local", 18)
     assert secrets.redact("amqp with bus-pw and placement-pw") == "amqp with bus-pw and ********"  # the first is short
     assert os.environ[here.processes.RUN_MARK] == str(os.getpid()), "a later run finds what a killed one has started"
     assert (tmp_path / "saved.yaml").read_text() == "docker.own: true\n", "`dockstack down` there finds its engine"

@@ -63,6 +63,7 @@ def test_no_stage_of_a_controller_is_among_them(here):
             "agent",
             "compute",
             "exporter",
+            "mounts",
             "migration",
             "known",
         ),

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mount broker of a node, and what keeps its sockets and listeners while it is away (docs/adr/0025); pure."""
+
+from __future__ import annotations
+
+from dockstack.deploy import paths
+from dockstack.deploy.configuration.programs import PYTHON_ENVIRONMENT
+from dockstack.deploy.supervision.services import Check, CheckKind, Service
+from dockstack.names import MOUNT_SOCKET
+
+HOLDER = "mount-holder"
+BROKER = "mount-broker"
+
+
+def services() -> tuple[Service, ...]:
+    """Return both, in the order of their start.
+
+    An upgrade restarts the broker alone: what the holder keeps cannot be had again.
+    """
+    return (
+        Service(
+            name=HOLDER,
+            title="What servers' mounts need while the broker is away",
+            command=(f"{paths.OPENSTACK_VENV}/bin/dockstack-mount-holder",),
+            environment=PYTHON_ENVIRONMENT,
+            check=Check(CheckKind.COMMAND, command=("test", "-S", str(MOUNT_SOCKET))),
+            oom_score=-900,
+        ),
+        Service(
+            name=BROKER,
+            title="Mounts of volumes within servers",
+            command=(f"{paths.OPENSTACK_VENV}/bin/dockstack-mount-broker",),
+            environment=PYTHON_ENVIRONMENT,
+            watch=(paths.LOCK_MARKER, paths.DRIVER_MARKER),
+            oom_score=-500,
+        ),
+    )

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must not die keeps what cannot be had again: the socket that runtimes connect to, and servers' listeners.
+
+While nobody listens at that socket no server starts and nobody gets in, and a listener that is closed leaves its
+server without mount(2) for as long as it runs. So this process does next to nothing: it takes listeners in, takes calls
+off them, and hands both to the broker, whichever runs. A broker that was killed finds every call that was not answered
+yet; and a holder that was killed gets all of it back from the broker, which has copies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import select
+import socket
+import sys
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dockstack.mounts import exchange, kernel
+from dockstack.names import MOUNT_SOCKET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONTROL = "holder.sock"
+_WAIT_SECONDS = 1.0  # that a broker has to give back what an earlier holder had
+_SEND_SECONDS = 5.0
+_RUNTIME_SECONDS = 2.0
+_BACKLOG = 4096
+
+
+@dataclass
+class Listener:
+    """A server's calls.
+
+    Attributes:
+        about: what the broker must know of it: server, namespace, policy.
+        descriptor: seccomp's.
+        waiting: calls that may not be answered yet, by cookie.
+    """
+
+    about: dict[str, Any]
+    descriptor: int
+    waiting: dict[int, bytes] = field(default_factory=dict)
+
+
+class Holder:
+    """Keeps, and hands on."""
+
+    def __init__(self, directory: Path) -> None:
+        """Listen for a broker.
+
+        Args:
+            directory: of the sockets, root's alone.
+        """
+        self._directory = directory
+        self._epoll = select.epoll()
+        self._doing: dict[int, Callable[[int], None]] = {}
+        self._listeners: dict[str, Listener] = {}
+        self._sockets: list[socket.socket] = []
+        self._broker: socket.socket | None = None
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        self._control = _listen(directory / CONTROL, socket.SOCK_SEQPACKET)
+        self._watch(self._control.fileno(), lambda _: self._accept_broker())
+
+    def run(self) -> None:
+        """Work for ever."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while not self._sockets and time.monotonic() < deadline:
+            self.turn(deadline - time.monotonic())
+        if not self._sockets:
+            self._add_socket(_listen(self._directory / MOUNT_SOCKET.name, socket.SOCK_STREAM))
+        while True:
+            self.turn(None)
+
+    def turn(self, seconds: float | None) -> None:
+        """Wait for something to do, and do it."""
+        for descriptor, events in self._epoll.poll(seconds):
+            do = self._doing.get(descriptor)
+            if do is not None:
+                do(events)
+
+    def _watch(self, descriptor: int, do: Callable[[int], None]) -> None:
+        self._doing[descriptor] = do
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def _forget(self, descriptor: int) -> None:
+        del self._doing[descriptor]
+        self._epoll.unregister(descriptor)
+
+    # The runtimes.
+
+    def _add_socket(self, found: socket.socket) -> None:
+        self._sockets.append(found)
+        self._watch(found.fileno(), lambda _: self._accept_runtime(found))
+        self._tell({"socket": True}, found.fileno())
+
+    def _accept_runtime(self, found: socket.socket) -> None:
+        """Take in what a runtime says of a container that starts, or of a process that goes into one."""
+        connection, _ = found.accept()
+        descriptor = None
+        with connection:
+            connection.settimeout(_RUNTIME_SECONDS)
+            try:
+                text, descriptor = exchange.receive_bytes(connection)
+                while part := exchange.receive_bytes(connection)[0]:
+                    text += part
+            except OSError as error:
+                sys.stderr.write(f"a runtime: {error}\n")
+        try:
+            about = read_state(text)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            sys.stderr.write(f"a runtime says what nobody understands: {error!r}\n")
+            if descriptor is not None:
+                os.close(descriptor)
+            return
+        if descriptor is not None:
+            self._add_listener({"listener": str(uuid.uuid4()), **about}, descriptor)
+
+    # The listeners.
+
+    def _add_listener(self, about: dict[str, Any], descriptor: int) -> None:
+        key = about["listener"]
+        if key in self._listeners:
+            os.close(descriptor)
+            return
+        self._listeners[key] = Listener(about, descriptor)
+        self._watch(descriptor, lambda events: self._hear(key, events))
+        self._tell(about, descriptor)
+
+    def _hear(self, key: str, events: int) -> None:
+        """Take a call off a listener; with the last process of its server it ends."""
+        listener = self._listeners[key]
+        if events & select.EPOLLIN:
+            notification = kernel.receive(listener.descriptor)
+            if notification is not None:
+                _prune(listener)
+                listener.waiting[kernel.decode(notification).cookie] = notification
+                self._tell(_request(key, notification, again=False))
+        elif events & (select.EPOLLHUP | select.EPOLLERR):
+            self._forget(listener.descriptor)
+            os.close(listener.descriptor)
+            del self._listeners[key]
+
+    # The broker.
+
+    def _accept_broker(self) -> None:
+        connection, _ = self._control.accept()
+        connection.settimeout(_SEND_SECONDS)
+        self._drop_broker()
+        self._broker = connection
+        self._watch(connection.fileno(), lambda _: self._hear_broker(connection))
+
+    def _hear_broker(self, connection: socket.socket) -> None:
+        """Take back what a broker has, and give it what is here once it has said all."""
+        try:
+            message, descriptor = exchange.receive(connection)
+        except (OSError, ValueError):
+            self._drop_broker()
+            return
+        if descriptor is not None:
+            if "listener" in message:
+                self._add_listener(message, descriptor)
+            else:
+                self._add_socket(socket.socket(fileno=descriptor))
+        elif "ready" in message:
+            for found in self._sockets:
+                self._tell({"socket": True}, found.fileno())
+            for listener in self._listeners.values():
+                self._tell(listener.about, listener.descriptor)
+            for key, listener in self._listeners.items():
+                _prune(listener)
+                for notification in listener.waiting.values():
+                    self._tell(_request(key, notification, again=True))
+
+    def _tell(self, message: dict[str, Any], descriptor: int | None = None) -> None:
+        """Tell the broker; one that is not there is told all of it when it comes."""
+        if self._broker is None:
+            return
+        try:
+            exchange.send(self._broker, message, descriptor)
+        except OSError:
+            self._drop_broker()
+
+    def _drop_broker(self) -> None:
+        if self._broker is not None:
+            self._forget(self._broker.fileno())
+            self._broker.close()
+            self._broker = None
+
+
+def read_state(text: bytes) -> dict[str, Any]:
+    """Read what a runtime sends along with a listener (OCI: "container process state").
+
+    Raises:
+        ValueError: it is something else; KeyError, TypeError likewise.
+        OSError: the container is gone.
+    """
+    said = json.loads(text)
+    metadata = json.loads(said["metadata"])
+    namespace = Path("/proc", str(int(said["state"]["pid"])), "ns/mnt").stat().st_ino
+    return {"server": str(metadata["server"]), "policy": str(metadata["policy"]), "namespace": namespace}
+
+
+def _request(key: str, notification: bytes, *, again: bool) -> dict[str, Any]:
+    return {"request": key, "notification": base64.b64encode(notification).decode(), "again": again}
+
+
+def _prune(listener: Listener) -> None:
+    """Forget the calls that have their answer."""
+    for cookie in list(listener.waiting):
+        if not kernel.is_waiting(listener.descriptor, cookie):
+            del listener.waiting[cookie]
+
+
+def _listen(path: Path, kind: socket.SocketKind) -> socket.socket:
+    """Listen at a path, in place of whoever did before."""
+    fresh = path.with_suffix(".new")
+    with suppress(FileNotFoundError):
+        fresh.unlink()
+    listening = socket.socket(socket.AF_UNIX, kind)
+    listening.bind(str(fresh))
+    fresh.chmod(0o600)
+    listening.listen(_BACKLOG)
+    fresh.rename(path)
+    return listening
+
+
+def main() -> None:
+    """Be the holder: the console script ``dockstack-mount-holder``."""
+    parser = argparse.ArgumentParser(description="Keep what servers' mounts need while the broker is away.")
+    parser.add_argument(
+        "--directory", type=Path, default=MOUNT_SOCKET.parent, help="of its sockets (default: %(default)s)"
+    )
+    Holder(parser.parse_args().directory).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server without any right to mount mounts its volumes, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from private_engine import wait_for
+from volume_lab import VolumeLab
+
+OWN = "/usr/own"
+MAKE = f"{OWN}/mkfs.ext4 -q -F /dev/vdb"
+
+
+@pytest.fixture
+def volumes(lab, tmp_path):
+    found = VolumeLab(lab, tmp_path)
+    try:
+        found.start_both()
+        yield found
+    finally:
+        lab.destroy()
+        found.clean()
+
+
+@pytest.fixture
+def ready(volumes):
+    """A server with a volume that it has made a file system on."""
+    server, volume = volumes.boot(), volumes.volume()
+    volumes.attach(server, volume)
+    volumes.must(server, f"mkdir -p /mnt && {MAKE}")
+    return server, volume
+
+
+def test_a_volume_is_mounted_written_and_unmounted(volumes, ready) -> None:
+    server, volume = ready
+    volumes.must(server, f"{OWN}/mount /dev/vdb /mnt && echo kept > /mnt/file")
+    table = volumes.must(server, "cat /proc/mounts")
+    (line,) = [line for line in table.splitlines() if " /mnt " in line]
+    assert line.startswith("/dev/vdb /mnt ext4 rw,nosuid,nodev,")
+    assert "/dev/vdb" not in Path("/proc/mounts").read_text()
+    volumes.must(server, f"{OWN}/umount /mnt")
+    assert volumes.must(server, "ls -A /mnt") == ""
+    volumes.must(
+        server,
+        "busybox mount -t ext4 -o ro,noexec /dev/disk/by-id/virtio-* /mnt && cat /mnt/file && busybox umount /mnt",
+    )
+    assert volumes.mounted(volume) is None
+    assert volume.limit == 0
+
+
+def test_what_is_mounted_cannot_be_written_to_from_below(volumes, ready) -> None:
+    server, volume = ready
+    volumes.must(server, f"exec 3<>/dev/vdb; {OWN}/mount /dev/vdb /mnt; echo kept > /mnt/file")
+    before = volume.file.read_bytes()[4096:8192]
+    status, _ = volumes.run(server, "busybox dd if=/dev/urandom of=/dev/vdb bs=4096 seek=1 count=1 conv=fsync,notrunc")
+    assert status
+    assert volume.file.read_bytes()[4096:8192] == before
+    volumes.must(server, f"{OWN}/umount /mnt && {MAKE}")
+
+
+def test_a_busy_one_stays(volumes, ready) -> None:
+    server, volume = ready
+    volumes.must(server, f"{OWN}/mount /dev/vdb /mnt")
+    status, said = volumes.run(server, "cd /mnt && busybox umount /mnt")
+    assert status
+    assert "busy" in said
+    status, said = volumes.run(server, "busybox mount -t ext4 /dev/vdb /mnt")
+    assert status
+    assert "busy" in said
+    assert volumes.mounted(volume) is not None
+
+
+def test_it_is_mounted_again_after_a_restart(volumes, ready) -> None:
+    server, volume = ready
+    volumes.must(server, f"{OWN}/mount /dev/vdb /mnt && echo kept > /mnt/file")
+    volumes.lab.engine.stop(server.container_name, 0)
+    wait_for(lambda: volume.limit == 0, "the volume's size")
+    volumes.lab.engine.start(server.container_name)
+    volumes.give_node(server, volume)
+    assert volumes.must(server, f"{OWN}/mount /dev/vdb /mnt && cat /mnt/file") == "kept\n"
+
+
+REFUSED = (
+    "-t tmpfs none /mnt",
+    "-t proc none /mnt",
+    "-o bind /bin /mnt",
+    "-t ext4 -o remount,ro /dev/vdb /mnt",
+    "-t ext4 -o journal_path=/dev/vdb /dev/vdb /mnt",
+    "-t xfs /dev/vdb /mnt",
+    "-t ext4 /dev/vdb /proc/sys",
+    "-t ext4 /dev/vdb /sys/fs",
+    "-t ext4 /dev/vdb /dev/shm",
+    "-t ext4 /dev/vdb /link",
+    "-t ext4 /dev/vdb /",
+    "-t ext4 /dev/vdb /bin/busybox",
+    "-t ext4 /proc/1/root/dev/vdb /mnt",
+    "-t ext4 /dev/vdb /proc/self/cwd",
+    "-t ext4 /dev/null /mnt",
+)
+
+
+def test_nothing_else_is(volumes, ready) -> None:
+    server, volume = ready
+    volumes.must(server, "busybox ln -s /proc/sys /link")
+    tries = "; ".join(f"busybox mount {what} 2>/dev/null && echo {what}" for what in REFUSED)
+    assert volumes.must(server, f"{tries}; busybox umount /proc 2>/dev/null && echo umount; :") == ""
+    assert volumes.mounted(volume) is None
+    assert volume.limit == 0
+
+
+def test_users_and_neighbours_do_not(volumes, ready) -> None:
+    server, volume = ready
+    mount = ["/bin/busybox", "mount", "-t", "ext4", "/dev/vdb", "/mnt"]
+    assert volumes.lab.engine.execute(server.container_name, mount, user="1000").exit_code
+    assert f"server {server.uuid}: EPERM: not root" in volumes.said()
+    neighbour = volumes.boot()
+    volumes.give_node(neighbour, volume)
+    status, _ = volumes.run(neighbour, "busybox mkdir -p /mnt && busybox mount -t ext4 /dev/vdb /mnt")
+    assert status
+    assert f"server {neighbour.uuid}: EPERM: b'/dev/vdb' is no volume of this server" in volumes.said()
+
+
+def test_a_damaged_file_system_never_meets_the_kernel(volumes, ready) -> None:
+    server, volume = ready
+    with volume.file.open("r+b") as file:
+        file.seek(5 * 4096)
+        file.write(os.urandom(40 * 4096))
+    status, said = volumes.run(server, "busybox mount -t ext4 /dev/vdb /mnt")
+    assert status
+    assert "cleaning" in said
+    assert volume.limit == 0
+
+
+def test_links_that_change_lead_nowhere(volumes, ready) -> None:
+    server, _ = ready
+    volumes.must(
+        server,
+        "busybox mkdir -p /a /b; (while :; do busybox ln -sfn /proc /t; busybox ln -sfn /a /t; done) & "
+        "for i in $(seq 10); do busybox mount -t ext4 /dev/vdb /t && busybox umount /a; done; busybox kill $!",
+    )
+    table = volumes.must(server, "cat /proc/mounts")
+    assert [line.split()[1] for line in table.splitlines()].count("/proc") == 1
+
+
+def test_the_brokers_death_under_load_costs_nothing(volumes, ready) -> None:
+    server, volume = ready
+    loop = f"for i in $(seq 5); do {OWN}/mount -t ext4 /dev/vdb /mnt && {OWN}/umount /mnt || exit 1; done"
+    failed = []
+    work = threading.Thread(target=lambda: failed.append(volumes.run(server, loop)))
+    work.start()
+    while work.is_alive():
+        volumes.kill("broker")
+        assert volumes.must(server, "echo there") == "there\n"
+        volumes.start("broker", f"--records={volumes.records}")
+        work.join(2)
+    assert failed == [(0, "")], volumes.said()
+    wait_for(lambda: volume.limit == 0, "the volume's size")
+
+
+def test_nobody_waits_for_the_broker_but_mounts(volumes, ready) -> None:
+    server, _ = ready
+    volumes.kill("broker")
+    done = []
+    mount = threading.Thread(target=lambda: done.append(volumes.run(server, f"{OWN}/mount /dev/vdb /mnt")))
+    mount.start()
+    other = volumes.boot()
+    assert volumes.must(other, "echo runs") == "runs\n"
+    assert not done
+    volumes.start("broker", f"--records={volumes.records}")
+    mount.join(60)
+    assert done == [(0, "")]
+
+
+def test_a_holders_death_costs_nothing_either(volumes, ready) -> None:
+    server, _ = ready
+    wait_for(lambda: volumes.run(server, f"{OWN}/mount /dev/vdb /mnt && {OWN}/umount /mnt")[0] == 0, "a mount")
+    volumes.kill("holder")
+    other = volumes.lab.server()
+    volumes.create(other)
+    volumes.lab.engine.start(other.container_name)  # the broker keeps the socket
+    volumes.start("holder")
+    assert volumes.must(server, f"{OWN}/mount /dev/vdb /mnt && {OWN}/umount /mnt && echo done") == "done\n"

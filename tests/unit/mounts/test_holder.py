@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holder and broker give each other, with pipes in the place of seccomp's listeners."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from dockstack.mounts import caller, exchange, holder, kernel
+from dockstack.mounts.requests import Refusal
+
+pytestmark = pytest.mark.unit
+
+
+def state(server: str = "uuid") -> bytes:
+    metadata = json.dumps({"server": server, "policy": "kernel"})
+    return json.dumps({"metadata": metadata, "state": {"id": "c", "pid": os.getpid()}}).encode()
+
+
+def leave_listener(directory, text: bytes, descriptor: int) -> None:
+    """Do what a runtime does."""
+    with socket.socket(socket.AF_UNIX) as runtime:
+        runtime.connect(str(directory / "seccomp.sock"))
+        socket.send_fds(runtime, [text], [descriptor])
+
+
+def connect(directory) -> socket.socket:
+    broker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    broker.connect(str(directory / holder.CONTROL))
+    broker.settimeout(5)
+    return broker
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A holder with its socket."""
+    kept = holder.Holder(tmp_path)
+    kept._add_socket(holder._listen(tmp_path / "seccomp.sock", socket.SOCK_STREAM))
+    return kept
+
+
+def test_a_broker_gets_what_came_before_it(kept, tmp_path):
+    read, write = os.pipe()
+    leave_listener(tmp_path, state(), read)
+    kept.turn(5)
+    with connect(tmp_path) as broker:
+        kept.turn(5)
+        exchange.send(broker, {"ready": True})
+        kept.turn(5)
+        about, descriptor = exchange.receive(broker)
+        assert about == {"socket": True}
+        os.close(descriptor)
+        about, descriptor = exchange.receive(broker)
+    assert (about["server"], about["policy"]) == ("uuid", "kernel")
+    assert about["namespace"] == Path("/proc/self/ns/mnt").stat().st_ino
+    assert os.fstat(descriptor).st_ino == os.fstat(read).st_ino
+    for one in (read, write, descriptor):
+        os.close(one)
+
+
+def test_a_holder_gets_back_what_the_broker_has(tmp_path):
+    fresh = holder.Holder(tmp_path)
+    read, write = os.pipe()
+    about = {"listener": "key", "server": "uuid", "policy": "kernel", "namespace": 1}
+    with connect(tmp_path) as broker:
+        exchange.send(broker, about, read)
+        exchange.send(broker, about, read)  # once more changes nothing
+        for _ in range(3):
+            fresh.turn(5)
+        assert [listener.about for listener in fresh._listeners.values()] == [about]
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"metadata": "x"}', state()[:-3]])
+def test_nonsense_of_a_runtime_harms_nobody(kept, tmp_path, text):
+    read, write = os.pipe()
+    leave_listener(tmp_path, text, read)
+    kept.turn(5)
+    assert not kept._listeners
+    os.close(read)
+    os.close(write)
+
+
+def test_a_notification_is_decoded():
+    raw = struct.pack("=QIIiIQ6Q", 5, 77, 0, 165, 0xC000003E, 0, 1, 2, 3, 4, 5, 6)
+    found = kernel.decode(raw)
+    assert (found.cookie, found.pid, found.number, found.architecture) == (5, 77, 165, 0xC000003E)
+    assert found.arguments == (1, 2, 3, 4, 5, 6)
+
+
+def test_texts_of_a_process_are_read_to_their_end_and_no_further():
+    text = ctypes.create_string_buffer(b"/mnt")
+    endless = ctypes.create_string_buffer(b"x" * 9000)
+    with caller.opened(os.getpid()) as this:
+        assert caller.read_text(this, ctypes.addressof(text)) == b"/mnt"
+        assert caller.read_text(this, 0) == b""
+        with pytest.raises(Refusal):
+            caller.read_text(this, 8)
+        with pytest.raises(Refusal):
+            caller.read_text(this, (1 << 64) - 1)
+        with pytest.raises(Refusal):
+            caller.read_text(this, ctypes.addressof(endless))
+
+
+def test_another_mount_namespace_is_refused():
+    with caller.opened(os.getpid()) as this:
+        caller.check_root(this, Path("/proc/self/ns/mnt").stat().st_ino)
+        with pytest.raises(Refusal):
+            caller.check_root(this, 1)
