@@ -7,22 +7,14 @@ import shutil
 import socket
 import socketserver
 import ssl
-import subprocess
 import threading
-from contextlib import ExitStack, closing, contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPSConnection
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from dockstack.deploy.configuration import certificates, haproxy
-from dockstack.deploy.configuration.certificates import Holder
-from dockstack.deploy.configuration.settings import Ports, Settings
-from dockstack.verify.probe import wait_until
-
-OUTSIDE, INSIDE = "127.0.0.9", "127.0.0.1"
-NAMES = ("keystone", "placement", "glance", "nova", "nova_metadata", "neutron", "rabbitmq", "serial_console", "novnc")
+from tls_proxy import INSIDE, OUTSIDE, tls_proxy
 
 
 class Telling(BaseHTTPRequestHandler):
@@ -47,12 +39,6 @@ class Echoing(socketserver.BaseRequestHandler):
             self.request.sendall(data)
 
 
-def free_ports(count):
-    with ExitStack() as held:
-        listeners = [held.enter_context(socket.create_server((INSIDE, 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in listeners]
-
-
 @contextmanager
 def serving(port, handler):
     with socketserver.ThreadingTCPServer((INSIDE, port), handler) as server:
@@ -66,31 +52,12 @@ def serving(port, handler):
 def cloud(tmp_path, monkeypatch):
     """The ports of what is behind the proxy, and whom its clients trust."""
     assert shutil.which("haproxy"), "these tests need a proxy: apt-get install haproxy"
-    now = datetime.now(UTC)
-    authority = certificates.authority(None, "dockstack on controller", now)
-    pem = tmp_path / "apis.pem"
-    pem.write_text(certificates.issued(None, authority, Holder("controller", (OUTSIDE,)), now))
-    pem.chmod(0o600)
-    monkeypatch.setattr(haproxy, "API_CERTIFICATE", pem)
-    ports = Ports(**dict(zip(NAMES, free_ports(len(NAMES)), strict=True)))
-    settings = Settings(secrets={}, hostname="controller", listen_address=OUTSIDE, tls=True, ports=ports)
-    (tmp_path / "proxy.cfg").write_text(haproxy.tls_proxy_cfg(settings))
     with (
+        tls_proxy(tmp_path, monkeypatch) as (ports, authority),
         serving(ports.keystone, Telling),
         serving(ports.rabbitmq, Echoing),
-        subprocess.Popen(["haproxy", "-db", "-f", tmp_path / "proxy.cfg"]) as proxy,
     ):
-        wait_until(lambda: answers(ports.keystone), 20, "the proxy to listen")
-        yield ports, ssl.create_default_context(cadata=certificates.certificate_of(authority))
-        proxy.terminate()
-
-
-def answers(port):
-    try:
-        socket.create_connection((OUTSIDE, port), 5).close()
-    except OSError:
-        return False
-    return True
+        yield ports, ssl.create_default_context(cadata=authority)
 
 
 def test_an_api_is_told_that_it_was_asked_over_https_whatever_the_client_says(cloud):
