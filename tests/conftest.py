@@ -11,3 +11,4 @@ if TYPE_CHECKING:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--devstack", metavar="DIR", help="A DevStack tree, or a bare repository of it, for the plugin.")
+    parser.addoption("--conformance", metavar="PROGRAM", help="The built conformance suite of OCI Distribution.")

@@ -47,7 +47,7 @@ class StandInKeystone:
     """What the registry and keystonemiddleware ask of Keystone: tokens, the catalogue, limits."""
 
     def __init__(self, people: list[Person], image_url: str) -> None:  # noqa: C901 - a handler's methods
-        self.people, self.image_url = people, image_url
+        self.people, self.image_url, self.registry_url = people, image_url, ""
         self.tokens: dict[str, Person] = {}
         self.limit_mib = 1024
         outer = self
@@ -116,6 +116,7 @@ class StandInKeystone:
         endpoint = {"interface": "internal", "region": "R", "region_id": "R", "url": self.image_url, "id": "e"}
         keystone = endpoint | {"url": self.url, "id": "k"}
         public = [dict(one, interface=kind) for one in (endpoint,) for kind in ("internal", "public")]
+        registry = [dict(one, url=self.registry_url, id="r") for one in public]
         identity = [dict(keystone, interface=kind) for kind in ("internal", "public", "admin")]
         return {
             "token": {
@@ -128,6 +129,7 @@ class StandInKeystone:
                 "audit_ids": ["a"],
                 "catalog": [
                     {"type": "image", "name": "glance", "id": "g", "endpoints": public},
+                    {"type": "container-registry", "name": "registry", "id": "r", "endpoints": registry},
                     {"type": "identity", "name": "keystone", "id": "k", "endpoints": identity},
                 ],
             }
@@ -182,8 +184,9 @@ class RegistryCloud:
         self.glance_account = Person("glance", SERVICE_PASSWORD, "service", ("admin", "service"))
         people = [self.alice, self.bob, self.reader, self.service, self.glance_account]
         self.keystone = StandInKeystone(people, self.image_url)
+        self.keystone.registry_url = self.url
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._write_registry(options)
+        self._configure("registry", **options)
         self._write_glance()
 
     def start(self) -> None:
@@ -201,6 +204,12 @@ class RegistryCloud:
     def start_registry(self, **environment: str) -> None:
         command = [sys.executable, "-m", "dockstack.registry", str(self.directory / "registry.conf")]
         self._start("registry", command, f"{self.url}/", environment)
+
+    def start_another(self, port: int, url: str) -> None:
+        """Start a second registry of the same images, which listens elsewhere and gives itself another address."""
+        self._configure("another", port=port, url=url)
+        command = [sys.executable, "-m", "dockstack.registry", str(self.directory / "another.conf")]
+        self._start("another", command, f"http://127.0.0.1:{port}/", {})
 
     def start_glance(self) -> None:
         if not (self.directory / "glance.sqlite").exists():
@@ -258,7 +267,7 @@ class RegistryCloud:
                 return
         raise AssertionError((self.directory / f"{name}.log").read_text()[-4000:])
 
-    def _write_registry(self, options: dict[str, Any]) -> None:
+    def _configure(self, name: str, **options: Any) -> None:
         parser = configparser.ConfigParser(interpolation=None)
         parser["registry"] = {
             "database": f"sqlite:///{self.directory}/registry.sqlite",
@@ -272,7 +281,7 @@ class RegistryCloud:
             "archive_url": self.url,
             **{name: str(value) for name, value in options.items()},
         }
-        with (self.directory / "registry.conf").open("w") as file:
+        with (self.directory / f"{name}.conf").open("w") as file:
             parser.write(file)
 
     def _write_glance(self) -> None:

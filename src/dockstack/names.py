@@ -39,7 +39,6 @@ EXTRA_HOSTS = Path("/run/dockstack/hosts")
 VOLUMES_DIRECTORY = Path("/run/dockstack/volumes")
 """Which volumes each server of this host holds, as root has written it down: ``SERVER/VOLUME.json``, root's alone."""
 
-
 MOUNT_SOCKET = Path("/run/dockstack/mounts/seccomp.sock")
 """Where runtimes leave what a server's mount(2) is answered by; it is there where a host has a mount broker."""
 

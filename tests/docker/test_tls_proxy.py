@@ -7,24 +7,14 @@ import shutil
 import socket
 import socketserver
 import ssl
-import subprocess
 import threading
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime
 from http.client import HTTPSConnection
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from dockstack.deploy.configuration import certificates, haproxy
-from dockstack.deploy.configuration.certificates import Holder
-from dockstack.deploy.configuration.settings import Ports, Settings
-from dockstack.verify.probe import answers_tcp, wait_until
-from held_ports import hold_port, port_of
-
-OUTSIDE, INSIDE = "127.0.0.9", "127.0.0.1"
-SECONDS = 60  # what a machine with other work may need
-NAMES = ("keystone", "placement", "glance", "nova", "nova_metadata", "neutron", "rabbitmq", "serial_console", "novnc")
+from tls_proxy import INSIDE, OUTSIDE, SECONDS, tls_proxy
 
 
 class Telling(BaseHTTPRequestHandler):
@@ -68,28 +58,12 @@ def serving(port, handler):
 def cloud(tmp_path, monkeypatch):
     """The ports of what is behind the proxy, and whom its clients trust."""
     assert shutil.which("haproxy"), "these tests need a proxy: apt-get install haproxy"
-    now = datetime.now(UTC)
-    authority = certificates.authority(None, "dockstack on controller", now)
-    pem = tmp_path / "apis.pem"
-    pem.write_text(certificates.issued(None, authority, Holder("controller", (OUTSIDE,)), now))
-    pem.chmod(0o600)
-    monkeypatch.setattr(haproxy, "API_CERTIFICATE", pem)
-    held = [hold_port(INSIDE) for _ in NAMES]
-    ports = Ports(**dict(zip(NAMES, map(port_of, held), strict=True)))
-    settings = Settings(secrets={}, hostname="controller", listen_address=OUTSIDE, tls=True, ports=ports)
-    (tmp_path / "proxy.cfg").write_text(haproxy.tls_proxy_cfg(settings))
     with (
+        tls_proxy(tmp_path, monkeypatch) as (ports, authority),
         serving(ports.keystone, Telling),
         serving(ports.rabbitmq, Echoing),
-        subprocess.Popen(["haproxy", "-db", "-f", tmp_path / "proxy.cfg"]) as proxy,
     ):
-        try:
-            wait_until(lambda: answers_tcp(OUTSIDE, ports.keystone), SECONDS, "the proxy to listen")
-            yield ports, ssl.create_default_context(cadata=certificates.certificate_of(authority))
-        finally:
-            proxy.terminate()
-    for each in held:
-        each.close()
+        yield ports, ssl.create_default_context(cadata=authority)
 
 
 def test_an_api_is_told_that_it_was_asked_over_https_whatever_the_client_says(cloud):

@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import shutil
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,7 +14,6 @@ from registry_user import INDEX, MANIFEST, MAX_UPLOADS, SECONDS, User, digest, g
 import image_archives
 from dockstack.oci.normalise import normalise
 from dockstack.oci.streams import ImageLimits
-from dockstack.registry.client import Account, Client, RegistryError
 
 pytestmark = pytest.mark.functional
 
@@ -333,33 +329,3 @@ def test_what_is_no_image_for_servers_is_told(cloud, alice, name):
     uploaded(cloud, b"x" * 2048, name.partition("/")[2])
     answer = alice.get(name, "latest")
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (404, "MANIFEST_UNKNOWN")
-
-
-# -- clients -----------------------------------------------------------------------------------------------------------
-
-
-def test_our_own_client_pushes_and_pulls(cloud, alice, name, tmp_path):
-    data = image_archives.oci_archive([image_archives.sample_layer("ours")])
-    client = Client(Account(cloud.url, cloud.token(cloud.alice)), name)
-    with normalise([data], architecture="x86_64", limits=ImageLimits(), workspace=tmp_path) as checked:
-        pushed = client.push(checked.stream(), "1.0")
-        expected = checked.engine_id
-    output = io.BytesIO()
-    assert client.pull("1.0", "x86_64", output) == pushed
-    with normalise([output.getvalue()], architecture="x86_64", limits=ImageLimits(), workspace=tmp_path) as checked:
-        assert checked.engine_id == expected
-    with pytest.raises(RegistryError):
-        client.pull("not-there", "x86_64", io.BytesIO())
-
-
-@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
-def test_skopeo_pushes_and_pulls(cloud, name, tmp_path):
-    (tmp_path / "image.tar").write_bytes(image_archives.oci_archive([image_archives.sample_layer("skopeo")]))
-    credentials = f"{cloud.alice.credential}:{cloud.alice.password}"
-    there = f"docker://{cloud.host}/{name}:1.0"
-    skopeo = ["skopeo", "--insecure-policy"]
-    push = [*skopeo, "copy", "--dest-tls-verify=false", f"--dest-creds={credentials}"]
-    subprocess.run([*push, f"oci-archive:{tmp_path}/image.tar", there], check=True, capture_output=True, timeout=120)
-    pull = [*skopeo, "copy", "--src-tls-verify=false", f"--src-creds={credentials}"]
-    subprocess.run([*pull, there, f"dir:{tmp_path}/out"], check=True, capture_output=True, timeout=120)
-    assert (tmp_path / "out" / "manifest.json").exists()

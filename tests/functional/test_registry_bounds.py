@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from registry_user import INDEX, MANIFEST, digest
 
+from dockstack.oci.distribution.manifests import Pushed
+from dockstack.registry import adoption, pushing
 from dockstack.registry import database as db
-from dockstack.registry import pushing
 from dockstack.registry.configuration import Configuration
 from dockstack.registry.faults import CloudSilent, Denied, ManifestInvalid
-from dockstack.registry.manifests import Pushed
 from dockstack.registry.service import Service
 
 pytestmark = pytest.mark.functional
@@ -95,12 +97,34 @@ def test_copies_of_a_projects_images_are_bounded(alone, repository):
     assert alone.adoption._left("other") == SIZE
 
 
-def test_a_second_copy_is_not_waited_for(alone, monkeypatch):
-    image = {"id": "i", "owner": "p", "container_format": "docker"}
-    monkeypatch.setattr(alone.adoption, "_find", lambda *_: image)
+def test_a_slow_copy_keeps_its_own_project_waiting_and_no_other(alone, monkeypatch):
+    begun, may_end = threading.Event(), threading.Event()
+
+    def read(caller, repository, image):
+        if image["owner"] == "slow":
+            begun.set()
+            assert may_end.wait(60)
+        return image["owner"]
+
+    monkeypatch.setattr(
+        alone.adoption, "_find", lambda project, *_: {"id": project, "owner": project, "container_format": "docker"}
+    )
     monkeypatch.setattr(alone.repositories, "sees_image", lambda *_: True)
-    with alone.adoption._one, pytest.raises(CloudSilent, match="being copied"):
-        alone.adoption.adopt(None, "demo/web", "latest")
+    monkeypatch.setattr(alone.adoption, "_read", read)
+    with ThreadPoolExecutor(1) as other:
+        slow = other.submit(alone.adoption.adopt, "slow", "slow/web", "latest")
+        try:
+            assert begun.wait(60)
+            with pytest.raises(CloudSilent, match="of the project is being copied"):
+                alone.adoption.adopt("slow", "slow/web", "latest")
+            assert alone.adoption.adopt("quick", "quick/web", "latest") == "quick"
+            monkeypatch.setattr(adoption, "_AT_ONCE", 1)
+            with pytest.raises(CloudSilent, match="several projects"):
+                alone.adoption.adopt("quick", "quick/web", "latest")
+        finally:
+            may_end.set()
+        assert slow.result() == "slow"
+    assert alone.adoption.adopt("slow", "slow/web", "latest") == "slow"
 
 
 def test_an_index_leads_to_no_more_than_memory_is_for(alone, repository, monkeypatch):

@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 from registry_user import MANIFEST, SECONDS, glance_image
 
+from dockstack.oci.distribution.manifests import Pushed
 from dockstack.registry import database as db
 from dockstack.registry.configuration import Configuration
-from dockstack.registry.manifests import Pushed
 from dockstack.registry.service import Service
 
 pytestmark = pytest.mark.functional

@@ -13,16 +13,15 @@ from keystoneauth1 import exceptions as keystone_errors
 
 from dockstack.deploy.base_image.packages import architecture
 from dockstack.errors import DockstackError
+from dockstack.oci.distribution.client import Account, Client
 from dockstack.oci.documents import Reference
 from dockstack.oci.sandbox import normalise
 from dockstack.oci.streams import ImageLimits
-from dockstack.registry.client import Account, Client
 from dockstack.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SERVICE_TYPE = "container-registry"
 _CHUNK = 1 << 20
 _CHECK_SECONDS = 1800
 _HERE = "registry.invalid"
@@ -82,19 +81,17 @@ def _parts(name: str) -> tuple[str, str]:
 
 
 def _client(connection: Any, repository: str) -> Client:
-    session = connection.session
     try:
-        url = session.get_endpoint(service_type=SERVICE_TYPE)
-        token = session.get_token()
+        account = Account.of(connection.session)
         project = connection.current_project.name.lower()
     except keystone_errors.ClientException as error:
         raise DockstackError("Keystone does not answer.", "Look at `dockstack status`.", str(error)) from error
-    if not url:
+    if account is None:
         raise DockstackError(
             "The cloud has no registry.", "Its operator can make one: `dockstack up --set registry.enable=true`."
         )
     name = repository if "/" in repository else f"{project}/{repository}"
-    return Client(Account(url, token, session.verify), name)
+    return Client(account, name)
 
 
 def register(group: click.Group, cloud: Callable[[Any], Any], connect: Callable[[str], Any]) -> None:

@@ -13,7 +13,7 @@ import re
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -21,13 +21,13 @@ from typing import IO, TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from dockstack.oci import sandbox
+from dockstack.oci.distribution.forward import blobs, small
+from dockstack.oci.distribution.manifests import Pushed
 from dockstack.oci.documents import Descriptor, ImageRejected
 from dockstack.oci.streams import ImageLimits
 from dockstack.registry import database as db
 from dockstack.registry.blobs import CHUNK, flush
 from dockstack.registry.faults import CloudSilent, Denied, ManifestUnknown
-from dockstack.registry.forward import blobs, small
-from dockstack.registry.manifests import Pushed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _IMAGE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SECONDS = 1800
+_AT_ONCE = 4  # each takes up to 256 MiB of memory and a processor
 
 
 class Adoption:
@@ -58,7 +59,8 @@ class Adoption:
         self._most = configuration.max_unfinished_bytes
         self._engine, self._store, self._repositories = engine, store, repositories
         self._identity, self._glance = cloud
-        self._one = threading.Lock()  # reading an image takes as much disk and time as it will have
+        self._copying: set[str] = set()  # projects
+        self._lock = threading.Lock()
 
     def adopt(self, caller: Caller, name: str, reference: str) -> Any | None:
         """Return the manifest of what Glance has under a repository's name and a tag; None if the caller sees none.
@@ -67,7 +69,7 @@ class Adoption:
 
         Raises:
             ManifestUnknown: what is there is no image for servers.
-            CloudSilent: it has to be read, and another one is being read.
+            CloudSilent: it has to be read, and another one of its project is being read, or too many of others.
             Denied: it has to be read, and its project has as many copies here as it may have.
         """
         image = None if ":" in reference else self._find(caller, name, reference)
@@ -79,12 +81,26 @@ class Adoption:
         found = self._kept(repository, image["id"]) or self._copied(repository, image["id"])
         if found is not None:
             return found
-        if not self._one.acquire(blocking=False):  # a thread that waits is one that others lack
-            raise CloudSilent("Another image is being copied.", "Try again in a minute.")
-        try:
+        with self._turn(repository.project_id):
             return self._kept(repository, image["id"]) or self._read(caller, repository, image)
+
+    @contextmanager
+    def _turn(self, project_id: str) -> Iterator[None]:
+        """Let a project have one image read at a time, so that its slow one keeps nobody else waiting.
+
+        Nor is it waited for here: a thread that waits is one that others lack.
+        """
+        with self._lock:
+            if project_id in self._copying:
+                raise CloudSilent("Another image of the project is being copied.", "Try again in a minute.")
+            if len(self._copying) >= _AT_ONCE:
+                raise CloudSilent("Images of several projects are being copied.", "Try again in a minute.")
+            self._copying.add(project_id)
+        try:
+            yield
         finally:
-            self._one.release()
+            with self._lock:
+                self._copying.discard(project_id)
 
     def _find(self, caller: Caller, name: str, reference: str) -> dict[str, Any] | None:
         inner = name.partition("/")[2]

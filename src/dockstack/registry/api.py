@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from dockstack.oci.distribution.protocol import TOKEN_USER, scope
 from dockstack.registry import blob_api, manifest_api
 from dockstack.registry.exchange import (
     archive_answer,
@@ -27,7 +28,6 @@ from dockstack.registry.exchange import (
 )
 from dockstack.registry.faults import Broken, CloudSilent, Denied, Fault, NameUnknown, Unauthorized, Unsupported
 from dockstack.registry.identity import NOBODY
-from dockstack.registry.protocol import TOKEN_USER, scope
 from dockstack.registry.tokens import scopes
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from anyio import CapacityLimiter, to_thread
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from dockstack.oci.distribution.protocol import SERVICE, scope
 from dockstack.oci.documents import Descriptor, Digest, ImageRejected
 from dockstack.registry.blobs import CHUNK
 from dockstack.registry.faults import (
@@ -25,7 +26,6 @@ from dockstack.registry.faults import (
     ScopeInsufficient,
     Unauthorized,
 )
-from dockstack.registry.protocol import SERVICE, scope
 from dockstack.registry.uploads import copied
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from keystoneauth1 import exceptions, session
 from keystoneauth1.identity import v3
 
+from dockstack.oci.distribution.protocol import TOKEN_USER
 from dockstack.registry.faults import CloudSilent, Denied, Unauthorized
-from dockstack.registry.protocol import TOKEN_USER
 
 if TYPE_CHECKING:
     from dockstack.registry.configuration import Configuration

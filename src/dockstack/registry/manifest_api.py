@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 
 from starlette.responses import JSONResponse, Response
 
-from dockstack.oci.documents import INDEX_TYPE
+from dockstack.oci.distribution.manifests import MAX_BYTES, Pushed
+from dockstack.oci.documents import INDEX_TYPE, ImageRejected
 from dockstack.registry.exchange import PUSHES, bearer, digest_of, in_thread, page, small_body
-from dockstack.registry.faults import DigestInvalid, ManifestUnknown
-from dockstack.registry.manifests import MAX_BYTES, Pushed
+from dockstack.registry.faults import DigestInvalid, ManifestInvalid, ManifestUnknown
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -47,7 +47,10 @@ async def write(service: Service, request: Request, matched: dict[str, str]) -> 
     content = await small_body(request, MAX_BYTES)
     media_type = request.headers.get("content-type", "").partition(";")[0].strip()
     wanted = digest_of(reference) if ":" in reference else None
-    pushed = Pushed.parse(content, media_type, wanted.algorithm if wanted else "sha256")
+    try:
+        pushed = Pushed.parse(content, media_type, wanted.algorithm if wanted else "sha256")
+    except ImageRejected as error:
+        raise ManifestInvalid(error.brief, error.resolution) from error
     if wanted and pushed.digest != wanted:
         raise DigestInvalid("The manifest has another digest.", "Push it by its own.", str(pushed.digest))
     await in_thread(_push, service, caller, name, pushed, "" if wanted else reference, limiter=PUSHES)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack.oci.documents import Digest, ImageRejected, Platform, json_object
 
 if TYPE_CHECKING:
-    from dockstack.registry.manifests import Pushed
+    from dockstack.oci.distribution.manifests import Pushed
 
 _MAX_NAME = 255
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}  # the specification's, Nova's

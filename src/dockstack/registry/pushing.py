@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from dockstack.errors import DockstackError
+from dockstack.oci.distribution.manifests import archive, archive_size
 from dockstack.oci.documents import INDEX_TYPES, Digest
 from dockstack.registry import database as db
 from dockstack.registry.faults import Denied, ManifestBlobUnknown, ManifestInvalid, Unsupported
-from dockstack.registry.manifests import archive, archive_size
 from dockstack.registry.properties import image_name, properties
 from dockstack.registry.repositories import Image, Repository, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dockstack.oci.distribution.manifests import Pushed
     from dockstack.oci.documents import Descriptor
     from dockstack.registry.blobs import BlobStore
     from dockstack.registry.configuration import Configuration
     from dockstack.registry.glance import Glance
     from dockstack.registry.identity import Caller
-    from dockstack.registry.manifests import Pushed
     from dockstack.registry.repositories import Repositories
     from dockstack.registry.tokens import Tokens
 

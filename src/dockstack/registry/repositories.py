@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from dockstack.oci.distribution.manifests import Pushed
 from dockstack.oci.documents import encode_json
 from dockstack.registry import database as db
 from dockstack.registry.faults import Denied, NameInvalid, NameUnknown
-from dockstack.registry.manifests import Pushed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import jwt
 from cryptography.fernet import Fernet, InvalidToken
 
+from dockstack.oci.distribution.protocol import SERVICE
 from dockstack.registry.faults import Unauthorized
 from dockstack.registry.identity import NOBODY, Caller
-from dockstack.registry.protocol import SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

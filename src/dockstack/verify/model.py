@@ -34,6 +34,7 @@ class Capability(StrEnum):
     IPV6 = "ipv6"  # the tenant's network has an IPv6 subnet
     ADMIN = "admin"  # we may make projects and see every project's servers
     SYSTEM = "system"  # it has an image of a whole Debian system
+    REGISTRY = "registry"  # images can be pushed to it
     HOST = "host"  # we are root on the cloud's only compute node
 
 

@@ -23,6 +23,7 @@ def cloud(
     images=True,
     state="up",
     system=128,
+    registry=True,
 ):
     def hypervisors(details):
         if forbidden:
@@ -36,6 +37,7 @@ def cloud(
     network = SimpleNamespace(id="n", name="private", subnet_ids=list(subnets), is_router_external=False)
     gateway_info = {"network_id": "public"} if gateway else None
     return SimpleNamespace(
+        session=SimpleNamespace(get_endpoint=lambda service_type: "http://registry" if registry else None),
         compute=SimpleNamespace(
             hypervisors=hypervisors,
             flavors=lambda: [
@@ -77,6 +79,7 @@ def test_a_whole_cloud_lacks_nothing():
         ({"forbidden": True}, {Capability.IPV6, Capability.ADMIN, Capability.DOCKER}),
         ({"image_format": "bare", "system": 0}, {Capability.IPV6, Capability.LOGIN, Capability.SYSTEM}),
         ({"system": 4096}, {Capability.IPV6, Capability.SYSTEM}),
+        ({"registry": False}, {Capability.IPV6, Capability.REGISTRY}),
     ],
 )
 def test_what_is_missing_has_a_reason(differently, lacks):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dockstack.errors import DockstackError
+from dockstack.oci.distribution.protocol import TOKEN_USER
 from dockstack.oci.documents import Digest, ImageRejected, Reference, shown
 from dockstack.oci.remote import cosign, pull
 from dockstack.oci.remote.addresses import Allowed, Origin, RegistryError
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-TOKEN_USER = "token"  # noqa: S105 - as whom the cloud's own registry takes a Keystone token for a password
 ALWAYS, MISSING = POLICIES = ("always", "missing")  # docker_pull_policy
 _LAYERS = "layers"  # below the state directory
 _LEARNED = 1000  # tags

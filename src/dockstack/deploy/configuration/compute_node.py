@@ -72,7 +72,8 @@ def settings_on(cloud: CloudDocument, settings: Settings) -> Settings:
     """Return a node's settings with what the builders ask of a cloud; no gateway, no external bridge, no listener."""
     ovn = cloud.mechanism == OVN
     metadata = () if ovn else openvswitch_agent.metadata_options(cloud)
-    here = settings.with_driver_options((*tunnel_options(settings.datapath), *migration.options(), *metadata))
+    tunnels = tunnel_options(settings.datapath)
+    here = settings.with_driver_options((*tunnels, *migration.options(), *metadata, *_registry_options(cloud)))
     return replace(
         here,
         secrets={"metadata_secret": literal(cloud.text("metadata.secret"))} if ovn else {},
@@ -104,6 +105,13 @@ def files(cloud: CloudDocument, settings: Settings) -> dict[str, NodeFile]:
     if cloud.text("tls.authority"):
         found[AUTHORITY] = NodeFile(_pem(cloud, "tls.authority"))
     return found
+
+
+def _registry_options(cloud: CloudDocument) -> tuple[tuple[str, str], ...]:
+    """Return from where the driver pulls as its users: the cloud's registry has the certificates that the APIs have."""
+    address = cloud.text("registry.address")
+    authority = (("registry_ca_file", AUTHORITY),) if address and cloud.text("tls.authority") else ()
+    return (("cloud_registry", address), *authority) if address else ()
 
 
 def _agent_files(cloud: CloudDocument, settings: Settings) -> dict[str, NodeFile]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dockstack.deploy.configuration.settings import SERVICE_USERS
 from dockstack.names import AGGREGATE_PROPERTIES
+from dockstack.oci.distribution.protocol import SERVICE_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +56,7 @@ def registry(settings: Settings) -> dict[str, Any]:
         "region": settings.region,
         "accounts": {"registry": settings.secret("registry_password")},
         "services": [
-            {"name": "dockstack-registry", "type": "container-registry", "url": settings.url(settings.ports.registry)}
+            {"name": "dockstack-registry", "type": SERVICE_TYPE, "url": settings.url(settings.ports.registry)}
         ],
     }
 

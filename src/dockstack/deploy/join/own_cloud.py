@@ -32,6 +32,11 @@ def values(attributes: Attributes, shell: Shell) -> service_files.Found:
     release = attributes.setting("release")
     sources = [*found.sources, SourceValues(f"attribute release ({release.source})", {"release": release.value})]
     own = attributes.text("public_address") or attributes.text("listen_address")
+    registry = attributes.setting("registry.enable")
+    if registry.value:
+        scheme = "" if attributes.flag("tls.enable") else "http://"
+        address = f"{scheme}{own}:{attributes.number('ports.registry')}"
+        sources.append(SourceValues(f"attribute registry.enable ({registry.source})", {"registry.address": address}))
     for title, socket, key in DATABASES:
         command = ["ovs-appctl", "--timeout=10", "-t", socket, "ovsdb-server/list-remotes"]
         remotes = listeners(shell.run(command, check=False).lines, own)

@@ -55,6 +55,7 @@ NOVA = (
     ("placement", "region_name", "identity.region"),
     ("placement", "valid_interfaces", "identity.interface"),
     ("neutron", "metadata_proxy_shared_secret", "metadata.secret"),
+    ("docker", "cloud_registry", "registry.address"),
     *(
         (section, option, f"accounts.{account}.{part}")
         for account, sections in ACCOUNT_SECTIONS.items()

@@ -146,6 +146,15 @@ CLOUD_KEYS: tuple[Key, ...] = (
     ),
     Key("ovn.certificate", Kind.STRING, "", "The nodes' certificate for OVN (PEM), where they do not get their own."),
     Key("ovn.private_key", Kind.STRING, "", "Its key (PEM).", secret=True),
+    # -- images ---------------------------------------------------------------------------------------------------
+    Key(
+        "registry.address",
+        Kind.STRING,
+        "",
+        "The cloud's own registry as the nodes reach it, HOST[:PORT], or http://HOST[:PORT] without TLS: images that "
+        "point to it boot there, too; empty: there is none.",
+        blank=True,
+    ),
     # -- networks -------------------------------------------------------------------------------------------------
     Key(
         "network.mechanism",

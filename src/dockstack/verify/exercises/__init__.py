@@ -17,6 +17,7 @@ from dockstack.verify.exercises import (
     limits,
     networks,
     power,
+    registry,
     rescue,
     resize,
     system,
@@ -56,6 +57,8 @@ ALL: tuple[Exercise, ...] = (
     limits.VIEW,
     resize.RESIZE,
     system.SYSTEM,
+    registry.REGISTRY,
+    registry.REFERENCE,
     isolation.ISOLATION,
     boot.NO_LEFTOVERS,
 )

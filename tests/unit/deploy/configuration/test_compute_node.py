@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import cloud_files
@@ -107,6 +109,17 @@ def test_what_was_read_is_written_so_that_it_is_read_again(settings, tmp_path):
     conf = compute_node.files(CloudDocument(sources), settings)[compute_node.NOVA_CONF].content
     assert "bus$$pw@" in conf
     assert oslo_file.parse(conf, "nova.conf")["DEFAULT"]["transport_url"] == "rabbit://nova:bus$pw@192.0.2.5:5672/"
+
+
+@pytest.mark.parametrize("authority", ["CERT", ""])
+def test_the_nodes_servers_boot_from_the_clouds_registry(settings, authority):
+    ours = replace(settings, hypervisor_options=(("docker", ()),))
+    document = with_secrets(**{"registry.address": "192.0.2.1:5005", "tls.authority": authority})
+    conf = compute_node.files(document, ours)[compute_node.NOVA_CONF].content
+    options = oslo_file.parse(conf, "nova.conf")["docker"]
+    told = {"cloud_registry": "192.0.2.1:5005", **({"registry_ca_file": compute_node.AUTHORITY} if authority else {})}
+    assert {name: value for name, value in options.items() if "registry" in name} == told
+    assert "registry" not in compute_node.files(with_secrets(), ours)[compute_node.NOVA_CONF].content
 
 
 def test_the_node_is_a_chassis_without_gateway_or_external_bridge(settings):

@@ -20,7 +20,6 @@ from dockstack.oci.documents import (
     tar_file,
     tar_header,
 )
-from dockstack.registry.faults import ManifestInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,33 +64,30 @@ class Pushed:
             algorithm: of the digest that it shall have.
 
         Raises:
-            ManifestInvalid: it is no manifest, or not the one that the request says.
+            ImageRejected: it is no manifest, or not the one that the request says.
         """
-        try:
-            document = json_object(content, "manifest")
-            declared = document.get("mediaType") or media_type
-            media_type = media_type or declared
-            if declared != media_type:
-                raise _invalid(f"The manifest says that it is {declared!r}, and the request {media_type!r}.")
-            subject = document.get("subject")
-            common: dict[str, Any] = {
-                "digest": Digest.of(content, algorithm),
-                "media_type": media_type,
-                "content": content,
-                "subject": str(Descriptor.parse(subject).digest) if subject else "",
-                "annotations": _texts(document.get("annotations")),
-            }
-            artifact = document.get("artifactType")
-            artifact = artifact if isinstance(artifact, str) else ""
-            if media_type in MANIFEST_TYPES:
-                return _manifest(document, artifact, common)
-            if media_type in INDEX_TYPES:
-                found = Index.parse(content).manifests
-                _few(found)
-                bootable = not artifact and not subject
-                return cls(**common, manifests=found, artifact_type=artifact, bootable=bootable)
-        except ImageRejected as error:
-            raise _invalid(error.brief) from error
+        document = json_object(content, "manifest")
+        declared = document.get("mediaType") or media_type
+        media_type = media_type or declared
+        if declared != media_type:
+            raise _invalid(f"The manifest says that it is {declared!r}, and the request {media_type!r}.")
+        subject = document.get("subject")
+        common: dict[str, Any] = {
+            "digest": Digest.of(content, algorithm),
+            "media_type": media_type,
+            "content": content,
+            "subject": str(Descriptor.parse(subject).digest) if subject else "",
+            "annotations": _texts(document.get("annotations")),
+        }
+        artifact = document.get("artifactType")
+        artifact = artifact if isinstance(artifact, str) else ""
+        if media_type in MANIFEST_TYPES:
+            return _manifest(document, artifact, common)
+        if media_type in INDEX_TYPES:
+            found = Index.parse(content).manifests
+            _few(found)
+            bootable = not artifact and not subject
+            return cls(**common, manifests=found, artifact_type=artifact, bootable=bootable)
         raise _invalid(f"Manifests of the type {media_type[:100]!r} are not known.")
 
     @property
@@ -180,5 +176,5 @@ def _texts(said: object) -> dict[str, str]:
     return {str(name): str(value) for name, value in said.items()} if isinstance(said, dict) else {}
 
 
-def _invalid(brief: str) -> ManifestInvalid:
-    return ManifestInvalid(brief, "Push what `docker push` or `skopeo copy` make of an image.")
+def _invalid(brief: str) -> ImageRejected:
+    return ImageRejected(brief, "Push what `docker push` or `skopeo copy` make of an image.")

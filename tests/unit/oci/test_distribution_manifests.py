@@ -8,11 +8,10 @@ import tarfile
 import pytest
 
 import image_archives
-from dockstack.oci.documents import Descriptor, Digest
+from dockstack.oci.distribution.manifests import Pushed, archive, archive_size
+from dockstack.oci.documents import Descriptor, Digest, ImageRejected
 from dockstack.oci.normalise import normalise
 from dockstack.oci.streams import ImageLimits
-from dockstack.registry.faults import ManifestInvalid
-from dockstack.registry.manifests import Pushed, archive, archive_size
 from dockstack.registry.properties import image_name, properties
 
 pytestmark = pytest.mark.unit
@@ -92,7 +91,7 @@ def test_a_layer_that_may_not_be_distributed_is_not_asked_for():
     ],
 )
 def test_what_is_no_manifest_is_refused(content, kind):
-    with pytest.raises(ManifestInvalid):
+    with pytest.raises(ImageRejected):
         Pushed.parse(content, kind)
 
 

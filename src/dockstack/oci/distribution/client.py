@@ -12,7 +12,9 @@ from urllib.parse import urljoin
 
 import requests
 
-from dockstack.errors import DockstackError
+from dockstack.oci.distribution.forward import blobs, small
+from dockstack.oci.distribution.manifests import Pushed, archive
+from dockstack.oci.distribution.protocol import SERVICE, SERVICE_TYPE, TOKEN_USER, scope
 from dockstack.oci.documents import (
     DOCKER_INDEX_TYPE,
     DOCKER_MANIFEST_TYPE,
@@ -26,9 +28,7 @@ from dockstack.oci.documents import (
     Platform,
     go_architecture,
 )
-from dockstack.registry.forward import blobs, small
-from dockstack.registry.manifests import Pushed, archive
-from dockstack.registry.protocol import SERVICE, TOKEN_USER, scope
+from dockstack.oci.remote.addresses import RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 _SECONDS = 300  # until Glance has taken an image
 _CHUNK = 1 << 20
 _ACCEPTED = f"{MANIFEST_TYPE}, {DOCKER_MANIFEST_TYPE}, {INDEX_TYPE}, {DOCKER_INDEX_TYPE}"
-
-
-class RegistryError(DockstackError):
-    """The registry did not do what it was asked."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,12 @@ class Account:
     url: str
     token: str
     authority: str | bool = True
+
+    @classmethod
+    def of(cls, session: Any) -> Account | None:
+        """Return the one of a session of keystoneauth; None if its catalogue names no registry."""
+        url = session.get_endpoint(service_type=SERVICE_TYPE)
+        return cls(url, session.get_token(), session.verify) if url else None
 
 
 class Client:
@@ -128,7 +130,7 @@ class Client:
         algorithm = reference.partition(":")[0] if ":" in reference else "sha256"
         try:
             pushed = Pushed.parse(answer.content, answer.headers.get("Content-Type", ""), algorithm)
-        except (DockstackError, ImageRejected) as error:
+        except ImageRejected as error:
             raise RegistryError("The registry sent no manifest that is known.", "", str(error)) from error
         if ":" in reference and str(pushed.digest) != reference:
             raise RegistryError("The registry sent another manifest than was asked for.", "Try again.")

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+SERVICE_TYPE = "container-registry"
+"""What Keystone's catalogue calls it."""
+
 SERVICE = "dockstack-registry"
 """What the registry calls itself where it asks for a token."""
 
