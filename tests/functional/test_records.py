@@ -56,6 +56,20 @@ def test_one_of_this_host_is_read_as_nova_has_it_now(nova, state, should_run):
     assert records.read_record("here", UUID).should_run is should_run
 
 
+@pytest.mark.parametrize(
+    ("task", "should_run"),
+    [
+        *((None, True), ("image_snapshot", True), ("image_snapshot_pending", True), ("image_pending_upload", True)),
+        *(("image_uploading", True), ("powering-off", False), ("deleting", False), ("rebuilding", False)),
+    ],
+)
+def test_a_snapshot_that_was_broken_off_keeps_none_off_when_nova_compute_starts(nova, task, should_run):
+    nova(uuid=UUID, host="here", power_state=1, task_state=task)
+    record = records.read_record("here", UUID)
+    assert record.should_run_at_start is should_run
+    assert record.should_run is (task is None), "a snapshot that goes on leaves it to whoever takes it"
+
+
 def test_one_that_nova_deleted_has_left(nova):
     nova(deleted=True, host="here")
     assert records.has_left("here", UUID) is True

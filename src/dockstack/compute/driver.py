@@ -171,8 +171,8 @@ class DockerDriver(driver.ComputeDriver):
                         originals.restore(self._host, servers.describe(record.instance))
                         records.give_back(record)
             recovery.end_unknown_rescues(self._host, self._host.engine.containers(), self._read_unrescued)
-            wanted = {uuid for uuid, record in found.items() if record.should_run}
-            recovery.resume_rebooted(self._host, wanted, self._read_wanted)
+            wanted = {uuid for uuid, record in found.items() if record.should_run_at_start}
+            recovery.resume_rebooted(self._host, wanted, self._read_wanted_at_start)
         records.explain_abandoned(context, found.values())
         return instances
 
@@ -736,6 +736,10 @@ class DockerDriver(driver.ComputeDriver):
         if record is None or not record.should_run:
             return None
         return self._describe_whole(record.instance)
+
+    def _read_wanted_at_start(self, server_uuid: str) -> Server | None:
+        record = records.read_record(self._host.name, server_uuid)
+        return self._describe_whole(record.instance) if record is not None and record.should_run_at_start else None
 
     def _read_rebooted(self, server_uuid: str) -> Server | None:
         record = records.read_record(self._host.name, server_uuid)

@@ -7,8 +7,9 @@ import stat
 import pytest
 
 from dockstack.compute import privileged
-from dockstack.compute.privileged import subvolumes
+from dockstack.compute.privileged import layers, subvolumes
 from dockstack.compute.privileged.subvolumes import Entry, changed, locate
+from dockstack.compute.privileged.trees import Names
 
 pytestmark = pytest.mark.unit
 
@@ -71,7 +72,7 @@ def test_what_changed_is_told_with_its_parents_first(tmp_path, monkeypatch):
     trees = Trees(tmp_path, monkeypatch)
     base = trees.make("base", same=(1, 0), edited=(2, 0), gone=(3, 0), a_d=(4, 0), a_d__b_d=(5, 0), a_d__b_d__x=(6, 0))
     layer = trees.make("new", same=(1, 0), edited=(2, 9), a_d=(4, 0), a_d__b_d=(5, 0), a_d__b_d__x=(6, 9), added=(7, 9))
-    assert list(changed(base, layer)) == [
+    assert list(changed(base, layer, Names(9))) == [
         Entry(b""),
         Entry(b"gone", deleted=True),
         Entry(b"a_d"),
@@ -86,7 +87,7 @@ def test_a_replaced_directory_hides_the_images(tmp_path, monkeypatch):
     trees = Trees(tmp_path, monkeypatch)
     base = trees.make("base", a_d=(4, 0), a_d__x=(5, 0), b=(6, 0))
     layer = trees.make("new", a_d=(9, 9), a_d__x=(5, 0), b_d=(10, 9))
-    assert list(changed(base, layer)) == [
+    assert list(changed(base, layer, Names(9))) == [
         Entry(b""),
         Entry(b"b", deleted=True),
         Entry(b"a_d", opaque=True),
@@ -95,8 +96,18 @@ def test_a_replaced_directory_hides_the_images(tmp_path, monkeypatch):
     ]
 
 
+def test_a_tree_of_too_many_files_is_refused_before_all_are_in_memory(tmp_path, monkeypatch):
+    trees = Trees(tmp_path, monkeypatch)
+    base = trees.make("base")
+    layer = trees.make("new", a_d=(4, 0), a_d__b=(5, 0), a_d__c=(6, 0))
+    assert len(list(changed(base, layer, Names(3)))) == 4
+    for found in (changed(base, layer, Names(2)), layers._written(layer, Names(2))):
+        with pytest.raises(OSError, match="more than 2"):
+            list(found)
+
+
 def test_an_untouched_tree_says_nothing(tmp_path, monkeypatch):
     trees = Trees(tmp_path, monkeypatch)
     files = {"a_d": (4, 0), "a_d__x": (5, 0)}
-    assert list(changed(trees.make("base", **files), trees.make("new", **files))) == []
+    assert list(changed(trees.make("base", **files), trees.make("new", **files), Names(9))) == []
     assert stat.S_ISDIR((tmp_path / "new/a_d").stat().st_mode)

@@ -16,7 +16,7 @@ from oslo_log import log as logging
 
 from dockstack.compute.containers import spec
 from dockstack.compute.flows import incoming_migration, interfaces, lifecycle, resize, volumes
-from dockstack.compute.host import disks, originals, received
+from dockstack.compute.host import copies, disks, originals, received
 from dockstack.compute.model import PowerState
 from dockstack.compute.privileged import layers
 from dockstack.compute.transfer import fifo, receiver
@@ -216,7 +216,8 @@ def _send(host: Host, server: Server, container: Container, channel: Channel, *,
     layer = disks.find_layer(host, container)
 
     def stream_layer(path: str, skip: int) -> Part:
-        return Part(*layers.pack(layer, path, skip))
+        with copies.understood():
+            return Part(*layers.pack(layer, path, skip, host.images.limits.max_entries))
 
     def chunks_of_image() -> Iterator[bytes]:
         return host.engine.save_image(container.image_id)

@@ -60,9 +60,9 @@ def make(
             f"What servers write cannot be read where the engine stores in {host.facts().storage_driver}.",
             f"Images of servers need the storage driver {' or '.join(disks.OPEN)}.",
         )
-    with _understood():
+    with understood():
         privileged.begin(*find_place(host), name, layer, host.images.limits.max_entries)
-    with standing_still(), _understood():
+    with standing_still(), understood():
         privileged.complete(*find_place(host), name, layer, host.images.limits.max_entries)
 
 
@@ -72,13 +72,13 @@ def noted(host: Host, container: Container, name: str) -> Iterator[None]:
 
     The body freezes it.
     """
-    with _understood():
+    with understood():
         privileged.note(*find_place(host), name, container.id)
     try:
         yield
     finally:
         _thaw(host, container.id)
-        with _understood():
+        with understood():
             privileged.note(*find_place(host), name, "")
 
 
@@ -134,7 +134,7 @@ class RootFileSystem:
                     yield chunk
             finally:
                 os.close(reader)  # whoever writes on notices
-            with _understood():
+            with understood():
                 said = written.result()
             self.sparse, self.left_out = bool(said["sparse"]), said["left_out"]
 
@@ -157,7 +157,7 @@ def restore_sparse_files(host: Host, container_id: str, image: ImageConfig) -> N
         return
     layer = disks.find_layer(host, host.engine.container(container_id))
     try:
-        with _understood():
+        with understood():
             count = archives.restore(layer)
     except CannotCopy as error:
         if not isinstance(error.__cause__, ValueError):
@@ -183,10 +183,16 @@ def _thaw(host: Host, container_id: str) -> None:
 
 
 @contextmanager
-def _understood() -> Iterator[None]:
-    """Say what kept root's part from its work."""
+def understood() -> Iterator[None]:
+    """Say what kept root's part from its work.
+
+    Raises:
+        CannotCopy: with what to do about it.
+    """
     try:
         yield
+    except BrokenPipeError:  # whoever reads it knows why
+        raise
     except OSError as error:
         cure = "Look at the file system below the engine's data root."
         if error.errno == errno.ENOSPC:

@@ -39,6 +39,11 @@ LOG = logging.getLogger(__name__)
 _BUILD_SECONDS, _BUILD_ROUND = 60, 0.5  # that Nova may take to write down that a server was built
 _NEW_SECONDS = 11  # after that: what has not come up by then has ended by ten, and databases keep whole seconds
 MEMORY_LOST = "docker_suspended_memory_lost"
+# What ends with the nova-compute that does it; the next one forgets it at its start (ComputeManager._init_instance).
+_SNAPSHOTS = (
+    *(task_states.IMAGE_SNAPSHOT_PENDING, task_states.IMAGE_SNAPSHOT),
+    *(task_states.IMAGE_PENDING_UPLOAD, task_states.IMAGE_UPLOADING),
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Record:
         half_built: its build has not ended.
         half_rescued: a rescue or its end was under way.
         should_run: Nova wants it running, and nobody is working on it.
+        should_run_at_start: the same when nova-compute starts, and nobody takes images any more.
         unrescued: no other image is to run in its place, and nobody is working on it.
         under_way: somebody is working on it.
     """
@@ -58,6 +64,7 @@ class Record:
     half_built: bool
     half_rescued: bool
     should_run: bool
+    should_run_at_start: bool
     unrescued: bool
     under_way: bool
 
@@ -85,19 +92,24 @@ def read_record(host: str, server_uuid: str) -> Record | None:
 
 def read_records(instances: Any) -> dict[str, Record]:
     """Translate a ``nova.objects.InstanceList``."""
-    return {
-        instance.uuid: Record(
-            instance=instance,
-            half_built=instance.vm_state == vm_states.BUILDING,
-            half_rescued=instance.task_state in (task_states.RESCUING, task_states.UNRESCUING),
-            should_run=instance.vm_state in (vm_states.ACTIVE, vm_states.RESIZED, vm_states.RESCUED)
-            and instance.power_state == power_state.RUNNING
-            and instance.task_state is None,
-            unrescued=instance.vm_state != vm_states.RESCUED and instance.task_state is None,
-            under_way=instance.task_state is not None,
-        )
-        for instance in instances
-    }
+    return {instance.uuid: _read(instance) for instance in instances}
+
+
+def _read(instance: Any) -> Record:
+    task = instance.task_state
+    runs = (
+        instance.vm_state in (vm_states.ACTIVE, vm_states.RESIZED, vm_states.RESCUED)
+        and instance.power_state == power_state.RUNNING
+    )
+    return Record(
+        instance=instance,
+        half_built=instance.vm_state == vm_states.BUILDING,
+        half_rescued=task in (task_states.RESCUING, task_states.UNRESCUING),
+        should_run=runs and task is None,
+        should_run_at_start=runs and task in (None, *_SNAPSHOTS),
+        unrescued=instance.vm_state != vm_states.RESCUED and task is None,
+        under_way=task is not None,
+    )
 
 
 def explain_abandoned(context: Any, records: Iterable[Record]) -> None:

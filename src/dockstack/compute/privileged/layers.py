@@ -41,7 +41,7 @@ _OPAQUE = f"{_OVERLAY}opaque"
 
 
 @copying.entrypoint
-def pack(layer: str, fifo: str, skip: int) -> tuple[int, str]:
+def pack(layer: str, fifo: str, skip: int, entries: int) -> tuple[int, str]:
     """Write a layer's archive into a FIFO that somebody reads, and return the whole archive's size and SHA-256.
 
     Args:
@@ -49,14 +49,15 @@ def pack(layer: str, fifo: str, skip: int) -> tuple[int, str]:
             meanwhile.
         fifo: where to write.
         skip: bytes at the beginning that the reader has already.
+        entries: how many files there may be.
 
     Raises:
-        OSError: the reader went away (BrokenPipeError), or a file cannot be read.
+        OSError: the reader went away (BrokenPipeError), there are too many files (EOVERFLOW), or one cannot be read.
     """
     check_layer(layer)
     descriptor = open_fifo(fifo)
     try:
-        return _stream(_archive(os.fsencode(layer)), descriptor, skip)
+        return _stream(_archive(os.fsencode(layer), trees.Names(entries)), descriptor, skip)
     finally:
         os.close(descriptor)
 
@@ -146,8 +147,8 @@ def _stream(chunks: Iterator[bytes], descriptor: int, skip: int) -> tuple[int, s
     return size, sha256.hexdigest()
 
 
-def _archive(layer: bytes) -> Iterator[bytes]:
-    for header, path, parts in _members(layer):
+def _archive(layer: bytes, names: trees.Names) -> Iterator[bytes]:
+    for header, path, parts in _members(layer, names):
         yield header
         if parts:
             yield from _contents(path, parts)
@@ -155,11 +156,12 @@ def _archive(layer: bytes) -> Iterator[bytes]:
     yield bytes(2 * _BLOCK)
 
 
-def _members(layer: bytes) -> Iterator[tuple[bytes, bytes, sparse.Extents]]:
+def _members(layer: bytes, names: trees.Names) -> Iterator[tuple[bytes, bytes, sparse.Extents]]:
     """Yield each file's header, its path and which parts of it follow; parents first, in the order of names."""
     links: dict[tuple[int, int], str] = {}
     on_btrfs = is_subvolume(os.fsdecode(layer))
-    for entry in subvolumes.changed(layer + os.fsencode(subvolumes.BASE), layer) if on_btrfs else _written(layer):
+    base = layer + os.fsencode(subvolumes.BASE)
+    for entry in subvolumes.changed(base, layer, names) if on_btrfs else _written(layer, names):
         path = os.path.join(layer, entry.name) if entry.name else layer
         if entry.deleted:
             member = _describe_deleted(entry.name)
@@ -173,7 +175,7 @@ def _members(layer: bytes) -> Iterator[tuple[bytes, bytes, sparse.Extents]]:
         yield member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"), path, parts
 
 
-def _written(layer: bytes) -> Iterator[Entry]:
+def _written(layer: bytes, names: trees.Names) -> Iterator[Entry]:
     """Yield everything below a directory."""
     waiting = [b""]
     while waiting:
@@ -181,8 +183,7 @@ def _written(layer: bytes) -> Iterator[Entry]:
         path = os.path.join(layer, name) if name else layer
         yield Entry(name)
         if stat.S_ISDIR(os.lstat(path).st_mode):
-            with os.scandir(path) as entries:
-                waiting += sorted((os.path.join(name, entry.name) for entry in entries), reverse=True)
+            waiting += [os.path.join(name, inside) for inside in names.list(path)]
 
 
 def _describe_deleted(name: bytes) -> tarfile.TarInfo:

@@ -21,7 +21,7 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from dockstack.compute.privileged import copying
+from dockstack.compute.privileged import copying, trees
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,12 +144,13 @@ def _find(root: str, container_id: str) -> str:
     return os.path.join(root, "btrfs/subvolumes", name)
 
 
-def changed(base: bytes, layer: bytes) -> Iterator[Entry]:
+def changed(base: bytes, layer: bytes, names: trees.Names) -> Iterator[Entry]:
     """Yield what differs between two trees, in the words of an overlay: parents first, in the order of names.
 
     Args:
         base: the tree as it was.
         layer: a snapshot of it that was written to; nothing may use it meanwhile.
+        names: how many files it may have.
     """
     told: set[bytes] = set()  # directories
     waiting = [(b"", True)]
@@ -163,11 +164,11 @@ def changed(base: bytes, layer: bytes) -> Iterator[Entry]:
             yield from _untold_parents(name, told)
             yield Entry(name, opaque=is_directory and not kept and old is not None and stat.S_ISDIR(old.st_mode))
             told |= {name} if is_directory else set()
-        names = _names(layer, name) if is_directory else set()
-        for gone in sorted(_names(base, name) - names) if kept else ():
+        inside = names.list(os.path.join(layer, name) if name else layer) if is_directory else []
+        for gone in sorted(_names(base, name).difference(inside)) if kept else ():
             yield from _untold_parents(os.path.join(name, gone), told)
             yield Entry(os.path.join(name, gone), deleted=True)
-        waiting += [(os.path.join(name, inside), kept) for inside in sorted(names, reverse=True)]
+        waiting += [(os.path.join(name, each), kept) for each in inside]
 
 
 def _untold_parents(name: bytes, told: set[bytes]) -> Iterator[Entry]:

@@ -213,9 +213,9 @@ CATALOGUE: tuple[Attribute, ...] = (
         "volumes.enable",
         Kind.BOOLEAN,
         False,
-        "Run Cinder on the controller: volumes, snapshots and backups; and a broker on each node with Docker "
-        "servers, by which these mount them. It takes about 500 MB of memory. Turned off again, the services go and the "
-        "volumes stay.",
+        "Run Cinder on the controller: volumes, snapshots and backups; and on each node with Docker servers a broker, "
+        "by which these mount their volumes. It takes about 500 MB of memory. Turned off again, the services go and "
+        "the volumes stay.",
     ),
     Attribute("volumes.store", Kind.PATH, "/var/lib/cinder/volumes", "Where the volumes are."),
     Attribute(

@@ -7,6 +7,7 @@ The line between the hosts and the receiver at its end are the real ones; a shel
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -24,6 +25,7 @@ from dockstack.compute.engine import Conflict, Container, EngineError
 from dockstack.compute.flows import cold_migration, incoming_migration, lifecycle, recovery, rescue, snapshot
 from dockstack.compute.host import host as host_module
 from dockstack.compute.host import received, set_aside
+from dockstack.compute.host.copies import CannotCopy
 from dockstack.compute.model import Destination, PowerState
 from dockstack.compute.privileged import layers
 from dockstack.compute.transfer.channel import ChannelError, stream_chunks
@@ -98,7 +100,7 @@ class Lab:
     def write(self, host, content) -> None:
         self.files[self.container(host).layers.upper] = content
 
-    def pack(self, layer, fifo, skip):
+    def pack(self, layer, fifo, skip, entries):
         return stream_chunks(lambda: iter([self.files[layer].encode()]))(fifo, skip)
 
     def unpack(self, layer, archive, sha256) -> None:
@@ -160,6 +162,21 @@ def test_a_server_that_moves_back_to_its_old_container_has_its_newest_files(lab)
     assert list(lab.here_world.containers) == [NAME]
     assert lab.container(lab.here).id != old.id
     assert not lab.there_world.containers
+
+
+def test_a_server_with_too_many_files_stays_and_says_why(lab, monkeypatch) -> None:
+    sent = []
+
+    def refuse(*arguments):
+        sent.append(arguments)
+        raise OSError(errno.EOVERFLOW, "they are more than 7")
+
+    monkeypatch.setattr(layers, "pack", refuse)
+    with pytest.raises(CannotCopy, match="more than 7") as caught:
+        lab.send(lab.here, lab.there)
+    assert "image_max_entries" in caught.value.resolution
+    assert len(sent) == 1, "it was tried again"
+    assert lab.container(lab.here).state is PowerState.RUNNING
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
