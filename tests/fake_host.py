@@ -355,7 +355,7 @@ class FakeVolumes:
         self.world = world
 
     def describe_host(self, host_name: str, address: str) -> dict[str, Any]:
-        return {"host": host_name, "ip": address}
+        return {"host": host_name, "ip": address, "initiator": None}
 
     def connect(self, volume: Any) -> str:
         with self.world.step("volume.connect"):
