@@ -49,6 +49,9 @@ def attach(host: Host, server: Server, volume: Volume) -> None:
     """
     with host.busy.hold(server.uuid), undo_on_error() as undo:
         container = host.container(server.uuid)
+        if container.pid:
+            with _on_host(volume):
+                server_devices.require_changeable(container.pid, container.id)
         undo.push(detach, host, server, volume)
         device = connect(host, server, volume)
         if container.pid:
