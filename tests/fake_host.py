@@ -239,6 +239,7 @@ class World:
             *((privileged_volumes, name, getattr(disks, name)) for name in ("hold", "let_go", "list_held")),
             *((privileged_volumes, name, getattr(disks, name)) for name in ("drop_strays", "grow", "copy")),
             *((server_devices, name, getattr(disks, name)) for name in ("present", "withdraw", "limit", "is_used")),
+            (server_devices, "require_changeable", lambda _pid, _identity: None),
             *((connector, name, getattr(disks, name)) for name in ("describe_host", "connect", "disconnect")),
             (connector, "grow", lambda _volume: None),
             (shims, "end", lambda _container_id: 0),
@@ -355,7 +356,7 @@ class FakeVolumes:
         self.world = world
 
     def describe_host(self, host_name: str, address: str) -> dict[str, Any]:
-        return {"host": host_name, "ip": address}
+        return {"host": host_name, "ip": address, "initiator": None}
 
     def connect(self, volume: Any) -> str:
         with self.world.step("volume.connect"):

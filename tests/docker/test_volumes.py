@@ -148,6 +148,28 @@ def test_there_again_after_a_restart_with_what_was_written(lab, host, server, ma
     assert not can_read(lab, server)
 
 
+def test_kept_while_its_limits_change(lab, host, server, make_volume) -> None:
+    volumes.attach(host, server, make_volume())
+    lab.engine.update(lab.state(server).id, {"Memory": 96 * MIB, "MemorySwap": 96 * MIB})
+    lifecycle.pause(host, server)
+    lifecycle.unpause(host, server)
+    assert can_read(lab, server)
+
+
+def test_programs_of_a_distribution_find_it(lab, host, server, make_volume, attachments) -> None:
+    """What lsblk makes of the view: the machine's own, told to look at the server's files."""
+    volume = make_volume()
+    attachments[server.uuid] = [volume]
+    volumes.attach(host, server, volume)
+    for restart in (False, True):
+        if restart:
+            lifecycle.reboot(host, server, hard=True)
+        root = f"/proc/{lab.state(server).pid}/root"
+        asked = ["lsblk", "--sysroot", root, "--bytes", "--nodeps", "--noheadings", "--output", "NAME,SIZE,TYPE,RO"]
+        found = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+        assert found.split() == ["vdb", str(8 * MIB), "disk", "0"]
+
+
 def test_one_that_cannot_be_had_keeps_the_server_from_starting(lab, host, server, make_volume, attachments) -> None:
     attachments[server.uuid] = [volume := make_volume()]
     volumes.attach(host, server, volume)

@@ -17,22 +17,16 @@ pytestmark = pytest.mark.functional
 
 # What this driver does not do; Nova's tests pass over a NotImplementedError in silence, so it is said here.
 NOT_IMPLEMENTED = {
-    "attach_volume",
-    "block_stats",
-    "detach_volume",
-    "get_device_name_for_instance",
     "get_instance_disk_info",
     "get_mks_console",
     "get_spice_console",
     "get_vnc_console",
-    "get_volume_connector",
     "host_power_action",
     "live_migration",
     "live_migration_abort",
     "live_migration_force_complete",
     "set_host_enabled",
     "snapshot",
-    "swap_volume",
 }
 
 

@@ -180,15 +180,16 @@ class TestInstances(TranslationCase):
 
     def test_what_is_not_supported_is_refused(self):
         instance = self.instance()
-        volume = {"block_device_mapping": [{"mount_device": "/dev/vda"}]}
+        root = {"block_device_mapping": [{"mount_device": "/dev/vda", "boot_index": 0}]}
         for arguments, reason in (
-            ((volume, None), "volumes"),
+            ((root, None), "boot from a volume"),
             (({"ephemerals": [{"size": 1}]}, None), "ephemeral"),
             ((None, [{"uuid": "arq"}]), "accelerators"),
         ):
             with pytest.raises(exception.BuildAbortException, match=reason):
                 servers.refuse_unsupported(instance, *arguments)
-        servers.refuse_unsupported(instance, {"swap": None, "ephemerals": []}, [])
+        volume = {"block_device_mapping": [{"mount_device": "/dev/vdb", "boot_index": None}]}
+        servers.refuse_unsupported(instance, {"swap": None, "ephemerals": []} | volume, [])
 
 
 class TestImages(TranslationCase):

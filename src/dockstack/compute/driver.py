@@ -421,7 +421,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> str:
         """Begin a resize or a cold migration: refuse what is impossible, stop the server if need be, send its files."""
         with move_faults(instance):
-            migrations.refuse_unsupported(flavor, block_device_info)
+            migrations.refuse_unsupported(flavor)
             here = Destination(self._host.name, self.get_host_ip_addr())
             destination = migrations.find_destination(context, instance, dest, here)
             server, wanted = (
@@ -538,10 +538,10 @@ class DockerDriver(driver.ComputeDriver):
         nova_volumes.name_devices(root_device_name, *block_device_lists)
 
     def block_stats(self, instance: Any, disk_id: str) -> Any:
-        """Tell what a server moved to and from a volume since its start; None while it does not run."""
+        """Tell what a server moved to and from a volume since its start; Nova's last number, of flushes, is none."""
         with serving(instance) as server:
             used = volumes.read_usage(self._host, server, disk_id)
-        return None if used is None else [*nova_volumes.count(used), 0]
+        return [*nova_volumes.count(used), 0]
 
     # -- network
 
@@ -676,8 +676,7 @@ class DockerDriver(driver.ComputeDriver):
             for volume in nova_volumes.build_recorded(found["instance_bdms"]):
                 with isolated("reading what its volume moved", instance.uuid):
                     used = volumes.read_usage(self._host, servers.describe(instance), volume.device)
-                    if used is not None:
-                        yield nova_volumes.build_usage(instance, volume.id, used)
+                    yield nova_volumes.build_usage(instance, volume.id, used)
 
     def _diagnose(self, instance: Any) -> dict[str, Any]:
         with serving(instance, instance.get_network_info()) as server:

@@ -229,10 +229,10 @@ class Device:
 class DeviceUsage:
     """What a server's processes moved to and from one block device."""
 
-    read_requests: int
-    read_bytes: int
-    written_requests: int
-    written_bytes: int
+    read_requests: int = 0
+    read_bytes: int = 0
+    written_requests: int = 0
+    written_bytes: int = 0
 
 
 @dataclass(frozen=True)

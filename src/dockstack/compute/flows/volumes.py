@@ -15,7 +15,7 @@ from oslo_log import log as logging
 
 from dockstack.compute.containers.runtime import Disk, Mount
 from dockstack.compute.failures import isolated
-from dockstack.compute.model import Device, Volume
+from dockstack.compute.model import Device, DeviceUsage, Volume
 from dockstack.compute.privileged import server_devices
 from dockstack.compute.privileged import volumes as privileged
 from dockstack.compute.resources import cgroups
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from dockstack.compute.engine import Container
     from dockstack.compute.host.host import Host
-    from dockstack.compute.model import DeviceUsage, Server
+    from dockstack.compute.model import Server
 
 LOG = logging.getLogger(__name__)
 
@@ -49,6 +49,9 @@ def attach(host: Host, server: Server, volume: Volume) -> None:
     """
     with host.busy.hold(server.uuid), undo_on_error() as undo:
         container = host.container(server.uuid)
+        if container.pid:
+            with _on_host(volume):
+                server_devices.require_changeable(container.pid, container.id)
         undo.push(detach, host, server, volume)
         device = connect(host, server, volume)
         if container.pid:
@@ -104,6 +107,8 @@ def swap(host: Host, server: Server, old: Volume, new: Volume) -> None:
     """
     with host.busy.hold(server.uuid), undo_on_error() as undo:
         container = host.container(server.uuid)
+        if old.id == new.id:
+            return
         _refuse_used(server, container, old)
         if container.pid:
             undo.push(attach, host, server, old)
@@ -215,11 +220,12 @@ def list_mounts(host: Host, server_uuid: str, devices: Collection[Device]) -> tu
     return tuple(Mount(source, place, options=options) for source, place in found)
 
 
-def read_usage(host: Host, server: Server, device: str) -> DeviceUsage | None:
-    """Read what a server that runs moved to and from one of its volumes since its start."""
+def read_usage(host: Host, server: Server, device: str) -> DeviceUsage:
+    """Read what a server moved to and from one of its volumes since its start; nothing while it does not run."""
     container = host.container(server.uuid)
     number = views.find_number(_find_view(host, server.uuid), device)
-    return cgroups.device_usage(container.pid, number) if container.pid and number else None
+    used = cgroups.device_usage(container.pid, number) if container.pid and number else None
+    return used or DeviceUsage()
 
 
 def _take(host: Host, server_uuid: str, volume: Volume) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import nova.context
 from nova import objects
 from nova.virt import netutils
 
@@ -40,10 +41,8 @@ def build_metadata(context: Any, instance: Any, network_info: Iterable[Any]) -> 
 
 def renew_metadata(context: Any, instance: Any) -> None:
     """Tell the metadata service of what a server has by now."""
-    metadata = build_metadata(context, instance, instance.get_network_info())
-    if metadata is not None:
-        instance.device_metadata = metadata
-        instance.save()
+    context = context or nova.context.get_admin_context()
+    _keep(instance, build_metadata(context, instance, instance.get_network_info()))
 
 
 def build_ports(context: Any, instance: Any, network_info: Iterable[Any] | None) -> tuple[Port, ...]:
@@ -53,11 +52,14 @@ def build_ports(context: Any, instance: Any, network_info: Iterable[Any] | None)
         exception.VirtualInterfacePlugException: Neutron could not bind a port to this host.
     """
     ports = servers.build_bound_ports(network_info)
-    metadata = build_metadata(context, instance, network_info or ())
+    _keep(instance, build_metadata(context, instance, network_info or ()))
+    return ports
+
+
+def _keep(instance: Any, metadata: Any) -> None:
     if metadata is not None:
         instance.device_metadata = metadata
         instance.save()
-    return ports
 
 
 def _describe_volume(bdm: Any) -> objects.DiskMetadata:

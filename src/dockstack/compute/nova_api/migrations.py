@@ -7,30 +7,21 @@ from typing import Any
 
 from nova import exception, objects
 from nova.compute import task_states
-from nova.virt import driver
 
 from dockstack.compute.model import Destination
 from dockstack.compute.nova_api import limits, security_profile
 
 
-def refuse_unsupported(flavor: Any, block_device_info: Any) -> None:
+def refuse_unsupported(flavor: Any) -> None:
     """Refuse a flavor with what a container cannot have yet.
 
     Raises:
         exception.ResizeError: naming it and what to do instead.
     """
-    for unsupported, reason in (
-        (
-            flavor.ephemeral_gb,
-            "servers on Docker hosts have no ephemeral disks. Choose a flavor whose root disk has their room.",
-        ),
-        (
-            driver.block_device_info_get_mapping(block_device_info),
-            "a server with volumes cannot move yet. Detach its volumes first.",
-        ),
-    ):
-        if unsupported:
-            raise exception.ResizeError(reason=reason)
+    if flavor.ephemeral_gb:
+        raise exception.ResizeError(
+            reason="servers on Docker hosts have no ephemeral disks. Choose a flavor whose root disk has their room."
+        )
 
 
 def with_flavor(instance: Any, flavor: Any) -> Any:

@@ -192,7 +192,7 @@ def refuse_unsupported(instance: Any, block_device_info: Any, accel_info: Any) -
     limits.refuse_unreadable(instance)
     for unsupported, reason in (
         (
-            not instance.image_ref,
+            any(each.get("boot_index") == 0 for each in driver.block_device_info_get_mapping(block_device_info)),
             "servers on Docker hosts cannot boot from a volume yet. Boot from an image; volumes may come besides.",
         ),
         (

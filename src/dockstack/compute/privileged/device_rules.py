@@ -67,15 +67,24 @@ def limit(groups: dict[str, Path], number: int, rates: list[int]) -> None:
         number: the device's.
         rates: bytes read and written, requests to read and to write; 0 is no bound.
     """
-    for name, rate in zip(_THROTTLES, rates, strict=True):
+    for name, rate in zip(_THROTTLES, rates, strict=True) if "blkio" in groups else ():
         path = groups["blkio"] / f"blkio.throttle.{name}"
         with contextlib.suppress(FileNotFoundError):
             path.write_text(f"{_spell(number)} {rate}\n")
 
 
-def _write_rule(groups: dict[str, Path], name: str, number: int, access: str) -> None:
+def check(groups: dict[str, Path]) -> None:
+    """Refuse what takes no rules while a server runs.
+
+    Raises:
+        OSError: the host has cgroup v2, where the rules are a program that the engine loads at a start.
+    """
     if "devices" not in groups:
-        raise OSError(errno.EOPNOTSUPP, "this host has cgroup v2, where a server gets its volumes when it starts")
+        raise OSError(errno.EOPNOTSUPP, "this host has cgroup v2: stop the server for it")
+
+
+def _write_rule(groups: dict[str, Path], name: str, number: int, access: str) -> None:
+    check(groups)
     (groups["devices"] / name).write_text(f"b {_spell(number)} {access}\n")
 
 

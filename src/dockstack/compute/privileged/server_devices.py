@@ -86,6 +86,17 @@ def withdraw(pid: int, container_id: str, server: str, volume: str) -> bool:
 
 
 @attaching.entrypoint
+def require_changeable(pid: int, container_id: str) -> None:
+    """Refuse a server that runs and cannot be given devices before it is stopped.
+
+    Raises:
+        OSError: saying why.
+    """
+    with contextlib.suppress(device_rules.Gone):
+        device_rules.check(device_rules.find_groups(pid, container_id))
+
+
+@attaching.entrypoint
 def limit(pid: int, container_id: str, server: str, volume: str, rates: list[int]) -> None:
     """Bound what a server that runs moves to and from a volume, as ``device_rules.limit`` has it."""
     with contextlib.suppress(device_rules.Gone):
