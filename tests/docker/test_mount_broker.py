@@ -135,6 +135,24 @@ def test_a_damaged_file_system_never_meets_the_kernel(volumes, ready) -> None:
     assert volume.limit == 0
 
 
+def test_one_that_was_in_use_when_its_host_ended_is_repaired(volumes, ready) -> None:
+    server, volume = ready
+    volumes.must(server, f"{OWN}/mount /dev/vdb /mnt && echo kept > /mnt/file && busybox sync")
+    left = volumes.volume()
+    left.file.write_bytes(volume.file.read_bytes())
+    volumes.attach(server, left, "vdc")
+    assert volumes.must(server, f"busybox mkdir /left && {OWN}/mount /dev/vdc /left && cat /left/file") == "kept\n"
+
+
+def test_a_read_only_volume_is_mounted_for_reading(volumes, ready) -> None:
+    server, volume = ready
+    volumes.must(server, f"{OWN}/mount /dev/vdb /mnt && echo kept > /mnt/file && {OWN}/umount /mnt")
+    volumes.attach(server, volume, "vdc", read_only=True)
+    assert volumes.run(server, "busybox mount -t ext4 -o rw /dev/vdc /mnt && echo more > /mnt/file")[0]
+    volumes.run(server, "busybox umount /mnt")
+    assert volumes.must(server, "busybox mount -t ext4 -o ro /dev/vdc /mnt && cat /mnt/file") == "kept\n"
+
+
 def test_links_that_change_lead_nowhere(volumes, ready) -> None:
     server, _ = ready
     volumes.must(

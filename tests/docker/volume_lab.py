@@ -145,7 +145,9 @@ class VolumeLab:
                 os.mknod(f"/dev/{name}", 0o660 | stat.S_IFBLK, device)
                 links = Path("/dev/disk/by-id")
                 links.mkdir(parents=True, exist_ok=True)
-                (links / f"virtio-{volume.uuid[:20]}").symlink_to(f"../../{name}")
+                link = links / f"virtio-{volume.uuid[:20]}"
+                link.unlink(missing_ok=True)
+                link.symlink_to(f"../../{name}")
                 os._exit(0)
             except BaseException:  # noqa: BLE001 - the top of a process
                 traceback.print_exc()

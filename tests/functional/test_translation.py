@@ -160,10 +160,22 @@ class TestInstances(TranslationCase):
             ({"docker:cap_drop": "7"}, "docker:cap_drop must list"),
             ({"docker:devices": "/etc/shadow"}, "docker:devices must list device nodes"),
             ({"docker:devices": "/dev/../etc/shadow"}, "docker:devices must list device nodes"),
+            ({"docker:volume_mounts": "fuse"}, "docker:volume_mounts must be none or kernel"),
             ({"docker:runtime": "runc"}, "docker:runtime is 'runc', but .* has none"),
         ):
             with pytest.raises(exception.BuildAbortException, match=reason):
                 security_profile.refuse_unreadable(self.instance(specs))
+
+    def test_a_flavor_narrows_how_volumes_are_mounted_and_never_widens_it(self):
+        for allowed, wished, found in (
+            ("kernel", "none", "none"),
+            ("kernel", "kernel", "kernel"),
+            ("none", "kernel", "none"),
+            ("kernel", "anyhow", "none"),
+        ):
+            self.flags(volume_mounts=allowed, group="docker")
+            instance = self.instance({"docker:volume_mounts": wished})
+            assert security_profile.build_confinement(instance).volume_mounts == found
 
     def test_a_safety_spec_that_says_nothing_is_refused_but_keeps_no_server_from_being_deleted(self):
         instance = self.instance({"docker:no_new_privileges": "perhaps"})

@@ -6,8 +6,10 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
 import subprocess
 
+from dockstack.mounts import kernel
 from dockstack.mounts.requests import Refusal
 
 _NOBODY = 65534
@@ -69,6 +71,7 @@ def _run(how: str, device: str) -> int:
 
 
 def _bound() -> None:
+    kernel.end_with_parent(signal.SIGKILL)
     for kind, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(kind, (most, most))
     os.nice(5)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import struct
 import time
 from contextlib import contextmanager, suppress
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 MAJOR = 7
 VOLUME_LABEL = b"dockstack:"  # what the labels of volumes' own devices begin with; the volume's uuid follows
-MOUNTED_LABEL = b"dockstack-mounted:"
+MOUNTED_LABEL = b"dockmount:"  # as long, as a label has 63 bytes
 SHORT = 1024  # bytes; a forced detach has another number, and is not undone
 
 _BLOCK = Path("/sys/block")
@@ -86,7 +87,7 @@ def opened(name: str) -> Iterator[Loop]:
     Raises:
         OSError: it has no file any more.
     """
-    descriptor = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = _open_node(name, os.O_RDONLY)
     try:
         yield _look(name, descriptor)
     finally:
@@ -131,7 +132,8 @@ def find_volume(backing: tuple[int, int]) -> str | None:
     """Return the name of the volume's own device over a file, if there is one."""
     for name in _names():
         with suppress(OSError), opened(name) as other:
-            if other.status.backing == backing and other.status.label.startswith(VOLUME_LABEL):
+            found = other.status
+            if found.backing == backing and found.label.startswith(VOLUME_LABEL) and found.limit in (0, SHORT):
                 return name
     return None
 
@@ -179,7 +181,7 @@ def configure(file: int, flags: int, label: bytes) -> tuple[str, int]:
     try:
         for _ in range(_TRIES):
             name = f"loop{fcntl.ioctl(control, _GET_FREE)}"
-            descriptor = _open_new(name)
+            descriptor = _open_node(name, os.O_RDWR)
             status = _STATUS.pack(0, 0, 0, 0, 0, 0, 0, 0, flags, label[:63], b"", b"", 0, 0)
             try:
                 fcntl.ioctl(descriptor, _CONFIGURE, struct.pack("=II", file, 0) + status + bytes(64))
@@ -205,7 +207,7 @@ def short_volumes() -> tuple[str, ...]:
     return tuple(
         name
         for loops in files.values()
-        if not any(autoclear for _, _, autoclear in loops)
+        if not any(autoclear and not limit for _, limit, autoclear in loops)
         for name, limit, _ in loops
         if limit == SHORT
     )
@@ -246,10 +248,15 @@ def _limit(volume: Loop, limit: int) -> None:
     fcntl.ioctl(volume.descriptor, _BLKFLSBUF)  # nobody reads what was cached before
 
 
-def _open_new(name: str) -> int:
-    """Open a loop device that was just made, whose node may come a moment later."""
-    for _ in range(_TRIES):
-        with suppress(FileNotFoundError):
-            return os.open(f"/dev/{name}", os.O_RDWR | os.O_CLOEXEC)
-        time.sleep(0.02)
-    raise FileNotFoundError(errno.ENOENT, f"/dev/{name} does not come")
+def _open_node(name: str, flags: int) -> int:
+    """Open a loop device, whose node the kernel does not make where /dev is no file system of its own."""
+    path = Path("/dev", name)
+    major, _, minor = (_BLOCK / name / "dev").read_text().partition(":")
+    wanted = os.makedev(int(major), int(minor))
+    with suppress(FileExistsError):
+        os.mknod(path, stat.S_IFBLK | 0o600, wanted)
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+    if os.fstat(descriptor).st_rdev != wanted:
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENODEV, f"{path} is another device")
+    return descriptor

@@ -31,10 +31,10 @@ def stages(node: Node) -> tuple[Stage, ...]:
     count = node.attributes.number("hosts") if node.has(Role.CONTROLLER) else 1
     keys = [f"{hosts.PREFIX}{number}" for number in range(hosts.FIRST, count + 1)]
     further = [
-        Stage(f"{key}-mounts", f"{_TITLE} on {key}", partial(start_on, key=key), (f"{key}-compute",), phase="services")
+        Stage(f"{key}-mounts", f"{_TITLE} on {key}", partial(start_on, key=key), (f"{key}-engine",), phase="services")
         for key in keys
     ]
-    return (Stage("mounts", _TITLE, start, ("compute",), phase="services"), *further)
+    return (Stage("mounts", _TITLE, start, ("hypervisor-start",), phase="services"), *further)
 
 
 def services(node: Node) -> tuple[Service, ...]:
