@@ -84,11 +84,16 @@ def nova_conf(settings: Settings) -> Ini:
 
 
 def _hypervisor_options(settings: Settings) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    """Return the hypervisor's own options; our driver pulls from this cloud's registry, where there is one."""
-    if not settings.registry:
-        return settings.hypervisor_options
-    options = [("cloud_registry", settings.url(settings.ports.registry).removeprefix("https://"))]
-    if settings.authority:
+    """Return the hypervisor's own options, and what our driver must know of this cloud.
+
+    That is its registry, where there is one, and the name servers that OVN's DHCP offers where a subnet names none.
+    """
+    options = []
+    if settings.networks.dns_servers:
+        options.append(("dns_servers", ",".join(settings.networks.dns_servers)))
+    if settings.registry:
+        options.append(("cloud_registry", settings.url(settings.ports.registry).removeprefix("https://")))
+    if settings.registry and settings.authority:
         options.append(("registry_ca_file", settings.authority))
     return settings.with_driver_options(tuple(options)).hypervisor_options
 

@@ -320,7 +320,12 @@ CATALOGUE: tuple[Attribute, ...] = (
         "Addresses of the networks that Neutron makes by itself (`--nic auto`), at least a /26.",
     ),
     Attribute("network.router_name", Kind.STRING, "router1", "The router between the two."),
-    Attribute("network.dns", Kind.LIST, [], "Name servers for the servers; empty means those of this machine."),
+    Attribute(
+        "network.dns",
+        Kind.LIST,
+        [],
+        "Name servers of servers whose subnets name none; empty means those of this machine, but for its own loopback.",
+    ),
     Attribute(
         "network.encap_ip", Kind.ADDRESS, "127.0.0.1", "Address of the tunnels between nodes; change it for many nodes."
     ),

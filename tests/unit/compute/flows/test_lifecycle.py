@@ -16,6 +16,8 @@ from dockstack.compute.engine import Conflict, Container, EngineError, EngineUna
 from dockstack.compute.flows import crash_dump, guest_access, interfaces, lifecycle, recovery, resize
 from dockstack.compute.model import Image, Limits, PowerState
 from dockstack.compute.network import ovs
+from dockstack.compute.resources.usage import Memory
+from dockstack.errors import DockstackError
 from fake_host import Fault, Killed
 
 NOTHING = {"containers": [], "namespaces": [], "links": [], "switch": [], "patches": [], "spools": []}
@@ -516,3 +518,13 @@ def test_a_server_that_is_stopped_does_not_wait_for_its_start_after_a_reboot_fro
         lifecycle.stop(host, server, 0)
         assert not still_waits()
         assert server.uuid not in host.reboots
+
+
+def test_swap_of_a_flavor_is_given_or_refused(host, monkeypatch):
+    server = make_server()
+    server = replace(server, limits=replace(server.limits, swap_mb=64))
+    monkeypatch.setattr(lifecycle.usage, "read_memory", lambda: Memory(1024, 512, swap_mb=100))
+    assert lifecycle.place(host, server).limits.swap_mb == 64
+    monkeypatch.setattr(lifecycle.usage, "read_memory", lambda: Memory(1024, 512))
+    with pytest.raises(DockstackError, match="has swap, and this host has none"):
+        lifecycle.place(host, server)

@@ -233,3 +233,12 @@ def test_no_password_of_the_registry_is_in_its_command_or_environment(settings):
     service = registry.service(settings)
     assert "secret-" not in repr((service.command, service.environment))
     assert service.user == "dockstack-registry"
+
+
+def test_servers_whose_subnets_name_no_name_servers_get_those_that_dhcp_offers(settings):
+    def offered(*servers):
+        made = replace(settings, networks=replace(settings.networks, dns_servers=servers))
+        return neutron.ml2_conf(made)["ovn"]["dns_servers"], nova.nova_conf(made)["docker"].get("dns_servers", "")
+
+    assert offered("192.0.2.53", "192.0.2.54") == ("192.0.2.53,192.0.2.54",) * 2
+    assert offered() == ("", "")
