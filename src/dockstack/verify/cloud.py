@@ -14,7 +14,7 @@ from keystoneauth1 import exceptions as auth_errors
 from openstack import exceptions as sdk_errors
 
 from dockstack.errors import DockstackError
-from dockstack.oci.distribution.protocol import SERVICE_TYPE
+from dockstack.oci.distribution.client import find_registry
 from dockstack.verify import host
 from dockstack.verify.model import Capability, CloudFacts, SystemImage
 
@@ -85,7 +85,7 @@ def find_facts(connection: Any, choices: Choices) -> CloudFacts:
         missing[Capability.IPV6] = f"network {network.name} has no IPv6 subnet"
     if image.container_format != "docker":
         missing.setdefault(Capability.LOGIN, f"image {image.name} is no container image of dockstack")
-    if not connection.session.get_endpoint(service_type=SERVICE_TYPE):
+    if find_registry(connection.session) is None:
         missing[Capability.REGISTRY] = "the cloud has no registry (`registry.enable`)"
     return CloudFacts(
         hypervisors=tuple(sorted(hypervisors)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from keystoneauth1.exceptions import catalog
 from openstack import exceptions as sdk_errors
 
 from dockstack.errors import DockstackError
@@ -30,6 +31,11 @@ def cloud(
             raise sdk_errors.ForbiddenException("no")
         return [SimpleNamespace(hypervisor_type=hypervisor, name="node", state=state, status="enabled")]
 
+    def catalogued(service_type):
+        if not registry:
+            raise catalog.EndpointNotFound(service_type)  # as keystoneauth says it
+        return "http://registry"
+
     image = SimpleNamespace(id="i", name="dockstack-base", container_format=image_format, properties={})
     debian = SimpleNamespace(
         id="d", name="debian-trixie", container_format="docker", properties={}, min_ram=system, min_disk=1
@@ -37,7 +43,7 @@ def cloud(
     network = SimpleNamespace(id="n", name="private", subnet_ids=list(subnets), is_router_external=False)
     gateway_info = {"network_id": "public"} if gateway else None
     return SimpleNamespace(
-        session=SimpleNamespace(get_endpoint=lambda service_type: "http://registry" if registry else None),
+        session=SimpleNamespace(get_endpoint=catalogued),
         compute=SimpleNamespace(
             hypervisors=hypervisors,
             flavors=lambda: [

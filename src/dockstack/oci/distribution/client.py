@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 import requests
+from keystoneauth1.exceptions import CatalogException
 
 from dockstack.oci.distribution.forward import blobs, small
 from dockstack.oci.distribution.manifests import Pushed, archive
@@ -55,8 +56,17 @@ class Account:
     @classmethod
     def of(cls, session: Any) -> Account | None:
         """Return the one of a session of keystoneauth; None if its catalogue names no registry."""
-        url = session.get_endpoint(service_type=SERVICE_TYPE)
+        url = find_registry(session)
         return cls(url, session.get_token(), session.verify) if url else None
+
+
+def find_registry(session: Any) -> str | None:
+    """Return the address of the registry that the catalogue of keystoneauth's session names, None if it names none."""
+    try:
+        url = session.get_endpoint(service_type=SERVICE_TYPE)
+    except CatalogException:
+        return None
+    return str(url) if url else None
 
 
 class Client:
