@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from private_engine import wait_for
 from server_lab import docker_archive, lab_host
+from volume_lab import VolumeLab
 
 from dockstack.compute.flows import lifecycle, volumes
 from dockstack.compute.model import DiskRates, Volume
@@ -241,6 +242,37 @@ def test_taken_from_a_process_that_holds_it(lab, host, server, make_volume) -> N
 
 def whose(lab, server) -> tuple[int, str, str]:
     return lab.state(server).pid, lab.state(server).id, server.uuid
+
+
+@pytest.fixture
+def mounting(lab, host, tmp_path):
+    """Servers that mount their volumes by a broker, which reads the records of this host."""
+    found = VolumeLab(lab, tmp_path)
+    found.records = tmp_path / "held"
+    try:
+        found.start_both()
+        yield found
+    finally:
+        lab.destroy()
+        found.clean()
+
+
+def test_mounted_in_the_server_it_grows_and_is_taken_away_whole(host, mounting, make_volume) -> None:
+    server, volume = mounting.boot(), make_volume(size=16 * MIB)
+    volumes.attach(host, server, volume)
+    mounting.must(server, "mkdir /mnt && /usr/own/mkfs.ext4 -q -F /dev/vdb && /usr/own/mount /dev/vdb /mnt")
+    mounting.must(server, "echo kept > /mnt/file")
+    os.truncate(path_of(volume), 24 * MIB)
+    volumes.extend(host, server, volume, 24 * MIB)
+    assert mounting.must(server, "cat /sys/block/vdb/size").split() == [str(24 * MIB // 512)]
+    with pytest.raises(DockstackError, match="The server uses volume"):
+        volumes.swap(host, server, volume, make_volume(size=32 * MIB))
+    volumes.detach(host, server, volume)
+    assert " /mnt " not in mounting.must(server, "cat /proc/mounts")
+    wait_for(lambda: not loops.find_all(f"dockmount:{volume.id}"), "the device of the mount to be gone")
+    assert not own_loops()
+    told = subprocess.run(["debugfs", "-R", "cat /file", path_of(volume)], check=True, capture_output=True, text=True)
+    assert told.stdout == "kept\n"
 
 
 def test_for_reading_only(lab, host, server, make_volume) -> None:

@@ -28,7 +28,9 @@ _INODE, _SIZE_LIMIT, _FLAGS, _NAME = 1, 4, 8, 9  # in it
 _CONFIG = struct.Struct("=2I")  # struct loop_config: this, a loop_info64, and 64 bytes of nothing
 _RESERVED = bytes(64)
 
-_LEAST = 512  # bytes that are left of a device that is taken away
+# Bytes that are left of a device that is taken away. The mount broker leaves 1,024 of one whose file system it has
+# mounted by a device of its own, and gives the rest back (``mounts/loops.py``).
+_LEAST = 512
 _TRIES = 100  # others take free devices, too
 
 _SYSFS = Path("/sys/block")
@@ -58,7 +60,7 @@ def find_all(prefix: str) -> list[Loop]:
             number = int(path.parent.name.removeprefix("loop"))
             info = _read(number)
             if _label_of(info).startswith(prefix):
-                found.append(Loop(number, _label_of(info), info[_INODE], revoked=bool(info[_SIZE_LIMIT])))
+                found.append(Loop(number, _label_of(info), info[_INODE], revoked=info[_SIZE_LIMIT] == _LEAST))
     return found
 
 

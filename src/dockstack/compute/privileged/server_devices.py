@@ -76,7 +76,7 @@ def withdraw(pid: int, container_id: str, server: str, volume: str) -> bool:
         groups = device_rules.find_groups(pid, container_id)
         device_rules.deny(groups, number)
         names = str(record["device"]), volume_link(volume)
-        in_thread(_hide, namespace, number, names, _list_mounts(pid, number))
+        in_thread(_hide, namespace, number, names, _list_mounts(pid, number, *volumes.find_mounted(volume)))
         device_rules.limit(groups, number, [0] * 4)
     except device_rules.Gone:
         return False
@@ -114,7 +114,8 @@ def is_used(pid: int, container_id: str, server: str, volume: str) -> bool:
         return False
     group = groups.get("devices") or groups[""]
     processes = [int(line) for path in group.rglob("cgroup.procs") for line in path.read_text().split()]
-    return bool(_list_mounts(pid, number)) or any(_has_open(process, number) for process in processes)
+    mounted = _list_mounts(pid, number, *volumes.find_mounted(volume))
+    return bool(mounted) or any(_has_open(process, number) for process in processes)
 
 
 def _show(namespace: int, name: str, number: int, link: str, trees: dict[str, int]) -> None:
@@ -174,15 +175,15 @@ def _cover(path: str, tree: int) -> None:
         mounts.move(tree, path)
 
 
-def _list_mounts(pid: int, number: int) -> list[str]:
-    """List where a process sees a device mounted, in the order of mounting."""
-    wanted = f"{os.major(number)}:{os.minor(number)}"
+def _list_mounts(pid: int, *numbers: int) -> list[str]:
+    """List where a process sees devices mounted, in the order of mounting."""
+    wanted = {f"{os.major(number)}:{os.minor(number)}" for number in numbers}
     try:
         lines = Path(f"/proc/{int(pid)}/mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return []
     found = [line.split() for line in lines]
-    return [_ESCAPED.sub(lambda code: chr(int(code[1], 8)), words[4]) for words in found if words[2] == wanted]
+    return [_ESCAPED.sub(lambda code: chr(int(code[1], 8)), words[4]) for words in found if words[2] in wanted]
 
 
 def _has_open(pid: int, number: int) -> bool:

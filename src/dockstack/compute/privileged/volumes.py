@@ -27,6 +27,8 @@ _HOST = re.compile(r"[0-9a-f]{16}")
 _COPY_BYTES = 4 << 20
 _SECTOR = 512
 _HALF = ".new"
+_OWN, _MOUNTED = "dockstack:", "dockmount:"  # what labels begin with; the latter are the mount broker's
+_KINDS = (_MOUNTED, _OWN)  # who writes, ends first
 
 
 @attaching.entrypoint
@@ -65,8 +67,9 @@ def let_go(server: str, volume: str, host: str) -> bool:
     with _locked():
         last = all(found == server for found, held in _list_records() if held == volume)
         if last:
-            for loop in loops.find_all(_label(volume, host)):
-                loops.revoke(loop)
+            for label in _labels(volume, host):
+                for loop in loops.find_all(label):
+                    loops.revoke(loop)
         for path in (_path(server, volume), _path(server, volume).with_suffix(_HALF)):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it holds others, or none any more
@@ -85,21 +88,23 @@ def drop_strays(host: str) -> list[str]:
     """Let go of the loop devices of this host that no server holds; return their volumes."""
     with _locked():
         held = {volume for _, volume in _list_records()}
-        found = [loop for loop in loops.find_all("dockstack:") if loop.label.endswith(f":{host}")]
+        every = [loop for kind in _KINDS for loop in loops.find_all(kind)]
+        found = [loop for loop in every if loop.label.endswith(f":{host}")]
         strays = [(loop.label.split(":")[1], loop) for loop in found if not loop.revoked]
         dropped = [volume for volume, _ in strays if volume not in held]
         for volume, loop in strays:
             if volume in dropped:
                 loops.revoke(loop)
-    return dropped
+    return sorted(set(dropped))
 
 
 @attaching.entrypoint
 def grow(server: str, volume: str, host: str) -> int:
     """Let a volume have the size that its file or device has now; return its bytes."""
     _check(server, volume)
-    for loop in loops.find_all(_label(volume, host)):
-        loops.grow(loop)
+    for label in _labels(volume, host):
+        for loop in loops.find_all(label):
+            loops.grow(loop)
     return measure(number_of(read(server, volume)))
 
 
@@ -149,9 +154,19 @@ def number_of(record: dict[str, Any]) -> int:
     return os.makedev(int(record["major"]), int(record["minor"]))
 
 
+def find_mounted(volume: str) -> list[int]:
+    """Return the numbers of the devices by which a mount broker has mounted a volume, on this machine."""
+    return [loop.device for loop in loops.find_all(f"{_MOUNTED}{volume}:")]
+
+
 def measure(number: int) -> int:
-    """Return how many bytes a block device has."""
-    return int(Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/size").read_text()) * _SECTOR
+    """Return how many bytes a block device has; one that ends early while it is mounted, those of its file."""
+    block = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+    with contextlib.suppress(OSError):
+        if int((block / "loop/sizelimit").read_text()):
+            file = Path((block / "loop/backing_file").read_text().rstrip("\n"))
+            return file.stat().st_size // _SECTOR * _SECTOR
+    return int((block / "size").read_text()) * _SECTOR
 
 
 def _find_device(volume: str, path: str, label: str) -> int:
@@ -210,7 +225,13 @@ def _label(volume: str, host: str) -> str:
     """Return the label of a volume's loop device: 63 characters, which is what the kernel keeps."""
     if not _HOST.fullmatch(host):
         raise ValueError(f"{host!r} names no host")
-    return f"dockstack:{volume}:{host}"
+    return f"{_OWN}{volume}:{host}"
+
+
+def _labels(volume: str, host: str) -> list[str]:
+    """Return the labels of its loop device, and of those that the mount broker has beside it."""
+    own = _label(volume, host)
+    return [own.replace(_OWN, kind, 1) for kind in _KINDS]
 
 
 def _check(server: str, volume: str, device: str = "vda") -> None:
