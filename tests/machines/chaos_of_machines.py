@@ -56,7 +56,7 @@ class MachineHunter:
 
     def strike_host(self, number: int, away: float) -> dict[int, str]:
         self._machines[number].power_off()
-        time.sleep(away)
+        time.sleep(away)  # as long as the story has it off
         self._machines[number].power_on()
         return {1: self._machines[number].name}
 
