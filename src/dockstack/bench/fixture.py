@@ -83,6 +83,7 @@ def set_up(connection: Any, request: Request, say: Callable[[str], None]) -> Ite
 @contextmanager
 def alone() -> Iterator[None]:
     """Hold the lock of benchmarks, or refuse; the kernel releases it when its holder ends."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)  # a container's /run may be an empty one
     with LOCK.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
