@@ -17,7 +17,7 @@ from dockstack.verify.resources import boot, make_guest, open_shell, wait_for_st
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900), pytest.mark.usefixtures("on_this_machine")]
 
-NOTICE_SECONDS = 300  # by itself, Nova would look after ten minutes
+NOTICE_SECONDS = 120  # by itself, Nova would look after ten minutes
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "stop"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,9 @@ def test_a_network_is_set_up_once(ctx, timeouts):
     first, made = be_there()
     second, _ = be_there()
     delete_server(tenant.connection, first.id, timeouts.terminate)
-    tenant.connection.compute.delete_server(second.id)  # the next one has to come while the network lingers
+    tenant.connection.compute.delete_server(second.id)
+    ports = partial(tenant.connection.network.ports, network_id=network, device_id=second.id)
+    wait_until(lambda: not list(ports()), timeouts.terminate, "the second server to leave the network, which lingers")
     third, found = be_there()
     assert found == made
     for server in (second, third):

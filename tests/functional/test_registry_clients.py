@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from types import ModuleType, SimpleNamespace
 
 import openstack
@@ -20,7 +21,7 @@ from dockstack.oci.distribution.client import Account, Client
 from dockstack.oci.normalise import normalise
 from dockstack.oci.remote.addresses import RegistryError
 from dockstack.oci.streams import ImageLimits
-from registry_cloud import free_port
+from held_ports import hold_port, port_of
 from tls_proxy import OUTSIDE, tls_proxy
 
 pytestmark = pytest.mark.functional
@@ -68,10 +69,10 @@ def encrypted(cloud, tmp_path, monkeypatch):
     """The registry behind the proxy that ends TLS: where it is, and the directory of certificates that clients want."""
     if os.geteuid() != 0:
         pytest.skip("the proxy becomes another user, which only root can")
-    port = free_port()
     trusted = tmp_path / "certs.d"
     trusted.mkdir()
-    with tls_proxy(tmp_path, monkeypatch, registry=port) as (_, authority):
+    with closing(hold_port()) as held, tls_proxy(tmp_path, monkeypatch, registry=port_of(held)) as (_, authority):
+        port = port_of(held)
         (trusted / "ca.crt").write_text(authority)
         cloud.start_another(port, f"https://{OUTSIDE}:{port}")
         yield f"{OUTSIDE}:{port}", trusted

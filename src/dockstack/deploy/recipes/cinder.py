@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dockstack import names
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import desired_state, programs
 from dockstack.deploy.configuration.cinder import CONF, DIRECTORY, PASTE, STATE_DIRECTORY, USER, cinder_conf
@@ -73,6 +75,17 @@ def stages(node: Node) -> tuple[Stage, ...]:
     )
 
 
+def to_remember(attributes: Attributes) -> dict[str, Any]:
+    """Return the options that a later ``up`` needs even if its command line does not repeat them.
+
+    It would take Cinder away from servers that have volumes, or look for these elsewhere.
+    """
+    if not attributes.flag("volumes.enable"):
+        return {"volumes.enable": None}
+    names = ("volumes.enable", "volumes.store", "volumes.storage", "volumes.storage_gb")
+    return {name: attributes[name] for name in names}
+
+
 def pool(attributes: Attributes) -> storage.Volume | None:
     """Return the file system that holds the volumes; None for a plain directory."""
     kind = attributes.text("volumes.storage")
@@ -111,6 +124,7 @@ def configure(machine: Machine) -> None:
     volume = pool(machine.attributes)
     if volume is not None:
         storage.provide(machine, volume)
+        _mount_on_further_hosts(machine, volume)
     private = ("conversion", "coordination", "lock")
     for directory in (settings.volume_pool, settings.volume_backups, *(f"{STATE_DIRECTORY}/{one}" for one in private)):
         machine.directory(directory, owner=USER, mode=0o700)
@@ -119,6 +133,31 @@ def configure(machine: Machine) -> None:
     copy_paste_file(machine, "cinder/resource_filters.json", f"{DIRECTORY}/resource_filters.json", USER)
     write_api_file(machine, settings, "cinder-api")
     machine.file(SUDOERS, sudoers(settings, USER), mode=0o440)
+
+
+def _mount_on_further_hosts(machine: Machine, volume: storage.Volume) -> None:
+    """Have the pool on hosts that were there before it: their namespaces see a later mount only where / is shared.
+
+    It is the same block device, so the same file system; a second loop device over the file would be another one.
+    """
+    store = shlex.quote(volume.mount_point)
+    each = f'for host in {names.EXTRA_HOSTS}/*.mnt; do [ -e $host ] || continue; enter="nsenter --mount=$host"'
+    machine.command(
+        f"device=$(findmnt --first-only --noheadings --output SOURCE {store}) || exit; "
+        f"{each}; $enter mountpoint -q {store} || $enter mount $device {store} || exit; done",
+        title="Showing further hosts the volumes",
+        unless=f"{each}; $enter mountpoint -q {store} || exit; done",
+    )
+
+
+def detach(machine: Machine) -> None:
+    """Take devices off the volumes, which servers that are gone have left: the pool is in use for as long."""
+    store = shlex.quote(machine.attributes.text("volumes.store"))
+    machine.run(
+        "losetup --list --noheadings --output NAME,BACK-FILE | while read -r name file; do "
+        f'case $file in {store}/*) losetup --detach "$name";; esac; done',
+        check=False,
+    )
 
 
 def migrate_database(machine: Machine) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dockstack.deploy import distributions, paths
+from dockstack.deploy.configuration.cinder import CONF as CINDER_CONF
 from dockstack.deploy.configuration.glance import UNFILTERED
 from dockstack.deploy.distributions import APT, DEBIAN_12, Distribution
 from dockstack.deploy.hypervisors import chosen, engine_obstacles, storage_obstacles
@@ -25,6 +26,7 @@ from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
 from dockstack.deploy.hypervisors.storage_obstacles import StorageFacts
 from dockstack.deploy.node import listeners
 from dockstack.deploy.node.manifest import Manifest
+from dockstack.deploy.recipes import cinder
 from dockstack.deploy.recipes.facts import LOOPBACK, REGISTRY_PORT
 from dockstack.deploy.run import tls_obstacles, volume_obstacles
 from dockstack.deploy.run.volume_obstacles import VolumeFacts
@@ -50,7 +52,6 @@ FOREIGN_FILES = (
     "/etc/glance/glance-api.conf",
     "/etc/placement/placement.conf",
     "/etc/neutron/neutron.conf",
-    "/etc/cinder/cinder.conf",
 )
 CONTROLLER_PORTS = (
     *("ports.keystone", "ports.glance", "ports.placement", "ports.nova", "ports.metadata", "ports.neutron"),
@@ -320,7 +321,7 @@ def gather(node: Node) -> MachineFacts:
         listeners=listeners.listening(),
         network_namespaces=Path("/proc/self/ns/net").exists(),
         tun=Path("/dev/net/tun").exists() or Path("/sys/module/openvswitch").exists(),
-        foreign_openstack=_foreign_openstack(manifest, known),
+        foreign_openstack=_foreign_openstack(node, manifest, known),
         neighbours=_neighbours(node, manifest),
         installed=Path(paths.LOCK_MARKER).exists(),
         certificate_failure=tls_obstacles.handshake(node.attributes),
@@ -352,8 +353,9 @@ def _free_mb(path: str) -> int:
     return shutil.disk_usage(path).free // MIB
 
 
-def _foreign_openstack(manifest: Manifest, distribution: Distribution) -> tuple[str, ...]:
-    foreign = [path for path in FOREIGN_FILES if Path(path).exists() and not manifest.ours("file", path)]
+def _foreign_openstack(node: Node, manifest: Manifest, distribution: Distribution) -> tuple[str, ...]:
+    files = (*FOREIGN_FILES, CINDER_CONF) if cinder.wanted(node) else FOREIGN_FILES
+    foreign = [path for path in files if Path(path).exists() and not manifest.ours("file", path)]
     lines = _lines([*distribution.manager.versions, *distribution.openstack])
     return (*foreign, *(line.split()[0] for line in lines if " installed " in line))
 

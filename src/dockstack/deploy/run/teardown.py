@@ -11,8 +11,7 @@ from dockstack.deploy import paths
 from dockstack.deploy.configuration import neutron
 from dockstack.deploy.hypervisors import chosen, storage
 from dockstack.deploy.hypervisors.docker import engine_packages
-from dockstack.deploy.recipes import host_removal
-from dockstack.deploy.recipes.cinder import VOLUME_POOL
+from dockstack.deploy.recipes import cinder, host_removal
 from dockstack.deploy.supervision import distribution_units
 from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.wanted import hosts
@@ -57,6 +56,7 @@ def clean(machine: Machine, *, packages: bool) -> list[str]:
     _stop(machine, [service for service in machine.records.services() if service.name not in NEEDED_TO_CLEAN])
     if plugin is not None:
         plugin.cleanup(machine)
+    cinder.detach(machine)
     if any(entry.kind == "metadata-namespaces" for entry in entries):
         _metadata_namespaces(machine)
     _remove(machine, entries, _WHILE_RUNNING)
@@ -221,7 +221,7 @@ _AFTERWARDS: dict[str, Callable[[Machine, Made], None]] = {
     "link": _link,
     distribution_units.HELD: distribution_units.release,
     storage.MADE: storage.release,
-    VOLUME_POOL: lambda machine, entry: storage.remove(machine, entry.name),
+    cinder.VOLUME_POOL: lambda machine, entry: storage.remove(machine, entry.name),
     "host": _host,
     "file": _file,
     "directory": _directory,

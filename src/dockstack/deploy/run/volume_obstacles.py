@@ -91,6 +91,8 @@ def _new(volume: storage.Volume, facts: VolumeFacts) -> Iterator[tuple[str, str]
 
 def gather(attributes: Attributes, manifest: Manifest) -> VolumeFacts:
     """Look at this machine."""
+    if not attributes.flag("volumes.enable"):
+        return VolumeFacts()
     store = attributes.text("volumes.store")
     image = Path(storage.image_of(store))
     ours = manifest.ours(cinder.VOLUME_POOL, store)
@@ -98,7 +100,7 @@ def gather(attributes: Attributes, manifest: Manifest) -> VolumeFacts:
     return VolumeFacts(
         made=made,
         taken=not ours and (image.exists() or os.path.ismount(store)),
-        volumes=0 if made or not os.access(store, os.R_OK) else sum(1 for _ in Path(store).iterdir()),
+        volumes=0 if made or not Path(store).is_dir() else sum(1 for _ in Path(store).iterdir()),
         xfs=storage_obstacles.has_file_system("xfs"),
         loop=Path("/dev/loop-control").exists(),
         free_gb=shutil.disk_usage(storage_obstacles.existing(image.parent)).free / GIB,

@@ -135,11 +135,14 @@ def load(
 
 
 def remember(saved_options: str | Path, options: Mapping[str, Any]) -> None:
-    """Save options of a command line, so that a later one need not repeat them; what that one says wins."""
+    """Save options of a command line, so that a later one need not repeat them; what that one says wins.
+
+    An option of None is not remembered any more.
+    """
     path = Path(saved_options)
     before = _saved(path)
-    after = {**before, **options}
-    if after and (after != before or not path.exists()):
+    after = {name: value for name, value in {**before, **options}.items() if value is not None}
+    if after != before or (after and not path.exists()):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, yaml.safe_dump(after))
         path.chmod(0o644)

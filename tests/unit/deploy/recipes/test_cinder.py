@@ -16,7 +16,7 @@ from dockstack.deploy.recipes import cinder as recipe
 from dockstack.deploy.recipes.facts import settings_from
 from dockstack.deploy.run import teardown
 from dockstack.deploy.run.plan import node_stages
-from dockstack.deploy.wanted.inventory import load
+from dockstack.deploy.wanted.inventory import load, remember
 
 pytestmark = pytest.mark.unit
 
@@ -42,6 +42,20 @@ def test_a_cloud_without_volumes_has_nothing_of_it():
     assert "cinder-api" not in uwsgi_files(plain)
     assert "cinder" not in haproxy.api_ports(plain)
     assert "catalog_info" not in nova.nova_conf(plain)["cinder"]
+
+
+def test_volumes_are_remembered_until_somebody_says_no(tmp_path):
+    saved = tmp_path / "saved-options.yaml"
+
+    def chosen(*assignments):
+        found = load(None, assignments, saved_options=saved).local.attributes
+        remember(saved, recipe.to_remember(found))
+        return found.flag("volumes.enable"), found.text("volumes.storage")
+
+    assert chosen("volumes.enable=true", "volumes.storage=directory") == (True, "directory")
+    assert chosen() == (True, "directory")
+    assert chosen("volumes.enable=false") == (False, "directory")
+    assert chosen() == (False, "directory")
 
 
 def test_it_starts_when_what_it_asks_is_there():
