@@ -46,6 +46,7 @@ def cinder_conf(settings: Settings) -> Ini:
             "backup_driver": "cinder.backup.drivers.posix.PosixBackupDriver",
             "backup_posix_path": settings.volume_backups,
             "backup_workers": "1",
+            "backup_file_size": str(64 << 20),  # of a volume at a time; all of it is held in memory, 2 GB by default
             "periodic_fuzzy_delay": "0",
             **QUOTAS,
         },
