@@ -306,6 +306,6 @@ def test_a_port_is_shut_off_until_an_agent_has_wired_it(cloud) -> None:
 def test_the_agent_did_all_without_more_rights_than_its_sudo_rule_gives(cloud) -> None:
     _, nodes = cloud
     for node in nodes:
-        for refusal in ("a password is required", "Permission denied", "not permitted", "rootwrap"):
+        for refusal in ("a password is required", "Permission denied", "not permitted", "neutron-rootwrap"):
             assert refusal not in node.machine.log("neutron-openvswitch-agent")
         assert not node.machine.succeeds("runuser", "-u", "neutron", "--", "sudo", "-n", "true")

@@ -75,6 +75,20 @@ class TestForgottenTasks(ServersCase):
         self.look()
         assert self.task(server) == "suspending"
 
+    def test_a_build_whose_failure_could_not_be_written_down_is_a_fault(self):
+        server = self.boot()
+        instance = self.instance(server)
+        instance.vm_state = "building"
+        instance.save()
+        self.begin(server, "compute__do_build_and_run_instance")
+        self.look(after=60)
+        self.look(busy=(server["id"],))
+        assert self.api.get_server(server["id"])["status"] == "BUILD"
+        self.look()
+        found = self.api.get_server(server["id"])
+        assert found["status"] == "ERROR"
+        assert "Create it anew" in found["fault"]["message"]
+
     def test_a_step_on_another_host_counts_for_a_while(self):
         server = self.boot()
         self.lose(server, "suspend_instance", {"suspend": {}})

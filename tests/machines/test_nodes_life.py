@@ -76,6 +76,8 @@ def test_machines_that_were_cleaned_by_hand_are_forgotten_and_let_in_again(cloud
         done, told = verb(cloud, f"remove --yes {' '.join(one.name for one in gone)}")
         assert done.returncode == 0, done.stdout[-4000:]
         assert [known_of(cloud, one.name) for one in gone] == [[] for _ in gone]
+    for one in gone:
+        one.run("systemctl restart tunnel-bridge")  # it was a bridge of the switch that is gone
     done, told = verb(cloud, "add")
     assert done.returncode == 0, done.stdout[-6000:]
     assert [told[one.name]["enrolled"]["enabled"] for one in nodes] == [True, True]

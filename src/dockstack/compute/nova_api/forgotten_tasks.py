@@ -44,12 +44,19 @@ class TaskForgotten(exception.NovaException):  # type: ignore[misc] # Nova has n
     )
 
 
+class BuildForgotten(exception.NovaException):  # type: ignore[misc] # Nova has no types
+    """What the server's fault says of a build."""
+
+    msg_fmt = "The build of this server failed, and its failure could not be written down. Create it anew."
+
+
 def end_all(host: str, began: dt.datetime, is_busy: Callable[[str], bool]) -> None:
     """End the tasks of this host's servers that nobody is working on.
 
     What may be repeated and has no way back is begun again: a delete, as Nova's own start does, and a resize's revert,
     of which only the end tells where the server is. Another one that nobody has begun is taken back, so that it can be
-    asked for again. Anything else brings the server to ERROR with a fault, as it does when it fails.
+    asked for again. Anything else brings the server to ERROR with a fault, as it does when it fails; so does a build
+    whose failure Nova could not write down.
 
     Args:
         host: Nova's name of this host.
@@ -58,16 +65,22 @@ def end_all(host: str, began: dt.datetime, is_busy: Callable[[str], bool]) -> No
     """
     context = nova.context.get_admin_context()
     for instance in objects.InstanceList.get_by_host(context, host, expected_attrs=[]):
-        if instance.task_state in (None, task_states.MIGRATING):  # Nova's own start ends the latter
-            continue
-        if instance.vm_state == vm_states.BUILDING and instance.task_state not in _BEGUN_AGAIN:
+        if not _may_be_forgotten(instance):
             continue
         if is_busy(instance.uuid) or not _is_older(instance.updated_at or instance.created_at, FORGOTTEN):
             continue
         with isolated(f"ending {instance.task_state}, on which nobody works any more", instance.uuid):
             open_events = _list_open_events(context, instance)
-            if not any(_is_alive(event, host, began) for event in open_events):
+            # Where the database was away when a build failed, the end of its event is not there either.
+            if instance.task_state is None or not any(_is_alive(event, host, began) for event in open_events):
                 _end(context, instance, begun=bool(open_events))
+
+
+def _may_be_forgotten(instance: Any) -> bool:
+    """Tell whether it is ours to end what a server is said to be doing; Nova's own start ends all else."""
+    if instance.vm_state == vm_states.BUILDING:  # without a task for the moment of a claim only
+        return instance.task_state is None or instance.task_state in _BEGUN_AGAIN
+    return instance.task_state not in (None, task_states.MIGRATING)
 
 
 def _list_open_events(context: Any, instance: Any) -> list[Any]:
@@ -84,11 +97,11 @@ def _is_alive(event: Any, host: str, began: dt.datetime) -> bool:
 
 def _end(context: Any, instance: Any, *, begun: bool) -> None:
     task = instance.task_state
-    LOG.warning("Nobody works on this server's task any more: %s", task, instance_uuid=instance.uuid)
+    LOG.warning("Nobody works on this server's task any more: %s", task or "build", instance_uuid=instance.uuid)
     if task in _BEGUN_AGAIN:
         _BEGUN_AGAIN[task](context, instance)
         return
-    failed = begun or task in _MOVES
+    failed = begun or task is None or task in _MOVES
     if failed:
         instance.vm_state = vm_states.ERROR
     instance.task_state = None
@@ -97,7 +110,8 @@ def _end(context: Any, instance: Any, *, begun: bool) -> None:
     except (exception.UnexpectedTaskStateError, exception.InstanceNotFound):  # somebody does
         return
     if failed:
-        compute_utils.add_instance_fault_from_exc(context, instance, TaskForgotten(task=task))
+        fault = TaskForgotten(task=task) if task else BuildForgotten()
+        compute_utils.add_instance_fault_from_exc(context, instance, fault)
 
 
 def _delete_again(context: Any, instance: Any) -> None:
