@@ -39,6 +39,9 @@ EXTRA_HOSTS = Path("/run/dockstack/hosts")
 VOLUMES_DIRECTORY = Path("/run/dockstack/volumes")
 """Which volumes each server of this host holds, as root has written it down: ``SERVER/VOLUME.json``, root's alone."""
 
+REVOKED_BYTES, MOUNTED_BYTES = 512, 1024
+"""What is left of a volume's loop device that is taken away, and of one that the mount broker has mounted otherwise."""
+
 MOUNT_SOCKET = Path("/run/dockstack/mounts/seccomp.sock")
 """Where runtimes leave what a server's mount(2) is answered by; it is there where a host has a mount broker."""
 

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -328,6 +330,77 @@ def test_what_a_kill_leaves_is_swept(request, host, make_volume, monkeypatch, de
     assert not own_loops()
     assert not privileged.list_held()
     assert not can_read(lab, server)
+
+
+def test_no_record_vanishes_while_they_are_listed(host) -> None:
+    with ThreadPoolExecutor(1) as beside:
+        with privileged._locked():
+            listed = beside.submit(privileged.list_held)
+            with pytest.raises(TimeoutError):
+                listed.result(0.2)
+        assert listed.result(10) == []
+
+
+def test_a_kill_between_record_and_device_leaves_no_record_of_a_stranger(host, make_volume, monkeypatch) -> None:
+    server, volume = str(uuid.uuid4()), make_volume()
+    seen, tag = {"device": "vdb", "read_only": False}, connector.tag(host.name)
+    privileged.hold(server, volume.id, str(path_of(volume)), tag, seen)
+    with monkeypatch.context() as killing:
+        killing.setattr(loops, "revoke", lambda _loop: (_ for _ in ()).throw(Killed))
+        with suppress(Killed):
+            privileged.let_go(server, volume.id, tag)
+    assert not privileged.list_held()
+    assert privileged.drop_strays(tag) == [volume.id]
+    assert not own_loops()
+
+
+def test_what_is_lost_is_said_once_and_then_it_is_let_go(host, make_volume, monkeypatch) -> None:
+    server, volume = str(uuid.uuid4()), make_volume()
+    seen, tag = {"device": "vdb", "read_only": False}, connector.tag(host.name)
+    privileged.hold(server, volume.id, str(path_of(volume)), tag, seen)
+    with monkeypatch.context() as losing:
+        losing.setattr(loops.os, "fsync", lambda _device: (_ for _ in ()).throw(OSError(errno.EIO, "lost")))
+        with pytest.raises(OSError, match="lost"):
+            privileged.let_go(server, volume.id, tag)
+    assert [held for _, held, _ in privileged.list_held()] == [volume.id]
+    monkeypatch.setattr(loops, "_PATIENCE", 0.1)
+    (loop,) = own_loops()
+    with loops.locked(loop):  # as a mount broker that does not end
+        assert privileged.let_go(server, volume.id, tag)
+    assert not own_loops()
+
+
+def test_one_device_of_several_is_kept_and_all_are_denied(lab, host, server, make_volume) -> None:
+    volume = make_volume()
+    first = loops.make(str(path_of(volume)), f"dockstack:{volume.id}:{os.getpid():016x}")
+    about = path_of(volume).stat()
+    assert loops.find_all(first.label) == [first]
+    assert first.file == (about.st_dev, about.st_ino)
+    volumes.attach(host, server, volume)
+    second = loops.make(str(path_of(volume)), first.label)
+    record = privileged.read(server.uuid, volume.id) | {"minor": os.minor(second.device)}
+    privileged._write(server.uuid, volume.id, record)
+    volumes.attach(host, server, volume)
+    numbers = {f"{os.major(loop.device)}:{os.minor(loop.device)}" for loop in (first, second)}
+    assert f"{record['major']}:{record['minor']}" == lab.run(server, "cat", "/sys/block/vdb/dev").strip()
+    assert all(number in rule_of(lab, server) for number in numbers)
+    volumes.detach(host, server, volume)
+    assert not any(number in rule_of(lab, server) for number in numbers)
+    assert not own_loops()
+
+
+def test_not_swapped_while_a_broker_has_mounted_it(lab, host, server, make_volume) -> None:
+    old, new = make_volume(), make_volume()
+    volumes.attach(host, server, old)
+    mounted = loops.make(str(path_of(old)), f"dockmount:{old.id}:{os.getpid():016x}")
+    try:
+        with pytest.raises(DockstackError, match="The server uses volume"):
+            volumes.swap(host, server, old, new)
+        lifecycle.stop(host, server, 0)
+        with pytest.raises(DockstackError, match="is mounted"):
+            volumes.swap(host, server, old, new)
+    finally:
+        loops.revoke(mounted)
 
 
 def test_a_device_without_a_record_is_swept_and_another_hosts_stays(lab, host, server, make_volume) -> None:

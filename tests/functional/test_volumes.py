@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 from nova import context as nova_context
 from nova import objects
 from nova.tests import fixtures as nova_fixtures
 from nova_case import IMAGE, NOTHING, ServersCase, wait_until
+from oslo_messaging import MessagingTimeout
 from oslo_serialization import jsonutils
 
 pytestmark = pytest.mark.functional
@@ -77,6 +80,28 @@ class TestVolumes(ServersCase):
         self.detach(server)
         self._start_server(server)
         assert self.shown(server) == {OTHER: "vdc"}
+
+    def test_a_server_without_any_starts_while_nobody_can_be_asked(self):
+        self.flags(allow_resize_to_same_host=True)
+        server = self.boot()
+        asked = mock.Mock(side_effect=MessagingTimeout)
+        object.__setattr__(self.driver()._host, "attachments", asked)
+        for kind in ("SOFT", "HARD"):
+            self._reboot_server(server, hard=kind == "HARD")
+        self._suspend_server(server)
+        self.world.reboot_machine()
+        self._resume_server(server)
+        self._stop_server(server)
+        self._start_server(server)
+        larger = self._create_flavor(vcpu=1, memory_mb=128, disk=1, ephemeral=0)
+        self.api.post_server_action(server["id"], {"resize": {"flavorRef": larger}})
+        self._wait_for_state_change(server, "VERIFY_RESIZE")
+        self.api.post_server_action(server["id"], {"revertResize": None})
+        self._wait_for_state_change(server, "ACTIVE")
+        self.api.post_server_action(server["id"], {"rescue": {"adminPass": "x"}})
+        self._wait_for_state_change(server, "RESCUE")
+        self._delete_server(server)
+        assert not asked.called
 
     def test_from_the_start(self):
         mapping = [

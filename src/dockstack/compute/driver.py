@@ -314,7 +314,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         """Restart a server; SOFT lets it shut down, HARD kills it. Disk and NICs survive both."""
         network_info = self._complete_ports(instance, network_info)
-        with serving(instance, network_info) as server:
+        with serving(instance, network_info, block_device_info) as server:
             self._complete_arrival(context, instance, network_info, server)
             lifecycle.reboot(self._host, server, hard=reboot_type.upper() == "HARD")
 
@@ -329,7 +329,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         """Start a stopped server with its network as Neutron says now."""
         network_info = self._complete_ports(instance, network_info)
-        with serving(instance, network_info) as server:
+        with serving(instance, network_info, block_device_info) as server:
             self._complete_arrival(context, instance, network_info, server)
             lifecycle.start(self._host, server)
 
@@ -357,7 +357,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         """Let a suspended server go on, or start it if its memory was lost with the machine."""
         network_info = self._complete_ports(instance, network_info)
-        with serving(instance, network_info) as server:
+        with serving(instance, network_info, block_device_info) as server:
             kept = lifecycle.resume(self._host, server)
         if not kept:
             records.explain_lost_memory(context, instance)
@@ -381,6 +381,7 @@ class DockerDriver(driver.ComputeDriver):
         network_info = self._complete_ports(instance, network_info)
         image = glance.read_image(context, servers.rescue_image_id(instance, image_meta))
         server = servers.build_rescue(instance, image, servers.build_bound_ports(network_info), rescue_password)
+        server = servers.with_volumes(server, block_device_info)
         with server_faults(instance), glance.reading_as(context, instance.trusted_certs):
             rescue.begin(self._host, references.locate(self._host, server, Asking(context, instance)))
 
@@ -401,7 +402,7 @@ class DockerDriver(driver.ComputeDriver):
         self, context: Any, instance: Any, network_info: Any, share_info: Any, block_device_info: Any = None
     ) -> None:
         """Start a server that ran when the machine went down."""
-        self.power_on(context, instance, network_info)
+        self.power_on(context, instance, network_info, block_device_info)
 
     def poll_rebooting_instances(self, timeout: int, instances: Any) -> None:
         """Do nothing: a reboot of ours ends, well or not, within the engine's time limits."""
@@ -425,7 +426,8 @@ class DockerDriver(driver.ComputeDriver):
             here = Destination(self._host.name, self.get_host_ip_addr())
             destination = migrations.find_destination(context, instance, dest, here)
             server, wanted = (
-                servers.describe(each, network_info) for each in (instance, migrations.with_flavor(instance, flavor))
+                servers.describe(each, network_info, block_device_info)
+                for each in (instance, migrations.with_flavor(instance, flavor))
             )
             image = glance.find_image(context, instance.image_ref)
             return cold_migration.begin(self._host, server, wanted, destination, image=image, timeout=timeout)
@@ -447,7 +449,8 @@ class DockerDriver(driver.ComputeDriver):
         """Have a server here with its new flavor, which Nova may yet take back."""
         plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
         drive = config_drive.find_drive(instance, network_info)
-        with serving(instance, network_info) as server, glance.reading_as(context, instance.trusted_certs):
+        reading = glance.reading_as(context, instance.trusted_certs)
+        with serving(instance, network_info, block_device_info) as server, reading:
             image = glance.find_image(context, instance.image_ref) or server.image
             cold_migration.finish(self._host, server, disk_info, image, plugged, power_on=power_on, read_drive=drive)
 
@@ -469,7 +472,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         """Give a server its old flavor back, on the host where it was."""
         half_sent = migrations.half_sent(migration, self._host.name)
-        with serving(instance, network_info) as server:
+        with serving(instance, network_info, block_device_info) as server:
             if migrations.other_end(migration, self._host.name) is None:
                 resize.fit(self._host, server, power_on=power_on)
             else:

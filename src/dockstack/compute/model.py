@@ -196,6 +196,7 @@ class Server:
     confinement: Confinement = Confinement()
     files: tuple[InjectedFile, ...] = ()
     rescued: bool = False  # another image is to run in its place: whatever else does is none of Nova's doing
+    volumes: tuple[Volume, ...] | None = None  # that it has; None where Nova did not say it with its call
 
     @property
     def container_name(self) -> str:

@@ -721,9 +721,11 @@ RATES = (
     *("throttleReadIOPSDevice", "throttleWriteIOPSDevice"),
 )  # in the runtime's words
 _DISK_MODE, _DISK_GROUP = 0o660, 6  # the group's number is the same in every distribution
-# Nothing of the server has run yet: /dev is as the runtime made it.
+# Nothing of the server has run yet, but what its image calls /dev may be a link, which leads to the host's here.
 _LINK_ALL = (
-    'mkdir -p "$1/dev/disk/by-id" && cd "$1/dev/disk/by-id" && shift || exit 1; '
+    'cd "$1" && shift || exit 1; for step in dev disk by-id; do '
+    '[ ! -L "$step" ] || { echo "/dev of the image is a link" >&2; exit 1; }; '
+    'mkdir -p "$step" && cd "$step" || exit 1; done; '
     'while [ $# -gt 1 ]; do ln -s "../../$1" "$2" || exit 1; shift 2; done'
 )
 

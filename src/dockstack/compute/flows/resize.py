@@ -51,7 +51,7 @@ def begin(host: Host, server: Server, wanted: Server, timeout: int) -> None:
     refuse_on_same_host(server, wanted, disk_grows=disks.can_grow(host))
     with host.busy.hold(server.uuid):
         container = originals.require(host, server)
-        attached = host.attachments(server.uuid)
+        attached = volumes.list_attached(host, server)
         if container.state is not PowerState.SHUTDOWN and (attached or not _fits(container, wanted.limits)):
             lifecycle.stop(host, server, timeout)
         if attached:

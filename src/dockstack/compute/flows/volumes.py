@@ -126,11 +126,18 @@ def swap(host: Host, server: Server, old: Volume, new: Volume) -> None:
 def reconnect(host: Host, server: Server) -> tuple[Device, ...]:
     """Have on this host what Nova says that a server has, before it starts, and nothing else of it.
 
+    Nova is asked only if it has not said so: a server without volumes starts while nobody answers.
+
     Raises:
         DockstackError: one cannot be had. The server must not start without it: it would take an empty directory for
             its data.
     """
-    return connect_all(host, server, host.attachments(server.uuid))
+    return connect_all(host, server, list_attached(host, server))
+
+
+def list_attached(host: Host, server: Server) -> tuple[Volume, ...]:
+    """List the volumes that Nova says a server has."""
+    return host.attachments(server.uuid) if server.volumes is None else server.volumes
 
 
 def connect_all(host: Host, server: Server, wanted: Collection[Volume]) -> tuple[Device, ...]:

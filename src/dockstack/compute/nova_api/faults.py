@@ -64,18 +64,21 @@ def server_faults(instance: Any) -> Iterator[None]:
 
 
 @contextmanager
-def serving(instance: Any, network_info: Iterable[Any] | None = None) -> Iterator[Server]:
+def serving(
+    instance: Any, network_info: Iterable[Any] | None = None, block_device_info: dict[str, Any] | None = None
+) -> Iterator[Server]:
     """Describe an existing server for a flow and translate what went wrong with it.
 
     Args:
         instance: a ``nova.objects.Instance``.
         network_info: its ports, if the flow looks at them.
+        block_device_info: its volumes, if Nova tells them.
 
     Raises:
         exception.InstanceNotFound, exception.HypervisorUnavailable, exception.NovaException: as ``server_faults``.
     """
     with server_faults(instance):
-        yield describe(instance, network_info)
+        yield describe(instance, network_info, block_device_info)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from nova.virt import driver
 from dockstack.compute.model import Address, Image, InjectedFile, Port, Route, Server
 from dockstack.compute.nova_api import limits
 from dockstack.compute.nova_api.security_profile import build_confinement, refuse_unreadable
+from dockstack.compute.nova_api.volumes import build_volumes
 from dockstack.display import printable
 
 if TYPE_CHECKING:
@@ -82,9 +83,17 @@ def find_admin_user(instance: Any) -> str:
     return instance.image_meta.properties.get("os_admin_user") or "root"
 
 
-def describe(instance: Any, network_info: Iterable[Any] | None = None) -> Server:
+def describe(
+    instance: Any, network_info: Iterable[Any] | None = None, block_device_info: dict[str, Any] | None = None
+) -> Server:
     """Translate a Nova instance that exists: its image was read when it was built, and may be gone by now."""
-    return build_server(instance, Image(id=instance.image_ref or "", name=""), build_ports(network_info))
+    server = build_server(instance, Image(id=instance.image_ref or "", name=""), build_ports(network_info))
+    return with_volumes(server, block_device_info)
+
+
+def with_volumes(server: Server, block_device_info: dict[str, Any] | None) -> Server:
+    """Add which volumes a server has, if Nova says it."""
+    return server if block_device_info is None else replace(server, volumes=build_volumes(block_device_info))
 
 
 def build_rescue(instance: Any, image: Image, ports: tuple[Port, ...], password: str | None) -> Server:

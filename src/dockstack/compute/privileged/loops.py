@@ -13,25 +13,26 @@ import fcntl
 import os
 import stat
 import struct
+import time
 from collections.abc import Iterator  # noqa: TC003 - mypy wants it for the decorated function
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dockstack.names import MOUNTED_BYTES, REVOKED_BYTES
+
 # linux/loop.h
 _SET_STATUS, _GET_STATUS, _CLEAR, _SET_CAPACITY, _CONFIGURE = 0x4C04, 0x4C05, 0x4C01, 0x4C07, 0x4C0A
 _GET_FREE = 0x4C82
 _READ_ONLY, _AUTOCLEAR, _DIRECT = 1, 4, 16
 _INFO = struct.Struct("=5Q4I64s64s32s2Q")  # struct loop_info64
-_INODE, _SIZE_LIMIT, _FLAGS, _NAME = 1, 4, 8, 9  # in it
+_DEVICE, _INODE, _SIZE_LIMIT, _FLAGS, _NAME = 0, 1, 4, 8, 9  # in it
 _CONFIG = struct.Struct("=2I")  # struct loop_config: this, a loop_info64, and 64 bytes of nothing
 _RESERVED = bytes(64)
 
-# Bytes that are left of a device that is taken away. The mount broker leaves 1,024 of one whose file system it has
-# mounted by a device of its own, and gives the rest back (``mounts/loops.py``).
-_LEAST = 512
 _TRIES = 100  # others take free devices, too
+_PATIENCE, _INTERVAL = 2.0, 0.02  # seconds
 
 _SYSFS = Path("/sys/block")
 _NODES = Path("/dev")
@@ -43,8 +44,9 @@ class Loop:
 
     number: int
     label: str
-    inode: int  # of its file
+    file: tuple[int, int]  # device and inode of it
     revoked: bool = False  # it is kept only by a process that has it open still
+    mounted: bool = False  # by the mount broker, by a device of its own (``mounts/loops.py``)
 
     @property
     def device(self) -> int:
@@ -60,7 +62,9 @@ def find_all(prefix: str) -> list[Loop]:
             number = int(path.parent.name.removeprefix("loop"))
             info = _read(number)
             if _label_of(info).startswith(prefix):
-                found.append(Loop(number, _label_of(info), info[_INODE], revoked=info[_SIZE_LIMIT] == _LEAST))
+                file, limit = (_decode(info[_DEVICE]), info[_INODE]), info[_SIZE_LIMIT]
+                states = {"revoked": limit == REVOKED_BYTES, "mounted": limit == MOUNTED_BYTES}
+                found.append(Loop(number, _label_of(info), file, **states))
     return found
 
 
@@ -72,7 +76,7 @@ def make(path: str, label: str) -> Loop:
     """
     file, read_only = _open_file(path)
     try:
-        inode = os.fstat(file).st_ino
+        about = os.fstat(file)
         info = [0] * 9 + [label.encode(), b"", b"", 0, 0]
         info[_FLAGS] = _DIRECT | (_READ_ONLY if read_only else 0)
         wanted = _CONFIG.pack(file, 0) + _INFO.pack(*info) + _RESERVED
@@ -85,7 +89,7 @@ def make(path: str, label: str) -> Loop:
                     if error.errno == errno.EBUSY:  # somebody else was faster
                         continue
                     raise
-                return Loop(number, label, inode)
+                return Loop(number, label, (about.st_dev, about.st_ino))
         raise OSError(errno.EBUSY, "no loop device stays free")
     finally:
         os.close(file)
@@ -103,13 +107,44 @@ def revoke(loop: Loop) -> None:
                 return
             with contextlib.suppress(OSError):  # a device for reading only
                 os.fsync(device)
-            info[_SIZE_LIMIT] = _LEAST
+            info[_SIZE_LIMIT] = REVOKED_BYTES
             info[_FLAGS] |= _AUTOCLEAR
             fcntl.ioctl(device, _SET_STATUS, _INFO.pack(*info))
             fcntl.ioctl(device, _CLEAR)
         except OSError as error:
             if error.errno != errno.ENXIO:  # it has lost its file already
                 raise
+
+
+def flush(loop: Loop) -> None:
+    """Have on its file what was written to a device; one that has lost its file, or is for reading only, is fine.
+
+    Raises:
+        OSError: some of it is lost.
+    """
+    try:
+        with _opened(loop.number) as device:
+            os.fsync(device)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENXIO, errno.EROFS, errno.EBADF):
+            raise
+
+
+@contextmanager
+def locked(loop: Loop) -> Iterator[None]:
+    """Keep the mount broker from mounting a volume by its own device; one that checks it for too long is passed by.
+
+    It looks at the record again when it is done, so that goes first.
+    """
+    with contextlib.ExitStack() as opened:
+        with contextlib.suppress(FileNotFoundError):
+            device, deadline = opened.enter_context(_opened(loop.number)), time.monotonic() + _PATIENCE
+            while time.monotonic() < deadline:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(device, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(_INTERVAL)
+        yield
 
 
 def grow(loop: Loop) -> None:
@@ -138,6 +173,11 @@ def _unpack(info: bytes) -> list[Any]:
 
 def _label_of(info: list[Any]) -> str:
     return bytes(info[_NAME]).rstrip(b"\0").decode("ascii", "replace")
+
+
+def _decode(device: int) -> int:
+    """Read a device's number as the kernel encodes it for this call (huge_encode_dev)."""
+    return os.makedev((device & 0xFFF00) >> 8, (device & 0xFF) | ((device >> 12) & 0xFFF00))
 
 
 def _find_device(number: int) -> int:

@@ -74,10 +74,13 @@ def withdraw(pid: int, container_id: str, server: str, volume: str) -> bool:
     number = volumes.number_of(record)
     try:
         groups = device_rules.find_groups(pid, container_id)
-        device_rules.deny(groups, number)
+        numbers = {number, *volumes.find_own(volume)}  # it may have had another one before
+        for each in numbers:
+            device_rules.deny(groups, each)
         names = str(record["device"]), volume_link(volume)
-        in_thread(_hide, namespace, number, names, _list_mounts(pid, number, *volumes.find_mounted(volume)))
-        device_rules.limit(groups, number, [0] * 4)
+        in_thread(_hide, namespace, numbers, names, _list_mounts(pid, *numbers, *volumes.find_mounted(volume)))
+        for each in numbers:
+            device_rules.limit(groups, each, [0] * 4)
     except device_rules.Gone:
         return False
     finally:
@@ -106,7 +109,9 @@ def limit(pid: int, container_id: str, server: str, volume: str, rates: list[int
 
 @attaching.entrypoint
 def is_used(pid: int, container_id: str, server: str, volume: str) -> bool:
-    """Say whether a process of a server has a volume open, or whether it is mounted there."""
+    """Say whether a process of a server has a volume open, or whether it is mounted there, or by any mount broker."""
+    if volumes.is_mounted(volume):
+        return True
     number = volumes.number_of(volumes.read(server, volume))
     try:
         groups = device_rules.find_groups(pid, container_id)
@@ -114,8 +119,7 @@ def is_used(pid: int, container_id: str, server: str, volume: str) -> bool:
         return False
     group = groups.get("devices") or groups[""]
     processes = [int(line) for path in group.rglob("cgroup.procs") for line in path.read_text().split()]
-    mounted = _list_mounts(pid, number, *volumes.find_mounted(volume))
-    return bool(mounted) or any(_has_open(process, number) for process in processes)
+    return bool(_list_mounts(pid, number)) or any(_has_open(process, number) for process in processes)
 
 
 def _show(namespace: int, name: str, number: int, link: str, trees: dict[str, int]) -> None:
@@ -144,7 +148,7 @@ def _show(namespace: int, name: str, number: int, link: str, trees: dict[str, in
         _cover(path, tree)
 
 
-def _hide(namespace: int, number: int, names: tuple[str, str], mounted: list[str]) -> None:
+def _hide(namespace: int, numbers: set[int], names: tuple[str, str], mounted: list[str]) -> None:
     """Work in the server's mount namespace; the thread ends in there."""
     mounts.enter(namespace)
     for path in reversed(mounted):
@@ -152,7 +156,7 @@ def _hide(namespace: int, number: int, names: tuple[str, str], mounted: list[str
     name, link = names
     node, found = Path("/dev", name), Path("/dev", *_LINKS, link)
     with contextlib.suppress(OSError):
-        if node.lstat().st_rdev == number:
+        if node.lstat().st_rdev in numbers:
             node.unlink()
     with contextlib.suppress(OSError):
         if found.is_symlink():

@@ -50,7 +50,7 @@ def hold(server: str, volume: str, path: str, host: str, seen: dict[str, Any]) -
     """
     _check(server, volume, device=seen["device"])
     with _locked():
-        number = _find_device(volume, path, _label(volume, host))
+        number = _find_device(server, volume, path, _label(volume, host))
         numbers = {"major": os.major(number), "minor": os.minor(number)}
         seen = {"device": seen["device"], "read_only": bool(seen["read_only"])}
         _write(server, volume, {"volume": volume, **seen, **numbers})
@@ -61,26 +61,35 @@ def hold(server: str, volume: str, path: str, host: str, seen: dict[str, Any]) -
 def let_go(server: str, volume: str, host: str) -> bool:
     """Forget that a server holds a volume; say whether no server of this host does any more. Absent is success.
 
-    With the last one goes the loop device, also from a process that has it open.
+    With the last one goes the loop device, also from a process that has it open. The record goes first: killed in
+    between, a device is left that nobody holds, and no record of a number that soon is another volume's.
+
+    Raises:
+        OSError: what was written is lost; again is fine.
     """
     _check(server, volume)
+    for loop in _find_loops(volume, host):  # before the lock: it takes as long as a tenant has written
+        loops.flush(loop)
     with _locked():
         last = all(found == server for found, held in _list_records() if held == volume)
-        if last:
-            for label in _labels(volume, host):
-                for loop in loops.find_all(label):
-                    loops.revoke(loop)
         for path in (_path(server, volume), _path(server, volume).with_suffix(_HALF)):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it holds others, or none any more
             _path(server, volume).parent.rmdir()
+        if last:
+            with contextlib.ExitStack() as locks:
+                for loop in loops.find_all(_label(volume, host)):
+                    locks.enter_context(loops.locked(loop))
+                for loop in _find_loops(volume, host):
+                    loops.revoke(loop)
     return last
 
 
 @attaching.entrypoint
 def list_held() -> list[list[str]]:
     """List which servers hold which volumes as which device."""
-    return [[server, volume, read(server, volume)["device"]] for server, volume in _list_records()]
+    with _locked():
+        return [[server, volume, read(server, volume)["device"]] for server, volume in _list_records()]
 
 
 @attaching.entrypoint
@@ -102,9 +111,8 @@ def drop_strays(host: str) -> list[str]:
 def grow(server: str, volume: str, host: str) -> int:
     """Let a volume have the size that its file or device has now; return its bytes."""
     _check(server, volume)
-    for label in _labels(volume, host):
-        for loop in loops.find_all(label):
-            loops.grow(loop)
+    for loop in _find_loops(volume, host):
+        loops.grow(loop)
     return measure(number_of(read(server, volume)))
 
 
@@ -113,10 +121,11 @@ def copy(server: str, volume: str, other: str) -> None:
     """Write all of one volume of a server over the beginning of another one; holes stay holes.
 
     Raises:
-        ValueError: the other one is smaller.
+        ValueError: the other one is smaller, or this one is mounted.
     """
     _check(server, volume)
     _check(server, other)
+    _refuse_mounted(volume)
     numbers = [number_of(read(server, each)) for each in (volume, other)]
     sizes = [measure(number) for number in numbers]
     if sizes[1] < sizes[0]:
@@ -134,6 +143,7 @@ def copy(server: str, volume: str, other: str) -> None:
                 _write_all(destination, data, offset)
             offset += len(data)
         os.fsync(destination)
+        _refuse_mounted(volume)
     finally:
         os.close(source)
         os.close(destination)
@@ -159,6 +169,16 @@ def find_mounted(volume: str) -> list[int]:
     return [loop.device for loop in loops.find_all(f"{_MOUNTED}{volume}:")]
 
 
+def find_own(volume: str) -> list[int]:
+    """Return the numbers of all devices that a volume is on this machine, also of those that are taken away."""
+    return [loop.device for loop in loops.find_all(f"{_OWN}{volume}:")]
+
+
+def is_mounted(volume: str) -> bool:
+    """Say whether a mount broker has mounted a volume on this machine, or is about to."""
+    return bool(find_mounted(volume)) or any(loop.mounted for loop in loops.find_all(f"{_OWN}{volume}:"))
+
+
 def measure(number: int) -> int:
     """Return how many bytes a block device has; one that ends early while it is mounted, those of its file."""
     block = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
@@ -169,20 +189,34 @@ def measure(number: int) -> int:
     return int((block / "size").read_text()) * _SECTOR
 
 
-def _find_device(volume: str, path: str, label: str) -> int:
-    """Return the number of the device that a volume is, made if need be."""
+def _find_device(server: str, volume: str, path: str, label: str) -> int:
+    """Return the number of the device that a volume is, made if need be; the one that the server has comes first."""
     found = os.stat(path)  # noqa: PTH116
     if stat.S_ISBLK(found.st_mode):
         return found.st_rdev
     if not stat.S_ISREG(found.st_mode):
         raise OSError(f"{path} is neither a file nor a block device")
-    for loop in (loop for loop in loops.find_all(label) if not loop.revoked):
-        if loop.inode == found.st_ino:
+    known = _read_number(server, volume)
+    every = sorted(loops.find_all(label), key=lambda loop: loop.device != known)
+    for loop in (loop for loop in every if not loop.revoked):
+        if loop.file == (found.st_dev, found.st_ino):
             return loop.device
         if any(held == volume for _, held in _list_records()):
             raise OSError(f"another file than {path} is volume {volume} here, and a server holds it")
         loops.revoke(loop)
     return loops.make(path, label).device
+
+
+def _read_number(server: str, volume: str) -> int | None:
+    try:
+        return number_of(read(server, volume))
+    except FileNotFoundError:
+        return None
+
+
+def _refuse_mounted(volume: str) -> None:
+    if is_mounted(volume):
+        raise ValueError(f"volume {volume} is mounted")
 
 
 def _open(number: int, flags: int) -> int:
@@ -232,6 +266,10 @@ def _labels(volume: str, host: str) -> list[str]:
     """Return the labels of its loop device, and of those that the mount broker has beside it."""
     own = _label(volume, host)
     return [own.replace(_OWN, kind, 1) for kind in _KINDS]
+
+
+def _find_loops(volume: str, host: str) -> list[loops.Loop]:
+    return [loop for label in _labels(volume, host) for loop in loops.find_all(label)]
 
 
 def _check(server: str, volume: str, device: str = "vda") -> None:

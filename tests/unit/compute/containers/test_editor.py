@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -703,6 +704,24 @@ def test_a_volume_is_a_node_and_a_rule_for_exactly_that_device() -> None:
     assert resources["blockIO"] == {"throttleWriteBpsDevice": [{"rate": 5} | number]}
     (hook,) = config["hooks"]["createContainer"]
     assert hook["args"][-3:] == ["/bundle/rootfs", "vdb", "virtio-a07f71dc-8151-4e7d-a"]
+
+
+@pytest.mark.parametrize("link", ["dev", "dev/disk", "dev/disk/by-id"])
+def test_links_of_volumes_never_land_where_the_image_points(tmp_path, link) -> None:
+    (tmp_path / "outside").mkdir()
+    config = {"linux": {}, "root": {"path": "rootfs"}}
+    editor.give_devices(config, str(tmp_path), [DISK])
+    (hook,) = config["hooks"]["createContainer"]
+    root = tmp_path / "rootfs"
+    root.mkdir()
+    subprocess.run([hook["path"], *hook["args"][1:]], check=True)
+    made = root / "dev/disk/by-id" / DISK["link"]
+    assert str(made.readlink()) == "../../vdb"
+    shutil.rmtree(root / "dev")
+    (root / link).parent.mkdir(parents=True, exist_ok=True)
+    (root / link).symlink_to(tmp_path / "outside")
+    assert subprocess.run([hook["path"], *hook["args"][1:]], check=False).returncode
+    assert not list((tmp_path / "outside").iterdir())
 
 
 def test_without_volumes_nothing_changes() -> None:
