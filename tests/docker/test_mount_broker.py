@@ -6,11 +6,14 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from private_engine import wait_for
 from volume_lab import VolumeLab
+
+from dockstack.mounts import loops
 
 OWN = "/usr/own"
 MAKE = f"{OWN}/mkfs.ext4 -q -F /dev/vdb"
@@ -123,6 +126,29 @@ def test_users_and_neighbours_do_not(volumes, ready) -> None:
     status, _ = volumes.run(neighbour, "busybox mkdir -p /mnt && busybox mount -t ext4 /dev/vdb /mnt")
     assert status
     assert f"server {neighbour.uuid}: EPERM: b'/dev/vdb' is no volume of this server" in volumes.said()
+
+
+def test_a_records_number_alone_opens_nothing(volumes, ready) -> None:
+    server, volume = ready
+    gone = replace(volume, uuid="11111111-2222-4333-8444-555555555555")  # its number is another volume's now
+    (volumes.records / server.uuid / f"{volume.uuid}.json").unlink()
+    volumes.attach(server, gone, "vdc")
+    status, _ = volumes.run(server, "busybox mount -t ext4 /dev/vdc /mnt")
+    assert status
+    assert "EPERM: vdc is no volume of this server any more" in volumes.said()
+    assert volumes.mounted(volume) is None
+    assert volume.limit == 0
+
+
+def test_other_hosts_of_the_machine_cannot_write_from_below_either(volumes, ready) -> None:
+    server, volume = ready
+    before = volumes.second_host(volume)
+    volumes.must(server, f"{OWN}/mount /dev/vdb /mnt && echo kept > /mnt/file")
+    assert (volume.limit, before.limit) == (loops.SHORT, loops.SHORT)
+    after = volumes.second_host(volume)  # it attaches what is mounted already
+    wait_for(lambda: after.limit == loops.SHORT, "the end of the new device")
+    volumes.must(server, f"{OWN}/umount /mnt")
+    wait_for(lambda: {volume.limit, before.limit, after.limit} == {0}, "the sizes")
 
 
 def test_a_damaged_file_system_never_meets_the_kernel(volumes, ready) -> None:

@@ -250,9 +250,9 @@ class Broker:
         if now - self._looked >= ROUND_SECONDS:
             self._looked = now
             busy = {worker.name for worker in self._workers.values()}
-            for name in loops.short_volumes():
+            for name in loops.unsettled_volumes():
                 if name not in busy:
-                    self._fork(partial(handling.give_back, name), None, "", name)
+                    self._fork(partial(handling.settle, name), None, "", name)
 
 
 def main() -> None:
