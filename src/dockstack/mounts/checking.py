@@ -88,3 +88,5 @@ def _bound() -> None:
     for kind, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(kind, (most, most))
     os.nice(5)
+    with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - before exec, the less the better
+        file.write("1000")  # where memory ends, this ends first: the broker's own score is not for a tenant's bytes
