@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from private_engine import wait_for
 from volume_lab import VolumeLab
+
+from dockstack.mounts import loops
 
 OWN = "/usr/own"
 MAKE = f"{OWN}/mkfs.ext4 -q -F /dev/vdb"
@@ -124,6 +128,29 @@ def test_users_and_neighbours_do_not(volumes, ready) -> None:
     assert f"server {neighbour.uuid}: EPERM: b'/dev/vdb' is no volume of this server" in volumes.said()
 
 
+def test_a_records_number_alone_opens_nothing(volumes, ready) -> None:
+    server, volume = ready
+    gone = replace(volume, uuid="11111111-2222-4333-8444-555555555555")  # its number is another volume's now
+    (volumes.records / server.uuid / f"{volume.uuid}.json").unlink()
+    volumes.attach(server, gone, "vdc")
+    status, _ = volumes.run(server, "busybox mount -t ext4 /dev/vdc /mnt")
+    assert status
+    assert "EPERM: vdc is no volume of this server any more" in volumes.said()
+    assert volumes.mounted(volume) is None
+    assert volume.limit == 0
+
+
+def test_other_hosts_of_the_machine_cannot_write_from_below_either(volumes, ready) -> None:
+    server, volume = ready
+    before = volumes.second_host(volume)
+    volumes.must(server, f"{OWN}/mount /dev/vdb /mnt && echo kept > /mnt/file")
+    assert (volume.limit, before.limit) == (loops.SHORT, loops.SHORT)
+    after = volumes.second_host(volume)  # it attaches what is mounted already
+    wait_for(lambda: after.limit == loops.SHORT, "the end of the new device")
+    volumes.must(server, f"{OWN}/umount /mnt")
+    wait_for(lambda: {volume.limit, before.limit, after.limit} == {0}, "the sizes")
+
+
 def test_a_damaged_file_system_never_meets_the_kernel(volumes, ready) -> None:
     server, volume = ready
     with volume.file.open("r+b") as file:
@@ -142,6 +169,38 @@ def test_one_that_was_in_use_when_its_host_ended_is_repaired(volumes, ready) -> 
     left.file.write_bytes(volume.file.read_bytes())
     volumes.attach(server, left, "vdc")
     assert volumes.must(server, f"busybox mkdir /left && {OWN}/mount /dev/vdc /left && cat /left/file") == "kept\n"
+
+
+def test_a_journal_is_never_replayed_by_the_kernel(volumes, ready, tmp_path) -> None:
+    server, volume = ready
+    told = debugfs(volume.file, "imap <2>")
+    block = told.split("located at block ")[1].split(",")[0]
+    hostile = tmp_path / "block"
+    hostile.write_bytes(os.urandom(1024))
+    debugfs(volume.file, "journal_open", f"journal_write -b {block} {hostile}", "journal_close")
+    assert "needs_recovery" in debugfs(volume.file, "features")
+    for options in ("rw", "ro"):
+        status, said = volumes.run(server, f"busybox mount -t ext4 -o {options} /dev/vdb /mnt")
+        assert status
+        assert "cleaning" in said
+    assert volumes.said().count("EUCLEAN: a damaged file system") == 2  # e2fsck has found it, no kernel
+    assert volume.limit == 0
+
+
+def test_nor_on_a_device_for_reading_only(volumes, ready) -> None:
+    server, volume = ready
+    debugfs(volume.file, "feature needs_recovery")
+    volumes.attach(server, volume, "vdc", read_only=True)
+    assert volumes.run(server, "busybox mount -t ext4 -o ro /dev/vdc /mnt")[0]
+    assert "EROFS: a file system that was not unmounted" in volumes.said()
+
+
+def debugfs(file: Path, *commands: str) -> str:
+    """Change a file system as its owner may, below the kernel; return what was said."""
+    told = subprocess.run(
+        ["debugfs", "-w", "-f", "-", file], input="\n".join(commands), check=True, capture_output=True, text=True
+    )
+    return told.stdout
 
 
 def test_a_read_only_volume_is_mounted_for_reading(volumes, ready) -> None:

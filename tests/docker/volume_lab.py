@@ -120,8 +120,15 @@ class VolumeLab:
         file = self.directory / f"volume-{identity}"
         with file.open("wb") as made:
             made.truncate(megabytes << 20)
+        return self._hold(identity, file, "tests")
+
+    def second_host(self, volume: Volume) -> Volume:
+        """Return a volume as another host of the machine has it: by a device of its own."""
+        return self._hold(volume.uuid, volume.file, "other")
+
+    def _hold(self, identity: str, file: Path, host: str) -> Volume:
         with file.open("r+b") as opened:
-            name, descriptor = loops.configure(opened.fileno(), 0, loops.VOLUME_LABEL + f"{identity}:tests".encode())
+            name, descriptor = loops.configure(opened.fileno(), 0, loops.VOLUME_LABEL + f"{identity}:{host}".encode())
         os.close(descriptor)
         self.volumes.append(Volume(identity, file, name))
         return self.volumes[-1]

@@ -113,6 +113,7 @@ DEBIAN_12 = Distribution(
         "dockerd": "docker.io",
         "dropbear": "dropbear-bin",
         "dropbearkey": "dropbear-bin",
+        "e2fsck": "e2fsprogs",
         "epmd": "rabbitmq-server",  # by way of Erlang, on which it depends
         "ethtool": "ethtool",
         "fonts": "fonts-dejavu-core",  # which VNC consoles are written with

@@ -40,6 +40,7 @@ PROGRAMS = (
     Program("docker", ("up", "status", "clean")),
     Program("dropbear", ("up",)),
     Program("dropbearkey", ("up",)),
+    Program("e2fsck", ("up",)),
     Program("epmd", ("up",)),
     Program("ethtool", ("up",)),
     Program("haproxy", ("up",)),

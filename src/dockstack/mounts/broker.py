@@ -33,7 +33,8 @@ ROUND_SECONDS = 0.25  # while servers have volumes: one that starts again wants 
 IDLE_SECONDS = 2.0
 RETRY_SECONDS = 0.1
 MOST_AT_ONCE = 16
-MOST_OF_A_SERVER = 2
+MOST_MOUNTS = 4  # of them: each may check a file system, which takes memory
+MOST_OF_A_SERVER = 1  # mounts, and as many others, so that no umount waits for a check
 MOST_LINES = 20  # of refusals in the log, a server and a minute
 
 
@@ -57,6 +58,11 @@ class Request:
     key: str
     notification: kernel.Notification
     again: bool
+
+    @property
+    def mounts(self) -> bool:
+        """Whether it may take a check of a file system."""
+        return self.notification.number == kernel.MOUNT
 
 
 @dataclass(frozen=True)
@@ -186,16 +192,19 @@ class Broker:
     def _begin(self) -> None:
         """Have as many calls handled as may be, in the order in which they came."""
         waiting, self._requests = self._requests, deque()
-        busy = Counter(worker.server for worker in self._workers.values())
+        busy = Counter((worker.server, worker.request.mounts) for worker in self._workers.values() if worker.request)
         for request in waiting:
             listener = self._listeners.get(request.key)
             if listener is None:
                 continue
             server = listener.server
-            if len(self._workers) >= MOST_AT_ONCE or busy[server.uuid] >= MOST_OF_A_SERVER:
+            kind = server.uuid, request.mounts
+            mounts = sum(number for (_, mounting), number in busy.items() if mounting)
+            full = len(self._workers) >= MOST_AT_ONCE or (request.mounts and mounts >= MOST_MOUNTS)
+            if full or busy[kind] >= MOST_OF_A_SERVER:
                 self._requests.append(request)
                 continue
-            busy[server.uuid] += 1
+            busy[kind] += 1
             work = Handling(listener.descriptor, request.notification, server, self._records)
             quiet = self._refusals[server.uuid] >= MOST_LINES
             do = partial(work.finish, again=request.again, quiet=quiet)
@@ -250,9 +259,9 @@ class Broker:
         if now - self._looked >= ROUND_SECONDS:
             self._looked = now
             busy = {worker.name for worker in self._workers.values()}
-            for name in loops.short_volumes():
+            for name in loops.unsettled_volumes():
                 if name not in busy:
-                    self._fork(partial(handling.give_back, name), None, "", name)
+                    self._fork(partial(handling.settle, name), None, "", name)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import errno
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dockstack.display import printable
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from dockstack.mounts.caller import Caller
     from dockstack.mounts.kernel import Notification
-
-DETACH = 2  # umount2(2)'s MNT_DETACH
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Handling:
         wish = requests.read_mount(words[2], flags, callers.read_text(caller, data))
         if self._server.policy != "kernel":
             raise Refusal(f"the policy {self._server.policy!r}")
-        attached = records.attached(self._directory, self._server.uuid)
+        attached = partial(records.attached, self._directory, self._server.uuid)
         try:
             name = mounting.mount(standing, words[0], words[1], wish, attached=attached)
         except FileExistsError:
@@ -103,12 +102,12 @@ class Handling:
         if not kernel.answer(self._listener, call.cookie, 0) and name:
             # Its caller had a signal: it asks again, or never learns that this is there.
             with suppress(OSError, Refusal):
-                mounting.unmount_device(standing, name, mounting.device_at(standing, name), DETACH)
+                mounting.unmount_device(standing, name, mounting.device_at(standing, name), kernel.DETACH)
 
 
-def give_back(name: str) -> bool:
-    """Give a volume's own device its size back, where the last mount ended without us: with its server."""
-    with loops.locked(name, mounting.LOCK_SECONDS) as volume:
-        if volume.status.label.startswith(loops.VOLUME_LABEL):
-            mounting.settle(volume)
+def settle(name: str) -> bool:
+    """Have a volume's own devices right: the last mount may have ended without us, or another host have attached it."""
+    with loops.locked(name, mounting.LOCK_SECONDS) as volumes:
+        if volumes[0].status.label.startswith(loops.VOLUME_LABEL):
+            mounting.settle(volumes)
     return True

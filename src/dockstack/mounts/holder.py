@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 CONTROL = "holder.sock"
 _WAIT_SECONDS = 1.0  # that a broker has to give back what an earlier holder had
 _SEND_SECONDS = 5.0
-_RUNTIME_SECONDS = 2.0
+_FULL_SECONDS = 0.1  # between tries to take somebody in while no descriptor is free
 _BACKLOG = 4096
 
 
@@ -49,6 +49,15 @@ class Listener:
     about: dict[str, Any]
     descriptor: int
     waiting: dict[int, bytes] = field(default_factory=dict)
+
+
+@dataclass
+class Runtime:
+    """One that connected, and what it said so far."""
+
+    connection: socket.socket
+    text: bytes = b""
+    descriptors: list[int] = field(default_factory=list)
 
 
 class Holder:
@@ -105,25 +114,38 @@ class Holder:
 
     def _accept_runtime(self, found: socket.socket) -> None:
         """Take in what a runtime says of a container that starts, or of a process that goes into one."""
-        connection, _ = found.accept()
-        descriptor = None
-        with connection:
-            connection.settimeout(_RUNTIME_SECONDS)
-            try:
-                text, descriptor = exchange.receive_bytes(connection)
-                while part := exchange.receive_bytes(connection)[0]:
-                    text += part
-            except OSError as error:
-                sys.stderr.write(f"a runtime: {error}\n")
+        connection = _accept(found)
+        if connection is not None:
+            connection.setblocking(False)
+            said = Runtime(connection)
+            self._watch(connection.fileno(), lambda _: self._hear_runtime(said))
+            self._hear_runtime(said)  # mostly it has said all already
+
+    def _hear_runtime(self, said: Runtime) -> None:
+        """Read what there is; one that is slow, or says nothing, keeps nobody waiting."""
         try:
-            about = read_state(text)
+            while True:
+                part, descriptor = exchange.receive_bytes(said.connection)
+                if descriptor is not None:
+                    said.descriptors.append(descriptor)
+                if not part:
+                    break
+                said.text += part
+        except BlockingIOError:
+            return
+        except OSError as error:
+            sys.stderr.write(f"a runtime: {error}\n")
+        self._forget(said.connection.fileno())
+        said.connection.close()
+        try:
+            about = read_state(said.text)
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             sys.stderr.write(f"a runtime says what nobody understands: {error!r}\n")
-            if descriptor is not None:
-                os.close(descriptor)
-            return
-        if descriptor is not None:
-            self._add_listener({"listener": str(uuid.uuid4()), **about}, descriptor)
+        else:
+            if said.descriptors:
+                self._add_listener({"listener": str(uuid.uuid4()), **about}, said.descriptors.pop(0))
+        for descriptor in said.descriptors:
+            os.close(descriptor)
 
     # The listeners.
 
@@ -140,20 +162,30 @@ class Holder:
         """Take a call off a listener; with the last process of its server it ends."""
         listener = self._listeners[key]
         if events & select.EPOLLIN:
-            notification = kernel.receive(listener.descriptor)
+            try:
+                notification = kernel.receive(listener.descriptor)
+            except OSError as error:
+                sys.stderr.write(f"a listener that is none: {error}\n")
+                self._drop_listener(key)
+                return
             if notification is not None:
                 _prune(listener)
                 listener.waiting[kernel.decode(notification).cookie] = notification
                 self._tell(_request(key, notification, again=False))
         elif events & (select.EPOLLHUP | select.EPOLLERR):
-            self._forget(listener.descriptor)
-            os.close(listener.descriptor)
-            del self._listeners[key]
+            self._drop_listener(key)
+
+    def _drop_listener(self, key: str) -> None:
+        listener = self._listeners.pop(key)
+        self._forget(listener.descriptor)
+        os.close(listener.descriptor)
 
     # The broker.
 
     def _accept_broker(self) -> None:
-        connection, _ = self._control.accept()
+        connection = _accept(self._control)
+        if connection is None:
+            return
         connection.settimeout(_SEND_SECONDS)
         self._drop_broker()
         self._broker = connection
@@ -219,6 +251,16 @@ def _prune(listener: Listener) -> None:
     for cookie in list(listener.waiting):
         if not kernel.is_waiting(listener.descriptor, cookie):
             del listener.waiting[cookie]
+
+
+def _accept(listening: socket.socket) -> socket.socket | None:
+    """Accept whoever connects; none if he is gone again, or no descriptor is free."""
+    try:
+        return listening.accept()[0]
+    except OSError as error:
+        sys.stderr.write(f"nobody is taken in: {error}\n")
+        time.sleep(_FULL_SECONDS)
+        return None
 
 
 def _listen(path: Path, kind: socket.SocketKind) -> socket.socket:

@@ -3,7 +3,8 @@
 
 Whoever has a volume may write to its device at any time, also under a mounted file system, where the kernel expects no
 stranger's bytes. So what is mounted is another loop device over the same file, and the volume's own ends after its
-first kilobyte meanwhile: an open descriptor of it does not help. The kernel forgets the second device with its last
+first kilobyte meanwhile, as do those that other hosts of the machine have over that file: an open descriptor of it
+does not help. The kernel forgets the second device with its last
 mount (autoclear), and whoever finds the first one short with no second gives it back its size. So nothing needs to be
 written down, and no death of a process leaves anything behind.
 """
@@ -16,7 +17,7 @@ import os
 import stat
 import struct
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,23 +96,44 @@ def opened(name: str) -> Iterator[Loop]:
 
 
 @contextmanager
-def locked(name: str, seconds: float) -> Iterator[Loop]:
-    """Open a volume's device, and be the only one who swaps it.
+def locked(name: str, seconds: float) -> Iterator[tuple[Loop, ...]]:
+    """Open a volume's device, and those that other hosts of this machine have of it; be the only one who swaps them.
+
+    They are locked in the order of their names, the same for all; the one that was asked for is returned first.
 
     Raises:
-        OSError: it has no file any more, or somebody else works on it for too long.
+        OSError: it has no file any more, or somebody else works on one of them for too long.
     """
-    with opened(name) as loop:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(loop.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-        yield _look(name, loop.descriptor)
+    deadline = time.monotonic() + seconds
+    with opened(name) as loop, ExitStack() as stack:
+        found: dict[str, Loop] = {}
+        for each in sorted({name, *_find(loop.status.backing, VOLUME_LABEL)}):
+            with suppress(OSError) if each != name else nullcontext():
+                other = loop if each == name else stack.enter_context(opened(each))
+                _lock(other, deadline)
+                found[each] = _look(each, other.descriptor)
+        first = found.pop(name)
+        yield first, *(each for each in found.values() if each.status.backing == first.status.backing)
+
+
+def _lock(loop: Loop, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(loop.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, f"somebody works on {loop.name}") from None
+            time.sleep(0.02)
+        else:
+            return
+
+
+def is_volume(loop: Loop, volume: str) -> bool:
+    """Whether a device is this volume's own now, and has not been taken away."""
+    with suppress(OSError):
+        found = _look(loop.name, loop.descriptor).status
+        return found.label.startswith(VOLUME_LABEL + f"{volume}:".encode()) and found.limit in (0, SHORT)
+    return False
 
 
 def is_mounted_as_ext4(name: str) -> bool:
@@ -120,28 +142,31 @@ def is_mounted_as_ext4(name: str) -> bool:
 
 
 def find_mounted(volume: Loop) -> str | None:
-    """Return the name of the second device of a volume, if it has one."""
-    for name in _names():
-        with suppress(OSError), opened(name) as other:
-            if other.status.backing == volume.status.backing and other.status.label.startswith(MOUNTED_LABEL):
-                return name
-    return None
+    """Return the name of the second device of a volume, if it has one that was not taken away."""
+    return next(iter(_find(volume.status.backing, MOUNTED_LABEL)), None)
 
 
 def find_volume(backing: tuple[int, int]) -> str | None:
-    """Return the name of the volume's own device over a file, if there is one."""
+    """Return the name of a volume's own device over a file, if there is one."""
+    return next(iter(_find(backing, VOLUME_LABEL)), None)
+
+
+def _find(backing: tuple[int, int], label: bytes) -> list[str]:
+    """Return the names of devices over a file with labels that begin so, without those that were taken away."""
+    names = []
     for name in _names():
         with suppress(OSError), opened(name) as other:
             found = other.status
-            if found.backing == backing and found.label.startswith(VOLUME_LABEL) and found.limit in (0, SHORT):
-                return name
-    return None
+            if found.backing == backing and found.label.startswith(label) and found.limit in (0, SHORT):
+                names.append(name)
+    return names
 
 
 def shorten(volume: Loop) -> None:
     """Keep everybody from writing to a volume through its own device; what was written is on its file then."""
-    os.fsync(volume.descriptor)
-    _limit(volume, SHORT)
+    if _look(volume.name, volume.descriptor).status.limit == 0:
+        os.fsync(volume.descriptor)
+        _limit(volume, SHORT)
 
 
 def give_back(volume: Loop) -> None:
@@ -196,21 +221,23 @@ def configure(file: int, flags: int, label: bytes) -> tuple[str, int]:
         os.close(control)
 
 
-def short_volumes() -> tuple[str, ...]:
-    """Return the names of volumes' devices that are short while there is no second one; reads only."""
+def unsettled_volumes() -> tuple[str, ...]:
+    """Return names of volumes' devices that are short while there is no second one, or whole beside one; reads only.
+
+    The latter comes when another host of the machine attaches what is mounted already.
+    """
     files: dict[bytes, list[tuple[str, int, bool]]] = {}
     for name in _names():
         with suppress(OSError, ValueError):
             about = _BLOCK / name / "loop"
             limit, autoclear = int((about / "sizelimit").read_text()), (about / "autoclear").read_text().strip() == "1"
             files.setdefault((about / "backing_file").read_bytes(), []).append((name, limit, autoclear))
-    return tuple(
-        name
-        for loops in files.values()
-        if not any(autoclear and not limit for _, limit, autoclear in loops)
-        for name, limit, _ in loops
-        if limit == SHORT
-    )
+    found = []
+    for loops in files.values():
+        mounted = any(autoclear and not limit for _, limit, autoclear in loops)
+        wrong = 0 if mounted else SHORT
+        found += [name for name, limit, autoclear in loops if limit == wrong and not autoclear]
+    return tuple(found)
 
 
 def _names() -> list[str]:

@@ -16,7 +16,7 @@ from dockstack.mounts import checking, kernel, loops, requests
 from dockstack.mounts.requests import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from dockstack.mounts.caller import Standing
     from dockstack.mounts.loops import Loop
@@ -44,7 +44,9 @@ def find_device(standing: Standing, path: bytes, attached: tuple[Attached, ...])
     raise Refusal(f"{path!r} is no volume of this server")
 
 
-def mount(standing: Standing, source: bytes, target: bytes, wish: Wish, *, attached: tuple[Attached, ...]) -> bytes:
+def mount(
+    standing: Standing, source: bytes, target: bytes, wish: Wish, *, attached: Callable[[], tuple[Attached, ...]]
+) -> bytes:
     """Mount a volume's file system onto a directory of a server; return the directory's true name.
 
     Args:
@@ -52,14 +54,15 @@ def mount(standing: Standing, source: bytes, target: bytes, wish: Wish, *, attac
         source: the device, in its words.
         target: the directory, likewise.
         wish: how.
-        attached: the server's volumes.
+        attached: reads the server's volumes; anew after the mount, as one may be taken away meanwhile.
 
     Raises:
         Refusal: it may not be, or the file system is not whole.
         FileExistsError: it is mounted there already.
     """
+    had = attached()  # while we stand on the host
     with standing.entered():
-        one = find_device(standing, source, attached)
+        one = find_device(standing, source, had)
         place, name = standing.find(target, os.O_DIRECTORY)
     requests.check_place(name)
     if one.read_only and not wish.read_only:
@@ -67,9 +70,15 @@ def mount(standing: Standing, source: bytes, target: bytes, wish: Wish, *, attac
     device = loops.name_of(one.major, one.minor)
     if device is None:
         raise Refusal(f"{one.name} is no loop device: its writers cannot be kept away from a mounted file system")
-    with loops.locked(device, LOCK_SECONDS) as volume:
+    with loops.locked(device, LOCK_SECONDS) as volumes:
+
+        def check() -> None:
+            if one not in attached() or not loops.is_volume(volumes[0], one.volume):
+                raise Refusal(f"{one.name} is no volume of this server any more")
+
         try:
-            with _still(volume, read_only=one.read_only) as still:
+            check()
+            with _still(volumes, read_only=one.read_only) as still:
                 found = os.fstat(place)
                 if (found.st_dev, found.st_ino) == (still.device, _ROOT_INODE):
                     raise FileExistsError(errno.EBUSY, "it is mounted there already")
@@ -77,8 +86,13 @@ def mount(standing: Standing, source: bytes, target: bytes, wish: Wish, *, attac
                 with standing.entered():
                     kernel.place_mount(made, place)
                 os.close(made)
+                try:
+                    check()
+                except Refusal:
+                    _take_off(standing, name, still.device, kernel.DETACH)
+                    raise
         finally:
-            settle(volume)
+            settle(volumes)
     return name
 
 
@@ -116,19 +130,27 @@ def unmount_device(standing: Standing, name: bytes, device: int, flags: int) -> 
         volume = loops.find_volume(loop.status.backing)
     # A volume that is detached has no device of its own any more.
     with loops.locked(volume, LOCK_SECONDS) if volume else nullcontext() as locked:
-        with standing.entered():
-            word = standing.go_above(name)
-            if os.lstat(word).st_dev != device:
-                raise Refusal(f"{name!r} has changed")
-            kernel.unmount(word, flags)
+        _take_off(standing, name, device, flags)
         if locked:
             settle(locked)
 
 
-def settle(volume: Loop) -> None:
-    """Give a volume's own device its size back when nothing of it is mounted; the volume is locked."""
-    if loops.find_mounted(volume) is None:
-        loops.give_back(volume)
+def _take_off(standing: Standing, name: bytes, device: int, flags: int) -> None:
+    with standing.entered():
+        word = standing.go_above(name)
+        if os.lstat(word).st_dev != device:
+            raise Refusal(f"{name!r} has changed")
+        kernel.unmount(word, flags)
+
+
+def settle(volumes: tuple[Loop, ...]) -> None:
+    """Give a volume's own devices their size back when nothing of it is mounted, else take it; they are locked."""
+    mounted = loops.find_mounted(volumes[0])
+    for volume in volumes:
+        if mounted is None:
+            loops.give_back(volume)
+        else:
+            loops.shorten(volume)
 
 
 def device_at(standing: Standing, name: bytes) -> int:
@@ -138,11 +160,12 @@ def device_at(standing: Standing, name: bytes) -> int:
 
 
 @contextmanager
-def _still(volume: Loop, *, read_only: bool) -> Iterator[Loop]:
+def _still(volumes: tuple[Loop, ...], *, read_only: bool) -> Iterator[Loop]:
     """Have a device over a volume's file that nobody else writes to: the one that is mounted already, or a new one."""
-    mounted = loops.find_mounted(volume)
-    loops.shorten(volume)
-    with loops.opened(mounted) if mounted else loops.second(volume, read_only=read_only) as loop:
+    mounted = loops.find_mounted(volumes[0])
+    for volume in volumes:
+        loops.shorten(volume)
+    with loops.opened(mounted) if mounted else loops.second(volumes[0], read_only=read_only) as loop:
         yield loop
 
 

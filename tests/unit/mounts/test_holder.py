@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import socket
 import struct
 from pathlib import Path
@@ -82,6 +83,50 @@ def test_a_holder_gets_back_what_the_broker_has(tmp_path):
 def test_nonsense_of_a_runtime_harms_nobody(kept, tmp_path, text):
     read, write = os.pipe()
     leave_listener(tmp_path, text, read)
+    kept.turn(5)
+    assert not kept._listeners
+    os.close(read)
+    os.close(write)
+
+
+def test_a_silent_runtime_keeps_nobody_waiting(kept, tmp_path):
+    read, write = os.pipe()
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(str(tmp_path / "seccomp.sock"))
+        kept.turn(5)
+        leave_listener(tmp_path, state(), read)
+        kept.turn(5)
+        assert [listener.about["server"] for listener in kept._listeners.values()] == ["uuid"]
+        silent.sendall(state("late")[:5])
+        kept.turn(5)
+        silent.sendall(state("late")[5:])
+    kept.turn(5)
+    assert len(kept._listeners) == 1  # it gave no listener
+    os.close(read)
+    os.close(write)
+
+
+def test_without_a_free_descriptor_nobody_is_taken_in(kept, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    read, write = os.pipe()
+    leave_listener(tmp_path, state(), read)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (read, limits[1]))
+    try:
+        kept.turn(5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert not kept._listeners
+    kept.turn(5)
+    assert len(kept._listeners) == 1
+    os.close(read)
+    os.close(write)
+
+
+def test_a_listener_that_fails_ends_nothing(kept, tmp_path):
+    read, write = os.pipe()
+    leave_listener(tmp_path, state(), read)
+    kept.turn(5)
+    os.write(write, b"x")  # readable, but nothing of seccomp
     kept.turn(5)
     assert not kept._listeners
     os.close(read)

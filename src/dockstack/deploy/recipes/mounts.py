@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 from dockstack.deploy.configuration import extra_hosts, mounts
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.hypervisors.docker import Docker
-from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.recipes.stage import Stage
 from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.wanted import hosts
 from dockstack.deploy.wanted.inventory import Role
-from dockstack.names import MOUNT_SOCKET
 
 if TYPE_CHECKING:
     from dockstack.deploy.supervision.machine import Machine
@@ -25,7 +23,7 @@ _TITLE = "Letting servers mount their volumes"
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
-    """Return the stages that start the broker, or take away what an earlier run had set up for it."""
+    """Return the stages that start the broker."""
     if not isinstance(chosen(node), Docker):
         return ()
     count = node.attributes.number("hosts") if node.has(Role.CONTROLLER) else 1
@@ -44,23 +42,22 @@ def services(node: Node) -> tuple[Service, ...]:
 
 
 def start(machine: Machine) -> None:
-    """Have the machine's broker running, or gone if nobody wants it."""
-    _settle(machine, services(machine.node), (mounts.BROKER, mounts.HOLDER), str(MOUNT_SOCKET))
+    """Have the machine's broker running, if volumes are wanted or were."""
+    _settle(machine, services(machine.node), (mounts.HOLDER, mounts.BROKER))
 
 
 def start_on(machine: Machine, key: str) -> None:
-    """Have a further host's broker running, or gone if nobody wants it."""
+    """Have a further host's broker running, if volumes are wanted or were."""
     wanted = tuple(extra_hosts.entered(service, key, ()) for service in services(machine.node))
-    known = tuple(hosts.service_name(key, name) for name in (mounts.BROKER, mounts.HOLDER))
-    _settle(machine, wanted, known, hosts.outside(key, str(MOUNT_SOCKET)))
+    _settle(machine, wanted, tuple(hosts.service_name(key, name) for name in (mounts.HOLDER, mounts.BROKER)))
 
 
-def _settle(machine: Machine, wanted: tuple[Service, ...], names: tuple[str, ...], socket: str) -> None:
-    for service in wanted:
+def _settle(machine: Machine, wanted: tuple[Service, ...], names: tuple[str, ...]) -> None:
+    """Start both, also where nobody wants them any more but servers may have them.
+
+    A container keeps the socket's name for as long as it runs, and the runtime lets nobody into it, and starts nothing
+    in it, while nobody listens there. So they go with the host, and not before.
+    """
+    known = {service.name: service for service in machine.records.services()}
+    for service in wanted or [known[name] for name in names if name in known]:
         ensure_running(machine, service)
-    if not wanted:
-        recorded = [service for service in machine.records.services() if service.name in names]
-        for service in recorded:
-            host_removal.forget(machine, service)
-        if recorded:
-            machine.absent(socket)  # a server that starts looks for it

@@ -24,6 +24,7 @@ CONNECTION_TRACKING = ("conntrack",)  # what Neutron's Open vSwitch agent calls
 CONTROLLER = ("epmd", "mariadb", "mariadbd", "memcached", "ovn-northd", "rabbitmq-server")
 METADATA = ("haproxy",)  # which ends TLS, too
 COMPUTE = ("fonts",)
+MOUNTS = ("e2fsck",)  # what the mount broker calls
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
@@ -58,4 +59,6 @@ def wanted(node: Node, *, switch: bool = True, ovn: bool = True) -> tuple[str, .
         names += METADATA
     if node.has(Role.COMPUTE):
         names += COMPUTE
+        if node.attributes.flag("volumes.enable"):
+            names += MOUNTS
     return tuple(names)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose turn it is: what many calls of few servers leave to the others."""
+
+from __future__ import annotations
+
+import pytest
+
+from dockstack.mounts import broker, kernel
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def busy(tmp_path, monkeypatch):
+    """A broker whose workers do nothing and never end; ``begun`` has the calls that were given to one."""
+    made = broker.Broker(tmp_path, tmp_path)
+    made.begun = []
+
+    def fork(_self, _do, request, server, name) -> None:
+        made.begun.append((server, request.mounts))
+        made._workers[len(made.begun)] = broker.Worker(0, 0, request, server, 0.0, name)
+
+    monkeypatch.setattr(broker.Broker, "_fork", fork)
+    return made
+
+
+def ask(made: broker.Broker, server: str, number: int) -> None:
+    made._listeners[server] = broker.Listener({"server": server, "namespace": 1, "policy": "kernel"}, -1)
+    call = kernel.Notification(len(made._requests), 1, number, kernel.ARCHITECTURE, ())
+    made._requests.append(broker.Request(server, call, again=False))
+
+
+def test_a_server_has_one_check_at_a_time_and_can_still_unmount(busy):
+    for number in (kernel.MOUNT, kernel.MOUNT, kernel.UMOUNT):
+        ask(busy, "one", number)
+    busy._begin()
+    assert busy.begun == [("one", True), ("one", False)]
+    assert [request.mounts for request in busy._requests] == [True]
+
+
+def test_checks_leave_places_for_the_rest(busy):
+    for server in range(broker.MOST_AT_ONCE):
+        ask(busy, str(server), kernel.MOUNT)
+    ask(busy, "last", kernel.UMOUNT)
+    busy._begin()
+    assert busy.begun == [*((str(server), True) for server in range(broker.MOST_MOUNTS)), ("last", False)]
