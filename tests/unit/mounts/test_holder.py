@@ -79,7 +79,11 @@ def test_a_holder_gets_back_what_the_broker_has(tmp_path):
     os.close(write)
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"metadata": "x"}', state()[:-3]])
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{}", b"[]", b'{"metadata": "x"}', state()[:-3]],
+    ids=["nothing", "empty", "a list", "no state", "cut off"],
+)
 def test_nonsense_of_a_runtime_harms_nobody(kept, tmp_path, text):
     read, write = os.pipe()
     leave_listener(tmp_path, text, read)
