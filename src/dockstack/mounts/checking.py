@@ -9,6 +9,7 @@ import resource
 import signal
 import struct
 import subprocess
+from pathlib import Path
 
 from dockstack.mounts import kernel
 from dockstack.mounts.requests import Refusal
@@ -62,6 +63,8 @@ def _is_in_use(device: str) -> bool:
 
 
 def _run(how: str, device: str) -> int:
+    # Where memory ends, this process and its check end first: the broker's own score is not for a tenant's bytes.
+    Path("/proc/self/oom_score_adj").write_text("1000")
     try:
         return (
             subprocess.run(
@@ -88,5 +91,3 @@ def _bound() -> None:
     for kind, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(kind, (most, most))
     os.nice(5)
-    with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - before exec, the less the better
-        file.write("1000")  # where memory ends, this ends first: the broker's own score is not for a tenant's bytes
