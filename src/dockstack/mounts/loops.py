@@ -22,13 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dockstack.names import MOUNTED_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAJOR = 7
 VOLUME_LABEL = b"dockstack:"  # what the labels of volumes' own devices begin with; the volume's uuid follows
 MOUNTED_LABEL = b"dockmount:"  # as long, as a label has 63 bytes
-SHORT = 1024  # bytes; a forced detach has another number, and is not undone
+SHORT = MOUNTED_BYTES  # a forced detach leaves another number of bytes, and is not undone
 
 _BLOCK = Path("/sys/block")
 _DEVICES = Path("/sys/dev/block")
