@@ -101,6 +101,7 @@ class Broker:
         self._epoll = select.epoll()
         self._holder: socket.socket | None = None
         self._sockets: list[int] = []
+        self._given: list[int] = []  # to a holder that has not given them back
         self._listeners: dict[str, Listener] = {}
         self._requests: deque[Request] = deque()
         self._workers: dict[int, Worker] = {}
@@ -147,9 +148,8 @@ class Broker:
         except OSError:
             connection.close()
             return
-        for descriptor in self._sockets:
-            os.close(descriptor)
-        self._sockets.clear()
+        # Its answer shows that it lives: of one that dies, this socket may be the last thing that the kernel closes.
+        self._given, self._sockets = self._sockets, []
         self._holder = connection
         self._epoll.register(connection.fileno(), select.EPOLLIN)
 
@@ -162,11 +162,15 @@ class Broker:
             self._epoll.unregister(self._holder.fileno())
             self._holder.close()
             self._holder = None
+            if not self._sockets:
+                self._given, self._sockets = [], self._given
             return
         if descriptor is None:
             self._take(message)
         elif "socket" in message:
             self._sockets.append(descriptor)
+            while self._given:
+                os.close(self._given.pop())
         elif message["listener"] in self._listeners:
             os.close(descriptor)
         else:

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
+
 import pytest
 
 from dockstack.mounts import broker, kernel
+from dockstack.mounts.holder import CONTROL
 
 pytestmark = pytest.mark.unit
 
@@ -44,3 +48,22 @@ def test_checks_leave_places_for_the_rest(busy):
     ask(busy, "last", kernel.UMOUNT)
     busy._begin()
     assert busy.begun == [*((str(server), True) for server in range(broker.MOST_MOUNTS)), ("last", False)]
+
+
+def test_a_holder_that_dies_before_it_answers_has_taken_no_socket(tmp_path):
+    """The kernel may close its end of the broker's connection before the socket at which it listens for one."""
+    made = broker.Broker(tmp_path, tmp_path)
+    read, write = os.pipe()  # stands for the runtimes' socket
+    made._sockets = [read]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dying:
+        dying.bind(str(tmp_path / CONTROL))
+        dying.listen()
+        made._connect()
+        assert made._holder is not None
+    made._hear()
+    assert made._holder is None
+    (kept,) = made._sockets
+    os.write(write, b"x")
+    assert os.read(kept, 1) == b"x"
+    os.close(write)
+    os.close(kept)
