@@ -115,7 +115,7 @@ def wanted(attributes: Attributes, key: str = "") -> Volume | None:
 
 def all_wanted(attributes: Attributes) -> tuple[Volume, ...]:
     """Return what the attributes ask for, for each host on the machine."""
-    keys = ("", *(f"{hosts.PREFIX}{number}" for number in range(hosts.FIRST, attributes.number("hosts") + 1)))
+    keys = ("", *hosts.further_keys(attributes))
     return tuple(volume for key in keys if (volume := wanted(attributes, key)) is not None)
 
 

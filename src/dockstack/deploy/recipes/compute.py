@@ -45,8 +45,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
 def _aggregate(node: Node) -> tuple[Stage, ...]:
     if not node.attributes.text("compute.aggregate") or not isinstance(chosen(node), Docker):
         return ()
-    further = range(hosts.FIRST, node.attributes.number("hosts") + 1)
-    after = ("ready", *(f"{hosts.PREFIX}{number}-ready" for number in further))
+    after = ("ready", *(f"{key}-ready" for key in hosts.further_keys(node.attributes)))
     return (Stage("aggregate", "Putting hosts into their aggregate", join_aggregate, after, 0, phase="cloud"),)
 
 

@@ -27,7 +27,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
     """Return the stage that lets the hosts of one machine log in to each other; on a single host it removes that."""
     if not isinstance(chosen(node), Docker) or not node.has(Role.CONTROLLER):
         return ()
-    keys = [f"{hosts.PREFIX}{number}" for number in range(hosts.FIRST, node.attributes.number("hosts") + 1)]
+    keys = hosts.further_keys(node.attributes)
     after = ("nova-files", "openstack-environment", "compute", *(f"{key}-compute" for key in keys))
     return (Stage("migration", "Letting hosts send each other servers", start, after, phase="services"),)
 

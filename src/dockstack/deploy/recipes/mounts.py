@@ -26,8 +26,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
     """Return the stages that start the broker."""
     if not isinstance(chosen(node), Docker):
         return ()
-    count = node.attributes.number("hosts") if node.has(Role.CONTROLLER) else 1
-    keys = [f"{hosts.PREFIX}{number}" for number in range(hosts.FIRST, count + 1)]
+    keys = hosts.further_keys(node.attributes) if node.has(Role.CONTROLLER) else ()
     further = [
         Stage(f"{key}-mounts", f"{_TITLE} on {key}", partial(start_on, key=key), (f"{key}-engine",), phase="services")
         for key in keys

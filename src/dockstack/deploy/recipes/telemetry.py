@@ -29,8 +29,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
     """Return the stages that export metrics, or take away what an earlier run had set up for it."""
     if not isinstance(chosen(node), Docker):
         return ()
-    count = node.attributes.number("hosts") if node.has(Role.CONTROLLER) else 1
-    keys = [f"{hosts.PREFIX}{number}" for number in range(hosts.FIRST, count + 1)]
+    keys = hosts.further_keys(node.attributes) if node.has(Role.CONTROLLER) else ()
     further = [
         Stage(
             f"{key}-exporter",

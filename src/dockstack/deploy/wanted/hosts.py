@@ -51,6 +51,11 @@ class ExtraHost:
         return self.address.partition("/")[0]
 
 
+def further_keys(attributes: Attributes) -> tuple[str, ...]:
+    """Return the keys of the hosts besides the machine itself, as in "host2"."""
+    return tuple(f"{PREFIX}{number}" for number in range(FIRST, attributes.number("hosts") + 1))
+
+
 def extra_hosts(attributes: Attributes, hostname: str) -> tuple[ExtraHost, ...]:
     """Return the hosts besides the machine itself that the attributes ask for.
 
@@ -74,7 +79,7 @@ def extra_hosts(attributes: Attributes, hostname: str) -> tuple[ExtraHost, ...]:
     gateway = f"{network[1]}/{network.prefixlen}"
     return tuple(
         ExtraHost(key, host_name(hostname, key), f"{network[number_of(key)]}/{network.prefixlen}", gateway)
-        for key in (f"{PREFIX}{number}" for number in range(FIRST, count + 1))
+        for key in further_keys(attributes)
     )
 
 
