@@ -8,7 +8,6 @@ import os
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import openstack
 from keystoneauth1 import exceptions as auth_errors
@@ -29,8 +28,6 @@ DEFAULT_NETWORK = "private"
 DEFAULT_EXTERNAL = "public"
 TROUBLE = (sdk_errors.SDKException, auth_errors.ClientException)  # what a question to a cloud may end with
 SYSTEM_IMAGES = ("debian-bookworm", "debian-trixie")
-TCP_SECONDS = 5
-HTTP, HTTPS = 80, 443
 MEMORY_MB = 64  # the smallest flavor that the base image runs well in
 
 NOT_ANSWERING = (
@@ -88,8 +85,8 @@ def find_facts(connection: Any, choices: Choices) -> CloudFacts:
         missing[Capability.IPV6] = f"network {network.name} has no IPv6 subnet"
     if image.container_format != "docker":
         missing.setdefault(Capability.LOGIN, f"image {image.name} is no container image of dockstack")
-    if reason := why_no_registry(find_registry(connection.session)):
-        missing[Capability.REGISTRY] = reason
+    if find_registry(connection.session) is None:
+        missing[Capability.REGISTRY] = "the cloud has no registry (`registry.enable`)"
     return CloudFacts(
         hypervisors=tuple(sorted(hypervisors)),
         image_id=image.id,
@@ -105,21 +102,6 @@ def find_facts(connection: Any, choices: Choices) -> CloudFacts:
         missing=missing,
         system=find_system(connection, missing),
     )
-
-
-def why_no_registry(url: str | None) -> str:
-    """Say why nobody can push to a cloud, "" if one can; a catalogue goes on naming a registry that was turned off."""
-    if url is None:
-        return "the cloud has no registry (`registry.enable`)"
-    address = urlsplit(url)
-    try:
-        port = address.port or (HTTPS if address.scheme == "https" else HTTP)
-        socket.create_connection((address.hostname or "", port), TCP_SECONDS).close()
-    except ConnectionRefusedError:
-        return f"the cloud's catalogue names a registry at {url}, where nobody listens (`registry.enable`)"
-    except OSError:
-        return ""  # the exercise says what is wrong with it
-    return ""
 
 
 def find_system(connection: Any, missing: dict[Capability, str]) -> SystemImage | None:

@@ -6,13 +6,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.configuration.glance import REGISTRY_ADDRESS
+from dockstack.deploy.configuration.glance import REGISTRY_ADDRESS, UNFILTERED
 from dockstack.deploy.configuration.programs import PYTHON_ENVIRONMENT
 from dockstack.deploy.supervision.services import Check, CheckKind, Service
 
 if TYPE_CHECKING:
     from dockstack.deploy.configuration.ini import Ini
     from dockstack.deploy.configuration.settings import Settings
+    from dockstack.deploy.wanted.attributes import Attributes
 
 NAME = "registry"
 USER = "dockstack-registry"
@@ -20,6 +21,11 @@ ACCOUNT = "registry"
 """What it is called at Keystone and at the database."""
 CONF = f"{paths.ETC}/registry.conf"
 _GIB = 1 << 30
+
+
+def wanted(attributes: Attributes) -> bool:
+    """Tell whether a cloud has a registry; with a Glance that filters no locations it has none."""
+    return attributes.flag("registry.enable") and attributes.text("release") not in UNFILTERED
 
 
 def registry_conf(settings: Settings) -> Ini:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
+from dockstack.deploy.configuration.registry import wanted as has_registry
 from dockstack.deploy.join import service_files
 from dockstack.deploy.recipes import neutron, nova
 from dockstack.deploy.wanted.attributes import SourceValues
@@ -33,7 +34,7 @@ def values(attributes: Attributes, shell: Shell) -> service_files.Found:
     sources = [*found.sources, SourceValues(f"attribute release ({release.source})", {"release": release.value})]
     own = attributes.text("public_address") or attributes.text("listen_address")
     registry = attributes.setting("registry.enable")
-    if registry.value:
+    if has_registry(attributes):
         scheme = "" if attributes.flag("tls.enable") else "http://"
         address = f"{scheme}{own}:{attributes.number('ports.registry')}"
         sources.append(SourceValues(f"attribute registry.enable ({registry.source})", {"registry.address": address}))

@@ -156,6 +156,16 @@ def _endpoints(keystone: Api, desired: Json, region: str) -> None:
             keystone.call("PATCH", f"/endpoints/{endpoint['id']}", {"endpoint": {"url": desired["url"]}})
 
 
+def withdraw(desired: Json) -> None:
+    """Take services out of the catalogue: nobody shall be sent where nobody listens. Their accounts stay."""
+    keystone = Api(connect(desired), "identity")
+    for service in desired["services"]:
+        found = keystone.call("GET", "/services", query={"name": service["name"], "type": service["type"]})["services"]
+        for one in found:
+            print(f"withdrew service {service['name']}", flush=True)
+            keystone.call("DELETE", f"/services/{one['id']}")  # its endpoints go with it
+
+
 # -- limits -----------------------------------------------------------------------------------------------------------
 
 
@@ -442,6 +452,7 @@ def forget_hosts(desired: Json) -> None:
 
 ACTIONS = {
     "identity": provide_identity,
+    "withdraw": withdraw,
     "limits": provide_limits,
     "flavors": provide_flavors,
     "volume-types": provide_volume_types,

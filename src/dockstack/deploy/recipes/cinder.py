@@ -23,6 +23,7 @@ from dockstack.deploy.recipes.controller import (
     once_in_database,
     provision,
     provision_once,
+    withdraw,
     write_api_file,
     write_configuration,
 )
@@ -43,6 +44,8 @@ VOLUME_POOL = "volume-pool"
 SERVICES = ("cinder-api", "cinder-scheduler", "cinder-volume", "cinder-backup")
 SUDOERS = "/etc/sudoers.d/dockstack-cinder"
 FILES = "cinder-files"
+_ACCOUNT = "cinder-account"
+"""The stage that makes Cinder's account, and what the manifest calls it that it was made."""
 MANAGE = (f"{paths.OPENSTACK_VENV}/bin/cinder-manage", "--config-file", CONF)
 
 
@@ -61,15 +64,15 @@ def stages(node: Node) -> tuple[Stage, ...]:
     if not node.has(Role.CONTROLLER):
         return ()
     if not wanted(node):
-        return (Stage("cinder", "Looking for Cinder", stop, ("supervisor",), weight=0, phase="services"),)
+        return (Stage("cinder", "Looking for Cinder", stop, ("supervisor", "identity"), weight=0, phase="services"),)
     installed = ("hypervisor-configure",) if chosen(node) is not None else ("command-line", "openstack-environment")
-    started = ("cinder-database", "cinder-account", "token-cache", "message-bus", "glance", *installed)
+    started = ("cinder-database", _ACCOUNT, "token-cache", "message-bus", "glance", *installed)
     return (
         Stage(FILES, "Configuring Cinder", configure, ("accounts", "packages", "openstack-environment")),
         Stage(
             "cinder-database", "Migrating Cinder's database", migrate_database, (FILES, "database"), phase="databases"
         ),
-        Stage("cinder-account", "Making Cinder's account", provide, ("identity",), phase="identity"),
+        Stage(_ACCOUNT, "Making Cinder's account", provide, ("identity",), phase="identity"),
         Stage("cinder", "Starting Cinder", start, started, phase="services"),
         Stage("volume-types", "Making types of volumes", types, ("cinder",), phase="cloud"),
     )
@@ -172,7 +175,7 @@ def provide(machine: Machine) -> None:
     """Make Cinder's account and its entry in the catalogue."""
     desired = desired_state.volumes(settings_of(machine))
     text = json.dumps(desired, sort_keys=True)
-    once_in_database(machine, "cinder-account", text, lambda: provision(machine, "identity", desired))
+    once_in_database(machine, _ACCOUNT, text, lambda: provision(machine, "identity", desired))
 
 
 def start(machine: Machine) -> None:
@@ -189,7 +192,8 @@ def types(machine: Machine) -> None:
 
 
 def stop(machine: Machine) -> None:
-    """Have no Cinder running; volumes and backups stay, and are there again when it runs again."""
+    """Have no Cinder, and none in the catalogue; volumes and backups stay, and are there again when it runs again."""
+    withdraw(machine, _ACCOUNT, desired_state.volumes(settings_of(machine)))
     for service in machine.records.services():
         if service.name in SERVICES:
             host_removal.forget(machine, service)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PYTHON = f"{paths.OPENSTACK_VENV}/bin/python"
 MIGRATION_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PYTHONWARNINGS": "ignore"}
+_WITHDRAWN = "withdrawn"
 
 
 def write_configuration(machine: Machine, user: str, files: Mapping[str, Ini]) -> None:
@@ -93,3 +94,17 @@ def provision_once(machine: Machine, action: str, desired: Mapping[str, Any]) ->
     """Run an action unless exactly this desired state was reached before, in a database that still exists."""
     text = json.dumps(desired, sort_keys=True)
     once_in_database(machine, f"provision-{action}", text, lambda: provision(machine, action, desired))
+
+
+def withdraw(machine: Machine, provided: str, desired: Mapping[str, Any]) -> None:
+    """Take services that are not wanted any more out of the catalogue, if an earlier run put them there.
+
+    Args:
+        machine: the controller.
+        provided: what the manifest calls it that they were put there; goes on saying that they once were.
+        desired: the state that put them there.
+    """
+    if machine.manifest.done(provided) in (None, _WITHDRAWN):
+        return
+    provision(machine, "withdraw", desired)
+    machine.manifest.set_done(provided, _WITHDRAWN)

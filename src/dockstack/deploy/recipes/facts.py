@@ -10,6 +10,7 @@ from dockstack.deploy import paths
 from dockstack.deploy.configuration import migration
 from dockstack.deploy.configuration.glance import UNFILTERED
 from dockstack.deploy.configuration.openvswitch import tunnel_options
+from dockstack.deploy.configuration.registry import wanted as has_registry
 from dockstack.deploy.configuration.settings import SECRET_NAMES, ImageQuotas, Networks, Ports, Settings
 from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.hypervisors import Contribution, chosen
@@ -74,7 +75,7 @@ def settings_from(
     listen, tls = attributes.text("listen_address"), attributes.flag("tls.enable")
     tunnels_end = hosts.machine_tunnel_address(attributes)
     filtered = attributes.text("release") not in UNFILTERED  # preflight refuses it; this is the second bolt
-    registry = filtered and attributes.flag("registry.enable")
+    registry = has_registry(attributes)
     neighbours = () if ipaddress.ip_address(tunnels_end).is_loopback else tunnel_options(datapath)
     on_this_machine = migration.options() if attributes.number("hosts") > 1 else ()
     made = Settings(

@@ -12,7 +12,7 @@ from dockstack.deploy.configuration.mariadb import account_sql
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.node.environments import ensure_wheel
 from dockstack.deploy.recipes import host_removal
-from dockstack.deploy.recipes.controller import once_in_database, provision, write_configuration
+from dockstack.deploy.recipes.controller import once_in_database, provision, withdraw, write_configuration
 from dockstack.deploy.recipes.facts import REGISTRY_ACCOUNT, REGISTRY_PORT, settings_of
 from dockstack.deploy.recipes.infrastructure import run_sql
 from dockstack.deploy.recipes.stage import Stage
@@ -31,8 +31,8 @@ def stages(node: Node) -> tuple[Stage, ...]:
     """Return the stage that has the registry running, or takes away what an earlier run had started."""
     if not node.has(Role.CONTROLLER):
         return ()
-    if not node.attributes.flag("registry.enable"):
-        return (Stage(_STAGE, "Looking for a registry", stop, ("supervisor",), weight=0, phase="services"),)
+    if not registry.wanted(node.attributes):
+        return (Stage(_STAGE, "Looking for a registry", stop, ("supervisor", "identity"), weight=0, phase="services"),)
     installed = ("hypervisor-configure",) if chosen(node) is not None else ("command-line", "openstack-environment")
     before = ("database", "identity", "glance", *installed)
     return (Stage(_STAGE, "Starting the registry", start, before, phase="services"),)
@@ -56,7 +56,8 @@ def start(machine: Machine) -> None:
 
 
 def stop(machine: Machine) -> None:
-    """Have no registry running; what was pushed stays, and is there again when it runs again."""
+    """Have no registry, and none in the catalogue; what was pushed stays, and is there again when it runs again."""
+    withdraw(machine, REGISTRY_ACCOUNT, desired_state.registry(settings_of(machine)))
     for service in _running(machine):
         host_removal.forget(machine, service)
         machine.absent(registry.CONF)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dockstack.deploy import distributions, paths
+from dockstack.deploy.configuration import registry
 from dockstack.deploy.configuration.cinder import CONF as CINDER_CONF
 from dockstack.deploy.configuration.glance import UNFILTERED
 from dockstack.deploy.distributions import APT, DEBIAN_12, Distribution
@@ -31,6 +32,7 @@ from dockstack.deploy.recipes.facts import LOOPBACK, REGISTRY_PORT
 from dockstack.deploy.run import tls_obstacles, volume_obstacles
 from dockstack.deploy.run.volume_obstacles import VolumeFacts
 from dockstack.deploy.supervision.records import Records
+from dockstack.deploy.wanted.attributes import DEFAULT
 from dockstack.deploy.wanted.inventory import Role
 from dockstack.errors import DockstackError
 
@@ -234,7 +236,7 @@ def _ports(node: Node, listening: Iterable[Listener]) -> Iterable[Problem]:
     address = node.attributes.text("listen_address")
     places = {address, LOOPBACK} if node.attributes.flag("tls.enable") else {address}
     wanted = dict.fromkeys((*CONTROLLER_PORTS, *(OVN_PORTS if address != LOOPBACK else ())), places)
-    if node.attributes.flag("registry.enable"):
+    if registry.wanted(node.attributes):
         wanted["ports.registry"] = {*places, LOOPBACK}
     if node.attributes.flag("volumes.enable"):
         wanted["ports.cinder"] = places
@@ -253,7 +255,8 @@ def _ports(node: Node, listening: Iterable[Listener]) -> Iterable[Problem]:
 
 
 def _registry(node: Node, former_port: str) -> Iterable[Problem]:
-    if not node.attributes.flag("registry.enable"):
+    asked = node.attributes.setting("registry.enable")
+    if not asked.value:
         return
     release, port = node.attributes.text("release"), node.attributes.number("ports.registry")
     if former_port not in ("", str(port)):
@@ -261,7 +264,7 @@ def _registry(node: Node, former_port: str) -> Iterable[Problem]:
             f"The registry's port is to be {port}; images that were pushed are read at port {former_port}.",
             f"Leave it as it was: --set ports.registry={former_port}",
         )
-    if release in UNFILTERED:
+    if release in UNFILTERED and asked.source != DEFAULT:
         yield Problem(
             f"Glance of {release} would read for any project whatever this machine can reach, if there is a registry.",
             "Leave it off (--set registry.enable=false), or choose a later release.",

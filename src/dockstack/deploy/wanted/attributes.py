@@ -21,6 +21,8 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+DEFAULT = "default"
+"""The source of a value that nobody set."""
 MAX_PORT = 65535
 MAX_MODE = 0o7777
 
@@ -181,7 +183,7 @@ def resolve(
         AttributeRefusedError: a name or value cannot be used.
     """
     settings = {
-        attribute.name: Setting(attribute, attribute.parse(attribute.default, "default"), "default")
+        attribute.name: Setting(attribute, attribute.parse(attribute.default, DEFAULT), DEFAULT)
         for attribute in catalogue
     }
     for each in sources:

@@ -16,7 +16,7 @@ import yaml
 
 from dockstack.deploy.atomic_write import write_atomically
 from dockstack.deploy.wanted import document
-from dockstack.deploy.wanted.attributes import Attributes, Kind, Setting, SourceValues, resolve
+from dockstack.deploy.wanted.attributes import DEFAULT, Attributes, Kind, Setting, SourceValues, resolve
 from dockstack.deploy.wanted.cloud_keys import CLOUD_KEYS, OPEN_VSWITCH, OVN, Key, Need
 from dockstack.errors import DockstackError
 
@@ -66,7 +66,7 @@ class CloudDocument:
     def and_then(self, more: SourceValues) -> CloudDocument:
         """Return the document with further values, which win."""
         known = [SourceValues(one.source, {key.name: one.value}) for key, one in self.settings()]
-        return CloudDocument([*(source for source in known if source.source != "default"), more])
+        return CloudDocument([*(source for source in known if source.source != DEFAULT), more])
 
     def settings(self) -> Iterator[tuple[Key, Setting]]:
         """Yield all keys with their values."""
@@ -125,11 +125,11 @@ class CloudDocument:
 
     def _is_open(self, name: str) -> bool:
         key = next(key for key in CLOUD_KEYS if key.name == name)
-        return self.has_use_for(key) and self.values.setting(name).source == "default"
+        return self.has_use_for(key) and self.values.setting(name).source == DEFAULT
 
     def _missing(self) -> Iterator[Problem]:
         for key, setting in self.settings():
-            said = key.blank and setting.source != "default"
+            said = key.blank and setting.source != DEFAULT
             if self.needs(key) and setting.value in {"", ()} and not said:
                 yield Problem(key.name, f"missing. {key.help}")
 
@@ -210,7 +210,7 @@ def save(cloud: CloudDocument, path: str | Path) -> None:
     open_part: dict[str, Any] = {}
     secret_part: dict[str, Any] = {}
     for key, setting in cloud.settings():
-        if setting.source != "default":
+        if setting.source != DEFAULT:
             value = list(setting.value) if isinstance(setting.value, tuple) else setting.value
             (secret_part if key.secret else open_part)[key.name] = {"value": value, "from": setting.source}
     try:

@@ -54,7 +54,8 @@ def test_a_cloud_that_listens_for_others_can_be_joined(own):
     document = own(*OPEN)
     document.require_usable("")
     assert document.text("release") == "2026.2"
-    assert document.text("registry.address") == ""
+    assert document.text("registry.address") == "http://192.0.2.1:5005"
+    assert own(*OPEN, "registry.enable=false").text("registry.address") == ""
     assert document.values["ovn.southbound"] == ("tcp:192.0.2.1:6642",)
     assert document.text("messaging.transport_url") == "rabbit://openstack:rabbitmq_password-value@192.0.2.1:5672/"
     assert document.text("accounts.neutron.username") == "nova"
@@ -65,7 +66,7 @@ def test_a_cloud_with_tls_can_be_joined_with_all_that_is_needed_to_trust_it(own,
     for key, path in files.items():
         path.write_text(f"certificate of {key}")
     monkeypatch.setattr(own_cloud, "AUTHORITIES", files)
-    document = own(*OPEN, "tls.enable=true", "registry.enable=true", listeners="pssl:6642:192.0.2.1")
+    document = own(*OPEN, "tls.enable=true", listeners="pssl:6642:192.0.2.1")
     document.require_usable("")
     assert document.values["ovn.southbound"] == document.values["ovn.northbound"] == ("ssl:192.0.2.1:6642",)
     assert document.text("ovn.authority") == "certificate of ovn.authority"

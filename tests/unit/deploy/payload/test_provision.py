@@ -236,3 +236,23 @@ def test_types_of_volumes_are_made_once(monkeypatch):
     monkeypatch.setattr(provision, "connect", lambda _: None)
     provision.provide_volume_types({"volume_types": [{"name": "file"}, {"name": "file-multiattach"}]})
     assert made == ["file-multiattach"]
+
+
+def test_a_service_that_nobody_runs_leaves_the_catalogue_and_no_other_does(monkeypatch, capsys):
+    deleted = []
+
+    class Keystone:
+        def __init__(self, *_):
+            pass
+
+        def call(self, method, path, *_, query=None):
+            if method == "DELETE":
+                deleted.append(path)
+            assert method == "DELETE" or query == {"name": "ours", "type": "container-registry"}
+            return {"services": [{"id": "s1"}]}
+
+    monkeypatch.setattr(provision, "Api", Keystone)
+    monkeypatch.setattr(provision, "connect", lambda _: None)
+    provision.withdraw({"services": [{"name": "ours", "type": "container-registry", "url": "http://192.0.2.1"}]})
+    assert deleted == ["/services/s1"]
+    assert capsys.readouterr().out == "withdrew service ours\n"

@@ -116,8 +116,9 @@ def test_a_taken_port_names_its_holder(node, listener, taken):
 
 def test_the_registrys_port_is_needed_where_there_is_one(node):
     taken = replace(GOOD, listeners=(Listener("127.0.0.1", 5005, 42, "x"),))
-    assert not problems(node(), taken)
-    assert problems(node("registry.enable=true"), taken)
+    assert problems(node(), taken)
+    assert not problems(node("registry.enable=false"), taken)
+    assert not problems(node("release=2026.1"), taken)
 
 
 def test_cinders_port_is_needed_where_there_is_one(node):
@@ -138,10 +139,10 @@ def test_a_glance_that_filters_no_locations_gets_no_registry(node):
 
 def test_the_registrys_port_is_in_what_glance_keeps(node):
     former = replace(GOOD, registry_port="5005")
-    (problem,) = problems(node("registry.enable=true", "ports.registry=5006"), former)
+    (problem,) = problems(node("ports.registry=5006"), former)
     assert "--set ports.registry=5005" in problem.cure
-    assert not problems(node("ports.registry=5006"), former)
-    assert not problems(node("registry.enable=true"), former)
+    assert not problems(node("registry.enable=false", "ports.registry=5006"), former)
+    assert not problems(node(), former)
 
 
 def test_a_compute_node_needs_no_ports(node):
