@@ -10,10 +10,11 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import docker
-from dockstack.deploy.node import processes
+from dockstack.deploy.node.shell import LocalShell
+from dockstack.deploy.supervision.backends import choose
+from dockstack.deploy.supervision.records import Records
 from dockstack.names import NAMESPACES, UUID_LABEL
 from dockstack.verify.host import find_traces
 from dockstack.verify.probe import answers_ping, wait_until
@@ -22,45 +23,31 @@ from dockstack.verify.resources import delete_server, ports_of
 RESTART_SECONDS = 180  # each several times what it takes on a quiet machine
 RECONCILE_SECONDS = 180
 PING_SECONDS = 5  # an answer that is later than that has not come
-APART = ("pid", "net")
 
 
 def engine():
     return docker.APIClient(version="auto", timeout=60)
 
 
-def pid_of(program):
-    """The process whose program or script is this one; the oldest of the machine itself.
+def pid_of(name):
+    """The process of one of the machine's services, as their supervisor knows it; None while it has none.
 
-    Those of containers have other ids here, those of further hosts another network.
+    By a program's name one would find those of other tests, too.
     """
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            words = path.read_text(errors="replace").split("\0")
-            ours = all(
-                (path.parent / "ns" / kind).readlink() == Path("/proc/self/ns", kind).readlink() for kind in APART
-            )
-            if (
-                ours
-                and any(Path(word).name == program for word in words[:2])
-                and "dockstack-bench" not in "".join(words)
-            ):
-                found.append(processes.look(int(path.parent.name)))
-    oldest = min((each for each in found if each), key=lambda each: (each.started, each.pid), default=None)
-    return oldest and oldest.pid
+    service = next(service for service in Records.here().services() if service.name == name)
+    return choose(LocalShell(), "auto").look(service).pid
 
 
-def kill(program, number=signal.SIGKILL):
-    """End a process as a crash would; return its id."""
-    pid = wait_until(lambda: pid_of(program), 60, f"{program} to run", "Run `dockstack up`.")
+def kill(service, number=signal.SIGKILL):
+    """End a service's process as a crash would; return its id."""
+    pid = wait_until(lambda: pid_of(service), 60, f"{service} to run", "Run `dockstack up`.")
     os.kill(pid, number)
     return pid
 
 
-def wait_restarted(program, old):
+def wait_restarted(service, old):
     return wait_until(
-        lambda: (new := pid_of(program)) and new != old and new, RESTART_SECONDS, f"{program} to be started again"
+        lambda: (new := pid_of(service)) and new != old and new, RESTART_SECONDS, f"{service} to be started again"
     )
 
 

@@ -26,8 +26,8 @@ def test_servers_never_notice_that_the_engine_went(ctx, number):
     interface = Interface.read(guest.shell)
     pid = node.container_of(guest.server.id)["State"]["Pid"]
     with node.pinging(guest.address) as answers:
-        old = node.kill("dockerd", number)
-        node.wait_restarted("dockerd", old)
+        old = node.kill("docker", number)
+        node.wait_restarted("docker", old)
         node.wait_engine_answers()
     assert node.container_of(guest.server.id)["State"]["Pid"] == pid
     assert node.longest_silence(answers) <= 2, answers
