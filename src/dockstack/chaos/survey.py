@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PATCHES = "/var/lib/dockstack/patches"
 STATE = "/var/lib/nova/docker"
 ENDED = frozenset({"completed", "done", "error", "failed", "confirmed", "reverted", "cancelled", "finished"})
+SERVICES_FILES = "/var/lib/"
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 UUID_LENGTH = 36
 
@@ -123,14 +124,14 @@ def list_living() -> frozenset[str]:
 
 
 def list_loops() -> frozenset[str]:
-    """Return the files behind loop devices."""
+    """Return the files of services behind loop devices; the kernel has one list of devices for all programs."""
     found = set()
     for path in Path("/sys/block").glob("loop*/loop/backing_file"):
         try:
             found.add(path.read_text().strip())
         except OSError:
             continue
-    return frozenset(found)
+    return frozenset(path for path in found if path.startswith(SERVICES_FILES))
 
 
 def _truth(server: Any, ports: list[Any], held: Mapping[str, Mapping[str, dict[str, int]]]) -> Truth:

@@ -53,6 +53,7 @@ class Wanted:
     journal: Path
     patience: float
     keep: bool
+    as_json: bool
 
 
 @click.command()
@@ -127,11 +128,8 @@ def chaos(
         sweep(connection, SWEEP_SECONDS, lambda text: console.print(text, style="dim", soft_wrap=True), admin=True)
         console.print(f"seed {seed}: {len(story.kills)} kills, {servers} servers, {story.wishes.hosts} hosts")
         ctx = Context(connection, facts, "chaos", lambda _: None, Timeouts(terminate=SWEEP_SECONDS))
-        wanted = Wanted(os_cloud, path, patience, keep)
+        wanted = Wanted(os_cloud, path, patience, keep, as_json)
         outcome = tell(ctx, story, wanted, places[: story.wishes.hosts], console)
-    click.echo(json_of(story.wishes, outcome, path)) if as_json else console.print(
-        summary_of(outcome, path), soft_wrap=True
-    )
     if outcome.findings:
         sys.exit(1)
 
@@ -192,6 +190,11 @@ def tell(ctx: Context, story: Story, wanted: Wanted, places: tuple[machine.Place
             run.delete_all()
         outcome = run.conclude()
         journal.note("outcome", **outcome.as_dict())
+        # Now, as what is left over may keep the rest from being taken back.
+        if wanted.as_json:
+            click.echo(json_of(story.wishes, outcome, wanted.journal))
+        else:
+            console.print(summary_of(outcome, wanted.journal), soft_wrap=True)
         return outcome
 
 

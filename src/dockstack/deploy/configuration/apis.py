@@ -13,23 +13,24 @@ if TYPE_CHECKING:
     from dockstack.deploy.configuration.ini import Ini
     from dockstack.deploy.configuration.settings import Settings
 
-KEYSTONE_API = "keystone_api"
-"""The module that uWSGI runs for Keystone; the recipe puts it where the scripts are."""
+MODULES = {"keystone": "keystone_api", "neutron-api": "neutron_api", "cinder-api": "cinder_api"}
+"""Modules of the payload that uWSGI runs in place of a service's own; they lie where the scripts are."""
 
 
 def uwsgi_files(settings: Settings) -> dict[str, Ini]:
     """Return the uWSGI file of each API by the API's service name."""
     ports = settings.ports
     modules = {
-        "keystone": (KEYSTONE_API, ports.keystone),
+        "keystone": (MODULES["keystone"], ports.keystone),
         "placement-api": ("placement.wsgi.api", ports.placement),
         "glance-api": ("glance.wsgi.api", ports.glance),
         "nova-api": ("nova.wsgi.osapi_compute", ports.nova),
         "nova-metadata": ("nova.wsgi.metadata", ports.nova_metadata),
-        "neutron-api": ("neutron.wsgi.api", ports.neutron),
-        **({"cinder-api": ("cinder.wsgi.api", ports.cinder)} if settings.volumes else {}),
+        "neutron-api": (MODULES["neutron-api"], ports.neutron),
+        **({"cinder-api": (MODULES["cinder-api"], ports.cinder)} if settings.volumes else {}),
     }
-    special = {"keystone": {"pythonpath": DIRECTORY}, "neutron-api": forget_last_start()}
+    special = {name: {"pythonpath": DIRECTORY} for name in MODULES}
+    special["neutron-api"] |= forget_last_start()
     return {
         name: merge_ini(
             uwsgi_ini(module, settings.bind_address, port, settings.api_threads), {"uwsgi": special.get(name, {})}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.configuration import openvswitch, rabbitmq, scripts
-from dockstack.deploy.configuration.apis import KEYSTONE_API
+from dockstack.deploy.configuration.apis import MODULES
 from dockstack.deploy.configuration.openvswitch import DATABASE_SOCKET
 from dockstack.deploy.paths import API_CERTIFICATE, DRIVER_MARKER, ETC, LOCK_MARKER
 from dockstack.deploy.supervision.services import Check, CheckKind, Service
@@ -169,7 +169,7 @@ def network_fabric(settings: Settings, distribution: Distribution) -> tuple[Serv
 
 def keystone(settings: Settings) -> tuple[Service, ...]:
     """Return the identity API."""
-    files = ("/etc/keystone/keystone.conf", scripts.python_script(KEYSTONE_API))
+    files = ("/etc/keystone/keystone.conf",)
     return (_api(settings, "keystone", "keystone", settings.ports.keystone, files),)
 
 
@@ -418,6 +418,7 @@ def _api(
     requires: tuple[str, ...] = (),
 ) -> Service:
     """An API in one uWSGI process."""
+    module = (scripts.python_script(MODULES[name]),) if name in MODULES else ()
     return Service(
         name=name,
         title=_TITLES[name],
@@ -434,7 +435,7 @@ def _api(
             *_through(settings),
         ),
         check=Check(CheckKind.HTTP, f"http://{settings.local_address}:{port}/"),
-        watch=(*files, uwsgi_file(name), LOCK_MARKER),
+        watch=(*files, *module, uwsgi_file(name), LOCK_MARKER),
         end_statuses=(UWSGI_END,),
     )
 

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from dockstack.deploy import paths
-from dockstack.deploy.configuration.apis import uwsgi_files
+from dockstack.deploy.configuration.apis import MODULES, uwsgi_files
 from dockstack.deploy.configuration.ini import render_ini
 from dockstack.deploy.configuration.mariadb import data_directory
 from dockstack.deploy.configuration.programs import uwsgi_file
@@ -34,8 +34,10 @@ def write_configuration(machine: Machine, user: str, files: Mapping[str, Ini]) -
 
 
 def write_api_file(machine: Machine, settings: Settings, name: str) -> None:
-    """Write the uWSGI file of one API."""
+    """Write the uWSGI file of one API, and the module that it runs if that is one of ours."""
     machine.directory(uwsgi_file(name).rpartition("/")[0])
+    if name in MODULES:
+        install_script(machine, MODULES[name])
     machine.file(uwsgi_file(name), render_ini(uwsgi_files(settings)[name]))
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import desired_state, programs
-from dockstack.deploy.configuration.apis import KEYSTONE_API
 from dockstack.deploy.configuration.keystone import KEY_DIRECTORIES, keystone_conf
 from dockstack.deploy.recipes.controller import (
     MIGRATION_ENVIRONMENT,
@@ -55,7 +54,6 @@ def configure(machine: Machine) -> None:
     """Write the files and make the keys."""
     settings = settings_of(machine)
     write_configuration(machine, "keystone", {CONF: keystone_conf(settings)})
-    install_script(machine, KEYSTONE_API)
     write_api_file(machine, settings, "keystone")
     for directory in KEY_DIRECTORIES:
         machine.directory(directory, owner="keystone", mode=0o700)
