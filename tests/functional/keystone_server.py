@@ -36,7 +36,7 @@ def configuration(directory: Path) -> str:
         f"[fernet_tokens]\nkey_repository = {directory}/fernet-keys",
         f"[credential]\nkey_repository = {directory}/credential-keys",
         "[identity]\npassword_hash_rounds = 4",
-        "[cache]\nenabled = false",
+        "[cache]\nenabled = true\nbackend = oslo_cache.dict",
     )
     conf.write_text("\n".join(sections))
     return str(conf)
