@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ARCHITECTURE.md tells the truth: what it names is there, and is found as it says."""
+"""ARCHITECTURE.md and the guide to a new service tell the truth: what they name is there, and is found as they say."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from dockstack.deploy.recipes.stage import check_graph
+from dockstack.deploy.run.plan import node_stages
+from dockstack.deploy.wanted.inventory import load
 
 pytestmark = pytest.mark.unit
 
@@ -70,3 +76,51 @@ def test_every_folder_is_in_the_tree():
     for parent in (SOURCE, SOURCE / "compute", SOURCE / "deploy"):
         for folder in (path for path in parent.iterdir() if path.is_dir() and path.name != "__pycache__"):
             assert f" {folder.name}/ " in block, f"ARCHITECTURE.md does not show {folder.name}/"
+
+
+# -- docs/adding-a-service.md ----------------------------------------------------------------------------------------
+
+GUIDE = (CHECKOUT / "docs/adding-a-service.md").read_text()
+(RECIPE,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+COMING = {("programs", "heat"), ("desired_state", "orchestration")}  # what the guide says is not there yet
+
+
+@pytest.mark.parametrize("place", PLACE.findall(GUIDE), ids=":".join)
+def test_a_function_that_it_names_is_there(place):
+    assert source_of(place)
+
+
+def test_a_file_that_it_names_is_there():
+    named = re.findall(r"`((?:tests|verify|deploy)/[\w/.-]+\.py)`", GUIDE)
+    assert len(named) > 5
+    assert not [name for name in named if not (CHECKOUT / name).exists() and not (SOURCE / name).exists()]
+
+
+def test_what_its_recipe_imports_and_calls_is_there():
+    tree = ast.parse(RECIPE)
+    modules = {}
+    for each in ast.walk(tree):
+        if isinstance(each, ast.ImportFrom) and each.module != "__future__":
+            origin = importlib.import_module(each.module)
+            for alias in each.names:
+                if not hasattr(origin, alias.name):
+                    importlib.import_module(f"{each.module}.{alias.name}")
+                modules[alias.name] = getattr(origin, alias.name)
+    asked = {
+        (each.value.id, each.attr)
+        for each in ast.walk(tree)
+        if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id in modules
+    }
+    missing = {(name, attribute) for name, attribute in asked if not hasattr(modules[name], attribute)}
+    assert missing == COMING, "what is there meanwhile, or is not there any more"
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_its_stages_have_a_place_among_the_others(wanted):
+    recipe: dict[str, object] = {}
+    exec(compile(RECIPE, str(Path("adding-a-service.md")), "exec"), recipe)  # noqa: S102 - the guide is ours
+    node = load(None, ()).local
+    flags = SimpleNamespace(flag=lambda name: {"heat.enable": wanted}[name])
+    stages = recipe["stages"](SimpleNamespace(has=node.has, attributes=flags))
+    assert [stage.apply.__name__ for stage in stages][-1] == ("start" if wanted else "stop")
+    assert len(check_graph((*node_stages(node), *stages))) == len(node_stages(node)) + len(stages)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -110,12 +110,26 @@ def import_base(connection: Any, progress: Progress | None = None) -> Imported:
     Raises:
         DockstackError: the packages cannot be had, or Glance refuses.
     """
+    return import_image(connection, base_upload(), progress)
+
+
+def base_upload() -> Upload:
+    """Build the base image.
+
+    Raises:
+        DockstackError: the packages cannot be had.
+    """
     image = base.build()
     architecture = image.configuration.platform.architecture
-    upload = Upload(
+    return Upload(
         base.NAME, image.size(), image.archive, architecture, public=True, properties={"os_admin_user": base.USER}
     )
-    return import_image(connection, upload, progress)
+
+
+def alias(upload: Upload, name: str) -> Upload:
+    """Describe the same image under a name that programs look for; its description says what it is."""
+    description = f"This is {upload.name} under another name."
+    return replace(upload, name=name, properties={**upload.properties, "description": description})
 
 
 def import_image(connection: Any, upload: Upload, progress: Progress | None = None) -> Imported:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from dockstack.deploy.configuration import compatibility
 from dockstack.deploy.configuration.desired_state import TENANT
 
 if TYPE_CHECKING:
@@ -51,26 +52,29 @@ def _past_the_proxy(host: str) -> str:
 
 
 def clouds_yaml(settings: Settings) -> str:
-    """Return clouds.yaml with the administrator's and the first tenant's cloud."""
+    """Return clouds.yaml: the administrator's and the first tenant's cloud, and those that DevStack's users expect."""
+    clouds = {CLOUD: _cloud(settings, "admin", "admin"), TENANT_CLOUD: _cloud(settings, TENANT, TENANT)}
+    document: dict[str, object] = {"clouds": clouds}
+    if settings.compatibility == compatibility.DEVSTACK:
+        clouds |= {name: _cloud(settings, *account) for name, account in compatibility.CLOUDS.items()}
+        document["functional"] = {"image_name": compatibility.IMAGE}  # openstacksdk's suite boots from it
+    return yaml.safe_dump(document, sort_keys=True)
 
-    def cloud(user: str, project: str, password: str) -> dict[str, object]:
-        return {
-            "auth": {
-                "auth_url": settings.identity_url,
-                "username": user,
-                "password": password,
-                "project_name": project,
-                "user_domain_name": "Default",
-                "project_domain_name": "Default",
-            },
-            "region_name": settings.region,
-            "identity_api_version": 3,
-            "interface": "public",
-            **({"cacert": settings.authority} if settings.tls else {}),
-        }
 
-    clouds = {
-        CLOUD: cloud("admin", "admin", settings.secret("admin_password")),
-        TENANT_CLOUD: cloud(TENANT, TENANT, settings.secret("demo_password")),
+def _cloud(settings: Settings, user: str, project: str) -> dict[str, object]:
+    """Return an entry: a user in a project, or, without one, with rights on the whole system."""
+    scope = {"project_name": project, "project_domain_name": "Default"} if project else {"system_scope": "all"}
+    return {
+        "auth": {
+            "auth_url": settings.identity_url,
+            "username": user,
+            "password": settings.secret(f"{user}_password"),
+            "user_domain_name": "Default",
+            **scope,
+        },
+        "region_name": settings.region,
+        "identity_api_version": 3,
+        "interface": "public",
+        "force_ipv4": True,  # a server's IPv6 address is of the tenant's network, which nobody outside reaches
+        **({"cacert": settings.authority} if settings.tls else {}),
     }
-    return yaml.safe_dump({"clouds": clouds}, sort_keys=True)

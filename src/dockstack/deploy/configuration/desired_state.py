@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from dockstack.deploy.configuration import compatibility
 from dockstack.deploy.configuration.settings import SERVICE_USERS
 from dockstack.names import AGGREGATE_PROPERTIES
 from dockstack.oci.distribution.protocol import SERVICE_TYPE
@@ -103,7 +104,25 @@ def _mebibytes(gibibytes: int) -> int:
 
 def flavors(settings: Settings) -> dict[str, Any]:
     """Return the flavors."""
-    return {**administrator(settings), "flavors": list(FLAVORS)}
+    added = compatibility.FLAVORS if settings.compatibility == compatibility.DEVSTACK else ()
+    return {**administrator(settings), "flavors": [*FLAVORS, *added, *map(_flavor, settings.flavors)]}
+
+
+def _flavor(text: str) -> dict[str, Any]:
+    name, vcpus, memory, disk = text.split(":")
+    return {"name": name, "vcpus": int(vcpus), "ram": int(memory), "disk": int(disk)}
+
+
+def people(settings: Settings) -> dict[str, Any]:
+    """Return the accounts of a cloud that is like DevStack's, and what each may; it holds passwords."""
+    return {
+        **administrator(settings),
+        "roles": list(compatibility.ROLES),
+        "projects": list(compatibility.PROJECTS),
+        "users": {user: settings.secret(f"{user}_password") for user in compatibility.USERS},
+        "groups": list(compatibility.GROUPS),
+        "grants": [dict(grant) for grant in compatibility.GRANTS],
+    }
 
 
 def networks(settings: Settings) -> dict[str, Any]:

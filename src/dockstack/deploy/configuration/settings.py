@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from dockstack.deploy.configuration.compatibility import PASSWORDS
 from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.paths import AUTHORITY
 
@@ -39,6 +40,7 @@ SECRET_NAMES = (
     "cinder_database_password",
     *(f"{user}_password" for user in SERVICE_USERS if user != "keystone"),
     *(f"{user}_database_password" for user in SERVICE_USERS),
+    *PASSWORDS,
 )
 """Every secret that one cloud has; letters and digits only, so that URLs need no quoting."""
 
@@ -103,6 +105,8 @@ class Settings:
         listen_address: where other machines come in; "": they do not.
         tls: whether what comes in there is encrypted, and ended by a proxy in front of ``bind_address``.
         controller_address: what everybody calls the controller, itself included.
+        flavors: further ones, each as name:vcpus:memory:disk.
+        compatibility: whose users, roles, flavors and clouds there shall be besides ours; "": nobody's.
         http_images: whether Glance may have images that it reads from the registry; also where that ran once.
     """
 
@@ -133,6 +137,8 @@ class Settings:
     registry: bool = False
     http_images: bool = False
     registry_store: str = "/var/lib/dockstack/registry"
+    flavors: tuple[str, ...] = ()
+    compatibility: str = ""
     volumes: bool = False
     volume_pool: str = "/var/lib/cinder/volumes"
     volume_backups: str = "/var/lib/cinder/backups"

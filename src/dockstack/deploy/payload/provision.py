@@ -106,7 +106,7 @@ def connect(desired: Json) -> Session:
 def provide_identity(desired: Json) -> None:
     """Make services' accounts and the catalogue, and the tenant that a new cloud has, if there shall be one."""
     keystone = Api(connect(desired), "identity")
-    roles = {role["name"]: role["id"] for role in keystone.call("GET", "/roles")["roles"]}
+    roles = _ids(keystone, "roles", {})
     service_project = keystone.ensure("project", {"name": "service", "domain_id": "default"}, name="service")
     for name, password in desired["accounts"].items():
         user = _user(keystone, name, password)
@@ -134,6 +134,33 @@ def _user(keystone: Api, name: str, password: str, *, ours: bool = True) -> Json
     if ours:
         keystone.call("PATCH", f"/users/{present['id']}", {"user": {"password": password}})
     return present
+
+
+def provide_people(desired: Json) -> None:
+    """Make roles, projects, groups and users that are missing, and grant what they shall have; more is left to them."""
+    keystone = Api(connect(desired), "identity")
+    domain = {"domain_id": "default"}
+    for name in desired["roles"]:
+        keystone.ensure("role", {"name": name}, name=name)
+    for kind in ("project", "group"):
+        for name in desired[f"{kind}s"]:
+            keystone.ensure(kind, {"name": name, **domain}, name=name, **domain)
+    for name, password in desired["users"].items():
+        _user(keystone, name, password, ours=False)
+    ids = {kind: _ids(keystone, f"{kind}s", domain) for kind in ("project", "group", "user")}
+    roles = _ids(keystone, "roles", {})
+    for grant in desired["grants"]:
+        where = "/system"
+        if "project" in grant:
+            where = f"/projects/{ids['project'][grant['project']]}"
+        elif "domain" in grant:
+            where = f"/domains/{grant['domain']}"
+        kind = "user" if "user" in grant else "group"
+        keystone.call("PUT", f"{where}/{kind}s/{ids[kind][grant[kind]]}/roles/{roles[grant['role']]}")
+
+
+def _ids(keystone: Api, collection: str, query: dict[str, str]) -> dict[str, str]:
+    return {each["name"]: each["id"] for each in keystone.call("GET", f"/{collection}", query=query)[collection]}
 
 
 def _grant(keystone: Api, project: str, user: str, roles: list[str]) -> None:
@@ -196,13 +223,18 @@ def _register_limits(keystone: Api, place: dict[str, str], values: dict[str, int
 
 
 def provide_flavors(desired: Json) -> None:
-    """Make the flavors that are missing; one that is there keeps its sizes, for servers may use it."""
+    """Make the flavors that are missing; one that is there keeps its sizes and its id, for servers may use it."""
     nova = Api(connect(desired), "compute")
-    present = {flavor["name"] for flavor in nova.call("GET", "/flavors", query={"is_public": "None"})["flavors"]}
+    listed = nova.call("GET", "/flavors", query={"is_public": "None"})["flavors"]
+    names, taken = {flavor["name"] for flavor in listed}, {flavor["id"] for flavor in listed}
     for flavor in desired["flavors"]:
-        if flavor["name"] not in present:
-            made("flavor", flavor["name"])
-            nova.call("POST", "/flavors", {"flavor": flavor})
+        if flavor["name"] in names:
+            continue
+        made("flavor", flavor["name"])
+        values = {key: value for key, value in flavor.items() if key != "id" or value not in taken}  # else Nova's own
+        nova.call("POST", "/flavors", {"flavor": values})
+        names.add(flavor["name"])
+        taken.add(values.get("id"))
 
 
 # -- volumes ----------------------------------------------------------------------------------------------------------
@@ -452,6 +484,7 @@ def forget_hosts(desired: Json) -> None:
 
 ACTIONS = {
     "identity": provide_identity,
+    "people": provide_people,
     "withdraw": withdraw,
     "limits": provide_limits,
     "flavors": provide_flavors,

@@ -8,6 +8,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
+from dockstack.deploy.configuration.compatibility import DEVSTACK, IMAGE
 from dockstack.deploy.recipes.stage import Stage
 from dockstack.deploy.wanted.inventory import Role
 
@@ -27,17 +28,21 @@ def stages(node: Node) -> tuple[Stage, ...]:
 
 
 def base_image(machine: Machine) -> None:
-    """Build the image and import it into Glance, once for each version of its sources and each new Glance."""
+    """Build the image and import it into Glance, once for each version of its sources and each new Glance.
+
+    Where suites for a DevStack shall run, it is there once more, in the place of the image that they boot.
+    """
+    further = (IMAGE,) if machine.attributes.text("compatibility") == DEVSTACK else ()
 
     def make() -> None:
         machine.command(
-            [f"{paths.CLI_VENV}/bin/python", "-m", "dockstack.deploy.base_image"],
+            [f"{paths.CLI_VENV}/bin/python", "-m", "dockstack.deploy.base_image", *further],
             title="Building dockstack-base from the distribution's packages",
             environment={"OS_CLOUD": "dockstack", "LC_ALL": "C.UTF-8"},
         )
 
     created = machine.manifest.done("database-created") or ""
-    machine.once("base-image", hashlib.sha256(f"{created}{sources()}".encode()).hexdigest(), make)
+    machine.once("base-image", hashlib.sha256(f"{created}{sources()}{''.join(further)}".encode()).hexdigest(), make)
 
 
 def sources() -> str:

@@ -106,6 +106,8 @@ def settings_from(
         registry=registry,
         http_images=registry or (filtered and registry_ran),
         registry_store=attributes.text("registry.store"),
+        flavors=attributes.items("compute.flavors"),
+        compatibility=attributes.text("compatibility"),
         volumes=attributes.flag("volumes.enable"),
         volume_pool=attributes.text("volumes.store"),
         volume_backups=attributes.text("volumes.backups"),

@@ -26,6 +26,7 @@ RECIPES = (
     "infrastructure",
     "fabric",
     "keystone",
+    "compatibility",
     "placement",
     "glance",
     "registry",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 from dockstack.deploy import distributions
 from dockstack.deploy.wanted.attributes import Attribute, Kind
 
@@ -11,6 +13,7 @@ GLANCE_CONTAINER_FORMATS = ["ami", "ari", "aki", "bare", "ovf", "ova", "compress
 
 WORLD = 0o007
 MOST_HOSTS = 9
+FLAVOR = re.compile(r"[\w.-]{1,200}:[1-9]\d{0,3}:[1-9]\d{0,7}:\d{1,6}", re.ASCII)
 
 
 def _refuse_world(mode: int) -> str:
@@ -29,6 +32,11 @@ def _refuse_version_6(network: str) -> str:
 
 def _refuse_nothing(quota: int) -> str:
     return "" if quota else "Glance would take no image at all, not even the one that `up` makes. -1 means no limit."
+
+
+def _refuse_shapeless(flavors: tuple[str, ...]) -> str:
+    wrong = [flavor for flavor in flavors if not FLAVOR.fullmatch(flavor)]
+    return f"{wrong[0]} is not of the form NAME:VCPUS:MEMORY_MIB:DISK_GIB, as in ci.small:1:512:2." if wrong else ""
 
 
 def _refuse_relative(path: str) -> str:
@@ -51,6 +59,15 @@ CATALOGUE: tuple[Attribute, ...] = (
         "docker",
         "What servers are; `fake` boots nothing and is the floor that benchmarks compare with.",
         ("docker", "fake"),
+    ),
+    Attribute(
+        "compatibility",
+        Kind.STRING,
+        "",
+        "Whose suites shall run as they are: `devstack` adds its flavors, projects, users, roles, an image and the "
+        "clouds of clouds.yaml. Some of these users administer the cloud: set it where it is for tests alone. Empty "
+        "again, the clouds go from clouds.yaml, and the rest stays.",
+        ("", "devstack"),
     ),
     Attribute(
         "hosts",
@@ -348,6 +365,14 @@ CATALOGUE: tuple[Attribute, ...] = (
         "",
         "The host aggregate that Docker hosts go into, by `up` and `node add`; made with properties that flavors and "
         "images can ask for where it is missing. Set it where the cloud has hosts of other kinds, too.",
+    ),
+    Attribute(
+        "compute.flavors",
+        Kind.LIST,
+        [],
+        "Further flavors that `up` makes, each as NAME:VCPUS:MEMORY_MIB:DISK_GIB, as in [ci.small:1:512:2]. One "
+        "that is there keeps its sizes.",
+        refuse=_refuse_shapeless,
     ),
     Attribute(
         "compute.cpu_allocation_ratio", Kind.FLOAT, 16.0, "vCPUs sold per core; for hosts that are new.", minimum=0.1

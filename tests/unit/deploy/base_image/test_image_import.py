@@ -131,6 +131,16 @@ def test_other_content_replaces_and_hides(connection):
     assert connection.image.records[second.id]["name"] == "one"
 
 
+def test_an_alias_is_the_same_image_and_says_of_which(connection):
+    first = import_image(connection, upload(public=True))
+    second = import_image(connection, glance.alias(upload(public=True), "cirros-1-disk"))
+    records = connection.image.records
+    assert first.id != second.id
+    assert records[second.id]["description"] == "This is one under another name."
+    same = ("os_hash_value", "visibility", "container_format", "hw_architecture")
+    assert [records[first.id][key] for key in same] == [records[second.id][key] for key in same]
+
+
 @pytest.mark.parametrize("step", ["post", "put", "patch"])
 def test_a_refusal_leaves_the_image_that_works(connection, step):
     first = import_image(connection, upload())

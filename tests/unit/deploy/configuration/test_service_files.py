@@ -48,6 +48,7 @@ def test_every_secret_that_a_builder_asks_for_is_generated(settings):
         desired_state.identity,
         desired_state.registry,
         desired_state.volumes,
+        desired_state.people,
         cinder.cinder_conf,
         registry.registry_conf,
         lambda settings: mariadb.account_sql(settings, registry.ACCOUNT, (registry.ACCOUNT,)),

@@ -256,3 +256,27 @@ def test_a_service_that_nobody_runs_leaves_the_catalogue_and_no_other_does(monke
     provision.withdraw({"services": [{"name": "ours", "type": "container-registry", "url": "http://192.0.2.1"}]})
     assert deleted == ["/services/s1"]
     assert capsys.readouterr().out == "withdrew service ours\n"
+
+
+def test_a_flavor_whose_id_is_taken_gets_one_of_novas_and_one_that_is_there_stays(monkeypatch):
+    kept = [{"id": "4", "name": "m1.medium"}, {"id": "x", "name": "mine"}]
+
+    class Nova:
+        def __init__(self, *_):
+            pass
+
+        def call(self, method, path, body=None, query=None):
+            assert path == "/flavors"
+            if method == "GET":
+                assert query == {"is_public": "None"}, "private ones have names, too"
+                return {"flavors": list(kept)}
+            flavor = {"id": "novas", **body["flavor"]}
+            assert flavor["id"] not in {each["id"] for each in kept}, "Nova refuses that"
+            kept.append(flavor)
+            return {"flavor": flavor}
+
+    monkeypatch.setattr(provision, "Api", Nova)
+    monkeypatch.setattr(provision, "connect", lambda _: None)
+    wanted = [{"id": "4", "name": "m1.large"}, {"id": "d1", "name": "ds512M"}, {"name": "mine"}, {"name": "ds512M"}]
+    provision.provide_flavors({"flavors": wanted})
+    assert [(each["id"], each["name"]) for each in kept[2:]] == [("novas", "m1.large"), ("d1", "ds512M")]

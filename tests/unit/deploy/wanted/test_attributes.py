@@ -93,6 +93,14 @@ def test_a_value_of_the_wrong_kind_is_refused(name, value):
     assert refused.value.resolution
 
 
+@pytest.mark.parametrize(
+    "flavor", ["ci.small:1:512", "ci small:1:512:2", "a:0:512:2", "a:1:0:2", "a:1:512:-1", ":1:2:3"]
+)
+def test_a_flavor_without_all_its_sizes_is_refused(flavor):
+    with pytest.raises(AttributeRefusedError, match="NAME:VCPUS:MEMORY_MIB:DISK_GIB"):
+        resolve(CATALOGUE, [SourceValues("file", {"compute.flavors": ["good:1:512:2", flavor]})])
+
+
 def test_a_choice_names_the_nearest():
     with pytest.raises(AttributeRefusedError, match="Did you mean 'docker'"):
         one(hypervisor="dcoker")
