@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two compute hosts on one machine (`dockstack up --hosts 2`): servers reach each other, move, and survive a lost host.
 
-About six minutes, and only on a cloud that has two hosts: one that has not skips, since a second one costs memory.
+About six minutes, and only on a cloud that has two hosts, as `dockstack test` gives it where the memory allows.
 """
 
 from __future__ import annotations
