@@ -28,6 +28,7 @@ def uwsgi_files(settings: Settings) -> dict[str, Ini]:
         "nova-metadata": ("nova.wsgi.metadata", ports.nova_metadata),
         "neutron-api": ("neutron.wsgi.api", ports.neutron),
         **({"cinder-api": ("cinder.wsgi.api", ports.cinder)} if settings.volumes else {}),
+        **({"barbican-api": ("barbican.wsgi.api", ports.barbican)} if settings.key_manager else {}),
     }
     special = {"keystone": {"pythonpath": DIRECTORY}, "neutron-api": forget_last_start()}
     return {

@@ -30,6 +30,7 @@ RECIPES = (
     "glance",
     "registry",
     "cinder",
+    "barbican",
     "neutron",
     "nova",
     "hypervisor",
