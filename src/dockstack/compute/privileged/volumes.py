@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dockstack.compute.privileged import attaching, loops
+from dockstack.compute.privileged import attaching, decryption, loops
 from dockstack.names import VOLUMES_DIRECTORY
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -69,7 +69,8 @@ def let_go(server: str, volume: str, host: str) -> bool:
     """
     _check(server, volume)
     for loop in _find_loops(volume, host):  # before the lock: it takes as long as a tenant has written
-        loops.flush(loop)
+        if not decryption.has_died(volume):
+            loops.flush(loop)
     with _locked():
         last = all(found == server for found, held in _list_records() if held == volume)
         for path in (_path(server, volume), _path(server, volume).with_suffix(_HALF)):
@@ -82,6 +83,7 @@ def let_go(server: str, volume: str, host: str) -> bool:
                     locks.enter_context(loops.locked(loop))
                 for loop in _find_loops(volume, host):
                     loops.revoke(loop)
+            decryption.close(volume)
     return last
 
 
@@ -94,7 +96,7 @@ def list_held() -> list[list[str]]:
 
 @attaching.entrypoint
 def drop_strays(host: str) -> list[str]:
-    """Let go of the loop devices of this host that no server holds; return their volumes."""
+    """Let go of the loop devices of this host that no server holds, and of what is decrypted; return their volumes."""
     with _locked():
         held = {volume for _, volume in _list_records()}
         every = [loop for kind in _KINDS for loop in loops.find_all(kind)]
@@ -104,13 +106,17 @@ def drop_strays(host: str) -> list[str]:
         for volume, loop in strays:
             if volume in dropped:
                 loops.revoke(loop)
-    return sorted(set(dropped))
+        opened = [volume for volume in decryption.list_open() if volume not in held]
+        for volume in opened:
+            decryption.close(volume)
+    return sorted({*dropped, *opened})
 
 
 @attaching.entrypoint
 def grow(server: str, volume: str, host: str) -> int:
     """Let a volume have the size that its file or device has now; return its bytes."""
     _check(server, volume)
+    decryption.grow(volume)
     for loop in _find_loops(volume, host):
         loops.grow(loop)
     return measure(number_of(read(server, volume)))
