@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import uuid
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 from private_engine import wait_for
 from server_lab import docker_archive, lab_host
+from volume_lab import VolumeLab
 
 from dockstack.compute.flows import lifecycle, volumes
 from dockstack.compute.model import Encryption, Volume
@@ -25,6 +28,7 @@ from dockstack.errors import DockstackError
 
 MIB = 1 << 20
 SECRET = b"no plaintext on the disk "
+CIPHER = ("aes-xts-plain64", 256)
 KEY = os.urandom(32).hex().encode()
 
 pytestmark = pytest.mark.skipif(
@@ -198,6 +202,67 @@ def test_what_cannot_be_opened_stays_as_it_was(host, server, volume, said) -> No
     assert not decryption.list_open()
 
 
+def test_the_broker_mounts_it(lab, host, tmp_path, volume) -> None:
+    plain = decryption.decrypt(volume.id, str(path_of(volume)), KEY, CIPHER)
+    broker = VolumeLab(lab, tmp_path)
+    try:
+        broker.start_both()
+        server, held = broker.boot(), broker.over(volume.id, Path(plain))
+        broker.attach(server, held)
+        broker.must(server, "mkdir -p /mnt && /usr/own/mkfs.ext4 -q -F /dev/vdb && /usr/own/mount /dev/vdb /mnt")
+        broker.must(server, f"echo '{SECRET.decode()}' > /mnt/file && sync && /usr/own/umount /mnt")
+        broker.must(server, "/usr/own/mount /dev/vdb /mnt && grep plaintext /mnt/file")
+    finally:
+        lab.destroy()
+        broker.clean()
+    decryption.close(volume.id)
+    assert SECRET not in path_of(volume).read_bytes()
+
+
+def test_with_no_more_rights_than_the_helper_has(volume, tmp_path) -> None:
+    """Through privsep's own daemon, in which there are other threads, and as nova-compute runs it."""
+    directory = Path(tempfile.mkdtemp())
+    helper = Path(sys.executable).with_name("privsep-helper")
+    # The helper is a process of its own, and must not look where this machine's own volumes are.
+    (tmp_path / "sitecustomize.py").write_text(
+        "from pathlib import Path\nfrom dockstack import names\n"
+        f"names.VOLUMES_DIRECTORY = names.DECRYPTED_DIRECTORY = Path({str(directory)!r})\n"
+    )
+    paths = (tmp_path, Path(decryption.__file__).parents[3])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    arguments = [str(helper), str(directory), volume.id, str(path_of(volume))]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert done.stdout.endswith("whole\n"), done.stdout + done.stderr
+    assert KEY.decode() not in done.stdout + done.stderr, "in a log"
+    shutil.rmtree(directory)
+
+
+PROGRAM = f"""
+import sys
+from oslo_config import cfg
+from oslo_log import log
+from dockstack.compute.privileged import decryption, volumes
+
+log.register_options(cfg.CONF)
+cfg.CONF(["--debug"], project="test")
+log.setup(cfg.CONF, "test")
+cfg.CONF.set_override("helper_command", sys.argv[1], group="dockstack_attaching")
+path = decryption.decrypt(sys.argv[3], sys.argv[4], {KEY!r}, ("aes-xts-plain64", 256))
+assert path.startswith(sys.argv[2])
+assert decryption.find_open(sys.argv[3]) == path
+assert list(volumes.drop_strays("{os.getpid():016x}")) == [sys.argv[3]]
+assert not decryption.find_open(sys.argv[3])
+print("whole")
+"""
+
 PLACES = [(decryption, "_make_header"), (storage_daemon, "start"), (loops, "make"), (privileged, "_write")]
 
 
@@ -229,5 +294,5 @@ def test_killed_anywhere_nothing_is_left(host, server, volume, monkeypatch, plac
 
 def privileged_attach(host, server, volume) -> None:
     """Do what an attachment does on the host, without its undo."""
-    path = decryption.decrypt(volume.id, str(path_of(volume)), KEY, ("aes-xts-plain64", 256))
+    path = decryption.decrypt(volume.id, str(path_of(volume)), KEY, CIPHER)
     privileged.hold(server.uuid, volume.id, path, connector.tag(host.name), {"device": "vdb", "read_only": False})
