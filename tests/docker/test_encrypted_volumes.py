@@ -258,10 +258,21 @@ cfg.CONF.set_override("helper_command", sys.argv[1], group="dockstack_attaching"
 path = decryption.decrypt(sys.argv[3], sys.argv[4], {KEY!r}, ("aes-xts-plain64", 256))
 assert path.startswith(sys.argv[2])
 assert decryption.find_open(sys.argv[3]) == path
-assert list(volumes.drop_strays("{os.getpid():016x}")) == [sys.argv[3]]
+assert list(volumes.list_left_open()) == [sys.argv[3]]
+volumes.close_left_open(sys.argv[3])
 assert not decryption.find_open(sys.argv[3])
 print("whole")
 """
+
+
+def test_one_that_is_opened_just_now_is_not_swept(host, volume) -> None:
+    with host.busy.hold(volume.id):
+        decryption.decrypt(volume.id, str(path_of(volume)), KEY, CIPHER)
+        volumes.sweep(host, lambda _server: True)
+        assert decryption.find_open(volume.id)
+    volumes.sweep(host, lambda _server: True)
+    assert not decryption.list_open()
+
 
 PLACES = [(decryption, "_make_header"), (storage_daemon, "start"), (loops, "make"), (privileged, "_write")]
 

@@ -226,6 +226,8 @@ def sweep(host: Host, release_server: Callable[[str], bool | None]) -> None:
     with isolated("looking for devices of volumes that no server holds"):
         for volume in privileged.drop_strays(connector.tag(host.name)):
             LOG.info("Let go of volume %s, which no server of this host holds", volume)
+    with isolated("looking for decrypted volumes that no server holds"):
+        _close_left_open(host)
 
 
 def list_disks(devices: Collection[Device]) -> tuple[Disk, ...]:
@@ -312,6 +314,15 @@ def _refuse_used(server: Server, container: Container, volume: Volume) -> None:
             f"The server uses volume {volume.id}, as /dev/{volume.device}.",
             "Unmount it in the server, or stop the server, and try again.",
         )
+
+
+def _close_left_open(host: Host) -> None:
+    """Close what a killed process had opened; a volume that is opened just now is held by nobody yet, and busy."""
+    for volume in privileged.list_left_open() if DECRYPTED_DIRECTORY.exists() else ():
+        if volume not in host.busy:
+            with host.busy.hold(volume):
+                privileged.close_left_open(volume)
+            LOG.info("Closed encrypted volume %s, which no server of this host holds", volume)
 
 
 def _sweep_server(host: Host, server_uuid: str, *, gone: bool) -> None:

@@ -96,7 +96,7 @@ def list_held() -> list[list[str]]:
 
 @attaching.entrypoint
 def drop_strays(host: str) -> list[str]:
-    """Let go of the loop devices of this host that no server holds, and of what is decrypted; return their volumes."""
+    """Let go of the loop devices of this host that no server holds; return their volumes."""
     with _locked():
         held = {volume for _, volume in _list_records()}
         every = [loop for kind in _KINDS for loop in loops.find_all(kind)]
@@ -106,10 +106,23 @@ def drop_strays(host: str) -> list[str]:
         for volume, loop in strays:
             if volume in dropped:
                 loops.revoke(loop)
-        opened = [volume for volume in decryption.list_open() if volume not in held]
-        for volume in opened:
+    return sorted(set(dropped))
+
+
+@attaching.entrypoint
+def list_left_open() -> list[str]:
+    """List the encrypted volumes that are open, or half so, and that no server holds: one may be on its way there."""
+    with _locked():
+        held = {volume for _, volume in _list_records()}
+        return [volume for volume in decryption.list_open() if volume not in held]
+
+
+@attaching.entrypoint
+def close_left_open(volume: str) -> None:
+    """Have an encrypted volume open no more, unless a server holds it by now; absent is success."""
+    with _locked():
+        if all(held != volume for _, held in _list_records()):
             decryption.close(volume)
-    return sorted({*dropped, *opened})
 
 
 @attaching.entrypoint
