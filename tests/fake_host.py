@@ -236,6 +236,7 @@ class World:
             *((copies, name, getattr(storage, name)) for name in ("begin", "complete", "note", "list_all", "remove")),
             *((archives, name, getattr(storage, name)) for name in ("read", "restore")),
             (volumes, "VOLUMES_DIRECTORY", self.directory / "held"),
+            (volumes, "DECRYPTED_DIRECTORY", self.directory / "decrypted"),
             *((privileged_volumes, name, getattr(disks, name)) for name in ("hold", "let_go", "list_held")),
             *((privileged_volumes, name, getattr(disks, name)) for name in ("drop_strays", "grow", "copy")),
             *((server_devices, name, getattr(disks, name)) for name in ("present", "withdraw", "limit", "is_used")),

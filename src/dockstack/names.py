@@ -39,6 +39,9 @@ EXTRA_HOSTS = Path("/run/dockstack/hosts")
 VOLUMES_DIRECTORY = Path("/run/dockstack/volumes")
 """Which volumes each server of this host holds, as root has written it down: ``SERVER/VOLUME.json``, root's alone."""
 
+DECRYPTED_DIRECTORY = Path("/run/dockstack/decrypted")
+"""Encrypted volumes that are open on this host, a directory each, in which ``plain`` is the decrypted one; root's."""
+
 REVOKED_BYTES, MOUNTED_BYTES = 512, 1024
 """What is left of a volume's loop device that is taken away, and of one that the mount broker has mounted otherwise."""
 

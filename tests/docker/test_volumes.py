@@ -19,10 +19,10 @@ from volume_lab import VolumeLab
 from dockstack.compute.flows import lifecycle, volumes
 from dockstack.compute.model import DiskRates, Volume
 from dockstack.compute.network import ovs
-from dockstack.compute.privileged import loops, server_devices
+from dockstack.compute.privileged import decryption, loops, server_devices
 from dockstack.compute.privileged import volumes as privileged
 from dockstack.compute.undo import Undo
-from dockstack.compute.volumes import connector
+from dockstack.compute.volumes import connector, encryption
 from dockstack.errors import DockstackError
 
 MIB = 1 << 20
@@ -46,6 +46,7 @@ def host(private_engine, engine, tmp_path, monkeypatch, attachments):
     directory = tmp_path / "held"
     monkeypatch.setattr(privileged, "VOLUMES_DIRECTORY", directory)
     monkeypatch.setattr(volumes, "VOLUMES_DIRECTORY", directory)
+    monkeypatch.setattr(decryption, "DECRYPTED_DIRECTORY", tmp_path / "decrypted")
     monkeypatch.setattr(connector, "connect", lambda volume: volume.connection["device_path"])
     monkeypatch.setattr(connector, "disconnect", lambda _volume: None)
     monkeypatch.setattr(connector, "tag", lambda _name: f"{os.getpid():016x}")
@@ -387,6 +388,20 @@ def test_one_device_of_several_is_kept_and_all_are_denied(lab, host, server, mak
     volumes.detach(host, server, volume)
     assert not any(number in rule_of(lab, server) for number in numbers)
     assert not own_loops()
+
+
+def test_an_encrypted_one_is_refused_before_anything_where_nothing_decrypts(
+    host, server, make_volume, monkeypatch
+) -> None:
+    volume = make_volume()
+    volume.connection["encrypted"] = True
+    monkeypatch.setattr(encryption, "find_obstacle", lambda: "its kernel has no FUSE")
+    before = path_of(volume).stat()
+    with pytest.raises(DockstackError, match="this host decrypts nothing: its kernel has no FUSE"):
+        volumes.attach(host, server, volume)
+    assert path_of(volume).stat() == before
+    assert not own_loops()
+    assert not privileged.list_held()
 
 
 def test_not_swapped_while_a_broker_has_mounted_it(lab, host, server, make_volume) -> None:

@@ -122,6 +122,10 @@ class VolumeLab:
             made.truncate(megabytes << 20)
         return self._hold(identity, file, "tests")
 
+    def over(self, identity: str, file: Path) -> Volume:
+        """Return the volume that a file is, which somebody else has made."""
+        return self._hold(identity, file, "tests")
+
     def second_host(self, volume: Volume) -> Volume:
         """Return a volume as another host of the machine has it: by a device of its own."""
         return self._hold(volume.uuid, volume.file, "other")

@@ -22,7 +22,7 @@ from dockstack.deploy.node import processes
 from dockstack.deploy.node.manifest import Manifest
 from dockstack.deploy.node.secrets import Secrets
 from dockstack.deploy.node.shell import LocalShell
-from dockstack.deploy.recipes import cinder
+from dockstack.deploy.recipes import barbican, cinder
 from dockstack.deploy.run import preflight
 from dockstack.deploy.run.events import Kind, parse
 from dockstack.deploy.run.lock import exclusive
@@ -105,7 +105,11 @@ def up(
         chosen = settings.local.attributes
         inventory.remember(
             paths.SAVED_OPTIONS,
-            {**storage.to_remember(chosen), **engine.to_remember(chosen), **cinder.to_remember(chosen)},
+            {
+                name: value
+                for each in (storage, engine, cinder, barbican)
+                for name, value in each.to_remember(chosen).items()
+            },
         )
         if hosts is not None:
             # More are remembered at once, so that a killed run goes on; fewer when they are gone: it may be refused.

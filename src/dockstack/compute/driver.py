@@ -49,6 +49,7 @@ from dockstack.compute.nova_api import (
     devices,
     forgotten_tasks,
     glance,
+    keys,
     migrations,
     neutron,
     placement,
@@ -115,7 +116,13 @@ class DockerDriver(driver.ComputeDriver):
         """Read the options; nothing is called yet."""
         super().__init__(virtapi)
         conf.register(CONF)
-        self._host = build_host(CONF.host, CONF.docker, glance.download_image, attachments=nova_volumes.read_volumes)
+        self._host = build_host(
+            CONF.host,
+            CONF.docker,
+            glance.download_image,
+            attachments=nova_volumes.read_volumes,
+            encryption=keys.read_encryption,
+        )
         self._follower: Follower | None = None
         self._notifier = EventNotifier(self._host.busy, self._tell)
         self._watcher: Watcher | None = None
@@ -127,7 +134,9 @@ class DockerDriver(driver.ComputeDriver):
     def init_host(self, host: str) -> None:
         """Wait for the engine, then follow its events and LXCFS's life."""
         cpus = processors.read_sets(usage.list_cpus())
-        self._host = build_host(host, CONF.docker, glance.download_image, cpus, nova_volumes.read_volumes)
+        self._host = build_host(
+            host, CONF.docker, glance.download_image, cpus, nova_volumes.read_volumes, encryption=keys.read_encryption
+        )
         self._host.counts.watch(self, COUNTED)
         self._consoles = self._build_consoles()
         if CONF.docker.skip_allocation_lookup:

@@ -215,6 +215,21 @@ class Volume:
     read_only: bool = False
     rates: DiskRates = DiskRates()
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether hosts have to decrypt it."""
+        return bool(self.connection.get("encrypted"))
+
+
+@dataclass(frozen=True)
+class Encryption:
+    """How a volume is encrypted, and what opens it."""
+
+    key: bytes = field(repr=False)
+    provider: str = "luks"  # in os-brick's words
+    cipher: str = "aes-xts-plain64"  # as cryptsetup calls it; of a volume that has no header yet
+    bits: int = 256
+
 
 @dataclass(frozen=True)
 class Device:

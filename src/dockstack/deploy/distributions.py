@@ -109,6 +109,7 @@ DEBIAN_12 = Distribution(
     version="12",
     packages={
         "conntrack": "conntrack",
+        "cryptsetup": "cryptsetup-bin",
         "docker": "docker.io",
         "dockerd": "docker.io",
         "dropbear": "dropbear-bin",
@@ -137,6 +138,7 @@ DEBIAN_12 = Distribution(
         "ps": "procps",
         "python3": "python3",
         "qemu-img": "qemu-utils",
+        "qemu-storage-daemon": "qemu-system-common",
         "rabbitmq-server": "rabbitmq-server",
         "ssh-keygen": "openssh-client",
         "sudo": "sudo",
@@ -197,10 +199,12 @@ RHEL_9 = Distribution(
     packages={
         **DEBIAN_12.packages,
         "conntrack": "conntrack-tools",
+        "cryptsetup": "cryptsetup",
         "docker": "docker-ce-cli",
         "dockerd": "docker-ce",
         "dropbear": "dropbear",
         "qemu-img": "qemu-img",
+        "qemu-storage-daemon": "qemu-img",
         "dropbearkey": "dropbear",
         "fonts": "dejavu-sans-mono-fonts",
         "ip": "iproute",

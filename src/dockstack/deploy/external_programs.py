@@ -36,6 +36,7 @@ class Program(NamedTuple):
 
 
 PROGRAMS = (
+    Program("cryptsetup", ("up",)),
     Program("dockerd", ("up",)),
     Program("docker", ("up", "status", "clean")),
     Program("dropbear", ("up",)),
@@ -59,6 +60,7 @@ PROGRAMS = (
     Program("ping", ("tempest",)),  # tempest/common/utils/net_utils.py calls it
     Program("ps", ("up",)),
     Program("python3", ("up",)),
+    Program("qemu-storage-daemon", ("up",)),
     Program("ssh-keygen", ("up",)),
     Program("sysctl", ("up",)),
     Program("sudo", ("up",)),

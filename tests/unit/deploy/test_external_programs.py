@@ -97,6 +97,7 @@ def test_the_table_names_all_that_the_code_calls() -> None:
 
 def test_up_brings_what_it_needs() -> None:
     recipe = {*packages.EVERYWHERE, *packages.CONTROLLER, *packages.METADATA, *packages.COMPUTE, *packages.MOUNTS}
+    recipe |= {*packages.DECRYPTION}
     said = "".join(path.read_text() for path in (SOURCES / "deploy").rglob("*.py") if path.name != "distributions.py")
     brought = {*DEBIAN_12.packages_of(*recipe, *re.findall(r'"([\w.-]+)"', " ".join(ASKED.findall(said))))}
     needed = {one.name for one in PROGRAMS if "up" in one.needed_by} - {"python3"}  # the bootstrap runs on it

@@ -16,13 +16,13 @@ from oslo_log import log as logging
 from dockstack.compute.containers.runtime import Disk, Mount
 from dockstack.compute.failures import isolated
 from dockstack.compute.model import Device, DeviceUsage, Volume
-from dockstack.compute.privileged import server_devices
+from dockstack.compute.privileged import decryption, server_devices
 from dockstack.compute.privileged import volumes as privileged
 from dockstack.compute.resources import cgroups
 from dockstack.compute.undo import undo_on_error
-from dockstack.compute.volumes import connector, views
+from dockstack.compute.volumes import connector, encryption, views
 from dockstack.errors import DockstackError
-from dockstack.names import NAME_PREFIX, VOLUMES_DIRECTORY, volume_link
+from dockstack.names import DECRYPTED_DIRECTORY, NAME_PREFIX, VOLUMES_DIRECTORY, volume_link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -87,7 +87,7 @@ def extend(host: Host, server: Server, volume: Volume, size: int) -> None:
         with _on_host(volume):
             privileged.grow(server.uuid, volume.id, connector.tag(host.name))
         device = connect(host, server, volume)
-        if device.size < size:
+        if device.size < size - (encryption.HEADER_BYTES if volume.encrypted else 0):
             raise CannotAttach(
                 f"Volume {volume.id} was to have {size} bytes, and has {device.size} on this host.",
                 "See cinder-volume's log for whether it was extended; then detach and attach it.",
@@ -159,9 +159,32 @@ def connect(host: Host, server: Server, volume: Volume) -> Device:
     _refuse_unfit(server, volume)
     with host.busy.hold(volume.id):
         path = connector.connect(volume)
+        if volume.encrypted:
+            path = _decrypt(host, volume, path)
         seen = {"device": volume.device, "read_only": volume.read_only}
         with _on_host(volume):
             return Device(volume, **privileged.hold(server.uuid, volume.id, path, connector.tag(host.name), seen))
+
+
+def _decrypt(host: Host, volume: Volume, path: str) -> str:
+    """Have an encrypted volume open, and return the file that it then is; its key is asked for if it is not yet.
+
+    Raises:
+        CannotAttach: no host can open it.
+    """
+    with _on_host(volume):
+        opened: str = decryption.find_open(volume.id)
+    if opened:
+        return opened
+    found = host.encryption(volume.id)
+    misfit = encryption.find_misfit(found)
+    if misfit:
+        raise CannotAttach(
+            f"Volume {volume.id} cannot be decrypted: {misfit}.",
+            "Use a volume type with the provider luks and the cipher aes-xts-plain64.",
+        )
+    with _on_host(volume):
+        return str(decryption.decrypt(volume.id, path, found.key, (found.cipher, found.bits)))
 
 
 def let_go(host: Host, server_uuid: str, volume: Volume) -> None:
@@ -194,7 +217,7 @@ def sweep(host: Host, release_server: Callable[[str], bool | None]) -> None:
         host: where.
         release_server: asks Nova whether what is left of a server may go; see ``recovery.Claims``.
     """
-    if not VOLUMES_DIRECTORY.exists():
+    if not VOLUMES_DIRECTORY.exists() and not DECRYPTED_DIRECTORY.exists():
         return
     servers = {server_uuid for server_uuid, _, _ in privileged.list_held()}
     for server_uuid in sorted(server for server in servers if server not in host.busy):
@@ -203,6 +226,8 @@ def sweep(host: Host, release_server: Callable[[str], bool | None]) -> None:
     with isolated("looking for devices of volumes that no server holds"):
         for volume in privileged.drop_strays(connector.tag(host.name)):
             LOG.info("Let go of volume %s, which no server of this host holds", volume)
+    with isolated("looking for decrypted volumes that no server holds"):
+        _close_left_open(host)
 
 
 def list_disks(devices: Collection[Device]) -> tuple[Disk, ...]:
@@ -259,6 +284,7 @@ def _refuse_unfit(server: Server, volume: Volume) -> None:
         CannotAttach: naming it.
     """
     form = volume.connection.get("format") or "raw"
+    obstacle = encryption.find_obstacle() if volume.encrypted else ""
     for unfit, brief, resolution in (
         (
             server.confinement.runtime,
@@ -266,9 +292,9 @@ def _refuse_unfit(server: Server, volume: Volume) -> None:
             "Volumes need a flavor without docker:runtime.",
         ),
         (
-            volume.connection.get("encrypted"),
-            f"Volume {volume.id} is encrypted, which this host cannot undo.",
-            "Use a volume type without encryption.",
+            obstacle,
+            f"Volume {volume.id} is encrypted, and this host decrypts nothing: {obstacle}.",
+            "See docs/volumes.md for what a host needs, or use a volume type without encryption.",
         ),
         (
             form != "raw",
@@ -288,6 +314,15 @@ def _refuse_used(server: Server, container: Container, volume: Volume) -> None:
             f"The server uses volume {volume.id}, as /dev/{volume.device}.",
             "Unmount it in the server, or stop the server, and try again.",
         )
+
+
+def _close_left_open(host: Host) -> None:
+    """Close what a killed process had opened; a volume that is opened just now is held by nobody yet, and busy."""
+    for volume in privileged.list_left_open() if DECRYPTED_DIRECTORY.exists() else ():
+        if volume not in host.busy:
+            with host.busy.hold(volume):
+                privileged.close_left_open(volume)
+            LOG.info("Closed encrypted volume %s, which no server of this host holds", volume)
 
 
 def _sweep_server(host: Host, server_uuid: str, *, gone: bool) -> None:

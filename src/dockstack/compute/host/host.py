@@ -22,6 +22,7 @@ from dockstack.compute.images.fetch import ImageStore
 from dockstack.compute.images.registries import Registries
 from dockstack.compute.resources import usage
 from dockstack.compute.resources.storage import Storage, read_storage
+from dockstack.errors import DockstackError
 from dockstack.names import HOST_LABEL, NAME_PREFIX
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from oslo_config import cfg
 
     from dockstack.compute.engine import Container, EngineInfo
-    from dockstack.compute.model import Image, Volume
+    from dockstack.compute.model import Encryption, Image, Volume
 
 WORKSPACE = "images"  # below the state directory
 
@@ -99,6 +100,7 @@ class Host:
         counts: what was done here so far.
         reboots: the servers that were rebooted from inside.
         attachments: asks Nova which volumes a server has.
+        encryption: asks Cinder and the key manager how a volume is encrypted.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Host:
     counts: Counts
     reboots: Reboots
     attachments: Callable[[str], tuple[Volume, ...]]
+    encryption: Callable[[str], Encryption]
 
     @property
     def patches(self) -> Path:
@@ -142,12 +145,18 @@ class Host:
         return found if found.labels.get(HOST_LABEL) == self.name else None
 
 
+def _refuse(volume_id: str) -> Encryption:
+    raise DockstackError(f"Nobody here knows what opens volume {volume_id}.", "Ask for volumes that are not encrypted.")
+
+
 def build_host(
     name: str,
     options: cfg.GroupAttr,
     download: Callable[[Image], Iterable[bytes]],
     cpus: tuple[Collection[int], Collection[int]] | None = None,
     attachments: Callable[[str], tuple[Volume, ...]] = lambda _server_uuid: (),
+    *,
+    encryption: Callable[[str], Encryption] = _refuse,
 ) -> Host:
     """Put a host together; nothing is called yet.
 
@@ -157,6 +166,7 @@ def build_host(
         download: streams an image's data from Glance.
         cpus: the processors that servers share and those that they may have for themselves; None to share all.
         attachments: asks Nova which volumes a server has.
+        encryption: asks Cinder and the key manager how a volume is encrypted.
     """
     engine = Engine(options.host_url, options.timeout)
     facts = cache(engine.info)
@@ -184,4 +194,5 @@ def build_host(
         counts=Counts(options.metrics_file),
         reboots=Reboots(),
         attachments=attachments,
+        encryption=encryption,
     )

@@ -116,6 +116,22 @@ def revoke(loop: Loop) -> None:
                 raise
 
 
+def drop_dead(path: Path) -> None:
+    """Take away the devices over the file of a file system in user space that has died.
+
+    The kernel says nothing of such a device but that file's name, which another host's has, too; for a second it still
+    says on what file system that is. One that is open goes when it is closed.
+    """
+    mounted = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    dead = {None, *(words[2] for words in mounted if words[4] == str(path))}
+    for backing in _SYSFS.glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            number = int(backing.parents[1].name.removeprefix("loop"))
+            if backing.read_bytes().rstrip(b"\n") == os.fsencode(path) and _find_file_system(number) in dead:
+                with _opened(number) as device:
+                    fcntl.ioctl(device, _CLEAR)
+
+
 def flush(loop: Loop) -> None:
     """Have on its file what was written to a device; one that has lost its file, or is for reading only, is fine.
 
@@ -160,6 +176,17 @@ def _open_file(path: str) -> tuple[int, bool]:
         if error.errno != errno.EROFS:
             raise
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC), True
+
+
+def _find_file_system(number: int) -> str | None:
+    """Return where a device's file is, as mountinfo has it; None if that answers no more."""
+    try:
+        found = _decode(_read(number)[_DEVICE])
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            return None
+        raise
+    return f"{os.major(found)}:{os.minor(found)}"
 
 
 def _read(number: int) -> list[Any]:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dockstack.compute.privileged import attaching, loops
+from dockstack.compute.privileged import attaching, decryption, loops
 from dockstack.names import VOLUMES_DIRECTORY
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -69,7 +69,8 @@ def let_go(server: str, volume: str, host: str) -> bool:
     """
     _check(server, volume)
     for loop in _find_loops(volume, host):  # before the lock: it takes as long as a tenant has written
-        loops.flush(loop)
+        if not decryption.has_died(volume):
+            loops.flush(loop)
     with _locked():
         last = all(found == server for found, held in _list_records() if held == volume)
         for path in (_path(server, volume), _path(server, volume).with_suffix(_HALF)):
@@ -82,6 +83,7 @@ def let_go(server: str, volume: str, host: str) -> bool:
                     locks.enter_context(loops.locked(loop))
                 for loop in _find_loops(volume, host):
                     loops.revoke(loop)
+            decryption.close(volume)
     return last
 
 
@@ -108,9 +110,26 @@ def drop_strays(host: str) -> list[str]:
 
 
 @attaching.entrypoint
+def list_left_open() -> list[str]:
+    """List the encrypted volumes that are open, or half so, and that no server holds: one may be on its way there."""
+    with _locked():
+        held = {volume for _, volume in _list_records()}
+        return [volume for volume in decryption.list_open() if volume not in held]
+
+
+@attaching.entrypoint
+def close_left_open(volume: str) -> None:
+    """Have an encrypted volume open no more, unless a server holds it by now; absent is success."""
+    with _locked():
+        if all(held != volume for _, held in _list_records()):
+            decryption.close(volume)
+
+
+@attaching.entrypoint
 def grow(server: str, volume: str, host: str) -> int:
     """Let a volume have the size that its file or device has now; return its bytes."""
     _check(server, volume)
+    decryption.grow(volume)
     for loop in _find_loops(volume, host):
         loops.grow(loop)
     return measure(number_of(read(server, volume)))

@@ -28,6 +28,7 @@ def uwsgi_files(settings: Settings) -> dict[str, Ini]:
         "nova-metadata": ("nova.wsgi.metadata", ports.nova_metadata),
         "neutron-api": (MODULES["neutron-api"], ports.neutron),
         **({"cinder-api": (MODULES["cinder-api"], ports.cinder)} if settings.volumes else {}),
+        **({"barbican-api": ("barbican.wsgi.api", ports.barbican)} if settings.key_manager else {}),
     }
     special = {name: {"pythonpath": DIRECTORY} for name in MODULES}
     special["neutron-api"] |= forget_last_start()

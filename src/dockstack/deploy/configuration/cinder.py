@@ -64,6 +64,7 @@ def cinder_conf(settings: Settings) -> Ini:
         "nova": {**oslo.account(settings, USER), "interface": "internal"},
         "coordination": {"backend_url": f"file://{STATE_DIRECTORY}/coordination"},
         "oslo_concurrency": {"lock_path": f"{STATE_DIRECTORY}/lock"},
+        **oslo.key_manager_sections(settings, USER),
         **privilege.helper_sections(settings, USER),
         **oslo.messaging_sections(settings),
     }

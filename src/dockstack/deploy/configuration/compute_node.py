@@ -295,7 +295,20 @@ def _cinder(cloud: CloudDocument) -> Ini:
         return {}
     account = _account(cloud, "cinder")
     region = account.pop("region_name")
-    return {"cinder": {**account, "os_region_name": region}}
+    authority = {"verify_ssl_path": AUTHORITY, "cafile": AUTHORITY} if cloud.text("tls.authority") else {}
+    keys = {
+        "auth_endpoint": cloud.text("identity.auth_url"),
+        "barbican_endpoint_type": cloud.text("identity.interface"),
+        "barbican_region_name": region,
+        "send_service_user_token": "true",
+        **authority,
+    }
+    return {
+        "cinder": {**account, "os_region_name": region},
+        # Of use where the cloud has a key manager; nobody asks it but for an encrypted volume.
+        "barbican": keys,
+        "barbican_service_user": _account(cloud, "nova"),
+    }
 
 
 def _console(

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 TENANT = "demo"
 VOLUME_TYPE = "file"
+VOLUME_ENCRYPTION = {
+    "provider": "luks",
+    "cipher": "aes-xts-plain64",
+    "key_size": 256,
+    "control_location": "front-end",
+}
 
 FLAVORS: tuple[dict[str, Any], ...] = (
     {"id": "1", "name": "m1.nano", "vcpus": 1, "ram": 64, "disk": 1},
@@ -72,8 +78,23 @@ def volumes(settings: Settings) -> dict[str, Any]:
     }
 
 
+def key_manager(settings: Settings) -> dict[str, Any]:
+    """Return Barbican's account and its entry in the catalogue; it holds the password."""
+    return {
+        **administrator(settings),
+        "region": settings.region,
+        "accounts": {"barbican": settings.secret("barbican_password")},
+        "services": [{"name": "barbican", "type": "key-manager", "url": settings.url(settings.ports.barbican)}],
+    }
+
+
 def volume_types(settings: Settings) -> dict[str, Any]:
-    """Return the types of volumes: that which is the default, and one for volumes that several servers share."""
+    """Return the types of volumes: the default, one for volumes that several servers share, and an encrypted one."""
+    encrypted = {
+        "name": f"{VOLUME_TYPE}-encrypted",
+        "extra_specs": {"volume_backend_name": VOLUME_TYPE},
+        "encryption": VOLUME_ENCRYPTION,
+    }
     return {
         **administrator(settings),
         "volume_types": [
@@ -82,6 +103,7 @@ def volume_types(settings: Settings) -> dict[str, Any]:
                 "name": f"{VOLUME_TYPE}-multiattach",
                 "extra_specs": {"volume_backend_name": VOLUME_TYPE, "multiattach": "<is> True"},
             },
+            *([encrypted] if settings.key_manager else []),
         ],
     }
 

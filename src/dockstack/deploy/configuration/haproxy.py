@@ -49,6 +49,7 @@ def api_ports(settings: Settings) -> Mapping[str, int]:
         "nova-metadata": ports.nova_metadata,
         "neutron": ports.neutron,
         **({"cinder": ports.cinder} if settings.volumes else {}),
+        **({"barbican": ports.barbican} if settings.key_manager else {}),
         **({"registry": ports.registry} if settings.registry else {}),
     }
 

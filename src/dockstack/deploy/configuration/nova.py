@@ -78,6 +78,7 @@ def nova_conf(settings: Settings) -> Ini:
         "oslo_concurrency": {"lock_path": f"{STATE_DIRECTORY}/lock"},
         "os_vif_ovs": {"ovsdb_connection": DATABASE_REMOTE},
         **{section: dict(options) for section, options in _hypervisor_options(settings)},
+        **oslo.key_manager_sections(settings, "nova"),
         **privilege.helper_sections(settings, "nova"),
         **oslo.messaging_sections(settings),
     }

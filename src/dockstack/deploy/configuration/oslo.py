@@ -60,6 +60,27 @@ def token_section(settings: Settings, user: str) -> dict[str, str]:
     }
 
 
+def key_manager_sections(settings: Settings, user: str) -> Ini:
+    """Return the sections by which a service asks the key manager as whoever called it; nothing where there is none.
+
+    Its own token goes with the caller's, which may have expired by then.
+    """
+    if not settings.key_manager:
+        return {}
+    trusted = {"verify_ssl_path": settings.authority, "cafile": settings.authority} if settings.tls else {}
+    return {
+        "key_manager": {"backend": "barbican"},
+        "barbican": {
+            "auth_endpoint": settings.identity_url,
+            "barbican_endpoint_type": "internal",
+            "barbican_region_name": settings.region,
+            "send_service_user_token": "true",
+            **trusted,
+        },
+        "barbican_service_user": account(settings, user),
+    }
+
+
 def cache_section(settings: Settings) -> dict[str, str]:
     """Return [cache] of oslo.cache."""
     return {

@@ -59,6 +59,7 @@ _TITLES = {
     "cinder-scheduler": "Cinder's scheduler",
     "cinder-volume": "Volumes and snapshots",
     "cinder-backup": "Backups of volumes",
+    "barbican-api": "Key manager API",
 }
 
 # The group must write to a socket to connect to it; a supervisor's usual umask takes that away.
@@ -272,6 +273,13 @@ def cinder(settings: Settings) -> tuple[Service, ...]:
         _daemon(settings, "cinder-volume", "cinder", files, watch=(DRIVER_MARKER,)),
         _daemon(settings, "cinder-backup", "cinder", files),
     )
+
+
+def barbican(settings: Settings) -> tuple[Service, ...]:
+    """Return the key manager's API, which does all of its work."""
+    files = ("/etc/barbican/barbican.conf", "/etc/barbican/barbican-api-paste.ini", "/etc/barbican/policy.yaml")
+    service = _api(settings, "barbican-api", "barbican", settings.ports.barbican, files)
+    return (replace(service, requires=tuple(name for name in service.requires if name != "rabbitmq")),)
 
 
 def openvswitch_agent(settings: Settings) -> Service:

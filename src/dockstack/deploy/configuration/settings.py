@@ -38,6 +38,9 @@ SECRET_NAMES = (
     "registry_database_password",
     "cinder_password",
     "cinder_database_password",
+    "barbican_password",
+    "barbican_database_password",
+    "key_manager_secret",
     *(f"{user}_password" for user in SERVICE_USERS if user != "keystone"),
     *(f"{user}_database_password" for user in SERVICE_USERS),
     *PASSWORDS,
@@ -58,6 +61,7 @@ class Ports:
     novnc: int = 6080
     neutron: int = 9696
     cinder: int = 8776
+    barbican: int = 9311
     registry: int = 5005
     rabbitmq: int = 5672
     rabbitmq_distribution: int = 25672
@@ -142,6 +146,7 @@ class Settings:
     volumes: bool = False
     volume_pool: str = "/var/lib/cinder/volumes"
     volume_backups: str = "/var/lib/cinder/backups"
+    key_manager: bool = False
     debug: bool = False
     compute_driver: str = ""
     hypervisor_options: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()

@@ -246,8 +246,24 @@ def provide_volume_types(desired: Json) -> None:
     present = {each["name"] for each in cinder.call("GET", "/types", query={"is_public": "None"})["volume_types"]}
     for volume_type in desired["volume_types"]:
         if volume_type["name"] not in present:
-            made("volume type", volume_type["name"])
-            cinder.call("POST", "/types", {"volume_type": volume_type})
+            _make_volume_type(cinder, volume_type)
+
+
+def _make_volume_type(cinder: Api, volume_type: Json) -> None:
+    """Make a type; it gets its name, by which it is looked for, when it is complete."""
+    values = {**volume_type}
+    name, encryption = values["name"], values.pop("encryption", None)
+    if encryption is None:
+        cinder.call("POST", "/types", {"volume_type": values})
+    else:
+        unfinished = f"{name}.new"
+        for left in cinder.call("GET", "/types", query={"is_public": "None"})["volume_types"]:
+            if left["name"] == unfinished:
+                cinder.call("DELETE", f"/types/{left['id']}")
+        found = cinder.call("POST", "/types", {"volume_type": {**values, "name": unfinished}})["volume_type"]
+        cinder.call("POST", f"/types/{found['id']}/encryption", {"encryption": encryption})
+        cinder.call("PUT", f"/types/{found['id']}", {"volume_type": {"name": name}})
+    made("volume type", name)
 
 
 # -- networks ---------------------------------------------------------------------------------------------------------

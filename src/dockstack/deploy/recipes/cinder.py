@@ -154,11 +154,17 @@ def _mount_on_further_hosts(machine: Machine, volume: storage.Volume) -> None:
 
 
 def detach(machine: Machine) -> None:
-    """Take devices off the volumes, which servers that are gone have left: the pool is in use for as long."""
+    """Take devices off the volumes, which servers that are gone have left, and end what decrypts: it uses the pool."""
     store = shlex.quote(machine.attributes.text("volumes.store"))
     machine.run(
         "losetup --list --noheadings --output NAME,BACK-FILE | while read -r name file; do "
-        f'case $file in {store}/*) losetup --detach "$name";; esac; done',
+        f'case $file in {store}/*|{names.DECRYPTED_DIRECTORY}/*) losetup --detach "$name";; esac; done',
+        check=False,
+    )
+    machine.run(
+        f"for each in {names.DECRYPTED_DIRECTORY}/*-*; do "
+        'read -r process <"$each/pid" && grep -q "$each" "/proc/$process/cmdline" && kill "$process" && '
+        'timeout 10 tail --pid="$process" -f /dev/null; umount --lazy "$each/plain"; done 2>/dev/null',
         check=False,
     )
 

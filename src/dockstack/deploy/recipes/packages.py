@@ -25,6 +25,7 @@ CONTROLLER = ("epmd", "mariadb", "mariadbd", "memcached", "ovn-northd", "rabbitm
 METADATA = ("haproxy",)  # which ends TLS, too
 COMPUTE = ("fonts",)
 MOUNTS = ("e2fsck",)  # what the mount broker calls
+DECRYPTION = ("cryptsetup", "qemu-storage-daemon")
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
@@ -61,4 +62,6 @@ def wanted(node: Node, *, switch: bool = True, ovn: bool = True) -> tuple[str, .
         names += COMPUTE
         if node.attributes.flag("volumes.enable"):
             names += MOUNTS
+            if node.attributes.flag("key_manager.enable"):
+                names += DECRYPTION
     return tuple(names)

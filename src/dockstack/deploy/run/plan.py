@@ -31,6 +31,7 @@ RECIPES = (
     "glance",
     "registry",
     "cinder",
+    "barbican",
     "neutron",
     "nova",
     "hypervisor",

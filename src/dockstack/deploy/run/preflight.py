@@ -18,6 +18,7 @@ import click
 
 from dockstack.deploy import distributions, paths
 from dockstack.deploy.configuration import registry
+from dockstack.deploy.configuration.barbican import CONF as BARBICAN_CONF
 from dockstack.deploy.configuration.cinder import CONF as CINDER_CONF
 from dockstack.deploy.configuration.glance import UNFILTERED
 from dockstack.deploy.distributions import APT, DEBIAN_12, Distribution
@@ -27,7 +28,7 @@ from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
 from dockstack.deploy.hypervisors.storage_obstacles import StorageFacts
 from dockstack.deploy.node import listeners
 from dockstack.deploy.node.manifest import Manifest
-from dockstack.deploy.recipes import cinder
+from dockstack.deploy.recipes import barbican, cinder
 from dockstack.deploy.recipes.facts import LOOPBACK, REGISTRY_PORT
 from dockstack.deploy.run import tls_obstacles, volume_obstacles
 from dockstack.deploy.run.volume_obstacles import VolumeFacts
@@ -240,6 +241,8 @@ def _ports(node: Node, listening: Iterable[Listener]) -> Iterable[Problem]:
         wanted["ports.registry"] = {*places, LOOPBACK}
     if node.attributes.flag("volumes.enable"):
         wanted["ports.cinder"] = places
+    if node.attributes.flag("key_manager.enable"):
+        wanted["ports.barbican"] = places
     if node.attributes.flag("telemetry.prometheus"):
         wanted["ports.exporter"] = {node.attributes.text("telemetry.address")}
     for name, addresses in wanted.items():
@@ -357,7 +360,9 @@ def _free_mb(path: str) -> int:
 
 
 def _foreign_openstack(node: Node, manifest: Manifest, distribution: Distribution) -> tuple[str, ...]:
-    files = (*FOREIGN_FILES, CINDER_CONF) if cinder.wanted(node) else FOREIGN_FILES
+    files = [*FOREIGN_FILES]
+    files += [CINDER_CONF] if cinder.wanted(node) else []
+    files += [BARBICAN_CONF] if barbican.wanted(node) else []
     foreign = [path for path in files if Path(path).exists() and not manifest.ours("file", path)]
     lines = _lines([*distribution.manager.versions, *distribution.openstack])
     return (*foreign, *(line.split()[0] for line in lines if " installed " in line))

@@ -253,6 +253,15 @@ CATALOGUE: tuple[Attribute, ...] = (
         minimum=1,
     ),
     Attribute("volumes.backups", Kind.PATH, "/var/lib/cinder/backups", "Where backups of volumes are kept."),
+    # -- keys -----------------------------------------------------------------------------------------------------
+    Attribute(
+        "key_manager.enable",
+        Kind.BOOLEAN,
+        False,
+        "Run Barbican on the controller, which keeps projects' secrets and the keys of encrypted volumes. It takes "
+        "about 150 MB of memory. Turned off again, the service goes and the secrets stay, but nothing encrypted can "
+        "be attached.",
+    ),
     # -- images ---------------------------------------------------------------------------------------------------
     Attribute(
         "image.container_formats",
@@ -408,6 +417,7 @@ CATALOGUE: tuple[Attribute, ...] = (
     Attribute("ports.novnc", Kind.PORT, 6080, "Nova's noVNC proxy, and its page."),
     Attribute("ports.neutron", Kind.PORT, 9696, "Network API."),
     Attribute("ports.cinder", Kind.PORT, 8776, "Block storage API."),
+    Attribute("ports.barbican", Kind.PORT, 9311, "Key manager API."),
     Attribute("ports.registry", Kind.PORT, 5005, "The registry of images."),
     Attribute("ports.rabbitmq", Kind.PORT, 5672, "Message bus."),
     Attribute("ports.rabbitmq_distribution", Kind.PORT, 25672, "Message bus, between its nodes."),

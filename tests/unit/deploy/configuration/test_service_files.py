@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from dockstack.deploy.configuration import (
+    barbican,
     cinder,
     desired_state,
     glance,
@@ -49,6 +50,8 @@ def test_every_secret_that_a_builder_asks_for_is_generated(settings):
         desired_state.registry,
         desired_state.volumes,
         desired_state.people,
+        desired_state.key_manager,
+        barbican.barbican_conf,
         cinder.cinder_conf,
         registry.registry_conf,
         lambda settings: mariadb.account_sql(settings, registry.ACCOUNT, (registry.ACCOUNT,)),

@@ -280,3 +280,28 @@ def test_a_flavor_whose_id_is_taken_gets_one_of_novas_and_one_that_is_there_stay
     wanted = [{"id": "4", "name": "m1.large"}, {"id": "d1", "name": "ds512M"}, {"name": "mine"}, {"name": "ds512M"}]
     provision.provide_flavors({"flavors": wanted})
     assert [(each["id"], each["name"]) for each in kept[2:]] == [("novas", "m1.large"), ("d1", "ds512M")]
+
+
+def test_an_encrypted_type_has_its_name_when_it_is_complete(monkeypatch):
+    """Killed before that, a second run would take a type that encrypts nothing for the one that is wanted."""
+    calls, left = [], [{"name": "secret.new", "id": "left"}]
+
+    class Cinder:
+        def __init__(self, *_):
+            pass
+
+        def call(self, method, path, body=None, **_):
+            if method == "GET":
+                return {"volume_types": left}
+            calls.append((method, path, body))
+            return {"volume_type": {"id": "new"}}
+
+    monkeypatch.setattr(provision, "Api", Cinder)
+    monkeypatch.setattr(provision, "connect", lambda _: None)
+    provision.provide_volume_types({"volume_types": [{"name": "secret", "encryption": {"provider": "luks"}}]})
+    assert calls == [
+        ("DELETE", "/types/left", None),
+        ("POST", "/types", {"volume_type": {"name": "secret.new"}}),
+        ("POST", "/types/new/encryption", {"encryption": {"provider": "luks"}}),
+        ("PUT", "/types/new", {"volume_type": {"name": "secret"}}),
+    ]

@@ -129,6 +129,12 @@ def test_cinders_port_is_needed_where_there_is_one(node):
     assert "volumes.storage=directory" in problem.cure
 
 
+def test_barbicans_port_is_needed_where_there_is_one(node):
+    taken = replace(GOOD, listeners=(Listener("127.0.0.1", 9311, 42, "x"),))
+    assert not problems(node(), taken)
+    assert problems(node("key_manager.enable=true"), taken)
+
+
 def test_a_glance_that_filters_no_locations_gets_no_registry(node):
     (problem,) = problems(node("registry.enable=true", "release=2026.1"), GOOD)
     assert "Glance of 2026.1" in problem.brief

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom the key of an encrypted volume is asked for as."""
+
+from __future__ import annotations
+
+import nova.context
+import pytest
+from castellan.common.exception import KeyManagerError
+from castellan.common.objects.symmetric_key import SymmetricKey
+from nova.volume import cinder
+
+from dockstack.compute.nova_api import keys
+
+SAID = {"provider": "luks", "cipher": "aes-xts-plain64", "key_size": 256, "encryption_key_id": "the-key"}
+
+
+class Manager:
+    """A key manager that gives a key to some."""
+
+    def __init__(self, allowed):
+        self.allowed, self.asked = allowed, []
+
+    def get(self, context, key_id):
+        who = "user" if context.auth_token else "nova"
+        self.asked.append((who, key_id))
+        if who not in self.allowed:
+            raise KeyManagerError(reason="Forbidden")
+        return SymmetricKey("aes", 256, bytes(range(32)))
+
+
+@pytest.fixture(autouse=True)
+def options():
+    keys.CONF([], project="nova", default_config_files=[])
+    yield
+    keys.CONF.reset()
+
+
+@pytest.fixture
+def manager(monkeypatch):
+    found = Manager({"user", "nova"})
+    monkeypatch.setattr(keys.key_manager, "API", lambda _configuration: found)
+    monkeypatch.setattr(cinder.API, "get_volume_encryption_metadata", lambda _self, _context, _volume: SAID)
+    monkeypatch.setattr(keys.loading, "load_auth_from_conf_options", lambda _configuration, _group: object())
+    return found
+
+
+@pytest.fixture
+def user(monkeypatch):
+    context = nova.context.RequestContext("user", "project", auth_token="token", overwrite=False)
+    monkeypatch.setattr(keys.oslo_context, "get_current", lambda: context)
+
+
+@pytest.mark.usefixtures("user")
+def test_whoever_asked_nova_is_asked_for_first(manager):
+    found = keys.read_encryption("volume")
+    assert found.key == bytes(range(32)).hex().encode()
+    assert (found.provider, found.cipher, found.bits) == ("luks", "aes-xts-plain64", 256)
+    assert manager.asked == [("user", "the-key")]
+
+
+@pytest.mark.usefixtures("user")
+def test_an_administrator_starts_servers_of_others(manager):
+    manager.allowed = {"nova"}
+    assert keys.read_encryption("volume").key
+    assert manager.asked == [("user", "the-key"), ("nova", "the-key")]
+
+
+def test_after_a_reboot_of_the_host_nobody_asked(manager, monkeypatch):
+    monkeypatch.setattr(keys.oslo_context, "get_current", lambda: None)
+    assert keys.read_encryption("volume").key
+    assert manager.asked == [("nova", "the-key")]
+
+
+@pytest.mark.usefixtures("user")
+def test_a_refusal_says_whose_it_is(manager):
+    manager.allowed = set()
+    with pytest.raises(keys.NoKey, match=r"does not give the key of volume volume: .*Forbidden"):
+        keys.read_encryption("volume")
+
+
+def test_a_class_of_os_brick_is_a_provider(manager, monkeypatch):
+    said = {**SAID, "provider": "os_brick.encryptors.cryptsetup.CryptsetupEncryptor"}
+    monkeypatch.setattr(cinder.API, "get_volume_encryption_metadata", lambda _self, _context, _volume: said)
+    assert keys.read_encryption("volume").provider == "plain"
