@@ -97,7 +97,7 @@ class Transfers:
 
     def rate(self, name: str) -> float:
         """Return the median of MiB a second of one of a sample's parts."""
-        return self.size / statistics.median(getattr(sample, name) for sample in self.samples)
+        return self.size / float(statistics.median(getattr(sample, name) for sample in self.samples))
 
     def share(self, name: str) -> float:
         """Return the rate of push or pull as a part of the distribution's."""
