@@ -43,7 +43,7 @@ from dockstack.compute.engine import (
 from dockstack.compute.flows import volumes
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import ovs, veth
-from dockstack.compute.privileged import archives, copies, server_devices, shims
+from dockstack.compute.privileged import archives, copies, hosts_file, server_devices, shims
 from dockstack.compute.privileged import network as privileged
 from dockstack.compute.privileged import volumes as privileged_volumes
 from dockstack.compute.resources import cgroups, usage
@@ -241,6 +241,7 @@ class World:
             *((privileged_volumes, name, getattr(disks, name)) for name in ("drop_strays", "grow", "copy")),
             *((server_devices, name, getattr(disks, name)) for name in ("present", "withdraw", "limit", "is_used")),
             (server_devices, "require_changeable", lambda _pid, _identity: None),
+            (hosts_file, "read", lambda _pid, _identity: None),
             *((connector, name, getattr(disks, name)) for name in ("describe_host", "connect", "disconnect")),
             (connector, "grow", lambda _volume: None),
             (shims, "end", lambda _container_id: 0),

@@ -172,8 +172,8 @@ class RegistryCloud:
 
     def __init__(self, directory: Path, **options: Any) -> None:
         self.directory = directory
-        self._held = [hold_port(), hold_port()]
-        self.port, self.glance_port = map(port_of, self._held)
+        self._held = [hold_port(), hold_port(), hold_port()]
+        self.port, self.another_port, self.glance_port = map(port_of, self._held)
         self.image_url = f"http://127.0.0.1:{self.glance_port}"
         self.url = f"http://127.0.0.1:{self.port}"
         self.host = f"127.0.0.1:{self.port}"
@@ -205,9 +205,9 @@ class RegistryCloud:
         command = [sys.executable, "-m", "dockstack.registry", str(self.directory / "registry.conf")]
         self._start("registry", command, f"{self.url}/", environment)
 
-    def start_another(self, port: int, url: str) -> None:
-        """Start a second registry of the same images, which listens elsewhere and gives itself another address."""
-        self._configure("another", port=port, url=url)
+    def start_another(self, port: int, url: str, **options: str) -> None:
+        """Start a second registry beside the same Glance; of the same images, if the options say no other place."""
+        self._configure("another", port=port, url=url, **options)
         command = [sys.executable, "-m", "dockstack.registry", str(self.directory / "another.conf")]
         self._start("another", command, f"http://127.0.0.1:{port}/", {})
 
@@ -216,6 +216,9 @@ class RegistryCloud:
             command = [sys.executable, "-c", _MAKE_TABLES]  # migrations would take longer than all tests
             subprocess.run(command, env=self._environment(), check=True, timeout=_SECONDS)
         self._start("glance", [sys.executable, "-c", _SERVE_GLANCE], f"{self.image_url}/", {})
+
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
 
     def kill(self, name: str) -> None:
         process = self._processes.pop(name)
@@ -309,7 +312,8 @@ class RegistryCloud:
         parser["files"] = {"filesystem_store_datadir": str(place / "images")}
         parser["os_glance_staging_store"] = {"filesystem_store_datadir": str(place / "staging")}
         parser["os_glance_tasks_store"] = {"filesystem_store_datadir": str(place / "tasks")}
-        parser["import_filtering_opts"] = {"allowed_hosts": "[127.0.0.1]", "allowed_ports": f"[80,443,{self.port}]"}
+        ports = f"[80,443,{self.port},{self.another_port}]"
+        parser["import_filtering_opts"] = {"allowed_hosts": "[127.0.0.1]", "allowed_ports": ports}
         parser["keystone_authtoken"] = {
             **account,
             "www_authenticate_uri": self.keystone.url,

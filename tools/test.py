@@ -77,6 +77,15 @@ class Layer:
 LAYERS = (
     Layer("unit", "pure logic, linters and import rules", False, False, ("-n", "2")),
     Layer("functional", "the driver inside Nova's own code, in one process", False, False, ("-n", "2"), "2026.2"),
+    Layer(
+        "functional-nightly",
+        "those of them that take long",
+        False,
+        False,
+        ("-n", "2", "--nightly", "-m", "nightly"),
+        "2026.2",
+        nightly=True,
+    ),
     Layer("functional-2026.1", "the same with Nova 33", False, False, ("-n", "2"), "2026.1", nightly=True),
     Layer("docker", "against a real engine of the tests' own", True, False),
     Layer("docker-trixie", "the same with the engine of Debian 13", True, False, nightly=True, suite="trixie"),
@@ -115,6 +124,7 @@ def test(layers: tuple[str, ...], expression: str | None, exitfirst: bool) -> No
     \b
     unit               pure logic, linters, import rules      no root    under a minute
     functional         the driver inside Nova's own code      no root
+    functional-nightly those of them that take long           no root    nightly
     functional-2026.1  the same with Nova 33                  no root    nightly
     docker             a real engine of the tests' own        root
     docker-trixie      the same with the engine of Debian 13  root, nightly

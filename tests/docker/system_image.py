@@ -9,6 +9,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from dockstack.deploy import system_image
+
 CACHE = Path(os.environ.get("DOCKSTACK_TEST_IMAGES", "/var/cache/dockstack-test-images"))
 LEFT_OUT = ("doc", "man", "locale", "info", "bash-completion", "zoneinfo")
 # What services ask for that shall be kept from the rest of their system: none of it can be had here; it starts.
@@ -18,6 +20,8 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=/bin/sh -c 'echo guarded > /run/guarded'
 PrivateTmp=yes
+PrivateUsers=yes
+PrivateNetwork=yes
 PrivateDevices=yes
 ProtectSystem=strict
 ProtectHome=yes
@@ -30,6 +34,7 @@ ReadWritePaths=/run
 [Install]
 WantedBy=multi-user.target
 """
+DROP_IN = Path(system_image.__file__).with_name("rootfs") / "etc/systemd/system/service.d/dockstack.conf"
 RECIPE = (
     "mmdebstrap",
     "--quiet",
@@ -37,6 +42,8 @@ RECIPE = (
     "--include=systemd,systemd-sysv,dbus",
     *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in LEFT_OUT),
     f'--customize-hook=printf %s "{GUARDED}" > "$1/etc/systemd/system/guarded.service"',
+    '--customize-hook=mkdir "$1/etc/systemd/system/service.d"',
+    f'--customize-hook=printf %s "{DROP_IN.read_text()}" > "$1/etc/systemd/system/service.d/dockstack.conf"',
     '--customize-hook=chroot "$1" systemctl enable guarded.service',
     '--customize-hook=chroot "$1" passwd --delete root',
     "--format=tar",

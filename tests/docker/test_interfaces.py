@@ -15,6 +15,7 @@ from dockstack.compute.containers import namespaces
 from dockstack.compute.flows import interfaces, lifecycle
 from dockstack.compute.model import Address, PowerState
 from dockstack.compute.network import ovs, veth
+from dockstack.compute.privileged import hosts_file
 
 BRIDGE = f"dstest{os.getpid()}"
 BRIDGE_END = f"dstesx{os.getpid()}"
@@ -200,6 +201,62 @@ def test_addresses_follow_neutron_and_the_owners_own_stay(lab, host, server) -> 
     for address in port.addresses:
         assert address.cidr in seen
     await_answer(first_address(port))
+
+
+def test_its_hosts_file_names_the_addresses_that_it_has(lab, host, server) -> None:
+    (first,), port = server.ports, make_port(961, 1)
+    lab.run(server, "sh", "-c", "echo 192.0.2.1 db >> /etc/hosts; chmod 640 /etc/hosts")
+
+    def named() -> list[str]:
+        lines = lab.run(server, "cat", "/etc/hosts").splitlines()
+        assert lines[-1] == "192.0.2.1 db", "what is its own stays"
+        return [line.split()[0] for line in lines if line.endswith(f"\t{server.hostname}")]
+
+    def addresses(*ports) -> list[str]:
+        return [address.cidr.partition("/")[0] for port in ports for address in port.addresses]
+
+    assert named() == addresses(first)
+    interfaces.attach(host, server, port)
+    assert named() == addresses(first, port)
+    both = replace(server, ports=(first, port))
+    moved = replace(port, addresses=(Address("10.77.1.240/24", "10.77.1.1"),))
+    interfaces.refresh(host, replace(server, ports=(first, moved)))
+    assert named() == addresses(first, moved)
+    lifecycle.pause(host, server)
+    interfaces.detach(host, both, port)
+    lifecycle.unpause(host, server)
+    assert named() == addresses(first)
+    assert lab.run(server, "stat", "-c", "%a", "/etc/hosts") == "640\n"
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        "mv /etc/hosts /kept; ln -s /kept /etc/hosts",
+        "mv /etc /kept; ln -s /kept /etc",
+        "rm /etc/hosts; mkdir /etc/hosts",
+        "rm /etc/hosts; mkfifo /etc/hosts",
+        "sed -i 1,20d /etc/hosts",
+        "rm -r /etc",
+    ],
+)
+def test_a_server_that_has_made_something_else_of_its_hosts_file_keeps_it(lab, host, server, trick) -> None:
+    lab.run(server, "/bin/busybox", "sh", "-c", trick)
+    kept = "cat /etc/hosts /kept 2>/dev/null; ls -l /etc /kept 2>/dev/null; true"
+    look = ["sh", "-c", f"test -p /etc/hosts || {{ {kept}; }}"]
+    before = lab.run(server, *look)
+    interfaces.attach(host, server, make_port(962, 1))
+    assert lab.run(server, *look) == before
+
+
+def test_another_process_of_that_number_is_not_written_to(lab, host, server) -> None:
+    """A server may end, and its number go to another one, at any moment."""
+    container = lab.state(server)
+    found = hosts_file.read(container.pid, container.id)
+    assert hosts_file.read(container.pid, "0" * 64) is None
+    assert not hosts_file.replace(container.pid, "0" * 64, found, b"")
+    assert not hosts_file.replace(container.pid, container.id, found + b"older", b""), "the server wrote meanwhile"
+    assert hosts_file.read(container.pid, container.id) == found
 
 
 def test_the_second_interfaces_rules_follow_its_addresses(lab, host, server) -> None:

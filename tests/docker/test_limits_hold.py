@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 from private_engine import wait_for
+from server_lab import docker_archive, lab_host
 
-from dockstack.compute.model import Bandwidth, Limits, PowerState
-from dockstack.compute.network import veth
-from dockstack.compute.resources import cgroups
+from dockstack.compute.engine import NotFound
+from dockstack.compute.flows import lifecycle
+from dockstack.compute.model import Bandwidth, Image, Limits, PowerState
+from dockstack.compute.network import ovs, veth
+from dockstack.compute.resources import cgroups, usage
+from dockstack.errors import DockstackError
 
 KIB = 1024
 
@@ -28,6 +34,39 @@ def used(lab, server):
 def test_a_server_counts_the_processors_that_it_has(lab) -> None:
     server = lab.boot("nproc", limits=small(cpus=(1,)))
     assert lab.output(server) == "1\n"
+
+
+def test_swap_is_given_or_refused(lab, private_engine, tmp_path, monkeypatch) -> None:
+    """Never silently missing: the machine that runs the tests may have swap or not."""
+    for name in ("plug", "unplug", "unplug_device"):
+        monkeypatch.setattr(ovs, name, lambda *_arguments: None)
+    monkeypatch.setattr(ovs, "wait_installed", lambda _ports: set())
+    host = lab_host(private_engine, tmp_path, lambda _image: iter([docker_archive()]))
+    image = Image(id="swap", name="swap", container_format="docker")
+    server = lab.server(image=image, limits=small(swap_mb=32))
+    without = usage.Memory(total_mb=1024, available_mb=512, swap_mb=0)
+    monkeypatch.setattr(usage, "read_memory", lambda: without)
+    with pytest.raises(DockstackError, match="flavor has swap, and this host has none"):
+        lifecycle.spawn(host, server, lambda _ports: nullcontext(set()))
+    with pytest.raises(NotFound):
+        lab.state(server)
+
+    monkeypatch.setattr(usage, "read_memory", lambda: replace(without, swap_mb=64))
+    lifecycle.spawn(host, server, lambda _ports: nullcontext(set()))
+    try:
+        assert swap_limit_of(lab.state(server).pid) == 32 << 20
+    finally:
+        lifecycle.destroy(host, server)
+
+
+def swap_limit_of(pid: int) -> int:
+    """Read how much swap the control group of a process may have, of either version."""
+    groups = {line.split(":")[1]: line.split(":")[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()}
+    if "memory" in groups:
+        group = Path(f"/sys/fs/cgroup/memory{groups['memory']}")
+        memory, both = (f"memory.{name}limit_in_bytes" for name in ("", "memsw."))
+        return int((group / both).read_text()) - int((group / memory).read_text())
+    return int(Path(f"/sys/fs/cgroup{groups['']}/memory.swap.max").read_text())
 
 
 def test_half_of_its_memory_may_be_shared(lab) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pytest
 import requests
 
 if TYPE_CHECKING:
@@ -19,6 +22,38 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 MAX_UPLOADS = 5
 SECONDS = 240  # what a machine with other work may need for an answer
+
+STEPS = {  # of a push: who does it, how that is called, before it or after
+    "nothing is noted": ("pushing", "_note", "before"),
+    "the manifest is noted": ("pushing", "_offer", "before"),
+    "Glance has an empty image": ("glance", "locate", "before"),
+    "Glance has the image": ("glance", "locate", "after"),
+    "the tag is set": ("pushing", "_finish", "after"),
+    "the former image is not hidden": ("pushing", "_hide", "before"),
+}
+
+
+def at_step(service, step, act):
+    """Have something happen at a step of the pushes of a registry that is in this process."""
+    room, method, when = STEPS[step]
+    victim = getattr(service, room)
+    whole = getattr(victim, method)
+
+    def stepping(*arguments, **more):
+        if when == "before":
+            act()
+        answer = whole(*arguments, **more)
+        if when == "after":
+            act()
+        return answer
+
+    setattr(victim, method, stepping)
+
+
+def needs(*programs):
+    """Skip a test where a program is missing."""
+    missing = [name for name in programs if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 
 def digest(data):

@@ -10,6 +10,7 @@ import datetime as dt
 from types import SimpleNamespace
 
 import pytest
+from castellan.common.objects.x_509 import X509
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -17,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from nova import context as nova_context
 from nova.image import glance as nova_glance
 from nova_case import IMAGE, ServersCase
+from static_keys import BACKEND, StaticKeyManager
 
 from dockstack.compute.flows import references as flow
 from dockstack.compute.nova_api import glance, references
@@ -191,9 +193,9 @@ class Signer:
             .sign(self.key, hashes.SHA256())
         )
 
-    def get(self, _context, _certificate_id):
-        encoded = self.certificate.public_bytes(serialization.Encoding.DER)
-        return SimpleNamespace(format="X.509", get_encoded=lambda: encoded)
+    def kept(self):
+        """Return what a key manager has of it."""
+        return X509(self.certificate.public_bytes(serialization.Encoding.DER))
 
     def properties(self, data: bytes) -> dict[str, str]:
         scheme = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH)
@@ -212,7 +214,8 @@ class TestSignatures(DockerrefCase):
     def setUp(self):
         super().setUp()
         self.signer = Signer()
-        self.stub_out("cursive.signature_utils.key_manager.API", lambda: self.signer)
+        StaticKeyManager.held = {CERTIFICATE: self.signer.kept()}
+        self.flags(backend=BACKEND, group="key_manager")
         self.images.glance.download = self.download
         self.flags(verify_glance_signatures=True, group="glance")
 
@@ -240,6 +243,13 @@ class TestSignatures(DockerrefCase):
         assert "its signature" in self.fault(REF)
         assert "Missing property" in self.fault(IMAGE)
         assert self.registry.requests == []
+
+    def test_another_key_or_none_that_the_key_manager_has_is_none(self):
+        self.sign(OTHER, image_archive())
+        StaticKeyManager.held = {CERTIFICATE: Signer().kept()}
+        assert "its signature" in self.fault(OTHER)
+        StaticKeyManager.held = {}
+        assert f"Certificate not found with ID: {CERTIFICATE}" in self.fault(OTHER)
 
     def test_a_property_that_nobody_can_sign_is_no_reference_then(self):
         self.sign(REF, b"", "dockerref", docker_ref=f"{self.registry.name}/team/app")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 
 import openstack
 import pytest
-from registry_user import glance_image
+from registry_user import glance_image, needs
 
 import image_archives
 from dockstack.oci.distribution.client import Account, Client
@@ -25,11 +24,6 @@ from held_ports import hold_port, port_of
 from tls_proxy import OUTSIDE, tls_proxy
 
 pytestmark = pytest.mark.functional
-
-
-def needs(*programs):
-    missing = [name for name in programs if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
-    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 
 def test_our_own_client_pushes_and_pulls(cloud, alice, name, tmp_path):
@@ -46,7 +40,7 @@ def test_our_own_client_pushes_and_pulls(cloud, alice, name, tmp_path):
         client.pull("not-there", "x86_64", io.BytesIO())
 
 
-@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
+@needs("skopeo")
 def test_skopeo_pushes_and_pulls(cloud, name, tmp_path):
     (tmp_path / "image.tar").write_bytes(image_archives.oci_archive([image_archives.sample_layer("skopeo")]))
     credentials = f"{cloud.alice.credential}:{cloud.alice.password}"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 import sqlalchemy as sa
-from registry_user import MANIFEST, SECONDS, glance_image
+from registry_user import MANIFEST, SECONDS, STEPS, at_step, glance_image
 
 from dockstack.oci.distribution.manifests import Pushed
 from dockstack.registry import database as db
@@ -19,29 +19,11 @@ from dockstack.registry.service import Service
 
 pytestmark = pytest.mark.functional
 
-STEPS = {
-    "nothing is noted": ("pushing", "_note", "before"),
-    "the manifest is noted": ("pushing", "_offer", "before"),
-    "Glance has an empty image": ("glance", "locate", "before"),
-    "Glance has the image": ("glance", "locate", "after"),
-    "the tag is set": ("pushing", "_finish", "after"),
-    "the former image is not hidden": ("pushing", "_hide", "before"),
-}
-
 
 def die_while_pushing(cloud, caller, name, content, step):
     """Push in a process that ends at a step, without a chance to put anything in order."""
-    room, method, when = STEPS[step]
     service = Service(Configuration.read(str(cloud.directory / "registry.conf")))
-    victim = getattr(service, room)
-    whole = getattr(victim, method)
-
-    def dying(*arguments, **more):
-        if when == "after":
-            whole(*arguments, **more)
-        os._exit(9)
-
-    setattr(victim, method, dying)
+    at_step(service, step, lambda: os._exit(9))
     repository = service.repositories.own(caller, name)
     service.pushing.push(caller, repository, Pushed.parse(content, MANIFEST), "1.0")
 

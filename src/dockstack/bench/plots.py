@@ -13,6 +13,7 @@ from dockstack.bench.actions import FLOOR, SERVER, Latencies
 from dockstack.bench.density import Densities
 from dockstack.bench.images import Throughputs
 from dockstack.bench.model import Measurements, goal_of, summarise
+from dockstack.bench.registry import PROGRAM, Transfers
 
 mpl.use("Agg")  # no display; before pyplot is imported
 from matplotlib import pyplot as plt
@@ -48,6 +49,23 @@ def _draw_actions(measured: Latencies, path: Path) -> None:
     panel.set_xlabel("seconds, median; whisker: 90th percentile")
     panel.legend()
     panel.set_title(f"dockstack bench actions: {measured.machine.get('cores')} cores")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+@draw.register
+def _draw_registry(measured: Transfers, path: Path) -> None:
+    """Draw a pair of bars for push and pull: MiB a second."""
+    names = ("push", "pull")
+    figure, panel = plt.subplots(figsize=(8, 2.8), layout="constrained")
+    for offset, prefix, label in ((-0.2, "", "dockstack's registry"), (0.2, "raw_", PROGRAM)):
+        rates = [measured.rate(f"{prefix}{name}") for name in names]
+        panel.barh([place + offset for place in range(len(names))], rates, height=0.36, label=label)
+    panel.set_yticks(range(len(names)), names)
+    panel.invert_yaxis()
+    panel.set_xlabel("MiB a second, median")
+    panel.legend()
+    panel.set_title(f"dockstack bench registry: {measured.size} MiB, {measured.machine.get('cores')} cores")
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

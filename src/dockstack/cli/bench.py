@@ -179,6 +179,22 @@ def images(
     present(room, "images", run, os_cloud, output, as_json=as_json)
 
 
+@bench.command()
+@click.option("--size", default=500, show_default=True, type=click.IntRange(1, 10000), help="MiB of a blob.")
+@click.option("--count", default=3, show_default=True, type=click.IntRange(1, 100), help="Rounds.")
+@click.option("--os-cloud", envvar="OS_CLOUD", default="dockstack", show_default=True, help="Cloud of clouds.yaml.")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Write registry.json and .png there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+def registry(*, size: int, count: int, os_cloud: str, output: Path | None, as_json: bool) -> None:
+    """Time a blob's push and pull beside the distribution's docker-registry on the same disk.
+
+    Run it on the cloud's machine, as root, while nothing else runs there.
+    """
+    from dockstack.bench import registry as room  # noqa: PLC0415 - only this command needs it
+
+    present(room, "registry", partial(room.measure, size=size, count=count), os_cloud, output, as_json=as_json)
+
+
 def numbers(text: str, option: str) -> list[int]:
     """Read rising numbers from a list with commas.
 

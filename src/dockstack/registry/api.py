@@ -9,6 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode
 
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
@@ -151,6 +153,9 @@ async def _answered(
         if isinstance(error, CloudSilent):
             LOG.warning("%s %s: %s %s", request.method, request.url.path, error, error.details)
         answer = refusal(error)
+    except (InterfaceError, OperationalError, PoolExhausted) as error:
+        LOG.warning("%s %s: the database: %s", request.method, request.url.path, str(error).partition("\n")[0])
+        answer = refusal(CloudSilent("The registry's database does not answer.", "Try again."))
     except ClientDisconnect:
         answer = Response(status_code=499)
     except Exception:

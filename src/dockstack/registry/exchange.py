@@ -10,9 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import checkpoint
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from dockstack.oci.distribution.protocol import SERVICE, scope
@@ -26,7 +28,6 @@ from dockstack.registry.faults import (
     ScopeInsufficient,
     Unauthorized,
 )
-from dockstack.registry.uploads import copied
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -146,7 +147,7 @@ def file_answer(request: Request, path: Path, headers: dict[str, str]) -> Respon
     headers["Content-Length"] = str(length)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers)
-    return StreamingResponse(copied(path, start, length), status, headers)
+    return StreamingResponse(_read(path, start, length), status, headers)
 
 
 def archive_answer(request: Request, size: int, parts: Iterator[bytes | Descriptor], path: Any) -> Response:
@@ -192,9 +193,38 @@ def _part(asked: str, size: int) -> tuple[int, int] | None:
     return (start, end - start + 1) if end >= start else (-1, -1)
 
 
-def _flat(parts: Iterator[bytes | Descriptor], path: Any) -> Iterator[bytes]:
-    for part in parts:
+async def _flat(parts: Iterator[bytes | Descriptor], path: Any) -> AsyncIterator[bytes | memoryview]:
+    while (part := await in_thread(next, parts, None)) is not None:
         if isinstance(part, Descriptor):
-            yield from copied(path(part.digest), 0, part.size)
+            async for data in _read(path(part.digest), 0, part.size):
+                yield data
         else:
             yield part
+
+
+async def _read(path: Path, start: int, size: int) -> AsyncIterator[bytes | memoryview]:
+    """Read a part of a file: at once what the kernel has in its memory; in threads what has to come from the disk.
+
+    A thread for each piece would take as long as the piece.
+    """
+    descriptor, end = await in_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC), start + size
+    try:
+        while start < end:
+            size = min(CHUNK, end - start)
+            data = _at_hand(descriptor, start, size) or await in_thread(os.pread, descriptor, size, start)
+            if not data:  # shorter than it was; who reads it misses the rest
+                return
+            start += len(data)
+            yield data
+            await checkpoint()  # a client who is as fast as this would have all of our time
+    finally:
+        os.close(descriptor)
+
+
+def _at_hand(descriptor: int, start: int, size: int) -> bytes | memoryview:
+    """Read what needs no waiting; nothing, too, where the file system cannot tell."""
+    piece = bytearray(size)
+    try:
+        return memoryview(piece)[: os.preadv(descriptor, [piece], start, os.RWF_NOWAIT)]
+    except OSError:
+        return b""

@@ -293,7 +293,7 @@ class Pushing:
         try:
             self._glance.delete(caller.token, image_id)
             self._forget(image_id)
-        except DockstackError:
+        except (DockstackError, sa.exc.SQLAlchemyError):
             LOG.exception("Image %s is left to the sweeper", image_id)
 
     def _forget(self, image_id: str) -> None:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from dockstack.oci.documents import Digest
 from dockstack.registry import database as db
-from dockstack.registry.blobs import CHUNK, flush
+from dockstack.registry.blobs import flush
 from dockstack.registry.faults import (
     Denied,
     DigestInvalid,
@@ -29,8 +29,6 @@ from dockstack.registry.faults import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dockstack.registry.blobs import BlobStore
     from dockstack.registry.configuration import Configuration
     from dockstack.registry.repositories import Repository
@@ -259,15 +257,6 @@ def require_start(upload: Upload, content_range: str, length: str) -> None:
         raise RangeInvalid(f"The upload has {upload.size} bytes.", "Go on from there.")
     if length.isdecimal() and int(last) - int(first) + 1 != int(length):
         raise UploadInvalid("The chunk is not as long as its range.", "Send it again.")
-
-
-def copied(path: Any, start: int, size: int) -> Iterator[bytes]:
-    """Read a part of a file."""
-    with open(path, "rb") as file:  # noqa: PTH123 - the path is a Path; the file is read from its middle
-        file.seek(start)
-        while size and (data := file.read(min(CHUNK, size))):
-            size -= len(data)
-            yield data
 
 
 def _unknown() -> UploadUnknown:

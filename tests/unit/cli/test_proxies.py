@@ -15,6 +15,8 @@ import pytest
 from dockstack.cli import proxies
 from dockstack.deploy.configuration.clients import _past_the_proxy
 from dockstack.errors import DockstackError
+from dockstack.oci.distribution.client import Account, Client
+from dockstack.oci.remote.addresses import RegistryError
 
 pytestmark = pytest.mark.unit
 
@@ -61,6 +63,41 @@ def test_a_client_reaches_this_machine(monkeypatch):
             urllib.request.urlopen(url, timeout=60)
         proxies.spare_this_machine(os.environ)
         assert urllib.request.urlopen(url, timeout=60).read() == b"the cloud"
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """A proxy that is the registry at once, and gives a token to whoever asks by it."""
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        answer = b'{"token": "t"}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_arguments):
+        pass
+
+
+def test_the_registrys_client_takes_the_way_of_the_clouds_other_apis(monkeypatch):
+    for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "")
+    with HTTPServer(("127.0.0.1", 0), Proxy) as server:
+        server.asked = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        own = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("http_proxy", own)
+        Client(Account("http://cloud.example:5005", "keystone"), "demo/x")
+        assert server.asked[0].startswith("http://cloud.example:5005/token?"), "by the proxy"
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+        with pytest.raises(RegistryError) as caught:
+            Client(Account("http://cloud.example:5005", "keystone"), "demo/x")
+        assert proxies.hint(caught.value, os.environ).startswith("http_proxy is set")
+        proxies.spare_this_machine(os.environ)
+        Client(Account(own, "keystone"), "demo/x")
+        assert server.asked[1].startswith("/token?"), "past it"
+        server.shutdown()
 
 
 class ProxyError(OSError):

@@ -338,27 +338,32 @@ OWN_LINES = (
 
 
 def renew_own_lines(root: str, path: str, data: bytes) -> None:
-    """Bring what stands between the marks in a server's file to what ``data`` has there; without the marks, leave all.
-
-    Its addresses change while it lives: ports come, go and move.
-    """
-    begin, end = (mark.encode() for mark in OWN_LINES)
-    _, wanted, ours = data.partition(begin)
-    descriptor = open_own(root, path) if wanted else None
+    """Bring what stands between the marks in a server's file to what ``data`` has there."""
+    descriptor = open_own(root, path) if OWN_LINES[0].encode() in data else None
     if descriptor is None:
         return
     try:
         found = os.read(descriptor, _ENGINES_FILE_BYTES + 1)
-        before, mark, rest = found.partition(begin)
-        _, closed, after = rest.partition(end)
-        renewed = before + mark + ours.partition(end)[0] + closed + after
-        if mark and closed and renewed != found and len(found) <= _ENGINES_FILE_BYTES:
+        renewed = with_own_lines(found, data)
+        if renewed != found and len(found) <= _ENGINES_FILE_BYTES:
             os.pwrite(descriptor, renewed, 0)
             os.ftruncate(descriptor, len(renewed))
     except OSError as error:  # its disk is full
         sys.stderr.write(f"dockstack-runtime: {path} of the server is left as it is: {error}\n")
     finally:
         os.close(descriptor)
+
+
+def with_own_lines(found: bytes, data: bytes) -> bytes:
+    """Return a server's file with what ``data`` has between the marks; without the marks, as it is.
+
+    Its addresses change while it lives: ports come, go and move.
+    """
+    begin, end = (mark.encode() for mark in OWN_LINES)
+    before, mark, rest = found.partition(begin)
+    _, closed, after = rest.partition(end)
+    ours = data.partition(begin)[2].partition(end)[0]
+    return before + mark + ours + closed + after if mark and closed else found
 
 
 def fill_empty(root: str, path: str, data: bytes) -> None:

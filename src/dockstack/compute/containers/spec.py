@@ -215,7 +215,7 @@ def build_patch(
         devices=devices,
         disk_guard=disk_guard,
         shm_bytes=(server.limits.memory_mb << 20) // 2,  # as a machine's kernel has it
-        contents={"/etc/hosts": _hosts(server), "/etc/resolv.conf": _resolvers(server, resolvers)},
+        contents={"/etc/hosts": hosts(server), "/etc/resolv.conf": _resolvers(server, resolvers)},
         environment={name: value.format(uuid=server.uuid) for name, value in init.environment.items()},
         own_groups=init.own_groups,
         sysctls=sysctls.WRITABLE,
@@ -247,6 +247,14 @@ def labels(server: Server, image: ImageConfig, host: str) -> dict[str, str]:
         "crash_signal": _settings(server).signal("docker_crash_signal", "SIGABRT") or "SIGABRT",
     }
     return {LABEL_PREFIX + key: _printable(value) for key, value in said.items()}
+
+
+def hosts(server: Server) -> str:
+    """Return the /etc/hosts that lets a server resolve its own name, to the addresses that it has."""
+    name = _derived_hostname(server)
+    addresses = [address.cidr.partition("/")[0] for port in server.ports for address in port.addresses]
+    begin, end = editor.OWN_LINES
+    return "".join([*_LOCAL_HOSTS, begin, *(f"{address}\t{name}\n" for address in addresses), end])
 
 
 def choose(server: Server, name: str, default: str, choices: tuple[str, ...]) -> str:
@@ -380,14 +388,6 @@ def _derived_hostname(server: Server) -> str:
     """Make a host name of Nova's, which may have letters that none can have: Nova drops those beyond Latin-1 alone."""
     legal = _NO_HOSTNAME.sub("", server.hostname).strip(".-")[:_HOSTNAME_BYTES].rstrip(".-")
     return legal or f"server-{server.uuid}"
-
-
-def _hosts(server: Server) -> str:
-    """Let the server resolve its own name, to the addresses that it has at each of its starts."""
-    name = _derived_hostname(server)
-    addresses = [address.cidr.partition("/")[0] for port in server.ports for address in port.addresses]
-    begin, end = editor.OWN_LINES
-    return "".join([*_LOCAL_HOSTS, begin, *(f"{address}\t{name}\n" for address in addresses), end])
 
 
 def _resolvers(server: Server, others: tuple[str, ...]) -> str:

@@ -8,15 +8,17 @@ machine, when no namespace is left, the note for the runtime says it: what its l
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from oslo_log import log as logging
 
-from dockstack.compute.containers import namespaces, runtime
+from dockstack.compute.containers import editor, namespaces, runtime, spec
 from dockstack.compute.engine import NotFound
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import ovs, veth
+from dockstack.compute.privileged import hosts_file
 from dockstack.compute.undo import undo_on_error
 
 if TYPE_CHECKING:
@@ -45,11 +47,12 @@ def attach(host: Host, server: Server, port: Port) -> None:
     with host.busy.hold(server.uuid), undo_on_error() as undo:
         container = host.container(server.uuid)
         namespaces.prepare(server.uuid)
-        others = (known for known in server.ports if known.id != port.id)  # Nova may count it in already
+        others = tuple(known for known in server.ports if known.id != port.id)  # Nova may count it in already
         *_, named = name_ports(host, server, container, (*others, port))
         connect_port(host, server, named, undo)
         if container.state is not PowerState.RUNNING:
             veth.link_down(server.uuid)
+        tell_addresses(container, replace(server, ports=(*others, named)))
 
 
 def detach(host: Host, server: Server, port: Port) -> None:
@@ -57,6 +60,9 @@ def detach(host: Host, server: Server, port: Port) -> None:
     with host.busy.hold(server.uuid):
         if veth.wired().get(port.device, server.uuid) == server.uuid:  # else another server has the port by now
             disconnect_devices([port.device])
+        with suppress(NotFound):
+            others = tuple(known for known in server.ports if known.id != port.id)
+            tell_addresses(host.container(server.uuid), replace(server, ports=others))
 
 
 def refresh(host: Host, server: Server) -> None:
@@ -75,6 +81,23 @@ def refresh(host: Host, server: Server) -> None:
                 veth.wire(server, port, host.options.metadata_route, offload=host.options.checksum_offload)
         if container.state is PowerState.PAUSED:
             veth.link_down(server.uuid)
+        tell_addresses(container, server)
+
+
+def tell_addresses(container: Container, server: Server) -> None:
+    """Bring a server's own lines in its /etc/hosts to the addresses that it has; a stopped one gets them at its start.
+
+    That is a convenience: a server whose disk is full, or that has made something else of the file, goes without.
+    """
+    if not container.pid:
+        return
+    try:
+        found = hosts_file.read(container.pid, container.id)
+        renewed = editor.with_own_lines(found or b"", spec.hosts(server).encode())
+        if found and renewed != found:
+            hosts_file.replace(container.pid, container.id, found, renewed)
+    except OSError as error:
+        LOG.warning("The server's /etc/hosts is left as it is: %s", error, instance_uuid=server.uuid)
 
 
 def reconnect(host: Host, server: Server, container: Container) -> Server:

@@ -27,6 +27,19 @@ def checked(result: int, action: str) -> None:
         raise OSError(code, f"{action}: {os.strerror(code)}")
 
 
+def call(name: str, number: int, *arguments: object) -> int:
+    """Make a system call that the C library has no function for.
+
+    Raises:
+        OSError: it failed.
+    """
+    result = int(libc.syscall(number, *arguments))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{name}: {os.strerror(code)}")
+    return result
+
+
 def in_thread(work: Callable[..., T], *arguments: Any) -> T:
     """Run where a change of namespace ends with the thread."""
     with ThreadPoolExecutor(max_workers=1) as thread:

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 
-from dockstack.compute.privileged.kernel import checked, libc
+from dockstack.compute.privileged.kernel import call, checked, libc
 
 # linux/sched.h, linux/fcntl.h, linux/mount.h; asm-generic/unistd.h: the numbers are those of every architecture
 _CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
@@ -27,10 +26,10 @@ def enter(namespace: int) -> None:
 
 def clone(path: str, *, read_only: bool = False) -> int:
     """Return a detached mount of a file or directory of this mount namespace; its file descriptor."""
-    tree = _call("open_tree", _OPEN_TREE, _AT_FDCWD, path.encode(), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    tree = call("open_tree", _OPEN_TREE, _AT_FDCWD, path.encode(), _OPEN_TREE_CLONE | os.O_CLOEXEC)
     try:
         if read_only:
-            _call("mount_setattr", _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, _READ_ONLY, len(_READ_ONLY))
+            call("mount_setattr", _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, _READ_ONLY, len(_READ_ONLY))
     except BaseException:
         os.close(tree)
         raise
@@ -39,7 +38,7 @@ def clone(path: str, *, read_only: bool = False) -> int:
 
 def move(tree: int, path: str) -> None:
     """Attach a detached mount, over whatever is there."""
-    _call("move_mount", _MOVE_MOUNT, tree, b"", _AT_FDCWD, path.encode(), _MOVE_MOUNT_F_EMPTY_PATH)
+    call("move_mount", _MOVE_MOUNT, tree, b"", _AT_FDCWD, path.encode(), _MOVE_MOUNT_F_EMPTY_PATH)
 
 
 def unmount(path: str, *, busy: bool) -> bool:
@@ -51,12 +50,3 @@ def unmount(path: str, *, busy: bool) -> bool:
     """
     flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if busy else 0)
     return bool(libc.umount2(os.fsencode(path), flags) == 0)
-
-
-def _call(name: str, number: int, *arguments: object) -> int:
-    """Make a system call that the C library has no function for."""
-    result = int(libc.syscall(number, *arguments))
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{name}: {os.strerror(code)}")
-    return result

@@ -28,10 +28,19 @@ in_root() {
 
 # dpkg [OPTION]... FILE...: unsafe only in that a crash may lose this build, which is then begun anew.
 install_packages() {
-    in_root dpkg --status-fd 3 --force-unsafe-io --force-depends --force-confnew \
+    in_root dpkg --status-fd 3 --force-unsafe-io --force-confnew --abort-after=100000 \
         --path-exclude='/usr/share/man/*' --path-exclude='/usr/share/info/*' --path-exclude='/usr/share/locale/*' \
         --path-exclude='/usr/share/doc/*' --path-include='/usr/share/doc/*/copyright' \
         --path-include='/usr/share/locale/locale.alias' "$@" 3>&1 >&2
+}
+
+# Which of these files of packages are not unpacked yet, a word each.
+not_unpacked() {
+    for file in "$@"; do
+        name=${file##*/}
+        state=$(in_root dpkg-query --show --showformat='${db:Status-Status}' "${name%%_*}" 2>/dev/null) || state=
+        case $state in '' | not-installed | half-installed) printf ' %s' "$file" ;; esac
+    done
 }
 
 # The file of one package, as the root sees it; nothing if this release does not have it.
@@ -77,7 +86,7 @@ chmod 755 "$root/usr/sbin/policy-rc.d"
 # These first, one by one: what all other packages' scripts use.
 for package in base-passwd base-files dpkg libc6 perl-base mawk debconf; do
     file=$(archive_of "$package")
-    [ -z "$file" ] || install_packages --install "$file"
+    [ -z "$file" ] || install_packages --force-depends --install "$file"
 done
 # Python's modules are compiled in the end, at once; each package would start Python twice to compile its own.
 printf '#!/bin/sh\nexit 0\n' >"$work/nothing"
@@ -85,17 +94,30 @@ chmod 755 "$work/nothing"
 compiler=$root/usr/bin/py3compile
 essential=$(sed 's|^|/archives/|' "$work/essential")
 # shellcheck disable=SC2086  # one word for each file
-install_packages --unpack $essential
-install_packages --configure --pending
+install_packages --force-depends --unpack $essential
+install_packages --force-depends --configure --pending
 others=$(cd "$root" && for file in archives/*.deb; do
     grep -qxF "${file#archives/}" "$work/essential" || echo "/$file"
 done)
-if [ -n "$others" ]; then
+# What a package's script uses before the package is unpacked, its pre-dependencies, has to be configured by then: dpkg
+# passes over what comes too early, and it comes in a later round. What no round brings any further has to go as it is.
+# shellcheck disable=SC2086
+left=$(not_unpacked $others)
+while [ -n "$left" ]; do
+    before=$left
     # shellcheck disable=SC2086
-    install_packages --unpack $others
+    install_packages --unpack $left || true
+    [ ! -e "$compiler" ] || mountpoint -q "$compiler" || mount --bind "$work/nothing" "$compiler"
+    install_packages --configure --pending || true
+    # shellcheck disable=SC2086
+    left=$(not_unpacked $left)
+    [ "$left" != "$before" ] || break
+done
+if [ -n "$left" ]; then
+    # shellcheck disable=SC2086
+    install_packages --force-depends --unpack $left
 fi
-[ ! -e "$compiler" ] || mount --bind "$work/nothing" "$compiler"
-install_packages --configure --pending
+install_packages --force-depends --configure --pending
 [ ! -e "$compiler" ] || umount "$compiler"
 tar -x -C "$root" --keep-directory-symlink -f "$work/files.tar"
 in_root /usr/lib/dockstack/finish

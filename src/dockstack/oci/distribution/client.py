@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 
 import requests
 from keystoneauth1.exceptions import CatalogException
+from requests.utils import get_environ_proxies
 
 from dockstack.oci.distribution.forward import blobs, small
 from dockstack.oci.distribution.manifests import Pushed, archive
@@ -85,7 +86,8 @@ class Client:
         self._base = account.url.rstrip("/")
         self._name = name
         self._session = requests.Session()
-        self._session.trust_env = False
+        self._session.trust_env = False  # else a password of ~/.netrc would stand in the token's place
+        self._session.proxies.update(get_environ_proxies(self._base))  # as the cloud's other APIs are reached
         self._session.verify = account.authority
         asked = {"service": SERVICE, "scope": scope(name, "pull", "push")}
         answer = self._ask("GET", f"{self._base}/token", params=asked, auth=(TOKEN_USER, account.token))
