@@ -93,10 +93,22 @@ def allowed():
 
 forget = policy.reset
 """
+BARBICAN = """
+from barbican.common import policy
+from oslo_config import cfg
+cfg.CONF([], project="barbican", default_config_files=[])
+
+def allowed():
+    who = {"roles": ["member"], "project_id": "p", "user_id": "u", "enforce_new_defaults": True}
+    return policy.get_enforcer().enforce("secrets:post", {"enforce_new_defaults": True}, who)
+
+forget = policy.reset
+"""
 CASES = {
     "keystone": KEYSTONE,
     "neutron-api": NO_API.format(name="neutron") + NEUTRON,
     "cinder-api": NO_API.format(name="cinder") + CINDER,
+    "barbican-api": NO_API.format(name="barbican") + BARBICAN,
 }
 
 

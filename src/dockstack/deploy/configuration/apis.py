@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from dockstack.deploy.configuration.ini import Ini
     from dockstack.deploy.configuration.settings import Settings
 
-MODULES = {"keystone": "keystone_api", "neutron-api": "neutron_api", "cinder-api": "cinder_api"}
+MODULES = {
+    "keystone": "keystone_api",
+    "neutron-api": "neutron_api",
+    "cinder-api": "cinder_api",
+    "barbican-api": "barbican_api",
+}
 """Modules of the payload that uWSGI runs in place of a service's own; they lie where the scripts are."""
 
 
@@ -28,7 +33,7 @@ def uwsgi_files(settings: Settings) -> dict[str, Ini]:
         "nova-metadata": ("nova.wsgi.metadata", ports.nova_metadata),
         "neutron-api": (MODULES["neutron-api"], ports.neutron),
         **({"cinder-api": (MODULES["cinder-api"], ports.cinder)} if settings.volumes else {}),
-        **({"barbican-api": ("barbican.wsgi.api", ports.barbican)} if settings.key_manager else {}),
+        **({"barbican-api": (MODULES["barbican-api"], ports.barbican)} if settings.key_manager else {}),
     }
     special = {name: {"pythonpath": DIRECTORY} for name in MODULES}
     special["neutron-api"] |= forget_last_start()

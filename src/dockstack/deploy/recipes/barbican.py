@@ -48,7 +48,9 @@ def stages(node: Node) -> tuple[Stage, ...]:
     if not node.has(Role.CONTROLLER):
         return ()
     if not wanted(node):
-        return (Stage("barbican", "Looking for Barbican", stop, ("supervisor", "identity"), weight=0, phase="services"),)
+        return (
+            Stage("barbican", "Looking for Barbican", stop, ("supervisor", "identity"), weight=0, phase="services"),
+        )
     files, database = "barbican-files", "barbican-database"
     return (
         Stage(files, "Configuring Barbican", configure, ("accounts", "openstack-environment")),
