@@ -88,6 +88,25 @@ def test_it_is_mounted_again_after_a_restart(volumes, ready) -> None:
     assert volumes.must(server, f"{OWN}/mount /dev/vdb /mnt && cat /mnt/file") == "kept\n"
 
 
+def test_servers_outlive_a_stop_of_both_as_down_does_it(volumes, ready) -> None:
+    """Its calls wait for the next broker, programs get into it meanwhile, and the kept holder ends with the next."""
+    server, volume = ready
+    volumes.kill("broker")
+    volumes.stop("holder")
+    answers: list[tuple[int, str]] = []
+    waiting = threading.Thread(target=lambda: answers.append(volumes.run(server, f"{OWN}/mount /dev/vdb /mnt")))
+    waiting.start()
+    wait_for(lambda: "mount /dev/vdb" in volumes.must(server, "busybox ps"), "the call")
+    assert volumes.must(server, "echo in") == "in\n"
+    assert len(volumes.holders()) == 1
+    volumes.start_both()
+    waiting.join(60)
+    assert [status for status, _ in answers] == [0]
+    assert volumes.mounted(volume) is not None
+    wait_for(lambda: len(volumes.holders()) == 1, "the end of the former holder")
+    volumes.must(server, f"{OWN}/umount /mnt")
+
+
 REFUSED = (
     "-t tmpfs none /mnt",
     "-t proc none /mnt",

@@ -19,6 +19,7 @@ from private_engine import wait_for
 from server_lab import Lab, docker_archive
 
 from dockstack.compute.containers import runtime, spec
+from dockstack.deploy.node import processes
 from dockstack.mounts import kernel, loops
 from dockstack.oci.process import ImageConfig
 
@@ -96,6 +97,15 @@ class VolumeLab:
     def kill(self, name: str) -> None:
         self._programs[name].kill()
         self._programs[name].wait()
+
+    def stop(self, name: str) -> None:
+        """Ask it to end, as a supervisor does."""
+        self._programs[name].terminate()
+        assert self._programs[name].wait(30) == 0
+
+    def holders(self) -> list[int]:
+        """Return the holders' processes, also of one that goes on after it was stopped."""
+        return processes.with_arguments(f"--directory={self.sockets}")
 
     def said(self) -> str:
         return self.log.read_text()
@@ -182,6 +192,7 @@ class VolumeLab:
         for program in self._programs.values():
             program.kill()
             program.wait()
+        processes.end(self.holders(), 5)
         for volume in self.volumes:
             subprocess.run(["losetup", "--detach", f"/dev/{volume.loop}"], check=False, stderr=subprocess.DEVNULL)
 
