@@ -88,8 +88,10 @@ def find_facts(connection: Any, choices: Choices) -> CloudFacts:
         missing[Capability.IPV6] = f"network {network.name} has no IPv6 subnet"
     if image.container_format != "docker":
         missing.setdefault(Capability.LOGIN, f"image {image.name} is no container image of dockstack")
-    if reason := why_no_registry(find_registry(connection.session)):
+    if reason := why_nobody_at(find_registry(connection.session), "a registry", "registry.enable"):
         missing[Capability.REGISTRY] = reason
+    if reason := why_no_volumes(connection.session):
+        missing[Capability.VOLUMES] = reason
     return CloudFacts(
         hypervisors=tuple(sorted(hypervisors)),
         image_id=image.id,
@@ -107,16 +109,25 @@ def find_facts(connection: Any, choices: Choices) -> CloudFacts:
     )
 
 
-def why_no_registry(url: str | None) -> str:
-    """Say why nobody can push to a cloud, "" if one can; a catalogue goes on naming a registry that was turned off."""
+def why_no_volumes(session: Any) -> str:
+    """Say why a cloud has no volumes; "" if it has."""
+    try:
+        url = session.get_endpoint(service_type="block-storage")
+    except auth_errors.CatalogException:
+        url = None
+    return why_nobody_at(str(url) if url else None, "volumes", "volumes.enable")
+
+
+def why_nobody_at(url: str | None, what: str, attribute: str) -> str:
+    """Say why a cloud lacks a service, "" if it has it; a catalogue goes on naming one that was turned off."""
     if url is None:
-        return "the cloud has no registry (`registry.enable`)"
+        return f"the cloud has no {what.removeprefix('a ')} (`{attribute}`)"
     address = urlsplit(url)
     try:
         port = address.port or (HTTPS if address.scheme == "https" else HTTP)
         socket.create_connection((address.hostname or "", port), TCP_SECONDS).close()
     except ConnectionRefusedError:
-        return f"the cloud's catalogue names a registry at {url}, where nobody listens (`registry.enable`)"
+        return f"the cloud's catalogue names {what} at {url}, where nobody listens (`{attribute}`)"
     except OSError:
         return ""  # the exercise says what is wrong with it
     return ""

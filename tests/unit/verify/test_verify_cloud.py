@@ -28,6 +28,7 @@ def cloud(
     state="up",
     system=128,
     registry=True,
+    volumes=True,
 ):
     def hypervisors(details):
         if forbidden:
@@ -35,9 +36,10 @@ def cloud(
         return [SimpleNamespace(hypervisor_type=hypervisor, name="node", state=state, status="enabled")]
 
     def catalogued(service_type):
-        if not registry:
+        known = volumes if service_type == "block-storage" else registry
+        if not known:
             raise catalog.EndpointNotFound(service_type)  # as keystoneauth says it
-        return registry if isinstance(registry, str) else f"http://127.0.0.1:{LISTENER.getsockname()[1]}"
+        return known if isinstance(known, str) else f"http://127.0.0.1:{LISTENER.getsockname()[1]}"
 
     image = SimpleNamespace(id="i", name="dockstack-base", container_format=image_format, properties={})
     debian = SimpleNamespace(
@@ -90,6 +92,8 @@ def test_a_whole_cloud_lacks_nothing():
         ({"system": 4096}, {Capability.IPV6, Capability.SYSTEM}),
         ({"registry": False}, {Capability.IPV6, Capability.REGISTRY}),
         ({"registry": "http://127.0.0.1:1"}, {Capability.IPV6, Capability.REGISTRY}),  # it was turned off
+        ({"volumes": False}, {Capability.IPV6, Capability.VOLUMES}),
+        ({"volumes": "http://127.0.0.1:1"}, {Capability.IPV6, Capability.VOLUMES}),
     ],
 )
 def test_what_is_missing_has_a_reason(differently, lacks):
