@@ -88,6 +88,16 @@ def test_it_is_mounted_again_after_a_restart(volumes, ready) -> None:
     assert volumes.must(server, f"{OWN}/mount /dev/vdb /mnt && cat /mnt/file") == "kept\n"
 
 
+def test_a_volumes_rate_bounds_what_is_mounted_too(volumes, ready) -> None:
+    server, volume = ready
+    for rate, bounds in ((4 << 20, [str(4 << 20)]), (0, [])):
+        volumes.bound_writing(server, volume, rate)
+        volumes.must(server, f"{OWN}/mount /dev/vdb /mnt")
+        second = Path("/sys/block", volumes.mounted(volume) or "", "dev").read_text().strip()
+        assert [line.split()[1] for line in volumes.bounds(server) if line.split()[0] == second] == bounds
+        volumes.must(server, f"{OWN}/umount /mnt")
+
+
 def test_servers_outlive_a_stop_of_both_as_down_does_it(volumes, ready) -> None:
     """Its calls wait for the next broker, programs get into it meanwhile, and the kept holder ends with the next."""
     server, volume = ready

@@ -172,6 +172,20 @@ class VolumeLab:
                 os._exit(1)
         assert os.waitpid(child, 0)[1] == 0
 
+    def _bounds_file(self, server: Server) -> Path:
+        groups = Path(f"/proc/{self.lab.state(server).pid}/cgroup").read_text().splitlines()
+        (path,) = [line.split(":")[2] for line in groups if "blkio" in line.split(":")[1].split(",")]
+        return Path(f"/sys/fs/cgroup/blkio{path}/blkio.throttle.write_bps_device")
+
+    def bounds(self, server: Server) -> list[str]:
+        """Return the kernel's lines on how many bytes a second a server may write to devices."""
+        return self._bounds_file(server).read_text().splitlines()
+
+    def bound_writing(self, server: Server, volume: Volume, rate: int) -> None:
+        """Do what a host does for a QoS spec of a volume; 0 is no bound."""
+        number = f"{os.major(volume.device)}:{os.minor(volume.device)}"
+        self._bounds_file(server).write_text(f"{number} {rate}\n")
+
     def mounted(self, volume: Volume) -> str | None:
         """Return the name of the second device over a volume."""
         with loops.opened(volume.loop) as loop:

@@ -12,7 +12,7 @@ import stat
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from dockstack.mounts import checking, kernel, loops, requests
+from dockstack.mounts import checking, kernel, loops, rates, requests
 from dockstack.mounts.requests import Refusal
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def mount(
                 if (found.st_dev, found.st_ino) == (still.device, _ROOT_INODE):
                     raise FileExistsError(errno.EBUSY, "it is mounted there already")
                 made = _make(still, one, wish)
+                rates.follow(standing.caller, os.makedev(one.major, one.minor), still.device)
                 with standing.entered():
                     kernel.place_mount(made, place)
                 os.close(made)
