@@ -191,6 +191,42 @@ def test_a_damaged_file_system_never_meets_the_kernel(volumes, ready) -> None:
     assert volume.limit == 0
 
 
+def make_vfat(volume, *, dirty: bool = False) -> None:
+    """Make one as a server does with mkfs.vfat; ``dirty``: as a host that ended leaves it."""
+    subprocess.run(["mkfs.fat", volume.file], check=True, stdout=subprocess.DEVNULL)
+    with volume.file.open("r+b") as file:
+        file.seek(0x25)
+        file.write(bytes([dirty]))
+
+
+def test_vfat_is_checked_and_mounted_where_the_kernel_knows_it(volumes, ready) -> None:
+    server, volume = ready
+    for dirty in (False, True):
+        make_vfat(volume, dirty=dirty)
+        status, said = volumes.run(server, "busybox mount -t vfat -o umask=022 /dev/vdb /mnt && echo kept > /mnt/file")
+        if "\tvfat\n" in Path("/proc/filesystems").read_text():
+            assert status == 0, said
+            assert volumes.must(server, "cat /mnt/file && busybox umount /mnt") == "kept\n"
+        else:
+            assert f"server {server.uuid}: ENODEV: [Errno 19] No such device" in volumes.said()
+        assert volume.limit == 0
+        assert subprocess.run(["fsck.fat", "-n", volume.file], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_a_damaged_vfat_never_meets_the_kernel(volumes, ready) -> None:
+    server, volume = ready
+    make_vfat(volume)
+    with volume.file.open("r+b") as file:
+        file.seek(0x0E)  # how many sectors come before the first table
+        table = int.from_bytes(file.read(2), "little") * 512
+        file.seek(table + 4)
+        file.write(os.urandom(400))
+    status, said = volumes.run(server, "busybox mount -t vfat /dev/vdb /mnt")
+    assert status
+    assert "cleaning" in said
+    assert volume.limit == 0
+
+
 def test_one_that_was_in_use_when_its_host_ended_is_repaired(volumes, ready) -> None:
     server, volume = ready
     volumes.must(server, f"{OWN}/mount /dev/vdb /mnt && echo kept > /mnt/file && busybox sync")
