@@ -75,6 +75,7 @@ def missing(lock: Path, python: str, wanted: list[Requirement]) -> set[str]:
     """What a lock lacks on one Python, or has in a version that does not do.
 
     What a package wants is read where it is installed in the running environment; of one that is not, nothing is known.
+    What one would want that the lock lacks does not count.
     """
     there, found, seen = pins(lock, python), set(), set()
     while wanted:
@@ -82,6 +83,8 @@ def missing(lock: Path, python: str, wanted: list[Requirement]) -> set[str]:
         name = canonicalize_name(requirement.name)
         if name not in there or not requirement.specifier.contains(there[name], prereleases=True):
             found.add(str(requirement))
+        if name not in there:
+            continue
         for extra in ("", *requirement.extras):
             if (name, extra) not in seen:
                 seen.add((name, extra))

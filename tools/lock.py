@@ -22,13 +22,15 @@ LOCKS = CHECKOUT / "src/dockstack/deploy/locks"
 class Lock:
     """A lock: its file below the folder of locks, what asks for its contents, and the lock that it agrees with.
 
-    One that is ``alone`` has only what is asked for by name, without what that would bring.
+    One that is ``alone`` has only what is asked for by name, without what that would bring. ``without`` names a file of
+    requirements that are not met, as nothing of ours uses them.
     """
 
     file: str
     asked_by: tuple[str, ...]
     agrees_with: str | None = None
     alone: bool = False
+    without: str | None = None
 
 
 def locks() -> list[Lock]:
@@ -41,9 +43,11 @@ def locks() -> list[Lock]:
     for services in sorted(LOCKS.glob("*/services.in")):
         release = services.parent.name
         asked_by = (f"{release}/services.in", "openstack.in")
+        without = f"{release}/without.in" if (services.parent / "without.in").exists() else None
+        functional = (*asked_by, "functional.in")
         found += [
-            Lock(f"{release}/openstack.txt", asked_by),
-            Lock(f"{release}/functional.txt", (*asked_by, "functional.in"), f"{release}/openstack.txt"),
+            Lock(f"{release}/openstack.txt", asked_by, without=without),
+            Lock(f"{release}/functional.txt", functional, f"{release}/openstack.txt", without=without),
             Lock(f"{release}/ceilometer.txt", (f"{release}/ceilometer.in",), alone=True),
         ]
     return found
@@ -60,6 +64,8 @@ def compile_command(lock: Lock, oldest_python: str) -> list[str]:
     command += ["--generate-hashes", "--no-header", "--no-emit-index-url"]
     if lock.alone:
         command.append("--no-deps")
+    if lock.without:
+        command += ["--overrides", lock.without]
     if lock.agrees_with:
         command += ["--constraints", lock.agrees_with]
     return [*command, *lock.asked_by, "--output-file", lock.file]

@@ -33,6 +33,7 @@ FOR_ROOT = {
     "btrfs": "btrfs-progs",
     "busybox": "busybox-static",
     "lxcfs": "lxcfs",
+    "mkfs.fat": "dosfstools",
     "mmdebstrap": "mmdebstrap",
     "ping": "iputils-ping",
     "ssh": "openssh-client",

@@ -88,6 +88,35 @@ def test_it_is_mounted_again_after_a_restart(volumes, ready) -> None:
     assert volumes.must(server, f"{OWN}/mount /dev/vdb /mnt && cat /mnt/file") == "kept\n"
 
 
+def test_a_volumes_rate_bounds_what_is_mounted_too(volumes, ready) -> None:
+    server, volume = ready
+    for rate, bounds in ((4 << 20, [str(4 << 20)]), (0, [])):
+        volumes.bound_writing(server, volume, rate)
+        volumes.must(server, f"{OWN}/mount /dev/vdb /mnt")
+        second = Path("/sys/block", volumes.mounted(volume) or "", "dev").read_text().strip()
+        assert [line.split()[1] for line in volumes.bounds(server) if line.split()[0] == second] == bounds
+        volumes.must(server, f"{OWN}/umount /mnt")
+
+
+def test_servers_outlive_a_stop_of_both_as_down_does_it(volumes, ready) -> None:
+    """Its calls wait for the next broker, programs get into it meanwhile, and the kept holder ends with the next."""
+    server, volume = ready
+    volumes.kill("broker")
+    volumes.stop("holder")
+    answers: list[tuple[int, str]] = []
+    waiting = threading.Thread(target=lambda: answers.append(volumes.run(server, f"{OWN}/mount /dev/vdb /mnt")))
+    waiting.start()
+    wait_for(lambda: "mount /dev/vdb" in volumes.must(server, "busybox ps"), "the call")
+    assert volumes.must(server, "echo in") == "in\n"
+    assert len(volumes.holders()) == 1
+    volumes.start_both()
+    waiting.join(60)
+    assert [status for status, _ in answers] == [0]
+    assert volumes.mounted(volume) is not None
+    wait_for(lambda: len(volumes.holders()) == 1, "the end of the former holder")
+    volumes.must(server, f"{OWN}/umount /mnt")
+
+
 REFUSED = (
     "-t tmpfs none /mnt",
     "-t proc none /mnt",
@@ -157,6 +186,42 @@ def test_a_damaged_file_system_never_meets_the_kernel(volumes, ready) -> None:
         file.seek(5 * 4096)
         file.write(os.urandom(40 * 4096))
     status, said = volumes.run(server, "busybox mount -t ext4 /dev/vdb /mnt")
+    assert status
+    assert "cleaning" in said
+    assert volume.limit == 0
+
+
+def make_vfat(volume, *, dirty: bool = False) -> None:
+    """Make one as a server does with mkfs.vfat; ``dirty``: as a host that ended leaves it."""
+    subprocess.run(["mkfs.fat", volume.file], check=True, stdout=subprocess.DEVNULL)
+    with volume.file.open("r+b") as file:
+        file.seek(0x25)
+        file.write(bytes([dirty]))
+
+
+def test_vfat_is_checked_and_mounted_where_the_kernel_knows_it(volumes, ready) -> None:
+    server, volume = ready
+    for dirty in (False, True):
+        make_vfat(volume, dirty=dirty)
+        status, said = volumes.run(server, "busybox mount -t vfat -o umask=022 /dev/vdb /mnt && echo kept > /mnt/file")
+        if "\tvfat\n" in Path("/proc/filesystems").read_text():
+            assert status == 0, said
+            assert volumes.must(server, "cat /mnt/file && busybox umount /mnt") == "kept\n"
+        else:
+            assert f"server {server.uuid}: ENODEV: [Errno 19] No such device" in volumes.said()
+        assert volume.limit == 0
+        assert subprocess.run(["fsck.fat", "-n", volume.file], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_a_damaged_vfat_never_meets_the_kernel(volumes, ready) -> None:
+    server, volume = ready
+    make_vfat(volume)
+    with volume.file.open("r+b") as file:
+        file.seek(0x0E)  # how many sectors come before the first table
+        table = int.from_bytes(file.read(2), "little") * 512
+        file.seek(table + 4)
+        file.write(os.urandom(400))
+    status, said = volumes.run(server, "busybox mount -t vfat /dev/vdb /mnt")
     assert status
     assert "cleaning" in said
     assert volume.limit == 0

@@ -19,6 +19,7 @@ from private_engine import wait_for
 from server_lab import Lab, docker_archive
 
 from dockstack.compute.containers import runtime, spec
+from dockstack.deploy.node import processes
 from dockstack.mounts import kernel, loops
 from dockstack.oci.process import ImageConfig
 
@@ -97,6 +98,15 @@ class VolumeLab:
         self._programs[name].kill()
         self._programs[name].wait()
 
+    def stop(self, name: str) -> None:
+        """Ask it to end, as a supervisor does."""
+        self._programs[name].terminate()
+        assert self._programs[name].wait(30) == 0
+
+    def holders(self) -> list[int]:
+        """Return the holders' processes, also of one that goes on after it was stopped."""
+        return processes.with_arguments(f"--directory={self.sockets}")
+
     def said(self) -> str:
         return self.log.read_text()
 
@@ -166,6 +176,20 @@ class VolumeLab:
                 os._exit(1)
         assert os.waitpid(child, 0)[1] == 0
 
+    def _bounds_file(self, server: Server) -> Path:
+        groups = Path(f"/proc/{self.lab.state(server).pid}/cgroup").read_text().splitlines()
+        (path,) = [line.split(":")[2] for line in groups if "blkio" in line.split(":")[1].split(",")]
+        return Path(f"/sys/fs/cgroup/blkio{path}/blkio.throttle.write_bps_device")
+
+    def bounds(self, server: Server) -> list[str]:
+        """Return the kernel's lines on how many bytes a second a server may write to devices."""
+        return self._bounds_file(server).read_text().splitlines()
+
+    def bound_writing(self, server: Server, volume: Volume, rate: int) -> None:
+        """Do what a host does for a QoS spec of a volume; 0 is no bound."""
+        number = f"{os.major(volume.device)}:{os.minor(volume.device)}"
+        self._bounds_file(server).write_text(f"{number} {rate}\n")
+
     def mounted(self, volume: Volume) -> str | None:
         """Return the name of the second device over a volume."""
         with loops.opened(volume.loop) as loop:
@@ -186,6 +210,7 @@ class VolumeLab:
         for program in self._programs.values():
             program.kill()
             program.wait()
+        processes.end(self.holders(), 5)
         for volume in self.volumes:
             subprocess.run(["losetup", "--detach", f"/dev/{volume.loop}"], check=False, stderr=subprocess.DEVNULL)
 

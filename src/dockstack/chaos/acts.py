@@ -4,19 +4,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from openstack import exceptions as sdk_errors
 
-from dockstack.chaos import diary
+from dockstack.chaos import diary, volumes
 from dockstack.chaos.cloud import Refused, ask, doing, look, settle
 from dockstack.chaos.model import Action
 from dockstack.errors import DockstackError
-from dockstack.verify.model import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from dockstack.chaos.means import Means
 
 IMAGE_SECONDS = 180.0
 PLAIN = {
@@ -33,28 +33,6 @@ PLAIN = {
     Action.RESCUE: "rescue_server",
     Action.UNRESCUE: "unrescue_server",
 }
-
-
-@dataclass(frozen=True)
-class Means:
-    """What servers are made of.
-
-    Attributes:
-        flavors: the small one, and one with more memory on the same disk; the small one alone if there is no other.
-        group: the id of the security group.
-        token: tells the names of this run from those of others.
-    """
-
-    image_id: str
-    network_id: str
-    external_network: str | None
-    flavors: tuple[str, ...]
-    group: str
-    token: str
-
-    def name(self, what: str) -> str:
-        """Name a resource, so that a later run finds it if this one is killed."""
-        return f"{PREFIX}chaos-{what}-{self.token}"
 
 
 def create(connection: Any, means: Means, name: str) -> str:
@@ -171,6 +149,10 @@ SPECIAL: dict[Action, Callable[[Any, Means, Any], None]] = {
     Action.ATTACH: _attach,
     Action.DETACH: _detach,
     Action.SNAPSHOT: _snapshot,
+    Action.VOLUME_ATTACH: volumes.attach,
+    Action.VOLUME_DETACH: volumes.detach,
+    Action.VOLUME_EXTEND: volumes.extend,
+    Action.VOLUME_SNAPSHOT: volumes.snapshot,
     Action.RECOVER: _recover,
 }
 

@@ -29,6 +29,7 @@ def check(survey: Survey) -> list[Finding]:
             found += _nics(survey, truth)
             found += _limits(survey, truth)
             found += _allocations(truth)
+    found += _volumes(survey)
     found += _migrations(survey)
     found += _consumers(survey)
     for host in survey.hosts:
@@ -118,6 +119,26 @@ def _allocations(truth: Truth) -> Iterator[Finding]:
         yield Finding(Category.WRONG, "Placement", truth.id, f"it holds {holders or 'nothing'}; it should {wanted}")
 
 
+def _volumes(survey: Survey) -> Iterator[Finding]:
+    """Cinder, and what a host has written down, agree on who has which volume, and nobody waits for anybody."""
+    living = {truth.id: truth for truth in survey.truths}
+    for volume in survey.volumes:
+        if volume.status not in ("available", "in-use") or (volume.status == "in-use") != bool(volume.servers):
+            servers = ", ".join(sorted(volume.servers)) or "no server"
+            yield Finding(Category.STUCK, "volumes", volume.id, f"it is {volume.status}, attached to {servers}")
+        for server in volume.servers - survey.known:
+            yield Finding(Category.LEFT_OVER, "attachments in Cinder", volume.id, f"of {server}, which is gone")
+    held = {(server, volume.id) for volume in survey.volumes for server in volume.servers}
+    for host in survey.hosts:
+        for server, identity in sorted(host.volumes - held):
+            if server in living or server in survey.deleted:
+                yield Finding(Category.LEFT_OVER, "records of volumes", identity, f"of {server}, on {host.name}")
+        for server, identity in sorted(held - host.volumes):
+            truth = living.get(server)
+            if truth and truth.status == "ACTIVE" and truth.host == host.name:
+                yield Finding(Category.LOST, "has its volumes", server, f"{host.name} has not given it {identity}")
+
+
 def _migrations(survey: Survey) -> Iterator[Finding]:
     ours = {truth.id for truth in survey.truths} | set(survey.deleted)
     for server, status in survey.migrations.items():
@@ -180,8 +201,10 @@ def _left_in_services(survey: Survey) -> Iterator[Finding]:
     known = {container.id for host in survey.hosts for container in host.containers}
     for identity in sorted(survey.living - known):
         yield Finding(Category.LEFT_OVER, "processes", identity, "of a container that no engine knows")
+    attached = [volume.id for volume in survey.volumes if volume.servers]
     for path in survey.loops:
-        yield Finding(Category.LEFT_OVER, "loop devices", path, "was not there at the start")
+        if not any(volume in path for volume in attached):
+            yield Finding(Category.LEFT_OVER, "loop devices", path, "was not there at the start")
 
 
 def _containers(survey: Survey, server: str) -> list[tuple[HostView, Container]]:

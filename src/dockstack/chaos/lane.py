@@ -18,10 +18,10 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     import threading
 
-    from dockstack.chaos.acts import Means
     from dockstack.chaos.diary import Page
     from dockstack.chaos.journal import Journal
     from dockstack.chaos.machine import Place
+    from dockstack.chaos.means import Means
     from dockstack.chaos.model import Act
 
 SETTLE_SECONDS = 180.0  # more than what Nova itself waits for anything, on a busy machine

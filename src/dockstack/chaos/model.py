@@ -35,6 +35,10 @@ class Action(StrEnum):
     DETACH = "detach"
     RESCUE = "rescue"
     UNRESCUE = "unrescue"
+    VOLUME_ATTACH = "volume-attach"
+    VOLUME_DETACH = "volume-detach"
+    VOLUME_EXTEND = "volume-extend"
+    VOLUME_SNAPSHOT = "volume-snapshot"
     RECOVER = "recover"  # reset-state and a hard reboot, for a server in ERROR; never drawn
 
 
@@ -62,6 +66,8 @@ class Victim(StrEnum):
     KEYSTONE = "keystone"
     NORTHD = "ovn-northd"
     SOUTHBOUND = "ovn-sb"
+    VOLUMES = "cinder-volume"
+    MOUNTS = "mount-broker"
     HOST = "host"
 
 
@@ -113,6 +119,7 @@ class Wishes:
     servers: int
     hosts: int
     victims: tuple[Victim, ...] = ()  # none: whatever there is
+    volumes: bool = False  # servers have them
 
 
 @dataclass(frozen=True)
@@ -206,6 +213,15 @@ class Truth:
 
 
 @dataclass(frozen=True)
+class Volume:
+    """A volume of the run's, as Cinder has it; ``servers``: those that it is attached to."""
+
+    id: str
+    status: str
+    servers: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Container:
     """A container as the engine shows it."""
 
@@ -230,6 +246,7 @@ class HostView:
         switch_ports: of the switch that servers are plugged into.
         patches: ids of the containers that the runtime has notes on.
         files: what lies below the driver's state directory, relative to it.
+        volumes: servers with the volumes that they hold here, as it is written down.
     """
 
     key: str
@@ -241,6 +258,7 @@ class HostView:
     patches: frozenset[str] = frozenset()
     files: tuple[str, ...] = ()
     copies: tuple[str, ...] = ()  # images of snapshots under way
+    volumes: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -256,6 +274,7 @@ class Survey:
         living: ids of the containers that have processes, whatever their engines say.
         loops: files behind loop devices that were not there at the start.
         owned: Neutron's ports by the id of the server that has them.
+        volumes: the run's.
     """
 
     truths: tuple[Truth, ...]
@@ -268,6 +287,7 @@ class Survey:
     living: frozenset[str]
     loops: tuple[str, ...]
     owned: dict[str, tuple[str, ...]]
+    volumes: tuple[Volume, ...] = ()
 
 
 @dataclass

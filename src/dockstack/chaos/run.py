@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from openstack import exceptions as sdk_errors
 
-from dockstack.chaos import diary, invariants, survey
+from dockstack.chaos import diary, invariants, survey, volumes
 from dockstack.chaos.cloud import TROUBLE, look
 from dockstack.chaos.lane import Lane, Setting
 from dockstack.chaos.model import Category, Finding, Outcome, Victim
@@ -25,9 +25,9 @@ from dockstack.verify.diagnosis import about_server
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dockstack.chaos.acts import Means
     from dockstack.chaos.journal import Journal
     from dockstack.chaos.machine import Place
+    from dockstack.chaos.means import Means
     from dockstack.chaos.model import Kill, Story, Survey
     from dockstack.chaos.survey import Baseline
     from dockstack.chaos.victims import Hunter
@@ -70,7 +70,7 @@ class Run:
         self._over = threading.Event()
         self._interrupted = threading.Event()
         self._connection = stage.connect()
-        self._before: Baseline = survey.Baseline()
+        self._before: Baseline = survey.Baseline(has_volumes=story.wishes.volumes)
         setting = Setting(stage.means, stage.places, stage.journal, self._over)
         self.lanes = [Lane(slot, stage.connect(), setting) for slot in range(story.wishes.servers)]
 
@@ -116,6 +116,8 @@ class Run:
         for lane, is_gone in zip(self.lanes, gone, strict=True):
             if not is_gone and lane.current:
                 self._find(Category.STUCK, "servers can be deleted", lane.current.id, "it is still there")
+        for volume in self._delete_volumes():
+            self._find(Category.STUCK, "volumes can be deleted", volume, "it is still there")
         self.outcome.findings += self._compare()
 
     def conclude(self) -> Outcome:
@@ -135,6 +137,12 @@ class Run:
         """Delete what is still there; used after Ctrl-C, and where an error ended the run."""
         with ThreadPoolExecutor(len(self.lanes)) as pool:
             list(pool.map(lambda lane: lane.delete(self._stage.patience), self.lanes))
+        self._delete_volumes()
+
+    def _delete_volumes(self) -> list[str]:
+        if not self._story.wishes.volumes:
+            return []
+        return volumes.delete_all(self._connection, self._stage.means, self._stage.patience)
 
     def _kill_all(self) -> None:
         for kill in self._story.kills:

@@ -32,6 +32,10 @@ ALLOWED: dict[Action, tuple[tuple[str, ...], str]] = {
     Action.REVERT: (("VERIFY_RESIZE",), "ACTIVE"),
     Action.ATTACH: (("ACTIVE", "SHUTOFF", "PAUSED"), SAME),
     Action.DETACH: (("ACTIVE", "SHUTOFF", "PAUSED"), SAME),
+    Action.VOLUME_ATTACH: (("ACTIVE", "SHUTOFF", "PAUSED"), SAME),
+    Action.VOLUME_DETACH: (("ACTIVE", "SHUTOFF", "PAUSED"), SAME),
+    Action.VOLUME_EXTEND: (("ACTIVE", "SHUTOFF"), SAME),
+    Action.VOLUME_SNAPSHOT: (RUNNING, SAME),
     Action.RESCUE: (("ACTIVE", "SHUTOFF"), "RESCUE"),
     Action.UNRESCUE: (("RESCUE",), "ACTIVE"),
     Action.RECOVER: (("ERROR",), "ACTIVE"),
@@ -48,6 +52,7 @@ HOME = {
     "ERROR": Action.RECOVER,
 }
 TWO_HOSTS = frozenset({Action.MIGRATE})
+OF_VOLUMES = frozenset({Action.VOLUME_ATTACH, Action.VOLUME_DETACH, Action.VOLUME_EXTEND, Action.VOLUME_SNAPSHOT})
 SETTLED = frozenset({GONE, *ANY})
 # In these, what a server's log says stays true: nothing is going to take the server back to older files.
 KEEPING = frozenset(RUNNING)
@@ -63,12 +68,15 @@ def lead(action: Action, status: str) -> str:
     return ALLOWED[action][1] or status
 
 
-def drawable(status: str, hosts: int) -> tuple[Action, ...]:
-    """Return what a story may decide on a server in a state."""
+def drawable(status: str, hosts: int, *, volumes: bool = False) -> tuple[Action, ...]:
+    """Return what a story may decide on a server in a state; ``volumes``: there are such."""
     return tuple(
         action
         for action in Action
-        if action is not Action.RECOVER and may(action, status) and (hosts > 1 or action not in TWO_HOSTS)
+        if action is not Action.RECOVER
+        and may(action, status)
+        and (hosts > 1 or action not in TWO_HOSTS)
+        and (volumes or action not in OF_VOLUMES)
     )
 
 

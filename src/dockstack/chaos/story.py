@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from dockstack.chaos import states
 from dockstack.chaos.model import GONE, Act, Action, Kill, Story, Victim, Wishes
 from dockstack.chaos.states import drawable, lead
 from dockstack.errors import DockstackError
@@ -55,15 +56,18 @@ VICTIMS = {
     Victim.KEYSTONE: 1,
     Victim.NORTHD: 1,
     Victim.SOUTHBOUND: 1,
+    Victim.VOLUMES: 3,
+    Victim.MOUNTS: 3,
     Victim.HOST: 2,
 }
 ON_EACH_HOST = frozenset(
     {
         Victim.COMPUTE, Victim.ENGINE, Victim.CONTAINERD, Victim.LXCFS, Victim.SWITCH, Victim.SWITCH_DATABASE,
-        Victim.CONTROLLER, Victim.AGENT, Victim.MIGRATION,
+        Victim.CONTROLLER, Victim.AGENT, Victim.MIGRATION, Victim.MOUNTS,
     }
 )  # fmt: skip
 TWO_HOSTS = frozenset({Victim.HOST, Victim.MIGRATION})
+OF_VOLUMES = frozenset({Victim.VOLUMES, Victim.MOUNTS})
 
 
 def draw(wishes: Wishes) -> Story:
@@ -92,13 +96,19 @@ def name_victim(kill: Kill) -> str:
 
 def _draw_acts(wishes: Wishes, slot: int) -> Iterator[Act]:
     dice = random.Random(f"{wishes.seed}/slot/{slot}")  # noqa: S311 - repeatable on purpose
-    status, attached = GONE, False
+    status, attached, has_volume = GONE, False, False
     for number in range(max(1, round(wishes.minutes * ACTS_A_MINUTE))):
-        useless = Action.ATTACH if attached else Action.DETACH
-        choice = [action for action in drawable(status, wishes.hosts) if action is not useless]
+        useless = {Action.ATTACH if attached else Action.DETACH}
+        useless |= {Action.VOLUME_ATTACH} if has_volume else states.OF_VOLUMES - {Action.VOLUME_ATTACH}
+        allowed = drawable(status, wishes.hosts, volumes=wishes.volumes)
+        choice = [action for action in allowed if action not in useless]
         action = dice.choices(choice, [_weigh(each, status) for each in choice])[0]
         yield Act(number, slot, action, round(dice.uniform(0, LONGEST_PAUSE), 2))
         attached = (attached or action is Action.ATTACH) and action not in (Action.DETACH, Action.DELETE)
+        has_volume = (has_volume or action is Action.VOLUME_ATTACH) and action not in (
+            Action.VOLUME_DETACH,
+            Action.DELETE,
+        )
         status = lead(action, status)
 
 
@@ -113,10 +123,12 @@ def _draw_kills(wishes: Wishes) -> Iterator[Kill]:
     last = max(wishes.minutes * 60, FIRST_KILL + 1)
     moments = sorted(round(dice.uniform(FIRST_KILL, last), 1) for _ in range(wishes.kills))
     wanted = wishes.victims or tuple(VICTIMS)
-    victims = [victim for victim in VICTIMS if victim in wanted and (wishes.hosts > 1 or victim not in TWO_HOSTS)]
+    absent = (TWO_HOSTS if wishes.hosts == 1 else frozenset()) | (frozenset() if wishes.volumes else OF_VOLUMES)
+    victims = [victim for victim in VICTIMS if victim in wanted and victim not in absent]
     if not victims:
         raise DockstackError(
-            "On one host there is none of what is to be killed.", "Bring up two: dockstack up --hosts 2."
+            f"There is no {' or '.join(wanted)} to be killed here.",
+            "Bring up two hosts: dockstack up --hosts 2; or volumes: dockstack up --set volumes.enable=true.",
         )
     weights = [VICTIMS[victim] for victim in victims]
     for number, at in enumerate(moments):

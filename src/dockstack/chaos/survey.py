@@ -9,12 +9,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dockstack.chaos import diary, machine
+from dockstack.chaos import diary, machine, volumes
 from dockstack.chaos.cloud import ask
 from dockstack.chaos.model import Allocation, Container, HostView, Nic, Port, Survey, Truth
 from dockstack.compute.resources import cgroups
 from dockstack.errors import DockstackError
-from dockstack.names import COPIES_DIRECTORY, NAME_PREFIX, NAMESPACES, UUID_LABEL
+from dockstack.names import COPIES_DIRECTORY, NAME_PREFIX, NAMESPACES, UUID_LABEL, VOLUMES_DIRECTORY
 from dockstack.verify import host
 
 if TYPE_CHECKING:
@@ -66,14 +66,16 @@ def take(
         living=list_living() - before.living,
         loops=tuple(sorted(list_loops() - before.loops)),
         owned={server: tuple(port.id for port in found) for server, found in owned.items()},
+        volumes=volumes.read(connection) if before.has_volumes else (),
     )
 
 
 class Baseline:
     """What was there before a run and is none of its business."""
 
-    def __init__(self) -> None:
-        """Look."""
+    def __init__(self, *, has_volumes: bool = False) -> None:
+        """Look; ``has_volumes``: the cloud has Cinder."""
+        self.has_volumes = has_volumes
         self.loops = list_loops()
         self.living = list_living()
 
@@ -93,6 +95,7 @@ def view(place: Place) -> HostView:
         patches=frozenset(name.partition(".")[0] for name in host.ask(*place.enter, "ls", PATCHES).split()),
         files=tuple(host.ask(*place.enter, "find", STATE, "-mindepth", "2", "-printf", "%P\\n").split("\n")),
         copies=_list_copies(place),
+        volumes=_list_volumes(place),
     )
 
 
@@ -101,6 +104,11 @@ def _list_copies(place: Place) -> tuple[str, ...]:
     root = host.ask(*place.enter, "docker", "info", "--format", "{{.DockerRootDir}}").strip()
     listed = host.ask(*place.enter, "sh", "-c", 'ls -d "$1"/*/* 2> /dev/null || :', "sh", f"{root}/{COPIES_DIRECTORY}")
     return tuple(Path(path).name for path in listed.split())
+
+
+def _list_volumes(place: Place) -> frozenset[tuple[str, str]]:
+    listed = host.ask(*place.enter, "sh", "-c", 'ls -d "$1"/*/*.json 2> /dev/null || :', "sh", str(VOLUMES_DIRECTORY))
+    return frozenset((Path(path).parent.name, Path(path).stem) for path in listed.split())
 
 
 def list_living() -> frozenset[str]:

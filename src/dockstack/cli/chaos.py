@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dockstack.chaos import machine
-from dockstack.chaos.acts import Means
 from dockstack.chaos.journal import Journal
+from dockstack.chaos.means import Means
 from dockstack.chaos.model import Victim, Wishes
 from dockstack.chaos.report import json_of, line_of, summary_of
 from dockstack.chaos.run import Run, Stage
@@ -68,6 +68,7 @@ class Wanted:
     "--victim", "victims", multiple=True, type=click.Choice([victim.value for victim in Victim]),
     help="Kill only this; may be given several times. Default: whatever there is.",
 )  # fmt: skip
+@click.option("--volumes/--no-volumes", default=None, help="Work on volumes, too. Default: if the cloud has Cinder.")
 @click.option("--plan", "plan_only", is_flag=True, help="Print the story; do nothing.")
 @click.option("--yes", is_flag=True, help="Run although the cloud has servers of others, and endanger them.")
 @click.option("--keep", is_flag=True, help="Leave the servers there to be looked at; the next run removes them.")
@@ -90,6 +91,7 @@ def chaos(
     servers: int,
     hosts: int | None,
     victims: tuple[str, ...],
+    volumes: bool | None,
     plan_only: bool,
     yes: bool,
     keep: bool,
@@ -112,9 +114,9 @@ def chaos(
     places = () if plan_only and hosts else machine.list_places()
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     count = round(minutes * KILLS_A_MINUTE) if kills is None else kills
-    story = draw(Wishes(seed, minutes, count, servers, hosts or len(places), tuple(map(Victim, victims))))
+    wishes = Wishes(seed, minutes, count, servers, hosts or len(places), tuple(map(Victim, victims)), bool(volumes))
     if plan_only:
-        click.echo("\n".join(describe(story)))
+        click.echo("\n".join(describe(draw(wishes))))
         return
     signal.signal(signal.SIGTERM, interrupt)
     console = Screen(stderr=as_json)
@@ -123,6 +125,10 @@ def chaos(
     facts = find_facts(connection, Choices())
     if reason := facts.why_not(NEEDS):
         raise DockstackError(f"Chaos cannot run here: {reason}.", "Run it as root, on the machine of the cloud.")
+    without = facts.why_not(frozenset({Capability.VOLUMES}))
+    if volumes and without:
+        raise DockstackError(f"There are no volumes to work on: {without}.", "Leave --volumes away.")
+    story = draw(replace(wishes, volumes=not without and volumes is not False))
     refuse_strangers(connection, yes=yes)
     with only_run(os_cloud):
         sweep(connection, SWEEP_SECONDS, lambda text: console.print(text, style="dim", soft_wrap=True), admin=True)

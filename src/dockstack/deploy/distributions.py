@@ -115,6 +115,7 @@ DEBIAN_12 = Distribution(
         "dropbear": "dropbear-bin",
         "dropbearkey": "dropbear-bin",
         "e2fsck": "e2fsprogs",
+        "fsck.fat": "dosfstools",
         "epmd": "rabbitmq-server",  # by way of Erlang, on which it depends
         "ethtool": "ethtool",
         "fonts": "fonts-dejavu-core",  # which VNC consoles are written with

@@ -43,6 +43,7 @@ PROGRAMS = (
     Program("dropbearkey", ("up",)),
     Program("e2fsck", ("up",)),
     Program("epmd", ("up",)),
+    Program("fsck.fat", ("up",)),
     Program("ethtool", ("up",)),
     Program("haproxy", ("up",)),
     Program("ip", ("up", "clean")),

@@ -108,7 +108,7 @@ class Standing:
 
     def __init__(self, caller: Caller) -> None:
         """Look where we stand ourselves, which is where ``left`` brings us back to."""
-        self._caller = caller
+        self.caller = caller
         self._own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         self._links = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._top = -1
@@ -116,11 +116,11 @@ class Standing:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Stand there for as long as the block runs."""
-        kernel.enter(self._caller.namespace)
+        kernel.enter(self.caller.namespace)
         try:
             self._top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            _change_root(self._caller.root)
-            os.fchdir(self._caller.directory)
+            _change_root(self.caller.root)
+            os.fchdir(self.caller.directory)
             yield
         finally:
             kernel.enter(self._own)
@@ -130,8 +130,8 @@ class Standing:
         descriptor = kernel.open_path(path, os.O_PATH | flags)
         _change_root(self._top)
         name = os.readlink(b"%d" % descriptor, dir_fd=self._links)
-        _change_root(self._caller.root)
-        os.fchdir(self._caller.directory)
+        _change_root(self.caller.root)
+        os.fchdir(self.caller.directory)
         return descriptor, name
 
     def go_above(self, name: bytes) -> bytes:

@@ -69,10 +69,10 @@ class Handling:
             number, reason = refusal.number, str(refusal)
         except OSError as error:
             number, reason = error.errno or errno.EIO, str(error)
-        kernel.answer(self._listener, self._call.cookie, number)
         if not quiet:
             name = errno.errorcode.get(number, str(number))
             sys.stderr.write(f"server {printable(self._server.uuid)}: {name}: {printable(reason)}\n")
+        kernel.answer(self._listener, self._call.cookie, number)
         return False
 
     def _do(self, caller: Caller, *, again: bool) -> None:

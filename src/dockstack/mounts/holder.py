@@ -4,7 +4,8 @@
 While nobody listens at that socket no server starts and nobody gets in, and a listener that is closed leaves its
 server without mount(2) for as long as it runs. So this process does next to nothing: it takes listeners in, takes calls
 off them, and hands both to the broker, whichever runs. A broker that was killed finds every call that was not answered
-yet; and a holder that was killed gets all of it back from the broker, which has copies.
+yet; and a holder that was killed gets all of it back from the broker, which has copies. One that is asked to end while
+servers need it leaves a child that goes on alone, until the next holder has taken all of it over.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import base64
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import time
@@ -77,11 +79,19 @@ class Holder:
         self._broker: socket.socket | None = None
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
+        former = _reach(directory / CONTROL)
+        if former is not None:
+            self._inherit(former)
         self._control = _listen(directory / CONTROL, socket.SOCK_SEQPACKET)
+        if former is not None:
+            with suppress(OSError):
+                exchange.send(former, {"taken": True})
+            former.close()
         self._watch(self._control.fileno(), lambda _: self._accept_broker())
 
     def run(self) -> None:
         """Work for ever."""
+        signal.signal(signal.SIGTERM, lambda *_: self._go_on_alone())
         deadline = time.monotonic() + _WAIT_SECONDS
         while not self._sockets and time.monotonic() < deadline:
             self.turn(deadline - time.monotonic())
@@ -105,9 +115,56 @@ class Holder:
         del self._doing[descriptor]
         self._epoll.unregister(descriptor)
 
+    # The holders before and after this one.
+
+    def _inherit(self, former: socket.socket) -> None:
+        """Take over from a holder what it has; it does nothing more meanwhile, and goes on if we end."""
+        try:
+            exchange.send(former, {"heir": True})
+            while "all" not in (told := exchange.receive(former))[0]:
+                message, descriptor = told
+                if descriptor is not None:
+                    self._keep(message, descriptor)
+                elif message["request"] in self._listeners:
+                    notification = base64.b64decode(message["notification"])
+                    waiting = self._listeners[message["request"]].waiting
+                    waiting[kernel.decode(notification).cookie] = notification
+        except (OSError, ValueError) as error:
+            sys.stderr.write(f"the former holder has not given all that it had: {error}\n")
+
+    def _bequeath(self, heir: socket.socket) -> None:
+        """Give a new holder everything, and end once it has it."""
+        self._tell_everything()
+        self._tell({"all": True})
+        with suppress(OSError, ValueError):
+            if "taken" in exchange.receive(heir)[0]:
+                raise SystemExit
+        self._drop_broker()
+
+    def _go_on_alone(self) -> None:
+        """End as asked; while servers need what is here, a child keeps it that nobody supervises."""
+        if not self._listeners or os.fork():
+            os._exit(0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):  # whoever reads them may end
+            os.dup2(null, stream)
+
     # The runtimes.
 
+    def _keep(self, message: dict[str, Any], descriptor: int) -> None:
+        if "listener" in message:
+            self._add_listener(message, descriptor)
+        else:
+            self._add_socket(socket.socket(fileno=descriptor))
+
     def _add_socket(self, found: socket.socket) -> None:
+        """Accept runtimes at a socket; once, as a second one of the same would wait for who was accepted already."""
+        same = os.fstat(found.fileno()).st_ino
+        if any(os.fstat(known.fileno()).st_ino == same for known in self._sockets):
+            found.close()
+            return
         self._sockets.append(found)
         self._watch(found.fileno(), lambda _: self._accept_runtime(found))
         self._tell({"socket": True}, found.fileno())
@@ -199,19 +256,21 @@ class Holder:
             self._drop_broker()
             return
         if descriptor is not None:
-            if "listener" in message:
-                self._add_listener(message, descriptor)
-            else:
-                self._add_socket(socket.socket(fileno=descriptor))
+            self._keep(message, descriptor)
         elif "ready" in message:
-            for found in self._sockets:
-                self._tell({"socket": True}, found.fileno())
-            for listener in self._listeners.values():
-                self._tell(listener.about, listener.descriptor)
-            for key, listener in self._listeners.items():
-                _prune(listener)
-                for notification in listener.waiting.values():
-                    self._tell(_request(key, notification, again=True))
+            self._tell_everything()
+        elif "heir" in message:
+            self._bequeath(connection)
+
+    def _tell_everything(self) -> None:
+        for found in self._sockets:
+            self._tell({"socket": True}, found.fileno())
+        for listener in self._listeners.values():
+            self._tell(listener.about, listener.descriptor)
+        for key, listener in self._listeners.items():
+            _prune(listener)
+            for notification in listener.waiting.values():
+                self._tell(_request(key, notification, again=True))
 
     def _tell(self, message: dict[str, Any], descriptor: int | None = None) -> None:
         """Tell the broker; one that is not there is told all of it when it comes."""
@@ -261,6 +320,18 @@ def _accept(listening: socket.socket) -> socket.socket | None:
         sys.stderr.write(f"nobody is taken in: {error}\n")
         time.sleep(_FULL_SECONDS)
         return None
+
+
+def _reach(path: Path) -> socket.socket | None:
+    """Connect to a holder that goes on alone; none if there is none."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.settimeout(_SEND_SECONDS)
+    try:
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        return None
+    return connection
 
 
 def _listen(path: Path, kind: socket.SocketKind) -> socket.socket:

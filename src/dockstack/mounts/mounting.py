@@ -12,7 +12,7 @@ import stat
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from dockstack.mounts import checking, kernel, loops, requests
+from dockstack.mounts import checking, kernel, loops, rates, requests
 from dockstack.mounts.requests import Refusal
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dockstack.mounts.requests import Wish
 
 LOCK_SECONDS = 60.0
-_ROOT_INODE = 2  # ext4's
+_ROOT_INODE = {"ext4": 2, "vfat": 1}
 _NOBODY = 65534
 
 
@@ -78,11 +78,15 @@ def mount(
 
         try:
             check()
-            with _still(volumes, read_only=one.read_only) as still:
+            with _still(volumes, read_only=one.read_only) as (still, fresh):
                 found = os.fstat(place)
-                if (found.st_dev, found.st_ino) == (still.device, _ROOT_INODE):
+                if (found.st_dev, found.st_ino) == (still.device, _ROOT_INODE[wish.kind]):
                     raise FileExistsError(errno.EBUSY, "it is mounted there already")
+                if wish.kind == "vfat" and not fresh:
+                    # Nothing tells whether the kernel has read it already, and what is mounted cannot be checked.
+                    raise Refusal(f"{one.name} is mounted elsewhere", errno.EBUSY)
                 made = _make(still, one, wish)
+                rates.follow(standing.caller, os.makedev(one.major, one.minor), still.device)
                 with standing.entered():
                     kernel.place_mount(made, place)
                 os.close(made)
@@ -160,13 +164,13 @@ def device_at(standing: Standing, name: bytes) -> int:
 
 
 @contextmanager
-def _still(volumes: tuple[Loop, ...], *, read_only: bool) -> Iterator[Loop]:
-    """Have a device over a volume's file that nobody else writes to: the one that is mounted already, or a new one."""
+def _still(volumes: tuple[Loop, ...], *, read_only: bool) -> Iterator[tuple[Loop, bool]]:
+    """Have a device over a volume's file that nobody else writes to: that which is mounted already, or a fresh one."""
     mounted = loops.find_mounted(volumes[0])
     for volume in volumes:
         loops.shorten(volume)
     with loops.opened(mounted) if mounted else loops.second(volumes[0], read_only=read_only) as loop:
-        yield loop
+        yield loop, mounted is None
 
 
 def _make(still: Loop, one: Attached, wish: Wish) -> int:
@@ -183,11 +187,13 @@ def _make(still: Loop, one: Attached, wish: Wish) -> int:
     os.mknod(os.devnull, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     shared = loops.is_mounted_as_ext4(still.name)
     if not shared:
-        checking.check_ext4(node, read_only=one.read_only)
+        checking.check(wish.kind, node, read_only=one.read_only)
     options = wish.options | ({"ro": None} if wish.read_only else {})
     try:
-        return kernel.make_mount("ext4", node, options, wish.attributes)
+        return kernel.make_mount(wish.kind, node, options, wish.attributes)
     except OSError as error:
         if not (shared and wish.read_only and error.errno == errno.EBUSY):
             raise
-    return kernel.make_mount("ext4", node, wish.options, wish.attributes)  # it is mounted elsewhere, to be written to
+    return kernel.make_mount(
+        wish.kind, node, wish.options, wish.attributes
+    )  # it is mounted elsewhere, to be written to

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import dataclass, field
 
 # linux/mount.h: what mount(2) takes. Everything else has another meaning than a new mount: bind, move, remount.
@@ -14,9 +15,20 @@ _FORCED = 0x2 | 0x4  # MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV
 _FLAGS_OF_FILE_SYSTEM = {16: "sync", 128: "dirsync", 1 << 25: "lazytime"}
 _WITHOUT_MEANING = 2 | 4 | (1 << 15) | (1 << 21)  # nosuid and nodev hold anyway; silent; relatime is the default
 
-_TYPES = {b"ext2", b"ext3", b"ext4"}  # ext4's code reads all three
+_TYPES = {b"ext2": "ext4", b"ext3": "ext4", b"ext4": "ext4", b"vfat": "vfat"}  # ext4's code reads all three
 # Of ext4's own options, those that change neither where a journal or a quota file is nor what the kernel believes.
-_OPTIONS = {b"discard", b"nodiscard", b"acl", b"noacl", b"user_xattr", b"nouser_xattr", b"data=ordered", b"barrier=1"}
+_OPTIONS_OF_EXT4 = {
+    b"discard",
+    b"nodiscard",
+    b"acl",
+    b"noacl",
+    b"user_xattr",
+    b"nouser_xattr",
+    b"data=ordered",
+    b"barrier=1",
+}
+# Of vfat's, those that say who may do what there, which is the server's root's to say.
+_OPTION_OF_VFAT = re.compile(rb"(uid|gid)=\d{1,9}|[ufd]mask=[0-7]{1,4}|discard|quiet|flush")
 _OF_THE_BROKER = {b"errors=remount-ro", b"defaults", b"nofail", b"rw", b"ro"}
 
 # umount(2)
@@ -43,11 +55,13 @@ class Wish:
     """How a file system is to be mounted.
 
     Attributes:
+        kind: the file system, as the kernel calls it: ext4 or vfat.
         attributes: of the mount: MOUNT_ATTR_*.
         options: of the file system.
         read_only: it is not to be written to.
     """
 
+    kind: str
     attributes: int
     options: dict[str, str | None] = field(default_factory=dict)
     read_only: bool = False
@@ -68,14 +82,14 @@ def read_mount(kind: bytes, flags: int, data: bytes) -> Wish:
         raise Refusal(f"the file system {kind!r}", errno.ENODEV)
     options: dict[str, str | None] = {"errors": "remount-ro"}
     for word in data.split(b",") if data else ():
-        if word in _OPTIONS:
+        if word in _OPTIONS_OF_EXT4 if _TYPES[kind] == "ext4" else _OPTION_OF_VFAT.fullmatch(word):
             name, _, value = word.decode().partition("=")
             options[name] = value or None
         elif word not in _OF_THE_BROKER:
             raise Refusal(f"the option {word!r}", errno.EINVAL)
     options |= {name: None for flag, name in _FLAGS_OF_FILE_SYSTEM.items() if flags & flag}
     attributes = sum(attribute for flag, attribute in _ATTRIBUTES.items() if flags & flag)
-    return Wish(attributes | _FORCED, options, bool(flags & READ_ONLY))
+    return Wish(_TYPES[kind], attributes | _FORCED, options, bool(flags & READ_ONLY))
 
 
 def read_umount(flags: int) -> int:

@@ -87,6 +87,8 @@ def find_facts(connection: Any, choices: Choices) -> CloudFacts:
         missing.setdefault(Capability.LOGIN, f"image {image.name} is no container image of dockstack")
     if find_registry(connection.session) is None:
         missing[Capability.REGISTRY] = "the cloud has no registry (`registry.enable`)"
+    if not has_volumes(connection.session):
+        missing[Capability.VOLUMES] = "the cloud has no volumes (`volumes.enable`)"
     return CloudFacts(
         hypervisors=tuple(sorted(hypervisors)),
         image_id=image.id,
@@ -102,6 +104,14 @@ def find_facts(connection: Any, choices: Choices) -> CloudFacts:
         missing=missing,
         system=find_system(connection, missing),
     )
+
+
+def has_volumes(session: Any) -> bool:
+    """Tell whether the catalogue names Cinder."""
+    try:
+        return session.get_endpoint(service_type="block-storage") is not None
+    except auth_errors.CatalogException:
+        return False
 
 
 def find_system(connection: Any, missing: dict[Capability, str]) -> SystemImage | None:

@@ -35,6 +35,7 @@ class Capability(StrEnum):
     ADMIN = "admin"  # we may make projects and see every project's servers
     SYSTEM = "system"  # it has an image of a whole Debian system
     REGISTRY = "registry"  # images can be pushed to it
+    VOLUMES = "volumes"  # it has Cinder
     HOST = "host"  # we are root on the cloud's only compute node
 
 

@@ -195,6 +195,30 @@ def is_gone(connection: Any, server_id: str) -> bool:
     return False
 
 
+def delete_volume(connection: Any, volume_id: str, seconds: float) -> None:
+    """Delete a volume and wait until it is gone; one that is not there is fine.
+
+    Raises:
+        CheckFailed: it is still there after that time.
+    """
+    block_storage = connection.block_storage
+
+    def is_gone() -> bool:
+        try:
+            block_storage.get_volume(volume_id)
+        except sdk_errors.NotFoundException:
+            return True
+        return False
+
+    block_storage.delete_volume(volume_id, ignore_missing=True)
+    wait_until(
+        is_gone,
+        seconds,
+        f"volume {volume_id} to be gone after its delete",
+        "Look for its id in /var/log/cinder/cinder-volume.log.",
+    )
+
+
 def ports_of(connection: Any, server_id: str) -> list[Any]:
     """Return a server's ports."""
     return list(connection.network.ports(device_id=server_id))

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from openstack import exceptions as sdk_errors
 
 from dockstack.errors import DockstackError
+from dockstack.verify.cloud import has_volumes
 from dockstack.verify.model import PREFIX
-from dockstack.verify.resources import delete_group, delete_server
+from dockstack.verify.resources import delete_group, delete_server, delete_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -65,6 +66,12 @@ def sweep(connection: Any, seconds: float, say: Callable[[str], None], *, admin:
         ours(compute.servers(name=f"^{PREFIX}", **everywhere)),
         lambda each: delete_server(connection, each.id, seconds),
     )
+    if has_volumes(connection.session):
+        remove(
+            "volume",
+            ours(connection.block_storage.volumes(**everywhere)),
+            lambda each: delete_volume(connection, each.id, seconds),
+        )
     remove("floating IP", described(network.ips()), lambda each: network.delete_ip(each.id))
     remove("router", ours(network.routers()), lambda each: delete_router(connection, each))
     remove("network", ours(network.networks()), lambda each: network.delete_network(each.id))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from dockstack.chaos.invariants import check
-from dockstack.chaos.model import Allocation, Category, Container, HostView, Nic, Outcome, Port, Survey, Truth
+from dockstack.chaos.model import Allocation, Category, Container, HostView, Nic, Outcome, Port, Survey, Truth, Volume
 
 pytestmark = pytest.mark.unit
 
@@ -145,3 +145,32 @@ def test_what_is_broken_is_found_and_nothing_else(survey, invariant, category):
 def test_an_outcome_counts_by_category():
     outcome = Outcome(findings=check(replace(WHOLE, loops=("/a", "/b"))))
     assert outcome.as_dict()["counts"] == {"lost": 0, "left_over": 2, "stuck": 0, "wrong": 0}
+
+
+VOLUME = Volume("dddddddd-dddd-4ddd-8ddd-dddddddddddd", "in-use", frozenset({SERVER}))
+HELD = frozenset({(SERVER, VOLUME.id)})
+
+
+def with_volume(volume=VOLUME, held=HELD, loops=(f"/var/lib/cinder/volumes/volume-{VOLUME.id}",)):
+    return replace(on_node(volumes=held), volumes=(volume,), loops=loops)
+
+
+def test_a_volume_that_a_server_has_is_nothing_left_over():
+    assert check(with_volume()) == []
+
+
+@pytest.mark.parametrize(
+    ("survey", "invariants"),
+    [
+        (with_volume(replace(VOLUME, status="detaching")), ["volumes"]),
+        (with_volume(replace(VOLUME, status="available")), ["volumes"]),
+        (with_volume(replace(VOLUME, servers=frozenset())), ["volumes", "records of volumes", "loop devices"]),
+        (with_volume(replace(VOLUME, servers=frozenset({SERVER, DEAD}))), ["attachments in Cinder"]),
+        (with_volume(held=frozenset()), ["has its volumes"]),
+        (with_volume(held=HELD | {(DEAD, VOLUME.id)}), ["records of volumes"]),
+        (with_volume(held=HELD | {("a stranger's", VOLUME.id)}), []),
+        (with_volume(loops=("/var/lib/cinder/volumes/volume-of-another",)), ["loop devices"]),
+    ],
+)
+def test_what_is_wrong_with_a_volume_is_found(survey, invariants):
+    assert [finding.invariant for finding in check(survey)] == invariants

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from dockstack.chaos.model import GONE, Action, Kill, Victim, Wishes
-from dockstack.chaos.states import HOME, drawable, find_way, lead, may
+from dockstack.chaos.states import HOME, OF_VOLUMES, drawable, find_way, lead, may
 from dockstack.chaos.story import describe, draw, name_victim
 from dockstack.cli.chaos import chaos
 from dockstack.errors import DockstackError
@@ -15,6 +15,8 @@ from dockstack.errors import DockstackError
 pytestmark = pytest.mark.unit
 
 WISHES = Wishes(seed=7, minutes=10, kills=200, servers=6, hosts=2)
+FIRST_ACTS = ["create", "suspend", "resume", "attach", "reboot-hard", "pause", "snapshot", "unpause"]
+FIRST_KILLS = ["mariadb", "mariadb", "nova-conductor", "docker", "containerd", "ovs-vswitchd", "migration", "shim"]
 
 
 def test_the_same_seed_tells_the_same_story_and_another_seed_another():
@@ -36,11 +38,30 @@ def test_every_decision_is_allowed_in_the_state_to_which_those_before_it_lead():
 
 
 def test_a_long_story_has_every_action_and_kills_everything():
-    story = draw(replace(WISHES, minutes=60))
+    story = draw(replace(WISHES, minutes=60, volumes=True))
     assert {act.action for acts in story.acts for act in acts} == set(Action) - {Action.RECOVER}
     assert {kill.victim for kill in story.kills} == set(Victim)
     assert len(story.kills) == 200
     assert [kill.at for kill in story.kills] == sorted(kill.at for kill in story.kills)
+
+
+def test_a_cloud_without_volumes_has_the_story_that_it_had_before_there_were_any():
+    story = draw(replace(WISHES, minutes=60))
+    assert not {act.action for acts in story.acts for act in acts} & OF_VOLUMES
+    assert not {kill.victim for kill in story.kills} & {Victim.VOLUMES, Victim.MOUNTS}
+    assert [act.action.value for act in story.acts[0][:8]] == FIRST_ACTS
+    assert [kill.victim.value for kill in story.kills[:8]] == FIRST_KILLS
+
+
+def test_a_volume_is_worked_on_only_while_a_server_has_one():
+    for acts in draw(replace(WISHES, volumes=True)).acts:
+        has = False
+        for act in acts:
+            assert act.action not in OF_VOLUMES or (act.action is Action.VOLUME_ATTACH) != has
+            has = (has or act.action is Action.VOLUME_ATTACH) and act.action not in {
+                Action.VOLUME_DETACH,
+                Action.DELETE,
+            }
 
 
 def test_the_machine_itself_is_never_lost():
@@ -100,5 +121,7 @@ def test_only_what_is_asked_for_is_killed_and_the_servers_story_stays_the_same()
     story = draw(replace(WISHES, victims=(Victim.SHIM, Victim.SCHEDULER)))
     assert {kill.victim for kill in story.kills} == {Victim.SHIM, Victim.SCHEDULER}
     assert story.acts == draw(WISHES).acts
-    with pytest.raises(DockstackError, match="On one host"):
+    with pytest.raises(DockstackError, match="no host to be killed"):
         draw(replace(WISHES, hosts=1, victims=(Victim.HOST,)))
+    with pytest.raises(DockstackError, match="no cinder-volume or mount-broker"):
+        draw(replace(WISHES, victims=(Victim.VOLUMES, Victim.MOUNTS)))

@@ -9,6 +9,7 @@ import os
 import resource
 import socket
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from dockstack.mounts import caller, exchange, holder, kernel
 from dockstack.mounts.requests import Refusal
 
 pytestmark = pytest.mark.unit
+
+NOTIFICATION = struct.pack("=QIIiIQ6Q", 5, 77, 0, 165, 0xC000003E, 0, 1, 2, 3, 4, 5, 6)
 
 
 def state(server: str = "uuid") -> bytes:
@@ -79,6 +82,72 @@ def test_a_holder_gets_back_what_the_broker_has(tmp_path):
     os.close(write)
 
 
+@pytest.fixture
+def listened(kept, tmp_path):
+    """A holder with a listener, in which a call waits."""
+    read, write = os.pipe()
+    leave_listener(tmp_path, state(), read)
+    kept.turn(5)
+    (listener,) = kept._listeners.values()
+    listener.waiting[5] = NOTIFICATION
+    yield kept
+    os.close(read)
+    os.close(write)
+
+
+def test_a_holder_takes_over_from_one_that_goes_on_alone(listened, tmp_path, monkeypatch):
+    monkeypatch.setattr(kernel, "is_waiting", lambda *_: True)
+    with ThreadPoolExecutor(1) as pool:
+        former = pool.submit(lambda: [listened.turn(30) for _ in range(2)])
+        heir = holder.Holder(tmp_path)
+        with pytest.raises(SystemExit):
+            former.result(30)
+    assert [(each.about["server"], each.waiting) for each in heir._listeners.values()] == [("uuid", {5: NOTIFICATION})]
+    same = {os.fstat(each.fileno()).st_ino for one in (listened, heir) for each in one._sockets}
+    assert (len(same), len(heir._sockets)) == (1, 1)
+    with connect(tmp_path):
+        heir.turn(5)
+        assert heir._broker is not None
+
+
+def test_one_whose_heir_dies_goes_on(listened, tmp_path):
+    with connect(tmp_path) as heir:
+        exchange.send(heir, {"heir": True})
+    for _ in range(2):
+        listened.turn(5)
+    assert len(listened._listeners) == 1
+    assert listened._broker is None
+
+
+def test_a_socket_that_comes_twice_is_accepted_at_once(kept):
+    """The second of the same would wait for a runtime that the first has taken in."""
+    again = socket.socket(fileno=os.dup(kept._sockets[0].fileno()))
+    kept._add_socket(again)
+    assert len(kept._sockets) == 1
+    assert again.fileno() == -1
+
+
+def test_one_that_is_stopped_goes_on_as_long_as_servers_need_it(listened):
+    assert stop(listened) == (0, b"alone")
+    listened._listeners.clear()
+    assert stop(listened) == (0, b"")
+
+
+def stop(kept: holder.Holder) -> tuple[int, bytes]:
+    """Stop a holder, in a process of its own; return its status, and what goes on of it says."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            kept._go_on_alone()
+            os.write(write, b"alone")
+        finally:
+            os._exit(3)
+    os.close(write)
+    with open(read, "rb") as said:  # noqa: PTH123 - a descriptor
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said.read()
+
+
 @pytest.mark.parametrize(
     "text",
     [b"", b"{}", b"[]", b'{"metadata": "x"}', state()[:-3]],
@@ -138,8 +207,7 @@ def test_a_listener_that_fails_ends_nothing(kept, tmp_path):
 
 
 def test_a_notification_is_decoded():
-    raw = struct.pack("=QIIiIQ6Q", 5, 77, 0, 165, 0xC000003E, 0, 1, 2, 3, 4, 5, 6)
-    found = kernel.decode(raw)
+    found = kernel.decode(NOTIFICATION)
     assert (found.cookie, found.pid, found.number, found.architecture) == (5, 77, 165, 0xC000003E)
     assert found.arguments == (1, 2, 3, 4, 5, 6)
 

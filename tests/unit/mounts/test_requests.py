@@ -48,6 +48,18 @@ def test_anything_else_is_refused(kind, flags, data, number):
     assert refusal.value.number == number
 
 
+def test_a_vfat_says_who_may_what_and_has_no_option_of_ext4():
+    wish = requests.read_mount(b"vfat", 1, b"uid=1000,gid=0,umask=022,fmask=0111,discard")
+    assert (wish.kind, wish.read_only) == ("vfat", True)
+    masks = {"uid": "1000", "gid": "0", "umask": "022", "fmask": "0111"}
+    assert wish.options == {"errors": "remount-ro", **masks, "discard": None}
+    for word in (b"data=ordered", b"uid=-1", b"umask=9", b"codepage=437", b"iocharset=../x", b"usefree", b"acl"):
+        with pytest.raises(Refusal):
+            requests.read_mount(b"vfat", 0, word)
+    with pytest.raises(Refusal):
+        requests.read_mount(b"ext4", 0, b"uid=0")
+
+
 def test_umount_may_be_lazy_and_nothing_more():
     assert requests.read_umount(0) == requests.read_umount(8) == requests.read_umount(1) == 0
     assert requests.read_umount(2) == 2

@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from types import SimpleNamespace
 
 from openstack import exceptions as sdk_errors
+
+LISTENER = socket.create_server(("127.0.0.1", 0))  # Cinder, as far as one looks
+VOLUMES = f"http://127.0.0.1:{LISTENER.getsockname()[1]}"
 
 
 class Resource(SimpleNamespace):
@@ -48,7 +52,7 @@ class Shelf:
 class FakeCloud:
     """The connection; ``status`` is what a new server becomes."""
 
-    def __init__(self, status="ACTIVE", fault=None):
+    def __init__(self, status="ACTIVE", fault=None, volumes=VOLUMES):
         self.log = []
         shelf = lambda kind: Shelf(self.log, kind)  # noqa: E731 - one line a kind reads better
         self.servers, self.groups, self.rules, self.keys = shelf("server"), shelf("group"), shelf("rule"), shelf("key")
@@ -58,7 +62,11 @@ class FakeCloud:
             shelf("router"),
             shelf("image"),
         )
-        self.projects, self.users = shelf("project"), shelf("user")
+        self.projects, self.users, self.volumes = shelf("project"), shelf("user"), shelf("volume")
+        self.session = SimpleNamespace(get_endpoint=lambda service_type: volumes)
+        self.block_storage = SimpleNamespace(
+            volumes=self.volumes.list, get_volume=self.volumes.get, delete_volume=self.volumes.delete
+        )
         self.ports = []
         self.status, self.fault = status, fault
         self.compute = SimpleNamespace(

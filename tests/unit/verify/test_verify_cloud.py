@@ -25,6 +25,7 @@ def cloud(
     state="up",
     system=128,
     registry=True,
+    volumes=True,
 ):
     def hypervisors(details):
         if forbidden:
@@ -32,7 +33,8 @@ def cloud(
         return [SimpleNamespace(hypervisor_type=hypervisor, name="node", state=state, status="enabled")]
 
     def catalogued(service_type):
-        if not registry:
+        known = volumes if service_type == "block-storage" else registry
+        if not known:
             raise catalog.EndpointNotFound(service_type)  # as keystoneauth says it
         return "http://127.0.0.1:5005"
 
@@ -86,6 +88,7 @@ def test_a_whole_cloud_lacks_nothing():
         ({"image_format": "bare", "system": 0}, {Capability.IPV6, Capability.LOGIN, Capability.SYSTEM}),
         ({"system": 4096}, {Capability.IPV6, Capability.SYSTEM}),
         ({"registry": False}, {Capability.IPV6, Capability.REGISTRY}),
+        ({"volumes": False}, {Capability.IPV6, Capability.VOLUMES}),
     ],
 )
 def test_what_is_missing_has_a_reason(differently, lacks):

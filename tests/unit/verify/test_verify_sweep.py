@@ -24,17 +24,21 @@ def test_removes_ours_servers_first_and_nothing_else():
     cloud.projects.create(name="dockstack-verify-isolation-a-1")
     cloud.users.create(name="admin")
     cloud.log.clear()
+    cloud.volumes.create(name="dockstack-verify-volume-volume-1")
+    cloud.volumes.create(name="users-own")
+    cloud.log.clear()
     removed = sweep(cloud, 1, lambda text: None, admin=True)
     assert removed[0] == "server dockstack-verify-login-server-1"
     assert "detach port" in cloud.log
     assert [each.name for each in cloud.servers.items.values()] == ["users-own"]
     assert [each.name for each in cloud.users.items.values()] == ["admin"]
     assert len(cloud.ips.items) == 1
+    assert [each.name for each in cloud.volumes.items.values()] == ["users-own"]
     assert not cloud.projects.items
 
 
 def test_without_leftovers_nothing_happens():
-    cloud = FakeCloud()
+    cloud = FakeCloud(volumes=None)
     assert sweep(cloud, 1, lambda text: None, admin=False) == []
     assert cloud.log == []
 

@@ -989,7 +989,8 @@ def give_mounts(config: dict[str, object], namespace: str, policy: object, path:
         config: the container's.
         namespace: of its network, which has the server's uuid in its name.
         policy: how it may mount; nothing: not at all.
-        path: the socket where a runtime leaves what calls are answered by.
+        path: the socket where a runtime leaves what calls are answered by; if its owner may not write to it, it is
+            there for the servers that run already.
 
     Raises:
         Refusal: the socket could be somebody else's.
@@ -1006,6 +1007,8 @@ def give_mounts(config: dict[str, object], namespace: str, policy: object, path:
         return
     if not stat.S_ISSOCK(found.st_mode) or found.st_uid or above.st_uid or above.st_mode & 0o022:
         raise Refusal(f"{path} is no socket of the mount broker")
+    if not found.st_mode & stat.S_IWUSR:
+        return
     for name in (*_MOUNTS, *_NEW_MOUNTS):
         refuse_call(seccomp, name)
     ours = {*_MOUNTS, *_NEW_MOUNTS}

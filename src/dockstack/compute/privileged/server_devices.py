@@ -79,7 +79,7 @@ def withdraw(pid: int, container_id: str, server: str, volume: str) -> bool:
             device_rules.deny(groups, each)
         names = str(record["device"]), volume_link(volume)
         in_thread(_hide, namespace, numbers, names, _list_mounts(pid, *numbers, *volumes.find_mounted(volume)))
-        for each in numbers:
+        for each in {*numbers, *volumes.find_mounted(volume)}:
             device_rules.limit(groups, each, [0] * 4)
     except device_rules.Gone:
         return False
@@ -103,8 +103,9 @@ def require_changeable(pid: int, container_id: str) -> None:
 def limit(pid: int, container_id: str, server: str, volume: str, rates: list[int]) -> None:
     """Bound what a server that runs moves to and from a volume, as ``device_rules.limit`` has it."""
     with contextlib.suppress(device_rules.Gone):
-        number = volumes.number_of(volumes.read(server, volume))
-        device_rules.limit(device_rules.find_groups(pid, container_id), number, rates)
+        groups = device_rules.find_groups(pid, container_id)
+        for number in {volumes.number_of(volumes.read(server, volume)), *volumes.find_mounted(volume)}:
+            device_rules.limit(groups, number, rates)
 
 
 @attaching.entrypoint

@@ -10,20 +10,23 @@ from dockstack.names import MOUNT_SOCKET
 
 HOLDER = "mount-holder"
 BROKER = "mount-broker"
+HOLDER_PROGRAM = f"{paths.OPENSTACK_VENV}/bin/dockstack-mount-holder"
 
 
 def services() -> tuple[Service, ...]:
     """Return both, in the order of their start.
 
-    An upgrade restarts the broker alone: what the holder keeps cannot be had again.
+    An upgrade restarts the broker alone: what the holder keeps cannot be had again. When it is stopped while servers
+    need it, it leaves a child that goes on until the next holder has taken over, as an engine leaves its shims.
     """
     return (
         Service(
             name=HOLDER,
             title="What servers' mounts need while the broker is away",
-            command=(f"{paths.OPENSTACK_VENV}/bin/dockstack-mount-holder",),
+            command=(HOLDER_PROGRAM,),
             environment=PYTHON_ENVIRONMENT,
             check=Check(CheckKind.COMMAND, command=("test", "-S", str(MOUNT_SOCKET))),
+            kill_mode="process",
             oom_score=-900,
         ),
         Service(

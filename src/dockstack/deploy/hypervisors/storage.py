@@ -73,6 +73,7 @@ class Volume:
         unit: the systemd unit that must not start without it; "" if it is mounted by other means.
         options: how it is mounted; "" for what an engine needs.
         made: the manifest's kind of it.
+        before: further units, which start after it; also if it cannot be mounted.
     """
 
     kind: str
@@ -81,6 +82,7 @@ class Volume:
     unit: str = ""
     options: str = ""
     made: str = MADE
+    before: tuple[str, ...] = ()
 
     @property
     def image(self) -> str:
@@ -95,8 +97,7 @@ class Volume:
     @property
     def mount_command(self) -> tuple[str, ...]:
         """Mount it if it is not."""
-        point = shlex.quote(self.mount_point)
-        return ("sh", "-c", f"mountpoint -q {point} || mount {point}")
+        return ("sh", "-c", mount_line(self.mount_point))
 
 
 def wanted(attributes: Attributes, key: str = "") -> Volume | None:
@@ -124,6 +125,12 @@ def to_remember(attributes: Attributes) -> dict[str, Any]:
     if attributes.text("docker.storage") == DIRECTORY:
         return {}
     return {name: attributes[name] for name in ("docker.storage", "docker.storage_gb")}
+
+
+def mount_line(mount_point: str) -> str:
+    """Return the shell line that mounts a volume, if it is not mounted."""
+    point = shlex.quote(mount_point)
+    return f"mountpoint -q {point} || mount {point}"
 
 
 def image_of(mount_point: str) -> str:
@@ -234,6 +241,8 @@ def with_entry(text: str, volume: Volume) -> str:
         options += [f"x-systemd.required-by={volume.unit}", f"x-systemd.before={volume.unit}"]
     else:
         options += ["noauto"]
+    for unit in volume.before:
+        options += [f"x-systemd.wanted-by={unit}", f"x-systemd.before={unit}"]
     fields = (volume.image, volume.mount_point, volume.kind, ",".join(options), "0", "0")
     line = " ".join(field.replace(" ", "\\040") for field in fields)
     if line in text.splitlines():

@@ -68,6 +68,7 @@ class StorageFacts:
     xfs_quotas: bool = True
     loop: bool = True
     free_gb: float = 1000  # below the data root
+    disk: int = 0  # whose room that is
     cloud: bool = False  # an engine of ours is defined here
     foreign: bool = False  # an engine that is not ours answers
     places: Mapping[str, Place] = field(default_factory=dict)  # by mount point
@@ -146,8 +147,13 @@ def _kernel(kind: str, facts: StorageFacts) -> Iterator[Obstacle]:
         )
 
 
+def missing_gb(volumes: Iterable[Volume], facts: StorageFacts) -> float:
+    """Return what volumes are going to take of the disk."""
+    return sum(max(0, volume.size_gb - facts.places.get(volume.mount_point, Place()).made) for volume in volumes)
+
+
 def _room(volumes: Iterable[Volume], facts: StorageFacts) -> Iterator[Obstacle]:
-    missing = sum(max(0, volume.size_gb - facts.places.get(volume.mount_point, Place()).made) for volume in volumes)
+    missing = missing_gb(volumes, facts)
     if missing and facts.free_gb < missing + SPARE_GB:
         yield Obstacle(
             f"The engine's storage takes {missing:g} GB more, and {facts.free_gb:.1f} GB are free ({SPARE_GB} GB of "
@@ -176,6 +182,7 @@ def gather(attributes: Attributes, manifest: Manifest, services: Iterable[Servic
         xfs_quotas=_has_xfs_quotas(),
         loop=Path("/dev/loop-control").exists(),
         free_gb=shutil.disk_usage(existing(Path(root))).free / GIB,
+        disk=existing(Path(root)).stat().st_dev,
         foreign=not cloud and not engine.own and _answers(engine.socket),
     )
 

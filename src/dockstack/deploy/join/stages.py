@@ -93,7 +93,7 @@ class ComputeNode:
                 "compute",
                 "Starting nova-compute",
                 self.start_compute,
-                ("supervisor", before, "hypervisor-start"),
+                ("supervisor", before, "hypervisor-start", *mounts.before(self._node)),
                 phase="services",
             ),
             Stage(
@@ -179,7 +179,8 @@ class ComputeNode:
         """Have nova-compute running; in a cloud that does not know this host yet, as one that gets no server."""
         if self._disabled:
             machine.once("host-registered", self._settings(machine).hostname, lambda: self._register(machine))
-        self._start(machine, "nova-compute")
+        for service in self._services(machine, "nova-compute"):
+            ensure_running(machine, mounts.after_holder(machine, service))
 
     def _register(self, machine: Machine) -> None:
         script = install_script(machine, "register_host")

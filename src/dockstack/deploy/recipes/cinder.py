@@ -31,6 +31,7 @@ from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.recipes.infrastructure import run_sql
 from dockstack.deploy.recipes.stage import Stage
 from dockstack.deploy.supervision.restart import ensure_running
+from dockstack.deploy.wanted import hosts
 from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
@@ -101,7 +102,23 @@ def pool(attributes: Attributes) -> storage.Volume | None:
         unit="dockstack-cinder-volume.service",
         options="defaults",
         made=VOLUME_POOL,
+        before=tuple(
+            f"dockstack-{hosts.service_name(key, 'nova-compute') if key else 'nova-compute'}.service"
+            for key in ("", *hosts.further_keys(attributes))
+        ),
     )
+
+
+def after_pool(machine: Machine, service: Service, key: str = "") -> Service:
+    """Return a host's nova-compute as it starts where there are volumes: with their file system mounted.
+
+    It resumes servers when it starts. Also where volumes were disabled, as servers keep those that they have; one whose
+    file system cannot be mounted keeps the servers with volumes from starting, and no other.
+    """
+    enter = names.enter_host(key) if key else ()
+    points = [entry.name for entry in machine.manifest.entries() if entry.kind == VOLUME_POOL]
+    lines = ((*enter, "sh", "-c", f"{storage.mount_line(point)} || true") for point in points)
+    return replace(service, prepare=(*service.prepare, *lines))
 
 
 def services(machine: Machine) -> tuple[Service, ...]:

@@ -9,7 +9,7 @@ from dockstack.deploy.configuration import desired_state, programs
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.hypervisors.docker import Docker
 from dockstack.deploy.node.output import StepFailedError
-from dockstack.deploy.recipes import cinder, fabric
+from dockstack.deploy.recipes import cinder, fabric, mounts
 from dockstack.deploy.recipes.controller import ask
 from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.recipes.stage import Stage
@@ -31,7 +31,14 @@ def stages(node: Node) -> tuple[Stage, ...]:
             "compute",
             "Starting nova-compute",
             start,
-            ("hypervisor-start", "nova-daemons", "placement", "switch", *cinder.before_hosts(node)),
+            (
+                "hypervisor-start",
+                "nova-daemons",
+                "placement",
+                "switch",
+                *cinder.before_hosts(node),
+                *mounts.before(node),
+            ),
             phase="services",
         ),
         Stage(
@@ -70,7 +77,7 @@ def compute_service(machine: Machine) -> Service:
     plugin = chosen(machine.node)
     groups, watch = ((), ()) if plugin is None else (plugin.contribution().groups, plugin.contribution().watch)
     (service,) = programs.nova_compute(settings_of(machine), groups, watch)
-    return service
+    return mounts.after_holder(machine, cinder.after_pool(machine, service))
 
 
 def await_report(machine: Machine) -> None:

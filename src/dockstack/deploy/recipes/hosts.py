@@ -18,7 +18,7 @@ from dockstack.deploy.hypervisors import chosen, lxcfs, storage
 from dockstack.deploy.hypervisors.docker import DRIVER_STATE, Docker
 from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.paths import PATCH_DIRECTORY
-from dockstack.deploy.recipes import cinder, fabric, host_removal
+from dockstack.deploy.recipes import cinder, fabric, host_removal, mounts
 from dockstack.deploy.recipes.compute import await_service
 from dockstack.deploy.recipes.controller import ask, provision, write_configuration
 from dockstack.deploy.recipes.facts import settings_of
@@ -39,14 +39,14 @@ def stages(node: Node) -> tuple[Stage, ...]:
     if chosen(node) is None or not node.has(Role.CONTROLLER):
         return ()
     numbers = range(hosts.FIRST, node.attributes.number("hosts") + 1)
-    before = cinder.before_hosts(node)
+    before, first = cinder.before_hosts(node), mounts.before(node)
     removal = Stage(
         "hosts-removal", "Removing hosts that are not wanted", remove_unwanted, ("nova", "nova-daemons", "identity")
     )
-    return (removal, *(stage for number in numbers for stage in _stages_of(f"{hosts.PREFIX}{number}", before)))
+    return (removal, *(stage for number in numbers for stage in _stages_of(f"{hosts.PREFIX}{number}", before, first)))
 
 
-def _stages_of(key: str, before: tuple[str, ...]) -> tuple[Stage, ...]:
+def _stages_of(key: str, before: tuple[str, ...], first: tuple[str, ...]) -> tuple[Stage, ...]:
     def stage(name: str, title: str, after: tuple[str, ...], phase: str, weight: int = 1) -> Stage:
         return Stage(f"{key}-{name}", f"{title} on {key}", partial(_WORK[name], key=key), after, weight, phase)
 
@@ -61,7 +61,12 @@ def _stages_of(key: str, before: tuple[str, ...]) -> tuple[Stage, ...]:
             "infrastructure",
         ),
         stage("engine", "Starting the engine", (f"{key}-switch", "hypervisor-start"), "start"),
-        stage("compute", "Starting nova-compute", (f"{key}-engine", "compute"), "services"),
+        stage(
+            "compute",
+            "Starting nova-compute",
+            (f"{key}-engine", "compute", *(f"{key}-{name}" for name in first)),
+            "services",
+        ),
         stage("agent", "Starting Neutron's agent", (f"{key}-switch", "neutron-workers"), "services"),
         stage("ready", "Waiting until Nova may place servers", (f"{key}-compute", "nova"), "cloud", 0),
         stage("bandwidth", "Offering bandwidth to ports", (f"{key}-ready",), "cloud", 0),
@@ -153,7 +158,7 @@ def compute_service(machine: Machine, key: str) -> Service:
     groups, watch = ((), ()) if plugin is None else (plugin.contribution().groups, plugin.contribution().watch)
     engine = plugin.name if isinstance(plugin, Docker) else None
     (service,) = extra_hosts.compute_services(settings_of(machine), key, groups, watch, engine)
-    return service
+    return mounts.after_holder(machine, cinder.after_pool(machine, service, key), key)
 
 
 def remove_unwanted(machine: Machine) -> None:

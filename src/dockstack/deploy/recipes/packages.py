@@ -24,7 +24,7 @@ CONNECTION_TRACKING = ("conntrack",)  # what Neutron's Open vSwitch agent calls
 CONTROLLER = ("epmd", "mariadb", "mariadbd", "memcached", "ovn-northd", "rabbitmq-server")
 METADATA = ("haproxy",)  # which ends TLS, too
 COMPUTE = ("fonts",)
-MOUNTS = ("e2fsck",)  # what the mount broker calls
+MOUNTS = ("e2fsck", "fsck.fat")  # what the mount broker calls
 DECRYPTION = ("cryptsetup", "qemu-storage-daemon")
 
 

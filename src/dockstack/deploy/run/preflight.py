@@ -219,6 +219,9 @@ def _resources(node: Node, facts: MachineFacts) -> Iterable[Problem]:
 
 def _hypervisor(node: Node, facts: MachineFacts) -> Iterable[Problem]:
     if isinstance(chosen(node), Docker):
+        if node.has(Role.CONTROLLER):
+            for both in volume_obstacles.beside_servers(node.attributes, facts.volumes, facts.storage):
+                yield Problem(*both)
         for obstacle in storage_obstacles.obstacles(node.attributes, facts.storage):
             yield Problem(*obstacle)
         for obstacle in engine_obstacles.obstacles(node.attributes, facts.engine):

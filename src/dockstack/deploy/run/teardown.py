@@ -11,7 +11,7 @@ from dockstack.deploy import paths
 from dockstack.deploy.configuration import neutron
 from dockstack.deploy.hypervisors import chosen, storage
 from dockstack.deploy.hypervisors.docker import engine_packages
-from dockstack.deploy.recipes import cinder, host_removal
+from dockstack.deploy.recipes import cinder, host_removal, mounts
 from dockstack.deploy.supervision import distribution_units
 from dockstack.deploy.supervision.restart import ensure_running
 from dockstack.deploy.wanted import hosts
@@ -56,6 +56,7 @@ def clean(machine: Machine, *, packages: bool) -> list[str]:
     _stop(machine, [service for service in machine.records.services() if service.name not in NEEDED_TO_CLEAN])
     if plugin is not None:
         plugin.cleanup(machine)
+    mounts.end()
     cinder.detach(machine)
     if any(entry.kind == "metadata-namespaces" for entry in entries):
         _metadata_namespaces(machine)

@@ -15,6 +15,7 @@ from dockstack.deploy.recipes import cinder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dockstack.deploy.hypervisors.storage_obstacles import StorageFacts
     from dockstack.deploy.node.manifest import Manifest
     from dockstack.deploy.wanted.attributes import Attributes
 
@@ -33,6 +34,7 @@ class VolumeFacts:
         xfs: whether the kernel has it or can load it.
         loop: whether it can mount a file.
         free_gb: where the file comes.
+        disk: whose room that is.
     """
 
     made: float = 0
@@ -41,6 +43,7 @@ class VolumeFacts:
     xfs: bool = True
     loop: bool = True
     free_gb: float = 1000
+    disk: int = 0
 
 
 def obstacles(attributes: Attributes, facts: VolumeFacts) -> Iterator[tuple[str, str]]:
@@ -60,15 +63,31 @@ def obstacles(attributes: Attributes, facts: VolumeFacts) -> Iterator[tuple[str,
             f"{volume.image} is {facts.made:g} GB large, and a file system of this kind does not shrink.",
             f"Set volumes.storage_gb to {facts.made:g} or more.",
         )
-    if facts.made:
-        needed = volume.size_gb - facts.made
-    else:
-        needed = volume.size_gb
+    if not facts.made:
         yield from _new(volume, facts)
-    if needed > 0 and facts.free_gb < needed + storage_obstacles.SPARE_GB:
+    needed = missing_gb(attributes, facts)
+    if needed and facts.free_gb < needed + storage_obstacles.SPARE_GB:
         yield (
             f"{volume.image} takes {needed:g} GB more, and {facts.free_gb:.0f} GB are free there.",
             "Make room, or have less: --set volumes.storage_gb=N",
+        )
+
+
+def missing_gb(attributes: Attributes, facts: VolumeFacts) -> float:
+    """Return what the volumes' file is going to take of the disk."""
+    volume = cinder.pool(attributes) if attributes.flag("volumes.enable") else None
+    return max(0, volume.size_gb - facts.made) if volume else 0
+
+
+def beside_servers(attributes: Attributes, facts: VolumeFacts, servers: StorageFacts) -> Iterator[tuple[str, str]]:
+    """Yield what prevents both this file and those of the servers' root disks, where each alone has room; pure."""
+    here = missing_gb(attributes, facts)
+    there = storage_obstacles.missing_gb(storage.all_wanted(attributes), servers)
+    room = min(facts.free_gb, servers.free_gb) - storage_obstacles.SPARE_GB
+    if facts.disk == servers.disk and here and there and max(here, there) <= room < here + there:
+        yield (
+            f"The volumes take {here:g} GB more, the engine's storage {there:g} GB; {room:.0f} GB are there for both.",
+            "Make room, or have less: --set volumes.storage_gb=N --set docker.storage_gb=N",
         )
 
 
@@ -104,4 +123,5 @@ def gather(attributes: Attributes, manifest: Manifest) -> VolumeFacts:
         xfs=storage_obstacles.has_file_system("xfs"),
         loop=Path("/dev/loop-control").exists(),
         free_gb=shutil.disk_usage(storage_obstacles.existing(image.parent)).free / GIB,
+        disk=storage_obstacles.existing(image.parent).stat().st_dev,
     )

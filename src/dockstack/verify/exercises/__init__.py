@@ -21,6 +21,7 @@ from dockstack.verify.exercises import (
     rescue,
     resize,
     system,
+    volumes,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ ALL: tuple[Exercise, ...] = (
     system.SYSTEM,
     registry.REGISTRY,
     registry.REFERENCE,
+    volumes.VOLUME,
+    volumes.EXTEND,
     isolation.ISOLATION,
     boot.NO_LEFTOVERS,
 )

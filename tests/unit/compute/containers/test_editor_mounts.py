@@ -48,6 +48,11 @@ def test_without_a_broker_or_a_policy_nothing_changes(path) -> None:
     assert "listenerPath" not in before
 
 
+def test_a_host_that_takes_nobody_in_any_more_starts_servers_without_it(path, tmp_path) -> None:
+    (tmp_path / "seccomp.sock").chmod(0o400)
+    assert "listenerPath" not in give(path)
+
+
 def test_who_may_mount_by_a_right_of_its_own_keeps_it(path) -> None:
     rules = [{"names": ["mount", "umount2"], "action": "SCMP_ACT_ALLOW"}]
     assert give(path, rules=rules) == {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules}

@@ -16,6 +16,7 @@ from dockstack.deploy.recipes import cinder as recipe
 from dockstack.deploy.recipes.facts import settings_from
 from dockstack.deploy.run import teardown
 from dockstack.deploy.run.plan import node_stages
+from dockstack.deploy.supervision.services import Service
 from dockstack.deploy.wanted.inventory import load, remember
 
 pytestmark = pytest.mark.unit
@@ -130,7 +131,29 @@ def test_the_pool_is_mounted_before_cinder_volume_starts():
     assert line.startswith("/var/lib/cinder/volumes.img /var/lib/cinder/volumes xfs loop,defaults,")
     assert "prjquota" not in line, "no engine uses it, and not every kernel has quotas"
     assert "x-systemd.before=dockstack-cinder-volume.service" in line
+    assert "x-systemd.required-by=dockstack-cinder-volume.service" in line
     assert recipe.pool(load(None, [WANTED, "volumes.storage=directory"]).local.attributes) is None
+
+
+def test_the_pool_is_mounted_before_any_nova_compute_resumes_servers():
+    """One that cannot be mounted keeps servers with volumes from starting, and no nova-compute."""
+    line = storage.with_entry("", recipe.pool(load(None, [WANTED, "hosts=2"]).local.attributes)).splitlines()[-1]
+    for unit in ("dockstack-nova-compute.service", "dockstack-host2-nova-compute.service"):
+        assert f"x-systemd.wanted-by={unit},x-systemd.before={unit}" in line
+        assert f"required-by={unit}" not in line
+
+
+@pytest.mark.parametrize("wanted", ["true", "false"])
+def test_nova_compute_mounts_the_pool_also_when_volumes_were_disabled(machine, wanted):
+    one = machine({}, f"volumes.enable={wanted}")
+    compute = Service(name="nova-compute", command=("nova-compute",))
+    assert recipe.after_pool(one, compute) == compute
+    one.manifest.made(recipe.VOLUME_POOL, "/var/lib/cinder/volumes")
+    (line,) = recipe.after_pool(one, compute).prepare
+    assert line == ("sh", "-c", "mountpoint -q /var/lib/cinder/volumes || mount /var/lib/cinder/volumes || true")
+    (line,) = recipe.after_pool(one, compute, "host2").prepare
+    assert line[-3:-1] == ("sh", "-c")
+    assert "--mount=/run/dockstack/hosts/host2.mnt" in line
 
 
 def test_its_volume_service_mounts_it_without_systemd(machine):

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from dockstack.deploy.run.volume_obstacles import VolumeFacts, obstacles
+from dockstack.deploy.hypervisors.storage_obstacles import StorageFacts
+from dockstack.deploy.run.volume_obstacles import VolumeFacts, beside_servers, obstacles
 from dockstack.deploy.wanted.inventory import load
 
 pytestmark = pytest.mark.unit
@@ -41,6 +42,27 @@ def test_each_is_told(facts, assignments, told):
     ((brief, cure),) = found(facts, WANTED, *assignments)
     assert told in brief
     assert cure
+
+
+BOTH = ("docker.storage=xfs", "docker.storage_gb=30", "volumes.storage_gb=20")
+
+
+@pytest.mark.parametrize(
+    ("volumes", "servers", "assignments", "told"),
+    [
+        ({"free_gb": 54}, {"free_gb": 54}, BOTH, True),
+        ({"free_gb": 56}, {"free_gb": 56}, BOTH, False),
+        ({"free_gb": 54, "disk": 1}, {"free_gb": 54, "disk": 2}, BOTH, False),
+        ({"free_gb": 34, "made": 20}, {"free_gb": 36}, BOTH, False),
+        ({"free_gb": 30}, {"free_gb": 30}, BOTH, False),  # one of them has no room alone, and says so
+        ({"free_gb": 54}, {"free_gb": 54}, BOTH[2:], False),
+    ],
+)
+def test_the_pool_and_the_servers_disks_have_room_together(volumes, servers, assignments, told):
+    attributes = load(None, (WANTED, *assignments)).local.attributes
+    found = list(beside_servers(attributes, VolumeFacts(**volumes), StorageFacts(**servers)))
+    assert bool(found) is told
+    assert all("20 GB more, the engine's storage 30 GB" in brief for brief, _ in found)
 
 
 def test_a_directory_needs_none_of_it():
