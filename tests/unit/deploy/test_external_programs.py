@@ -24,6 +24,7 @@ SOURCES = Path(dockstack.__file__).parent
 CALLS = {"run", "command", "Popen", "ask"}
 SHELL = {
     *(
+        "break",
         "case",
         "command",
         "cd",

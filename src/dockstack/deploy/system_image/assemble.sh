@@ -38,8 +38,9 @@ install_packages() {
 not_unpacked() {
     for file in "$@"; do
         name=${file##*/}
+        # shellcheck disable=SC2016  # dpkg-query's own word
         state=$(in_root dpkg-query --show --showformat='${db:Status-Status}' "${name%%_*}" 2>/dev/null) || state=
-        case $state in '' | not-installed | half-installed) printf ' %s' "$file" ;; esac
+        case ${state:-not-installed} in *-installed) printf ' %s' "$file" ;; esac
     done
 }
 
