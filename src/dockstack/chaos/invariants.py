@@ -108,6 +108,11 @@ def _limits(survey: Survey, truth: Truth) -> Iterator[Finding]:
             yield Finding(
                 Category.WRONG, "limits", truth.id, f"its quota is {container.cpu:g} CPUs; its flavor has {truth.vcpus}"
             )
+        if container.pids != container.made_with_pids or not container.pids:
+            allowed = f"it may have {container.pids or 'any number of'} processes"
+            yield Finding(
+                Category.WRONG, "limits", truth.id, f"{allowed}; it was made to have {container.made_with_pids}"
+            )
 
 
 def _allocations(truth: Truth) -> Iterator[Finding]:
@@ -198,6 +203,8 @@ def _left_in_services(survey: Survey) -> Iterator[Finding]:
             yield Finding(
                 Category.LEFT_OVER, "port bindings in OVN", gone[port], f"{port} on {chassis or 'no chassis'}"
             )
+    for path in sorted(survey.spools):
+        yield Finding(Category.LEFT_OVER, "image workspaces", path, "is still open, and no image is being read")
     known = {container.id for host in survey.hosts for container in host.containers}
     for identity in sorted(survey.living - known):
         yield Finding(Category.LEFT_OVER, "processes", identity, "of a container that no engine knows")

@@ -223,7 +223,14 @@ class Volume:
 
 @dataclass(frozen=True)
 class Container:
-    """A container as the engine shows it."""
+    """A container as the engine shows it, with the limits that its control group has while it runs.
+
+    Attributes:
+        memory: bytes.
+        cpu: processors that the quota allows.
+        pids: processes and threads.
+        made_with_pids: what the engine was told of those; no API of Nova's says it.
+    """
 
     id: str
     name: str
@@ -231,8 +238,10 @@ class Container:
     running: bool
     paused: bool
     pid: int
-    memory: int  # bytes
-    cpu: float  # processors that the quota allows
+    memory: int
+    cpu: float
+    pids: int
+    made_with_pids: int
 
 
 @dataclass(frozen=True)
@@ -272,6 +281,7 @@ class Survey:
         known: all servers that Nova has, strangers' too.
         migrations: unended ones, by the server's id, with their states.
         living: ids of the containers that have processes, whatever their engines say.
+        spools: files without a name that some process has open in a workspace of images.
         loops: files behind loop devices that were not there at the start.
         owned: Neutron's ports by the id of the server that has them.
         volumes: the run's.
@@ -285,6 +295,7 @@ class Survey:
     known: frozenset[str]
     migrations: dict[str, str]
     living: frozenset[str]
+    spools: frozenset[str]
     loops: tuple[str, ...]
     owned: dict[str, tuple[str, ...]]
     volumes: tuple[Volume, ...] = ()

@@ -28,6 +28,7 @@ ENDED = frozenset({"completed", "done", "error", "failed", "confirmed", "reverte
 SERVICES_FILES = "/var/lib/"
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 UUID_LENGTH = 36
+SPOOL = re.compile(r"/docker/images/#\d+ \(deleted\)$")  # as the kernel shows what has no name
 
 
 def take(
@@ -64,6 +65,7 @@ def take(
         known=frozenset(servers),
         migrations=_read_migrations(connection),
         living=list_living() - before.living,
+        spools=list_spools() - before.spools,
         loops=tuple(sorted(list_loops() - before.loops)),
         owned={server: tuple(port.id for port in found) for server, found in owned.items()},
         volumes=volumes.read(connection) if before.has_volumes else (),
@@ -78,17 +80,19 @@ class Baseline:
         self.has_volumes = has_volumes
         self.loops = list_loops()
         self.living = list_living()
+        self.spools = list_spools()
 
 
 def view(place: Place) -> HostView:
     """Return what one host holds."""
     found = machine.list_containers(place)
+    groups = None if place.apart else cgroups.find({each["Id"] for each in found})
     names = host.ask(*place.enter, "ls", str(NAMESPACES)).split()
     servers = [name.removeprefix(NAME_PREFIX) for name in names if name.startswith(NAME_PREFIX)]
     return HostView(
         key=place.key,
         name=place.name,
-        containers=tuple(_container(each, place) for each in found),
+        containers=tuple(_container(each, groups) for each in found),
         namespaces={server: _read_nics(place, server) for server in servers},
         switch_ports=frozenset(host.ask(*place.enter, "ovs-vsctl", "list-ports", host.BRIDGE).split()),
         devices=frozenset(host.ask(*place.enter, "ls", "/sys/class/net").split()),
@@ -131,6 +135,22 @@ def list_living() -> frozenset[str]:
     return frozenset(found)
 
 
+def list_spools(proc: Path = Path("/proc")) -> frozenset[str]:
+    """Return the files without a name that processes have open in the workspaces of images, of all hosts here.
+
+    A kill leaves none of them, but a thread of nova-compute that hangs would, and the place for a download with it.
+    """
+    found = set()
+    for path in proc.glob("[0-9]*/fd/*"):
+        try:
+            name = str(path.readlink())
+        except OSError:
+            continue
+        if SPOOL.search(name):
+            found.add(f"{name.removesuffix(' (deleted)')} (process {path.parent.parent.name})")
+    return frozenset(found)
+
+
 def list_loops() -> frozenset[str]:
     """Return the files of services behind loop devices; the kernel has one list of devices for all programs."""
     found = set()
@@ -163,19 +183,38 @@ def _port(port: Any) -> Port:
     return Port(port.id, Nic(port.mac_address, addresses), port.binding_host_id or "", port.status)
 
 
-def _container(shown: dict[str, Any], place: Place) -> Container:
+def _container(shown: dict[str, Any], groups: Mapping[str, Mapping[str, str]] | None) -> Container:
     state, config = shown["State"], shown["HostConfig"]
-    used = cgroups.usage(state["Pid"]) if state["Pid"] and not place.apart else None
+    running = bool(state["Running"])
+    memory, cpu, pids = limits(config, groups.get(shown["Id"], {}) if running and groups is not None else None)
     return Container(
         id=shown["Id"],
         name=shown["Name"].lstrip("/"),
         server=(shown["Config"]["Labels"] or {}).get(UUID_LABEL, ""),
-        running=bool(state["Running"]),
+        running=running,
         paused=bool(state["Paused"]),
         pid=int(state["Pid"]),
-        memory=(used.memory_max_bytes or 0) if used else int(config["Memory"]),
-        cpu=config["CpuQuota"] / config["CpuPeriod"] if config["CpuPeriod"] else 0.0,
+        memory=memory,
+        cpu=cpu,
+        pids=pids,
+        made_with_pids=config["PidsLimit"] or 0,
     )
+
+
+def limits(config: Mapping[str, Any], groups: Mapping[str, str] | None) -> tuple[int, float, int]:
+    """Return how much memory, how many processors' time and how many processes a container may have; 0: no limit.
+
+    Args:
+        config: what the engine was told.
+        groups: its control groups, which is what counts; None where they cannot be seen from here.
+    """
+    if groups is None:
+        cpu = config["CpuQuota"] / config["CpuPeriod"] if config["CpuPeriod"] else 0.0
+        return int(config["Memory"]), cpu, config["PidsLimit"] or 0
+    if not groups:
+        return 0, 0.0, 0
+    held = cgroups.read(groups)
+    return held.memory_max_bytes or 0, held.cpus or 0.0, held.pids_max or 0
 
 
 def _read_nics(place: Place, server: str) -> tuple[Nic, ...]:

@@ -78,8 +78,13 @@ class Hosts:
             click.echo(json.dumps({"event": "hosts", "hosts": told, **further}))
 
 
-def host_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add what every command takes that works on hosts, and give it them as ``hosts``."""
+def host_options(function: Callable[..., None], forks: int = FORKS) -> Callable[..., None]:
+    """Add what every command takes that works on hosts, and give it them as ``hosts``.
+
+    Args:
+        function: the command.
+        forks: on how many it works at a time, unless another number is given.
+    """
 
     @wraps(function)
     def resolved(*, forks: int, as_json: bool, path: str, **options: Any) -> None:
@@ -94,7 +99,7 @@ def host_options(function: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines."),
         click.option(
-            "--forks", type=click.IntRange(1), default=FORKS, show_default=True, help="How many hosts at a time."
+            "--forks", type=click.IntRange(1), default=forks, show_default=True, help="How many hosts at a time."
         ),
         click.option(
             "--limit", "limits", multiple=True, metavar="PATTERN", help="Only hosts like this, as in rack1-*."

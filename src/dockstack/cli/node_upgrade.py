@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dockstack.cli.node_hosts import Hosts, administrator_option, host_options, look_at, plans, required_cloud
+from dockstack.cli.node_hosts import FORKS, Hosts, administrator_option, host_options, look_at, plans, required_cloud
 from dockstack.cli.node_report import error_plain, fits, show_plan
 from dockstack.cli.node_run import failed, run
 from dockstack.display import printable
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from dockstack.deploy.wanted.inventory import Node
 
 FAILURES = 1
+AT_A_TIME = 1  # a version that fails has failed on all that were begun with it, before the first failure is seen
 
 
 @click.command(short_help="A new version, while servers run; back if it fails.")
-@host_options
+@partial(host_options, forks=AT_A_TIME)
 @administrator_option
 @click.option(
     "--stop-after",
@@ -40,9 +42,9 @@ FAILURES = 1
 def upgrade(*, hosts: Hosts, os_cloud: str | None, stop_after: int) -> None:
     """Bring compute nodes to this dockstack and the cloud document's release, while their servers run.
 
-    So many at a time as --forks says. What a node runs with is kept beside the new; it stays if the cloud does not hear
-    from the new nova-compute, or anything else fails: then the node gets its former version back. Servers and their
-    containers are not touched; those that were started anew meanwhile, as by their users, are named.
+    One after the other, unless --forks says more. What a node runs with is kept beside the new; it stays if the cloud
+    does not hear from the new nova-compute, or anything else fails: then the node gets its former version back. Servers
+    and their containers are not touched; those that were started anew meanwhile, as by their users, are named.
 
     Kill this at any moment and run it again: it goes on. A second run changes nothing. Exit status 0: all are as they
     should be; 1: one is not.
@@ -52,7 +54,7 @@ def upgrade(*, hosts: Hosts, os_cloud: str | None, stop_after: int) -> None:
 
     hosts.require_named("upgrade")
     upgrading = Upgrading(required_cloud(hosts, os_cloud), hosts.document)
-    looked = look_at(hosts)
+    looked = look_at(replace(hosts, forks=max(hosts.forks, FORKS)))  # to look harms none
     surveys = {name: one for name, one in looked.items() if not isinstance(one, DockstackError) and one.plan.fits}
     unfit = {name: one for name, one in plans(looked).items() if not fits(one)}
     if not hosts.as_json:

@@ -17,7 +17,7 @@ NIC = Nic("fa:16:3e:00:00:01", frozenset({"10.0.0.5", "fd00::5"}))
 PORT = Port("aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa", NIC, "node", "ACTIVE")
 DEAD_PORT = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 TRUTH = Truth(SERVER, "s", "ACTIVE", None, "node", 64, 1, (PORT,), (Allocation("node", {"MEMORY_MB": 64, "VCPU": 1}),))
-BOX = Container("c" * 64, f"nova-{SERVER}", SERVER, True, False, 42, 64 << 20, 1.0)
+BOX = Container("c" * 64, f"nova-{SERVER}", SERVER, True, False, 42, 64 << 20, 1.0, 4096, 4096)
 NODE = HostView(
     "", "node", (BOX,), {SERVER: (NIC,)}, frozenset({PORT.device}), frozenset({PORT.device}), frozenset({BOX.id}),
     ("migrations/host.json",),
@@ -26,7 +26,7 @@ SECOND = HostView("host2", "node-2")
 WHOLE = Survey(
     truths=(TRUTH,), hosts=(NODE, SECOND), deleted={DEAD: (DEAD_PORT,)}, chassis={PORT.id: "node"},
     consumers={"node": frozenset({SERVER})}, known=frozenset({SERVER}), migrations={}, living=frozenset({BOX.id}),
-    loops=(), owned={SERVER: (PORT.id,)},
+    spools=frozenset(), loops=(), owned={SERVER: (PORT.id,)},
 )  # fmt: skip
 
 
@@ -93,6 +93,8 @@ BROKEN = {
     "port-down": (truth(ports=(replace(PORT, status="DOWN"),)), "NICs", Category.WRONG),
     "memory": (on_node(containers=(replace(BOX, memory=256 << 20),)), "limits", Category.WRONG),
     "processors": (on_node(containers=(replace(BOX, cpu=2.0),)), "limits", Category.WRONG),
+    "processes-limit": (on_node(containers=(replace(BOX, pids=8192),)), "limits", Category.WRONG),
+    "no-processes-limit": (on_node(containers=(replace(BOX, pids=0, made_with_pids=0),)), "limits", Category.WRONG),
     "no-allocation": (truth(allocations=()), "Placement", Category.WRONG),
     "two-allocations": (
         truth(allocations=(*TRUTH.allocations, Allocation("node-2", {"MEMORY_MB": 64, "VCPU": 1}))),
@@ -133,6 +135,7 @@ BROKEN = {
         replace(WHOLE, chassis={**WHOLE.chassis, DEAD_PORT: "node"}), "port bindings in OVN", Category.LEFT_OVER
     ),
     "processes": (replace(WHOLE, living=frozenset({BOX.id, "f" * 64})), "processes", Category.LEFT_OVER),
+    "open-spool": (replace(WHOLE, spools=frozenset({"/docker/images/#1"})), "image workspaces", Category.LEFT_OVER),
     "loop": (replace(WHOLE, loops=("/some/file",)), "loop devices", Category.LEFT_OVER),
 }  # fmt: skip
 

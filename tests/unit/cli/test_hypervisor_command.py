@@ -35,6 +35,10 @@ def test_nova_conf_follows_the_attributes():
     assert told["docker"]["state_directory"].rpartition("/")[0] == told["docker"]["patch_directory"].rpartition("/")[0]
 
 
+def test_a_nova_of_somebody_elses_is_not_patched():
+    assert "skip_allocation_lookup" not in settings("nova.conf")["docker"]
+
+
 def test_glance_is_told_what_to_add_only():
     assert dict(settings("glance-api.conf")["image_format"])["container_formats"] == "docker,dockerref"
 

@@ -163,6 +163,22 @@ def test_no_further_host_is_begun_with_when_one_has_failed(node, upgrades):
     assert "It holds a cloud." in done.output
 
 
+def test_one_host_is_upgraded_at_a_time_unless_more_are_asked_for(node, upgrades, monkeypatch):
+    from dockstack.deploy.join import fleet  # noqa: PLC0415 - only here
+
+    each, forks = fleet.each, []
+
+    def counted(nodes, at_once, *rest):
+        forks.append(at_once)
+        return each(nodes, at_once, *rest)
+
+    monkeypatch.setattr(fleet, "each", counted)
+    node("upgrade", "b", "a", "c")
+    assert upgrades == ["b"], "the first that fails is the last that is begun with"
+    node("upgrade", "a", "c", "--forks", "30")
+    assert forks == [20, 1, 30, 30], "all are looked at, then upgraded"
+
+
 def test_more_failures_are_borne_when_that_is_said(node, upgrades):
     done = node("upgrade", "b", "same", "down", "--forks", "1", "--stop-after", "2", "--json")
     assert upgrades == ["b", "same"]

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from oslo_log import log as logging
+
 from dockstack.compute.consoles.text import Newlines, notice
 from dockstack.compute.engine import Conflict, EngineUnavailable, NotFound
 from dockstack.compute.model import PowerState
 from dockstack.errors import DockstackError
-from dockstack.names import LABEL_PREFIX, NAME_LABEL
+from dockstack.names import LABEL_PREFIX, NAME_LABEL, NAME_PREFIX
 
 if TYPE_CHECKING:
     from dockstack.compute.engine import Container, Engine, Program, Size, Stream, Terminals
@@ -63,6 +64,7 @@ class Backend:
         self._engine = engine
         self._terminals: Terminals = engine.terminals()
         self._name = name
+        self._server_uuid = name.removeprefix(NAME_PREFIX)
         self._container: Container | None = None
         self._stream: Stream | None = None
         self._program: Program | None = None
@@ -100,7 +102,7 @@ class Backend:
         except EngineUnavailable:
             return self._wait("The container engine is away; waiting for it", ENGINE_PATIENCE)
         except DockstackError as error:
-            LOG.warning("The console of %s has a failure: %s", self._name, error)
+            LOG.warning("Its console has a failure: %s", error, instance_uuid=self._server_uuid)
             return self._wait("The console does not work just now", PATIENCE)
 
     def read(self) -> bytes:
@@ -189,7 +191,7 @@ class Backend:
         except Conflict:
             return notice("The server is paused")
         except DockstackError as error:
-            LOG.warning("No login on the console of %s: %s", self._name, error)
+            LOG.warning("No login on its console: %s", error, instance_uuid=self._server_uuid)
             return notice("No program could be started on this console; try again")
         if program is None:
             return notice("The image has no login and no shell; its log is all there is")
@@ -221,7 +223,7 @@ class Backend:
         except EngineUnavailable:
             self._lost.append(pid)
         except DockstackError as error:  # the server stopped, and the process with it; or it is paused
-            LOG.debug("Process %s of %s was not hung up on: %s", pid, self._name, error)
+            LOG.debug("Its process %s was not hung up on: %s", pid, error, instance_uuid=self._server_uuid)
 
     def _apply_size(self) -> None:
         if self._size is None or self._container is None:

@@ -191,7 +191,8 @@ def sweep_listed(host: Host, claims: Claims, everything: Collection[Container], 
         named.add(name)
         LOG.warning("Nova does not know the server of container %s; it stays. Remove it if nobody misses it", name)
     swept = [container for container in everything if verdicts.get(container.name)]
-    _each("container", {container.name: container for container in swept}, lambda stray: _destroy(host, claims, stray))
+    strays = {container.name: container for container in swept}
+    _each("container", strays, lambda stray: _destroy(host, claims, stray), server_of=lambda stray: stray.server_uuid)
     _sweep_network(host, claims, {container.server_uuid for container in everything} - {c.server_uuid for c in swept})
 
 
@@ -238,7 +239,7 @@ def resume(
             lifecycle.start(host, server)
             return True
 
-    _each("server that should run", lost, start, done="Started")
+    _each("server that should run", lost, start, done="Started", server_of=str)
     if unasked:
         raise unasked[0]
 
@@ -298,7 +299,7 @@ def end_unknown_rescues(
                 lifecycle.start(host, found.server)
             return True
 
-    _each("rescue that Nova does not know of", rescuing, end, done="Ended")
+    _each("rescue that Nova does not know of", rescuing, end, done="Ended", server_of=str)
 
 
 def _sweep_network(host: Host, claims: Claims, inhabited: Collection[str]) -> None:
@@ -324,8 +325,8 @@ def _sweep_network(host: Host, claims: Claims, inhabited: Collection[str]) -> No
     def unwire(device: str) -> bool:
         return _unless_back(host, claims, wired[device], lambda: veth.unwire_device(device))
 
-    _each("switch port", _only(plugged, stray), unplug)
-    _each("device", _only(wired, stray), unwire)
+    _each("switch port", _only(plugged, stray), unplug, server_of=plugged.get)
+    _each("device", _only(wired, stray), unwire, server_of=wired.get)
     left = config_drive.present(config_drives.find_directory(host))
 
     def remove_drive(uuid: str) -> bool:
@@ -334,8 +335,9 @@ def _sweep_network(host: Host, claims: Claims, inhabited: Collection[str]) -> No
     def remove_namespace(uuid: str) -> bool:
         return _unless_back(host, claims, uuid, lambda: namespaces.remove(uuid))
 
-    _each("config drive", {uuid: uuid for uuid in left if stray(uuid)}, remove_drive)
-    _each("namespace", {uuid: uuid for uuid in namespaces.present() if stray(uuid)}, remove_namespace)
+    _each("config drive", {uuid: uuid for uuid in left if stray(uuid)}, remove_drive, server_of=str)
+    spaces = {uuid: uuid for uuid in namespaces.present() if stray(uuid)}
+    _each("namespace", spaces, remove_namespace, server_of=str)
 
 
 def _unless_back(host: Host, claims: Claims, server_uuid: str, remove: Callable[[], object]) -> bool:
@@ -398,7 +400,14 @@ def _destroy(host: Host, claims: Claims, container: Container) -> bool:
         return True
 
 
-def _each(kind: str, found: Mapping[str, T], work: Callable[[T], object], done: str = "Removed stray") -> None:
+def _each(
+    kind: str,
+    found: Mapping[str, T],
+    work: Callable[[T], object],
+    *,
+    done: str = "Removed stray",
+    server_of: Callable[[T], str | None] = lambda _: None,
+) -> None:
     """Do the work for each thing that was found, and log what was done; after a failure, go on with the next.
 
     Args:
@@ -406,8 +415,10 @@ def _each(kind: str, found: Mapping[str, T], work: Callable[[T], object], done: 
         found: the things, by the names that the log has for them.
         work: what to do; it returns False if it left the thing alone.
         done: what was done, for the log.
+        server_of: returns the server that a thing is of, for the log.
     """
     for name, thing in found.items():
-        with isolated(f"recovery of {kind} {name}"):
+        server_uuid = server_of(thing)
+        with isolated(f"recovery of {kind} {name}", server_uuid):
             if work(thing) is not False:
-                LOG.info("%s %s %s", done, kind, name)
+                LOG.info("%s %s %s", done, kind, name, instance_uuid=server_uuid)

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING
+
+from oslo_log import log as logging
 
 from dockstack.compute.containers import lxcfs
 from dockstack.compute.model import PowerState
@@ -108,5 +109,5 @@ def renew_all(host: Host) -> int:
             container = host.engine.container(listed.name)
             renewed += bool(container.pid and host.lxcfs.renew(container.pid, container.id))
         except DockstackError as error:
-            LOG.warning("Cannot renew what %s sees of its machine: %s", listed.name, error)
+            LOG.warning("Cannot renew what it sees of its machine: %s", error, instance_uuid=listed.server_uuid)
     return renewed

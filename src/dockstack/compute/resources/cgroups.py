@@ -40,6 +40,7 @@ class Usage:
     throttled_ns: int = 0  # time for which it was kept off the processors by its quota
     cpus: float | None = None  # how many processors' time it may use; None: no quota
     paused: bool = False
+    pids_max: int | None = None  # None: no limit
 
     @property
     def working_set_bytes(self) -> int:
@@ -135,6 +136,7 @@ def _is_container(name: str) -> bool:
 def _read_1(groups: Mapping[str, str]) -> Usage:
     memory, cpu, blkio = groups["memory"], groups.get("cpu", ""), groups.get("blkio", "")
     limit = _number(f"{memory}/memory.limit_in_bytes")
+    processes = _text(f"{groups.get('pids', '')}/pids.max").strip()
     quota = _number(f"{cpu}/cpu.cfs_quota_us")
     told = _text(f"{memory}/memory.stat")
     moved = _blkio(f"{blkio}/blkio.throttle.io_service_bytes")
@@ -154,11 +156,12 @@ def _read_1(groups: Mapping[str, str]) -> Usage:
         throttled_ns=_entry(_text(f"{cpu}/cpu.stat"), "throttled_time"),
         cpus=quota / _number(f"{cpu}/cpu.cfs_period_us", 100_000) if quota > 0 else None,
         paused=_text(f"{groups.get('freezer', '')}/freezer.state").strip() == "FROZEN",
+        pids_max=int(processes) if processes.isdigit() else None,
     )
 
 
 def _read_2(group: str) -> Usage:
-    limit = _text(f"{group}/memory.max").strip()
+    limit, processes = _text(f"{group}/memory.max").strip(), _text(f"{group}/pids.max").strip()
     quota, _, period = _text(f"{group}/cpu.max").partition(" ")
     cpu, told = _text(f"{group}/cpu.stat"), _text(f"{group}/memory.stat")
     # Some kernels write the number of a device without requests before the next one, on the same line.
@@ -183,6 +186,7 @@ def _read_2(group: str) -> Usage:
         throttled_ns=_entry(cpu, "throttled_usec") * 1000,
         cpus=int(quota) / int(period) if quota.isdigit() and period.strip().isdigit() else None,
         paused=_text(f"{group}/cgroup.freeze").strip() == "1",
+        pids_max=int(processes) if processes.isdigit() else None,
     )
 
 

@@ -42,7 +42,10 @@ def refuse_inhabited(cloud: Cloud, host: str, cure: str = DRAIN) -> None:
 
 
 def close(cloud: Cloud, host: str) -> None:
-    """Have nothing more be placed on a host, and refuse one with servers; none of ours, and nothing is done.
+    """Disable a host's nova-compute, so that no new servers come, and refuse a host that has servers or moves.
+
+    A refused host stays as it was, unless a server was placed there between the look and the disabling. Where Nova has
+    no such service, as after a removal that was killed, there is nothing to disable.
 
     Raises:
         DockstackError: there are servers or moves.

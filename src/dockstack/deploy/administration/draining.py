@@ -83,9 +83,10 @@ class Draining:
     patience: float = PATIENCE
 
     def close(self, host: str, reason: str) -> bool:
-        """Have nothing more be placed on a host; return whether it was not so. One that is disabled keeps its reason.
+        """Disable a host's nova-compute, so that no new servers come; return whether it was enabled until now.
 
-        Of several hosts, all are closed first: else servers of the first would go to the second.
+        A host that is disabled already keeps the reason that somebody gave. Close all hosts of a run before the first
+        is drained: otherwise the scheduler sends servers of the first to the second.
 
         Raises:
             DockstackError: the cloud has no such host.

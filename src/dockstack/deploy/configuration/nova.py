@@ -88,8 +88,9 @@ def _hypervisor_options(settings: Settings) -> tuple[tuple[str, tuple[tuple[str,
     """Return the hypervisor's own options, and what our driver must know of this cloud.
 
     That is its registry, where there is one, and the name servers that OVN's DHCP offers where a subnet names none.
+    Besides, Nova is ours here, so that the driver may patch it (docs/adr/0013); in others' clouds it must not.
     """
-    options = []
+    options = [("skip_allocation_lookup", "true")]
     if settings.networks.dns_servers:
         options.append(("dns_servers", ",".join(settings.networks.dns_servers)))
     if settings.registry:

@@ -72,7 +72,6 @@ class Docker(Hypervisor):
             ("patch_directory", paths.PATCH_DIRECTORY),
             ("state_directory", self._nova.state),
             ("lxcfs_directory", paths.LXCFS_DIRECTORY if self._lxcfs else ""),
-            ("skip_allocation_lookup", "true"),
             *((("dns_servers", ",".join(self._resolvers)),) if self._resolvers else ()),
             *((("metrics_file", METRICS_FILE),) if self._counting else ()),
         )

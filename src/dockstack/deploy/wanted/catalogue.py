@@ -102,8 +102,9 @@ CATALOGUE: tuple[Attribute, ...] = (
         "tls.enable",
         Kind.BOOLEAN,
         False,
-        "Encrypt what crosses machines: APIs, message bus, consoles, OVN's databases. Turn it on where listen_address "
-        "lets others in. Certificates are made, by an authority of the cloud's own.",
+        "Encrypt what crosses machines: APIs, message bus, OVN's databases, consoles as far as their proxies. Not: "
+        "servers' tunnels, and consoles between the proxies and a node. Turn it on where listen_address lets others "
+        "in. Certificates are made, by an authority of the cloud's own.",
     ),
     Attribute(
         "tls.certificate",

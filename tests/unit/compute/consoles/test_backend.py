@@ -10,7 +10,16 @@ import pytest
 
 from dockstack.compute.consoles import backend as lines
 from dockstack.compute.consoles.backend import Backend
-from dockstack.compute.engine import Conflict, Container, EngineUnavailable, NotFound, Program, Size, Stream
+from dockstack.compute.engine import (
+    Conflict,
+    Container,
+    EngineError,
+    EngineUnavailable,
+    NotFound,
+    Program,
+    Size,
+    Stream,
+)
 from dockstack.compute.model import PowerState
 
 pytestmark = pytest.mark.unit
@@ -161,6 +170,13 @@ def test_a_paused_server_logs_nobody_in(host, backend) -> None:
     taken, shown = backend.type(b"abc")
     assert taken == 3, "it is not typed into whatever comes"
     assert b"paused" in shown
+
+
+def test_a_failure_is_logged_as_the_servers(host, caplog) -> None:
+    host.trouble = EngineError("It is broken.")
+    Backend(host, "nova-6e9b1bb2-8a2c-4f3e-9d63-0a4f0f0f8a01").connect()
+    (record,) = caplog.records
+    assert record.instance_uuid == "6e9b1bb2-8a2c-4f3e-9d63-0a4f0f0f8a01"
 
 
 def test_a_server_that_is_gone_ends_it(host, backend) -> None:

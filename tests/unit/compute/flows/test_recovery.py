@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -42,6 +43,17 @@ def test_a_container_of_this_host_whose_server_has_left_goes_with_all_it_has(wor
 
     recovery.sweep(host, claims(kept={"another"}, deleted={UUID: True}))
     assert world.leftovers() == NOTHING
+
+
+def test_what_is_removed_of_a_server_is_logged_as_that_servers(world, host, caplog):
+    lifecycle.spawn(host, make_server(), no_events)
+    config_drives.write(host, make_server(OTHER), lambda: {"x": b"secret"})
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+
+    recovery.sweep(host, claims(kept={"another"}, deleted={UUID: True, OTHER: True}))
+    told = {record.instance_uuid for record in caplog.records if "Removed stray" in record.message}
+    assert told == {UUID, OTHER}
 
 
 @pytest.mark.parametrize("kept", [{"another"}, ()])

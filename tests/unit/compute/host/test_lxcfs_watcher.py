@@ -79,11 +79,13 @@ def test_dead_files_are_taken_away_when_it_stays_away(watcher, lxcfs) -> None:
     assert FakeLxcfs.renewed == [1, 1]
 
 
-def test_one_refusal_does_not_keep_others_waiting(world, watcher, lxcfs) -> None:
+def test_one_refusal_does_not_keep_others_waiting(world, watcher, lxcfs, caplog) -> None:
     name = f"nova-{UUID}"
     world.containers[name] = replace(world.containers[name], id="short")
     watcher.look()
     assert lxcfs.renewed == [1]
+    (told,) = [record for record in caplog.records if "Cannot renew" in record.message]
+    assert told.instance_uuid == UUID
 
 
 def test_a_stopped_server_has_no_view(world, watcher, lxcfs) -> None:

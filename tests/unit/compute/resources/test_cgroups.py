@@ -33,6 +33,7 @@ def fill_version_1(root: Path, group: str) -> None:
     write(root / "cpu" / group / "cpu.cfs_quota_us", "150000\n")
     write(root / "cpu" / group / "cpu.cfs_period_us", "100000\n")
     write(root / "pids" / group / "pids.current", "5\n")
+    write(root / "pids" / group / "pids.max", "4096\n")
     write(root / "freezer" / group / "freezer.state", "FROZEN\n")
     disk = root / "blkio" / group
     write(disk / "blkio.throttle.io_service_bytes", "8:0 Read 6\n8:0 Write 7\n8:0 Sync 9\n8:1 Read 1\nTotal 14\n")
@@ -48,12 +49,13 @@ def fill_version_2(root: Path, group: str) -> None:
     write(root / group / "cpu.stat", "usage_usec 40\nuser_usec 1\nthrottled_usec 8\n")
     write(root / group / "cpu.max", "150000 100000\n")
     write(root / group / "pids.current", "5\n")
+    write(root / group / "pids.max", "max\n")
     write(root / group / "cgroup.freeze", "0\n")
     write(root / group / "io.stat", "8:0 rbytes=6 wbytes=7 rios=2 wios=3\n8:32 8:16 rbytes=1 wbytes=0\n")
 
 
-VERSION_1 = Usage(40, 10, 20, 3, 5, 7, 7, 2, 3, 4, 3, 8, 1.5, paused=True)
-VERSION_2 = Usage(40_000, 10, None, 3, 5, 7, 7, 2, 3, 4, 3, 8000, 1.5, paused=False)
+VERSION_1 = Usage(40, 10, 20, 3, 5, 7, 7, 2, 3, 4, 3, 8, 1.5, paused=True, pids_max=4096)
+VERSION_2 = Usage(40_000, 10, None, 3, 5, 7, 7, 2, 3, 4, 3, 8000, 1.5, paused=False, pids_max=None)
 
 
 def test_a_process_in_separate_hierarchies(tmp_path) -> None:

@@ -217,7 +217,3 @@ def test_install_brings_lxcfs_unless_it_is_not_wanted(machine, node):
     assert any("apt-get" in command and command.endswith(" lxcfs") for command in one.commands)
     contribution = chosen(node("docker.lxcfs=false")).contribution()
     assert ("lxcfs_directory", "") in contribution.nova[0][1]
-
-
-def test_nova_is_patched_in_clouds_of_ours(node):
-    assert dict(dict(chosen(node()).contribution().nova)["docker"])["skip_allocation_lookup"] == "true"

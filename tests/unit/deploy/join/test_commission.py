@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from dockstack.deploy.configuration import compute_node
+from dockstack.deploy.configuration import compute_node, nova, oslo_file
+from dockstack.deploy.configuration.settings import SECRET_NAMES
 from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.join import commission
 from dockstack.deploy.join.look import NodeFacts
@@ -46,6 +48,15 @@ def test_the_node_writes_what_the_plan_shows(cloud, compute, tmp_path):
         read.node().attributes, contribution, {}, hostname="one", datapath="system", distribution=DEBIAN_12
     )
     assert compute_node.files(read.document(), there) == joining.files(facts)
+
+
+def test_nova_is_patched_in_our_own_cloud_alone(cloud, compute):
+    joining, facts = Joining(compute(), cloud), NodeFacts(hostname="one", source="10.1.0.31")
+    joined = oslo_file.parse(joining.files(facts)[compute_node.NOVA_CONF].content, "nova.conf")
+    assert joined["docker"]["host_url"]
+    assert "skip_allocation_lookup" not in joined["docker"]
+    here = replace(joining.settings(facts), secrets=dict.fromkeys(SECRET_NAMES, "-"))
+    assert nova.nova_conf(here)["docker"]["skip_allocation_lookup"] == "true"
 
 
 @pytest.mark.parametrize(
