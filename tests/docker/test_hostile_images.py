@@ -72,7 +72,7 @@ def test_an_escape_would_be_seen(tmp_path):
     assert outside(inner) != made
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_a_corpus_of_hostile_archives(directory, engine, private_engine, tmp_path):
     before, workspace = traces(private_engine), tmp_path / "workspace"
     program = [sys.executable, hostile_archives.__file__, private_engine.url, str(directory), str(workspace)]
