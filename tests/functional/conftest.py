@@ -11,8 +11,10 @@ os.environ.setdefault("OS_TEST_TIMEOUT", "600")
 
 import pytest
 from nova import monkey_patch
+from nova_release import RELEASE
 from registry_user import MAX_UPLOADS, User
 
+from dockstack.deploy.configuration.glance import UNFILTERED
 from dockstack.registry.configuration import Configuration
 from dockstack.registry.service import Service
 from registry_cloud import RegistryCloud
@@ -21,7 +23,14 @@ monkey_patch.patch()
 
 
 @pytest.fixture(scope="session")
-def cloud(tmp_path_factory):
+def filtering_glance():
+    """A Glance beside which a cloud may have a registry; there is none of the releases that filter no locations."""
+    if RELEASE in UNFILTERED:
+        pytest.skip(f"a cloud of {RELEASE} has no registry: its Glance reads whatever address a project names")
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory, filtering_glance):
     """A registry beside a Glance."""
     made = RegistryCloud(tmp_path_factory.mktemp("registry"), max_uploads=MAX_UPLOADS)
     try:

@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-from importlib import metadata
-
 import pytest
+from nova_release import RELEASE
 from packaging.requirements import Requirement
 
 import locks
 
 pytestmark = pytest.mark.functional
-
-RELEASES = {"33": "2026.1", "34": "2026.2"}
-RELEASE = RELEASES[metadata.version("nova").partition(".")[0]]
 
 
 @pytest.mark.parametrize("python", locks.PYTHONS)

@@ -29,6 +29,7 @@ def program(request):
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("filtering_glance")
 def test_the_registry_conforms_to_oci_distribution_1_1(program, tmp_path):
     cloud = RegistryCloud(tmp_path)
     settings = {

@@ -24,6 +24,8 @@ VOLUME_ENCRYPTION = {
     "key_size": 256,
     "control_location": "front-end",
 }
+LARGEST_LIMIT = (1 << 31) - 1
+"""The largest that Keystone takes."""
 
 FLAVORS: tuple[dict[str, Any], ...] = (
     {"id": "1", "name": "m1.nano", "vcpus": 1, "ram": 64, "disk": 1},
@@ -114,14 +116,19 @@ def limits(settings: Settings) -> dict[str, Any]:
     images = {
         "image_size_total": _mebibytes(quotas.size_gb),
         "image_stage_total": _mebibytes(quotas.staged_gb),
-        "image_count_total": quotas.count,
-        "image_count_uploading": quotas.uploads,
+        "image_count_total": _limit(quotas.count),
+        "image_count_uploading": _limit(quotas.uploads),
     }
     return {**administrator(settings), "region": settings.region, "limits": {"glance": images}}
 
 
 def _mebibytes(gibibytes: int) -> int:
-    return gibibytes if gibibytes < 0 else gibibytes * 1024
+    return _limit(gibibytes) if gibibytes < 0 else gibibytes * 1024
+
+
+def _limit(quota: int) -> int:
+    """Return a quota as Keystone is told it: with -1 for none, Glance of 2026.1 (oslo.limit 2.10) takes nothing."""
+    return LARGEST_LIMIT if quota < 0 else quota
 
 
 def flavors(settings: Settings) -> dict[str, Any]:
