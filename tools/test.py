@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from dockstack.deploy.paths import SAVED_OPTIONS
+from dockstack.deploy.paths import ENVIRONMENT_FILE, SAVED_OPTIONS
 from dockstack.deploy.wanted.inventory import load
 from dockstack.errors import DockstackError
 
@@ -226,7 +226,7 @@ def provide(programs: dict[str, str]) -> None:
 
 def bring_up(hosts: int) -> None:
     """`dockstack up`, as a user would, with so many hosts or those that it has; a second run is a no-op in seconds."""
-    present = load(None, (), saved_options=SAVED_OPTIONS).local.attributes.number("hosts")
+    present = load(ENVIRONMENT_FILE, (), saved_options=SAVED_OPTIONS).local.attributes.number("hosts")
     more = ["--hosts", str(hosts)] if present < hosts else []
     if subprocess.run([str(CHECKOUT / "dockstack"), "up", *more], cwd=CHECKOUT, check=False).returncode != 0:
         raise DockstackError("The cloud did not come up, so its tests cannot run.", "See above; then run this again.")

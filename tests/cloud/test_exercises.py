@@ -16,7 +16,7 @@ from dockstack.verify.runner import run_one
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
-OPTIONAL = {Capability.REGISTRY, Capability.VOLUMES}  # off unless an attribute says otherwise
+OPTIONAL = {Capability.VOLUMES}  # off unless an attribute says otherwise
 
 
 @pytest.fixture(scope="module")

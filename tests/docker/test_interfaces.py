@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from dataclasses import replace
 
+import psutil
 import pytest
 from private_engine import wait_for
 from server_lab import lab_host, make_port
@@ -247,6 +249,23 @@ def test_a_server_that_has_made_something_else_of_its_hosts_file_keeps_it(lab, h
     before = lab.run(server, *look)
     interfaces.attach(host, server, make_port(962, 1))
     assert lab.run(server, *look) == before
+
+
+def test_what_is_no_file_is_not_even_opened(lab, host, server) -> None:
+    """An image may hold a device node there, and to the host that is a device: its driver acts when it is opened."""
+    lab.run(server, "/bin/busybox", "sh", "-c", "rm /etc/hosts; mkfifo /etc/hosts")
+    pipe = f"/proc/{lab.state(server).pid}/root/etc/hosts"
+    writer = subprocess.Popen(["sh", "-c", 'echo x >"$0"', pipe])
+    try:
+        while psutil.Process(writer.pid).status() != psutil.STATUS_SLEEPING:
+            time.sleep(0.01)
+        interfaces.attach(host, server, make_port(963, 1))
+        with pytest.raises(subprocess.TimeoutExpired):
+            writer.wait(0.5)  # whoever opens the pipe lets it go on, even if only for a moment
+    finally:
+        os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
+        writer.kill()
+        writer.wait()
 
 
 def test_another_process_of_that_number_is_not_written_to(lab, host, server) -> None:

@@ -10,6 +10,7 @@ from nova.network import model as network_model
 from nova.network import neutron as network_api
 from nova_case import IMAGE, NOTHING, ServersCase, wait_until
 
+from dockstack.compute.containers import editor
 from dockstack.compute.model import PowerState
 from dockstack.compute.network.ovs import PlugError
 from fake_host import Fault
@@ -78,6 +79,25 @@ class TestInterfaces(ServersCase):
         }
         self.api.detach_interface(server["id"], self.neutron.port_2["id"])
         wait_until(lambda: tags() == {self.neutron.port_1["mac_address"]: ["first"]})
+
+    def test_a_running_servers_hosts_file_names_the_addresses_that_are_left(self):
+        written = []
+        for name, stand_in in {
+            "read": lambda _pid, _identity: "\n".join(editor.OWN_LINES).encode(),
+            "replace": lambda _pid, _identity, _found, content: written.append(content.decode()),
+        }.items():
+            self.useFixture(fixtures.MonkeyPatch(f"dockstack.compute.privileged.hosts_file.{name}", stand_in))
+        second = self.neutron.port_2["fixed_ips"][0]["ip_address"]
+        server = self.boot()
+        first = next(iter(self.instance(server).get_network_info().fixed_ips()))["address"]
+        self.attach(server)
+        self.api.detach_interface(server["id"], self.neutron.port_2["id"])
+        wait_until(lambda: len(written) == 2)
+        both, left = written
+        assert first in both
+        assert second in both
+        assert first in left
+        assert second not in left
 
     def test_a_server_deleted_with_an_attached_interface(self):
         server = self.boot()

@@ -581,7 +581,7 @@ class DockerDriver(driver.ComputeDriver):
 
     def detach_interface(self, context: Any, instance: Any, vif: Any) -> None:
         """Take a network interface from a server, whether it runs or not."""
-        with serving(instance) as server:
+        with serving(instance, instance.get_network_info()) as server:
             interfaces.detach(self._host, server, *servers.build_ports([vif]))
 
     def inject_network_info(self, instance: Any, nw_info: Any) -> None:

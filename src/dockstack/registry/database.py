@@ -110,7 +110,9 @@ def connect(url: str) -> Any:
     if url.startswith("sqlite"):
         options["connect_args"] = {"timeout": 30}
     else:
-        options |= {"pool_size": 5, "max_overflow": 25}
+        # One that hangs shall not take a thread for good.
+        patience = {"connect_timeout": 10, "read_timeout": 60, "write_timeout": 60}
+        options |= {"pool_size": 5, "max_overflow": 25, "connect_args": patience}
     engine = sa.create_engine(url, **options)
     _metadata.create_all(engine)
     with engine.begin() as connection:

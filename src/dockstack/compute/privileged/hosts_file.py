@@ -68,16 +68,21 @@ def _open(pid: int, container_id: str) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     try:
-        if not container_id or container_id not in Path(f"/proc/{int(pid)}/cgroup").read_text():
+        if not container_id or container_id.encode() not in Path(f"/proc/{int(pid)}/cgroup").read_bytes():
             return None
-        flags = os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC
-        how = struct.pack("=3Q", flags, 0, _RESOLVE)
-        descriptor = call("openat2", _OPENAT2, root, _PATH, how, len(how))
+        how = struct.pack("=3Q", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, _RESOLVE)
+        place = call("openat2", _OPENAT2, root, _PATH, how, len(how))
     except OSError:  # the server has removed it, or put something else there; or it is gone itself
         return None
     finally:
         os.close(root)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
+    try:
+        # Looked at before it is opened: an image may hold device nodes, which are no mere names to the host.
+        found = os.fstat(place)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _BYTES:
+            return None
+        return os.open(f"/proc/self/fd/{place}", os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # no room for the server's own copy of a file of its image
         return None
-    return descriptor
+    finally:
+        os.close(place)
