@@ -45,6 +45,7 @@ from dockstack.compute.host.notifier import EventNotifier
 from dockstack.compute.model import Destination
 from dockstack.compute.nova_api import (
     absent,
+    boot_volumes,
     config_drive,
     devices,
     forgotten_tasks,
@@ -203,12 +204,13 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         """Make a server and start it."""
         servers.refuse_unsupported(instance, block_device_info, accel_info)
-        image = glance.read_image(context, instance.image_ref, returning=servers.is_returning(instance))
+        attached = nova_volumes.build_volumes(block_device_info)
+        image_id = boot_volumes.find_image_id(context, instance, attached)
+        image = glance.read_image(context, image_id, returning=servers.is_returning(instance))
         server = servers.build_new_server(instance, image, admin_password, injected_files)
         ports = partial(devices.build_ports, context, instance, network_info)
         drive = config_drive.find_drive(instance, network_info, server.files, admin_password)
         plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
-        attached = nova_volumes.build_volumes(block_device_info)
         with spawn_faults(instance, lifecycle.HOPELESS), glance.reading_as(context, instance.trusted_certs):
             server = references.locate(self._host, server, Asking(context, instance))
             spawn = partial(lifecycle.spawn, read_ports=ports, read_drive=drive, attached=attached, power_on=power_on)
