@@ -36,7 +36,7 @@ class Killed(BaseException):
 def host(private_engine, engine, tmp_path, monkeypatch):
     for name in ("plug", "unplug", "unplug_device"):
         monkeypatch.setattr(ovs, name, lambda *_arguments: None)
-    monkeypatch.setattr(ovs, "wait_installed", lambda ports: set(ports))
+    monkeypatch.setattr(ovs, "wait_installed", set)
     directory = tmp_path / "held"
     for module in (privileged, volumes):
         monkeypatch.setattr(module, "VOLUMES_DIRECTORY", directory)
@@ -89,7 +89,9 @@ def path_of(volume) -> Path:
 
 def ask(volume, request: str) -> str:
     """Ask what is in a file system that nobody has mounted."""
-    return subprocess.run(["debugfs", "-R", request, path_of(volume)], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["debugfs", "-R", request, path_of(volume)], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def test_booted_from_an_image_it_lives_on_its_volume(lab, host, server, volume) -> None:
@@ -130,8 +132,9 @@ def test_a_volume_that_holds_something_else_is_left_as_it_is(host, server, volum
 
 
 @pytest.mark.parametrize("step", range(6))
-def test_killed_while_its_file_system_is_made_it_is_made_again(lab, host, server, volume, monkeypatch, step) -> None:
+def test_killed_while_its_file_system_is_made_it_is_made_again(request, server, volume, monkeypatch, step) -> None:
     """Killed before a write: of the mark, of the blocks of the file system, of its first block, or after all."""
+    lab, host = request.getfixturevalue("lab"), request.getfixturevalue("host")
     real, left = privileged.write_all, [step]
 
     def write_or_die(*arguments):

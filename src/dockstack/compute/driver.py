@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -431,7 +431,7 @@ class DockerDriver(driver.ComputeDriver):
                 servers.describe(each, network_info, block_device_info)
                 for each in (instance, migrations.with_flavor(instance, flavor))
             )
-            image = glance.find_image(context, instance.image_ref)
+            image = glance.find_image(context, boot_volumes.find_image_id(context, instance, server.volumes))
             return cold_migration.begin(self._host, server, wanted, destination, image=image, timeout=timeout)
 
     def finish_migration(
@@ -453,7 +453,8 @@ class DockerDriver(driver.ComputeDriver):
         drive = config_drive.find_drive(instance, network_info)
         reading = glance.reading_as(context, instance.trusted_certs)
         with serving(instance, network_info, block_device_info) as server, reading:
-            image = glance.find_image(context, instance.image_ref) or server.image
+            image_id = boot_volumes.find_image_id(context, instance, server.volumes)
+            image = glance.find_image(context, image_id) or replace(server.image, id=image_id)
             cold_migration.finish(self._host, server, disk_info, image, plugged, power_on=power_on, read_drive=drive)
 
     def confirm_migration(self, context: Any, migration: Any, instance: Any, network_info: Any) -> None:
@@ -702,7 +703,8 @@ class DockerDriver(driver.ComputeDriver):
         drive = config_drive.find_drive(instance, network_info)
         context = context or nova.context.get_admin_context()  # Nova gives none where it restores a deleted server
         with glance.reading_as(context, instance.trusted_certs):
-            image = lambda: glance.find_image(context, instance.image_ref) or server.image  # noqa: E731
+            image_id = boot_volumes.find_image_id(context, instance, server.volumes)
+            image = lambda: glance.find_image(context, image_id) or replace(server.image, id=image_id)  # noqa: E731
             incoming_migration.complete(self._host, server, image, drive)
 
     def _complete_ports(self, instance: Any, network_info: Any) -> Any:

@@ -768,7 +768,8 @@ def bound_rates(resources: dict[str, object], number: dict[str, int], rates: lis
     for name, rate in zip(RATES, rates, strict=True):
         if rate:
             bounds = resources["blockIO"] = resources.get("blockIO") or {}
-            bounds[name] = [*(bounds.get(name) or []), {**number, "rate": rate}]
+            if isinstance(bounds, dict):
+                bounds[name] = [*(bounds.get(name) or []), {**number, "rate": rate}]
 
 
 def check_device(device: object) -> None:
@@ -917,13 +918,23 @@ def run_without_rights(command: list[str], directory: str) -> int:
         resource.setrlimit(resource.RLIMIT_CPU, (_CHECK_SECONDS, _CHECK_SECONDS))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
-    who = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
-    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     try:
-        done = subprocess.run(command, check=False, cwd=directory, env=TOOLS, preexec_fn=bound, **who, **quiet)
+        done = subprocess.run(
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=directory,
+            env=TOOLS,
+            user=_NOBODY,
+            group=_NOBODY,
+            extra_groups=[],
+            preexec_fn=bound,
+        )
     except FileNotFoundError:
         raise Refusal(f"there is no {command[0]} on this host: install e2fsprogs") from None
-    return done.returncode & 0xFF
+    return int(done.returncode) & 0xFF
 
 
 def run_tool(command: list[str], failure: str) -> None:

@@ -353,6 +353,7 @@ def _refuse_root(server: Server, volume: Volume) -> None:
 
 
 def list_rates(volume: Volume) -> tuple[int, int, int, int]:
+    """Return what a volume's QoS specs allow, as ``runtime.Disk`` has it."""
     rates = volume.rates
     return rates.read_bytes or 0, rates.write_bytes or 0, rates.read_iops or 0, rates.write_iops or 0
 

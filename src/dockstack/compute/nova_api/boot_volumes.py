@@ -34,18 +34,15 @@ def find_image_id(context: Any, instance: Any, volumes: Iterable[Volume] | None 
         return str(instance.image_ref or "")
     volume = cinder.API().get(context, root.id)
     image_id = (volume.get("volume_image_metadata") or {}).get("image_id")
-    for unfit, reason in (
-        (
-            volume.get("multiattach"),
-            f"volume {root.id} may be attached to several servers, and the root file system of one is no other's. "
-            "Boot from a volume whose type has no multiattach.",
-        ),
-        (
-            not image_id,
-            f"volume {root.id} was made of no image, so nothing says what to run. Make it of an image of a container "
-            "(openstack volume create --image), or of a snapshot of such a volume.",
-        ),
-    ):
-        if unfit:
-            raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=reason)
+    shared = (
+        f"volume {root.id} may be attached to several servers, and the root file system of one is no other's. "
+        "Boot from a volume whose type has no multiattach."
+    )
+    silent = (
+        f"volume {root.id} was made of no image, so nothing says what to run. Make it of an image of a container "
+        "(openstack volume create --image), or of a snapshot of such a volume."
+    )
+    if volume.get("multiattach") or not image_id:
+        reason = shared if volume.get("multiattach") else silent
+        raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=reason)
     return str(image_id)
