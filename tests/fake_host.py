@@ -43,7 +43,7 @@ from dockstack.compute.engine import (
 from dockstack.compute.flows import volumes
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import ovs, veth
-from dockstack.compute.privileged import archives, copies, hosts_file, server_devices, shims
+from dockstack.compute.privileged import archives, boot_volumes, copies, hosts_file, server_devices, shims
 from dockstack.compute.privileged import network as privileged
 from dockstack.compute.privileged import volumes as privileged_volumes
 from dockstack.compute.resources import cgroups, usage
@@ -97,6 +97,8 @@ class World:
     connected: set[str] = field(default_factory=set)  # volumes that os-brick has connected
     shown: dict[tuple[str, str], str] = field(default_factory=dict)  # devices in running servers, by both
     sizes: dict[str, int] = field(default_factory=dict)  # of volumes, in bytes
+    roots: dict[str, str] = field(default_factory=dict)  # by server that runs, the volume that it stands on
+    prepared: dict[str, tuple[int, str]] = field(default_factory=dict)  # volumes with a file system: of which image
     engine_up: bool = True
     memory_in_use: int = 1 << 20  # bytes, of every running server
     calls: list[str] = field(default_factory=list)
@@ -244,6 +246,7 @@ class World:
             (hosts_file, "read", lambda _pid, _identity: None),
             *((connector, name, getattr(disks, name)) for name in ("describe_host", "connect", "disconnect")),
             (connector, "grow", lambda _volume: None),
+            (boot_volumes, "prepare", disks.prepare),
             (shims, "end", lambda _container_id: 0),
             (cgroups, "usage", self.usage),
             (veth, "wired", kernel.wired),
@@ -400,6 +403,12 @@ class FakeVolumes:
         with self.world.step("volume.grow"):
             return self.world.sizes.get(volume, 1 << 30)
 
+    def prepare(self, server: str, volume: str, size: int, checksum: str) -> bool:
+        with self.world.step("volume.prepare"):
+            assert self.world.held[server, volume]["device"] == "vda"
+            self.world.prepared.setdefault(volume, (size, checksum))
+            return True
+
     def copy(self, server: str, volume: str, other: str) -> None:
         with self.world.step("volume.copy"):
             assert {(server, volume), (server, other)} <= set(self.world.held)
@@ -481,9 +490,15 @@ class FakeEngine:
                 raise EngineUnavailable("The container engine did not answer.", "Check that the engine runs.")
             yield
 
+    def _find_root(self, container: Container, root: dict[str, Any]) -> str:
+        volume = sorted(self.world.connected)[root["minor"]]
+        assert self.world.held[container.server_uuid, volume]["device"] == "vda"
+        return volume
+
     def _show_devices(self, container: Container, devices: list[dict[str, Any]]) -> None:
         """What the runtime does at a start, and what ends with a server's last process."""
         server = container.server_uuid
+        self.world.roots.pop(server, None)
         for key in [key for key in self.world.shown if key[0] == server]:
             del self.world.shown[key]
         for device in devices:
@@ -570,6 +585,8 @@ class FakeEngine:
             assert Path(patch["netns"]).exists(), "started without its network namespace"
             if container.state is PowerState.SHUTDOWN:
                 self._show_devices(container, patch["devices"])
+                if patch["root_volume"]:
+                    self.world.roots[container.server_uuid] = self._find_root(container, patch["root_volume"])
                 self._set(name, PowerState.RUNNING, EventKind.STARTED, pid=1)
 
     def stop(self, name: str, timeout: int) -> None:

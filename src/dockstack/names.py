@@ -18,6 +18,8 @@ REQUEST_LABEL = LABEL_PREFIX + "request"
 """Which request to the engine made a container: a random word, by which a request finds what it made itself."""
 SPARSE_LABEL = LABEL_PREFIX + "sparse"
 """Of an image: its layer has sparse files without their holes, and says where those belong."""
+ROOT_LABEL = LABEL_PREFIX + "root"
+"""The volume that a server's root file system is on; empty, or not there, where that is the container's own."""
 PAYLOAD_LABEL = LABEL_PREFIX + "payload"
 """The digest of what another host had sent, where a container was made of that."""
 
@@ -41,6 +43,8 @@ VOLUMES_DIRECTORY = Path("/run/dockstack/volumes")
 
 DECRYPTED_DIRECTORY = Path("/run/dockstack/decrypted")
 """Encrypted volumes that are open on this host, a directory each, in which ``plain`` is the decrypted one; root's."""
+HALF_LABEL = b"dockstack-half"
+"""What ext4's label says of a volume that is to become a root file system and is not filled yet (``editor.py``)."""
 
 REVOKED_BYTES, MOUNTED_BYTES = 512, 1024
 """What is left of a volume's loop device that is taken away, and of one that the mount broker has mounted otherwise."""

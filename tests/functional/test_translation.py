@@ -192,9 +192,7 @@ class TestInstances(TranslationCase):
 
     def test_what_is_not_supported_is_refused(self):
         instance = self.instance()
-        root = {"block_device_mapping": [{"mount_device": "/dev/vda", "boot_index": 0}]}
         for arguments, reason in (
-            ((root, None), "boot from a volume"),
             (({"ephemerals": [{"size": 1}]}, None), "ephemeral"),
             ((None, [{"uuid": "arq"}]), "accelerators"),
         ):

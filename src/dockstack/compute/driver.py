@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ from dockstack.compute.host.notifier import EventNotifier
 from dockstack.compute.model import Destination
 from dockstack.compute.nova_api import (
     absent,
+    boot_volumes,
     config_drive,
     devices,
     forgotten_tasks,
@@ -212,12 +213,13 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         """Make a server and start it."""
         servers.refuse_unsupported(instance, block_device_info, accel_info)
-        image = glance.read_image(context, instance.image_ref, returning=servers.is_returning(instance))
+        attached = nova_volumes.build_volumes(block_device_info)
+        image_id = boot_volumes.find_image_id(context, instance, attached)
+        image = glance.read_image(context, image_id, returning=servers.is_returning(instance))
         server = servers.build_new_server(instance, image, admin_password, injected_files)
         ports = partial(devices.build_ports, context, instance, network_info)
         drive = config_drive.find_drive(instance, network_info, server.files, admin_password)
         plugged = partial(neutron.wait_for_ports, self.virtapi, instance)
-        attached = nova_volumes.build_volumes(block_device_info)
         with spawn_faults(instance, lifecycle.HOPELESS), glance.reading_as(context, instance.trusted_certs):
             server = references.locate(self._host, server, Asking(context, instance))
             spawn = partial(lifecycle.spawn, read_ports=ports, read_drive=drive, attached=attached, power_on=power_on)
@@ -438,7 +440,7 @@ class DockerDriver(driver.ComputeDriver):
                 servers.describe(each, network_info, block_device_info)
                 for each in (instance, migrations.with_flavor(instance, flavor))
             )
-            image = glance.find_image(context, instance.image_ref)
+            image = glance.find_image(context, boot_volumes.find_image_id(context, instance, server.volumes))
             return cold_migration.begin(self._host, server, wanted, destination, image=image, timeout=timeout)
 
     def finish_migration(
@@ -460,7 +462,8 @@ class DockerDriver(driver.ComputeDriver):
         drive = config_drive.find_drive(instance, network_info)
         reading = glance.reading_as(context, instance.trusted_certs)
         with serving(instance, network_info, block_device_info) as server, reading:
-            image = glance.find_image(context, instance.image_ref) or server.image
+            image_id = boot_volumes.find_image_id(context, instance, server.volumes)
+            image = glance.find_image(context, image_id) or replace(server.image, id=image_id)
             cold_migration.finish(self._host, server, disk_info, image, plugged, power_on=power_on, read_drive=drive)
 
     def confirm_migration(self, context: Any, migration: Any, instance: Any, network_info: Any) -> None:
@@ -709,7 +712,8 @@ class DockerDriver(driver.ComputeDriver):
         drive = config_drive.find_drive(instance, network_info)
         context = context or nova.context.get_admin_context()  # Nova gives none where it restores a deleted server
         with glance.reading_as(context, instance.trusted_certs):
-            image = lambda: glance.find_image(context, instance.image_ref) or server.image  # noqa: E731
+            image_id = boot_volumes.find_image_id(context, instance, server.volumes)
+            image = lambda: glance.find_image(context, image_id) or replace(server.image, id=image_id)  # noqa: E731
             incoming_migration.complete(self._host, server, image, drive)
 
     def _complete_ports(self, instance: Any, network_info: Any) -> Any:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 ARCHIVE_FORMAT, REFERENCE_FORMAT = "docker", "dockerref"  # Glance's container formats
+ROOT_DEVICE = "vda"  # what Nova's records call a server's root file system; volumes in it are vdb and so on
 REFERENCE_BYTES = 512  # of a reference: its longest name, tag and digest
 
 
@@ -199,6 +200,11 @@ class Server:
     volumes: tuple[Volume, ...] | None = None  # that it has; None where Nova did not say it with its call
 
     @property
+    def root_volume(self) -> str:
+        """The id of the volume that is its root file system, as far as Nova said so with its call."""
+        return next((volume.id for volume in self.volumes or () if volume.is_root), "")
+
+    @property
     def container_name(self) -> str:
         """The container's name; unique, so that a create is idempotent."""
         return NAME_PREFIX + self.uuid
@@ -214,6 +220,11 @@ class Volume:
     connection: dict[str, object] = field(default_factory=dict, repr=False)  # may hold secrets
     read_only: bool = False
     rates: DiskRates = DiskRates()
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it holds the server's root file system: no device of the server, but what it stands on."""
+        return self.device == ROOT_DEVICE
 
     @property
     def encrypted(self) -> bool:

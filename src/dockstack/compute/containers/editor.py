@@ -19,6 +19,7 @@ version and half in another. Below, the story comes first; a section for each of
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -93,6 +94,7 @@ def apply(patch: dict[str, object], path: str, sources: list[str]) -> None:
     namespace = check_namespace(patch.get("netns"))
     with open(path, encoding="utf-8") as file:
         config = json.load(file)
+    take_root(config, os.path.dirname(path), patch.get("root_volume"))
     join_namespace(config, namespace)
     give_files(config, os.path.dirname(path), patch.get("contents", {}))
     drop_mounts(config, patch.get("drop_mounts", []))
@@ -163,7 +165,7 @@ def find_bundle(call: list[str]) -> str | None:
 VERSION = 1
 KEYS = {"version", "netns", "drop_mounts", "mounts", "masked_paths", "readonly_paths"}
 KEYS |= {"overlays", "roots", "disk_guard", "contents", "shm_bytes", "environment", "own_groups", "sysctls"}
-KEYS |= {"devices", "volume_mounts", "mount_socket"}
+KEYS |= {"devices", "volume_mounts", "mount_socket", "root_volume"}
 KEYS |= {"interfaces"}  # the driver's own
 PATCH_BYTES = 1 << 20
 
@@ -308,6 +310,9 @@ def complete_files(bundle: str, identity: str, contents: object) -> None:
         raise Refusal(f"{bundle} is no bundle of {identity}")
     with open(os.path.join(bundle, "config.json"), encoding="utf-8") as file:
         root = json.load(file)["root"]["path"]
+    if root == root_place(bundle):  # which is empty here: the server's first process, which waits, has what is there
+        with open(os.path.join(bundle, "init.pid"), encoding="ascii") as file:
+            root = f"/proc/{int(file.read())}/root"
     for path, text in check_contents(contents).items():
         if path in ENGINES_FILES:
             fill_empty(os.path.join(bundle, root), path, text.encode())
@@ -673,7 +678,8 @@ def find_group(linux: dict[str, object]) -> str:
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # A runtime without the host's kernel has no such file, nor what else is mounted there.
 _MOUNT_ALL = 'if [ -e "$1" ]; then exec mount -n -a -T "$2"; fi'
-_PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+TOOLS = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+_PATH = "PATH=" + TOOLS["PATH"]
 
 
 def give_settings(
@@ -756,13 +762,19 @@ def give_devices(config: dict[str, object], bundle: str, wanted: object) -> None
         linux["devices"] = [*(linux.get("devices") or []), node]
         rule = {"allow": True, "type": "b", **number, "access": device["access"]}
         resources["devices"] = [*(resources.get("devices") or []), rule]
-        for name, rate in zip(RATES, device["rates"], strict=True):
-            if rate:
-                bounds = resources["blockIO"] = resources.get("blockIO") or {}
-                bounds[name] = [*(bounds.get(name) or []), {**number, "rate": rate}]
+        bound_rates(resources, number, device["rates"])
         links += [device["name"], device["link"]]
     call = ["sh", "-c", _LINK_ALL, "sh", os.path.join(bundle, root["path"]), *links]
     hooks.setdefault("createContainer", []).append({"path": "/bin/sh", "args": call, "env": [_PATH]})
+
+
+def bound_rates(resources: dict[str, object], number: dict[str, int], rates: list[int]) -> None:
+    """Bound what the server reads and writes on a device."""
+    for name, rate in zip(RATES, rates, strict=True):
+        if rate:
+            bounds = resources["blockIO"] = resources.get("blockIO") or {}
+            if isinstance(bounds, dict):
+                bounds[name] = [*(bounds.get(name) or []), {**number, "rate": rate}]
 
 
 def check_device(device: object) -> None:
@@ -779,6 +791,182 @@ def check_device(device: object) -> None:
     names = re.fullmatch(r"vd[a-z]{1,2}", str(device["name"])), re.fullmatch(r"virtio-[\w-]{1,20}", str(device["link"]))
     if not all(names) or device["access"] not in ("r", "rw"):
         raise Refusal(f"{device!r} is no device of a volume")
+
+
+# A root file system on a volume.
+
+HALF_LABEL, WHOLE_LABEL = b"dockstack-half", b"dockstack-root"
+"""What ext4's label says of a volume that is to be filled with a container's files, and of one that is."""
+ROOT_VOLUME_KEYS = {"major", "minor", "rates"}
+_SUPERBLOCK, _MAGIC, _LABEL = 1024, slice(56, 58), slice(120, 136)  # ext4: struct ext4_super_block
+_BLOCKS, _BLOCK_SIZE = 4, 24  # in it: how many, and their size as a power of two above 1 KiB
+_SLACK = 16 << 20  # bytes: less is not worth growing a file system for
+_NOBODY = 65534
+_FREE_SECONDS = 15.0  # that the last process of an earlier start may keep the volume
+_CHECK_MEMORY, _CHECK_SECONDS = 2 << 30, 600
+_REPAIRED = 1  # e2fsck(8)'s exit status
+# linux/sched.h, linux/mount.h
+_CLONE_NEWNS, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_SLAVE = 0x20000, 2, 4, 8, 0x4000, 1 << 19
+
+
+def root_place(bundle: str) -> str:
+    """Return where a volume is mounted before it is a container's root: an empty directory to everybody else.
+
+    It has to be one, as the runtime begins there whenever it runs something in the container.
+    """
+    return os.path.join(bundle, "volume")
+
+
+def take_root(config: dict[str, object], bundle: str, wanted: object) -> None:
+    """Give a server the file system on its volume for its root, filled from the engine's at its first start.
+
+    It is mounted in a namespace of this process and of what it becomes, so nothing is mounted on the host, and with
+    the server's last process it is unmounted. What is on it is anybody's: it is checked without rights before.
+
+    Raises:
+        Refusal: it cannot be had, is damaged, or has no room.
+    """
+    root, linux = config["root"], config["linux"]
+    if wanted is None or not isinstance(root, dict) or not isinstance(linux, dict):
+        return
+    if not isinstance(wanted, dict) or set(wanted) != ROOT_VOLUME_KEYS:
+        raise Refusal(f"{wanted!r} is no root file system")
+    numbers = [wanted["major"], wanted["minor"], *wanted["rates"]]
+    if any(type(number) is not int or number < 0 for number in numbers) or len(wanted["rates"]) != len(RATES):
+        raise Refusal(f"{wanted!r} has no numbers")
+    place, engines = root_place(bundle), os.path.join(bundle, root["path"])
+    desk = place + "-device"  # in /proc/mounts, the server sees the name of the node in it, and no more
+    for directory in (place, desk):
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    call_kernel("unshare", _CLONE_NEWNS)
+    call_kernel("mount", None, b"/", None, _MS_REC | _MS_SLAVE, None)
+    call_kernel("mount", b"tmpfs", desk.encode(), b"tmpfs", _MS_NOSUID | _MS_NOEXEC, b"size=64k,mode=711")
+    node = os.path.join(desk, "vda")
+    os.mknod(node, stat.S_IFBLK | 0o600, os.makedev(wanted["major"], wanted["minor"]))
+    os.chown(node, _NOBODY, _NOBODY)
+    await_unmounted(node)
+    label = check_root(node)
+    mount_root(node, place)
+    if label == HALF_LABEL:
+        run_tool(["cp", "-a", engines + "/.", place], "the container's files could not be put on its volume")
+        call_kernel("umount2", place.encode(), 0)
+        run_tool(["tune2fs", "-L", WHOLE_LABEL.decode(), node], "its volume could not be labelled")
+        mount_root(node, place)
+    root["path"] = place
+    resources = linux["resources"] = linux.get("resources") or {}
+    bound_rates(resources, {"major": wanted["major"], "minor": wanted["minor"]}, wanted["rates"])
+
+
+def mount_root(node: str, place: str) -> None:
+    """Mount a root file system, whose device the server sees by its name alone."""
+    here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(os.path.dirname(node))
+        name = os.path.basename(node).encode()
+        call_kernel("mount", name, place.encode(), b"ext4", _MS_NODEV, b"errors=remount-ro")
+        os.fchdir(here)
+    finally:
+        os.close(here)
+
+
+def await_unmounted(node: str) -> None:
+    """Wait until nobody has a device mounted any more.
+
+    Raises:
+        Refusal: somebody has it for too long.
+    """
+    deadline = time.monotonic() + _FREE_SECONDS
+    while True:
+        try:
+            os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            if time.monotonic() > deadline:
+                raise Refusal("the server's volume is mounted still: an earlier process of it has not ended") from None
+            time.sleep(0.05)
+        else:
+            return
+
+
+def check_root(node: str) -> bytes:
+    """Have a root file system whole, and as large as its volume; return its label.
+
+    Raises:
+        Refusal: it is damaged, or none.
+    """
+    with open(node, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(_SUPERBLOCK)
+        head = file.read(1024)
+    if head[_MAGIC] != b"\x53\xef":
+        raise Refusal("there is no ext4 on the server's volume")
+    desk, name = os.path.split(node)
+    if run_without_rights(["e2fsck", "-fp", name], desk) > _REPAIRED:
+        raise Refusal(
+            "the root file system on the server's volume is damaged: attach it to another server, and run e2fsck -f"
+        )
+    blocks = int.from_bytes(head[_BLOCKS : _BLOCKS + 4], "little")
+    bytes_each = 1024 << min(int.from_bytes(head[_BLOCK_SIZE : _BLOCK_SIZE + 4], "little"), 6)
+    if size - blocks * bytes_each >= _SLACK and run_without_rights(["resize2fs", name], desk):
+        sys.stderr.write("dockstack-runtime: the root file system could not be made as large as its volume\n")
+    return head[_LABEL].rstrip(b"\0")
+
+
+def run_without_rights(command: list[str], directory: str) -> int:
+    """Run a program as nobody, with limits, in a directory; return its exit status."""
+    import resource  # noqa: PLC0415 - most servers' roots are on no volume
+    import subprocess  # noqa: PLC0415
+
+    def bound() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (_CHECK_MEMORY, _CHECK_MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (_CHECK_SECONDS, _CHECK_SECONDS))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    try:
+        done = subprocess.run(
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=directory,
+            env=TOOLS,
+            user=_NOBODY,
+            group=_NOBODY,
+            extra_groups=[],
+            preexec_fn=bound,
+        )
+    except FileNotFoundError:
+        raise Refusal(f"there is no {command[0]} on this host: install e2fsprogs") from None
+    return int(done.returncode) & 0xFF
+
+
+def run_tool(command: list[str], failure: str) -> None:
+    """Run a program of the host's.
+
+    Raises:
+        Refusal: it failed; with its last words.
+    """
+    import subprocess  # noqa: PLC0415 - as above
+
+    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, env=TOOLS)
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise Refusal(f"{failure}: {said[-300:]}")
+
+
+def call_kernel(name: str, *arguments: object) -> None:
+    """Call what Python has no word for.
+
+    Raises:
+        Refusal: the kernel refused.
+    """
+    import ctypes  # noqa: PLC0415 - as above
+
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments):
+        code = ctypes.get_errno()
+        raise Refusal(f"the server's volume cannot be mounted ({name}: {os.strerror(code)})")
 
 
 # Optional mounts: a file system that does not answer is left out.

@@ -106,6 +106,20 @@ class Disk:
 
 
 @dataclass(frozen=True)
+class RootVolume:
+    """A volume whose file system is a container's root.
+
+    Attributes:
+        major, minor: the device's numbers.
+        rates: as of ``Disk``.
+    """
+
+    major: int
+    minor: int
+    rates: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
 class Patch:
     """What the wrapper changes in a container's configuration before its first process."""
 
@@ -123,6 +137,7 @@ class Patch:
     own_groups: bool = False  # it may make control groups below its own
     sysctls: tuple[str, ...] = ()  # what it may write below /proc/sys/net, which is its own network's
     devices: tuple[Disk, ...] = ()
+    root_volume: RootVolume | None = None  # what is its root file system instead of the engine's
     volume_mounts: str = ""  # how it may mount its volumes itself, by the host's mount broker; empty: not
     mount_socket: str = ""  # where a runtime leaves what the broker answers it by
     interfaces: Mapping[str, str] = field(default_factory=dict)  # by the host's ends of its links; read by ours only

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dockstack.compute.containers import editor, healthcheck, inits, limits, namespaces, signals, sysctls, volumes
 from dockstack.compute.containers.properties import ImageFieldError, Properties, PropertyError, can_be_word, shown
-from dockstack.compute.containers.runtime import Disk, Overlay, Patch, Root
+from dockstack.compute.containers.runtime import Disk, Overlay, Patch, Root, RootVolume
 from dockstack.compute.engine import ContainerSpec
 from dockstack.errors import DockstackError
 from dockstack.names import LABEL_PREFIX, MOUNT_SOCKET
@@ -186,6 +186,7 @@ def build_patch(
     masked_paths: tuple[str, ...] = (),
     roots: tuple[Overlay | Root, ...] = (),
     devices: tuple[Disk, ...] = (),
+    root_volume: RootVolume | None = None,
     disk_guard: str = "",
     resolvers: tuple[str, ...] = (),
 ) -> Patch:
@@ -201,6 +202,7 @@ def build_patch(
         masked_paths: what it must not see of the host.
         roots: root file systems of stopped containers that it gets.
         devices: its volumes.
+        root_volume: what is its root file system, if that is on a volume.
         disk_guard: the file system that holds it to its disk, if its processes could get out of that.
         resolvers: the DNS servers that it gets if its subnets name none.
     """
@@ -213,7 +215,8 @@ def build_patch(
         overlays=tuple(root for root in roots if isinstance(root, Overlay)),
         roots=tuple(root for root in roots if isinstance(root, Root)),
         devices=devices,
-        disk_guard=disk_guard,
+        root_volume=root_volume,
+        disk_guard="" if root_volume else disk_guard,
         shm_bytes=(server.limits.memory_mb << 20) // 2,  # as a machine's kernel has it
         contents={"/etc/hosts": hosts(server), "/etc/resolv.conf": _resolvers(server, resolvers)},
         environment={name: value.format(uuid=server.uuid) for name, value in init.environment.items()},
@@ -244,6 +247,7 @@ def labels(server: Server, image: ImageConfig, host: str) -> dict[str, str]:
         "console": _console(_settings(server)),
         "init": image.init,
         "rescue": "",
+        "root": server.root_volume,
         "crash_signal": _settings(server).signal("docker_crash_signal", "SIGABRT") or "SIGABRT",
     }
     return {LABEL_PREFIX + key: _printable(value) for key, value in said.items()}

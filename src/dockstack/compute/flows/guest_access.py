@@ -19,6 +19,7 @@ from dockstack.compute.guest.accounts import Account
 from dockstack.compute.guest.injected_files import Entry
 from dockstack.compute.host.guests import FILE_LIMIT
 from dockstack.errors import DockstackError
+from dockstack.names import ROOT_LABEL
 
 if TYPE_CHECKING:
     from dockstack.compute.engine import GuestFile
@@ -86,10 +87,16 @@ def set_password(host: Host, server: Server, user: str, password: str) -> None:
 
 def _set_password(host: Host, server: Server, user: str, hashed: str) -> None:
     line = f"{user}:{hashed}\n".encode()
-    container_id = host.container(server.uuid).id
+    container = host.container(server.uuid)
+    container_id = container.id
     done = host.engine.execute(container_id, ["chpasswd", "-e"], user="0", stdin=line, environment={"PATH": _SEARCH})
     if done.exit_code == 0:
         return
+    if container.labels.get(ROOT_LABEL):  # the engine writes beside its volume, where nobody would ever see it
+        raise PasswordRefused(
+            f"Server {server.uuid} has no chpasswd that takes the password, and its root file system is on a volume.",
+            "Install chpasswd in it, or set the password in the server itself.",
+        )
     LOG.info(
         "chpasswd in the server ended with status %s; writing its /etc/shadow",
         done.exit_code,

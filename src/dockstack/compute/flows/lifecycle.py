@@ -14,7 +14,7 @@ from oslo_log import log as logging
 
 from dockstack.compute.containers import inits, limits, lxcfs, namespaces, runtime, spec
 from dockstack.compute.engine import Conflict, EngineError, EngineUnavailable, ImageUnusable, NotFound
-from dockstack.compute.flows import guest_access, interfaces, volumes
+from dockstack.compute.flows import boot_volumes, guest_access, interfaces, volumes
 from dockstack.compute.guest.injected_files import PlacementError
 from dockstack.compute.host import config_drives, copies, creation, disks, originals, received, set_aside
 from dockstack.compute.model import PowerState
@@ -51,7 +51,7 @@ class Unbuildable(DockstackError):  # noqa: N818 - said of the request
 
 
 # What no other host would do better; anything else is this host's trouble, and Nova may try another.
-HOPELESS = (Unbuildable, ImageUnusable, ImageRejected, PlacementError)
+HOPELESS = (Unbuildable, ImageUnusable, ImageRejected, PlacementError, boot_volumes.Unbootable)
 
 
 def spawn(
@@ -85,6 +85,7 @@ def spawn(
         Exception: whatever ``read_ports`` and ``ports_plugged`` raise.
     """
     with host.busy.hold(server.uuid), host.counts.boot() as boot, undo_on_error() as undo:
+        server = replace(server, volumes=attached)
         image = require_buildable(host, server)
         boot.reached("image")
         if server.uuid not in host.processors:  # else a container that is in the way has them
@@ -98,6 +99,7 @@ def spawn(
         boot.reached("container")
         undo.push(volumes.release, host, server.uuid)
         devices = volumes.connect_all(host, server, attached)
+        boot_volumes.prepare(server, devices)
         early = power_on and read_drive is None
         with starting(host, server, container_id, image.config, devices) if early else contextlib.nullcontext():
             server = replace(server, ports=read_ports()) if read_ports else server
@@ -110,7 +112,7 @@ def spawn(
                 awaited.difference_update(ovs.wait_installed(awaited))
             boot.reached("network")
         if power_on and not early:
-            host.engine.start(container_id)
+            host.engine.start(container_id, HELD_SECONDS if server.root_volume else None)
         boot.reached("start")
     host.audit.forget(server.uuid)
 
@@ -177,7 +179,8 @@ def require_buildable(host: Host, server: Server) -> LoadedImage:
     Raises:
         DockstackError: the server could not be made, one of ``HOPELESS`` if not anywhere.
     """
-    image = host.images.ensure(server.image, 0 if server.image.returning else server.limits.disk_gb << 30)
+    elsewhere = server.image.returning or server.root_volume
+    image = host.images.ensure(server.image, 0 if elsewhere else server.limits.disk_gb << 30)
     specify(host, server, image)
     guest_access.check(host, server)
     return image
@@ -254,6 +257,7 @@ def start(host: Host, server: Server) -> None:
         copies.restore_sparse_files(host, container.id, config)
         runtime.release(host.patches, container.id)
         devices = volumes.reconnect(host, server)
+        boot_volumes.require(container, devices)
         roots = set_aside.list_roots(host, container)
         write_patch(host, server, container.id, config, roots=roots, devices=devices)
         if container.state is PowerState.SHUTDOWN:
@@ -487,6 +491,7 @@ def write_patch(
         masked_paths=tuple(path for path in lxcfs.hidden() if path not in places),
         roots=roots,
         devices=volumes.list_disks(devices),
+        root_volume=boot_volumes.find(devices),
         disk_guard=disks.name_guard(host),
         resolvers=tuple(map(str, host.options.dns_servers)),
     )

@@ -15,7 +15,7 @@ from oslo_log import log as logging
 
 from dockstack.compute.containers.runtime import Disk, Mount
 from dockstack.compute.failures import isolated
-from dockstack.compute.model import Device, DeviceUsage, Volume
+from dockstack.compute.model import ROOT_DEVICE, Device, DeviceUsage, Volume
 from dockstack.compute.privileged import decryption, server_devices
 from dockstack.compute.privileged import volumes as privileged
 from dockstack.compute.resources import cgroups
@@ -92,7 +92,7 @@ def extend(host: Host, server: Server, volume: Volume, size: int) -> None:
                 f"Volume {volume.id} was to have {size} bytes, and has {device.size} on this host.",
                 "See cinder-volume's log for whether it was extended; then detach and attach it.",
             )
-        if _find_view(host, server.uuid).is_dir():
+        if _find_view(host, server.uuid).is_dir() and not volume.is_root:
             views.add(_find_view(host, server.uuid), device)
 
 
@@ -109,6 +109,7 @@ def swap(host: Host, server: Server, old: Volume, new: Volume) -> None:
         container = host.container(server.uuid)
         if old.id == new.id:
             return
+        _refuse_root(server, old)
         _refuse_used(server, container, old)
         if container.pid:
             undo.push(attach, host, server, old)
@@ -145,8 +146,8 @@ def connect_all(host: Host, server: Server, wanted: Collection[Volume]) -> tuple
     wanted = [volume for volume in wanted if volume.protocol]
     release(host, server.uuid, keep={volume.id for volume in wanted})
     devices = tuple(connect(host, server, volume) for volume in wanted)
-    if devices:
-        views.renew(_find_view(host, server.uuid), devices)
+    if shown := _without_root(devices):
+        views.renew(_find_view(host, server.uuid), shown)
     return devices
 
 
@@ -239,16 +240,16 @@ def list_disks(devices: Collection[Device]) -> tuple[Disk, ...]:
             device.major,
             device.minor,
             "r" if device.volume.read_only else "rw",
-            _list_rates(device.volume),
+            list_rates(device.volume),
         )
-        for device in devices
+        for device in _without_root(devices)
     )
 
 
 def list_mounts(host: Host, server_uuid: str, devices: Collection[Device]) -> tuple[Mount, ...]:
     """Say what shows a server its own devices instead of the host's; nothing if it has none."""
     options = ("bind", "ro", "nosuid", "nodev", "noexec")
-    found = views.list_sources(_find_view(host, server_uuid)) if devices else []
+    found = views.list_sources(_find_view(host, server_uuid)) if _without_root(devices) else []
     return tuple(Mount(source, place, options=options) for source, place in found)
 
 
@@ -261,9 +262,18 @@ def read_usage(host: Host, server: Server, device: str) -> DeviceUsage:
 
 
 def _take(host: Host, server_uuid: str, volume: Volume) -> None:
-    """Take a volume from a server: first what the server sees, then what the host has; absent is success."""
+    """Take a volume from a server: first what the server sees, then what the host has; absent is success.
+
+    Raises:
+        CannotAttach: it runs from this volume.
+    """
     container = host.find_own(NAME_PREFIX + server_uuid)
     if container is not None and container.pid:
+        if _is_root(server_uuid, volume):
+            raise CannotAttach(
+                f"Volume {volume.id} holds the root file system of server {server_uuid}, which runs.",
+                "Stop or shelve the server first.",
+            )
         with _on_host(volume):
             server_devices.withdraw(container.pid, container.id, server_uuid, volume.id)
     views.remove(_find_view(host, server_uuid), volume.device)
@@ -273,7 +283,7 @@ def _take(host: Host, server_uuid: str, volume: Volume) -> None:
 def _present(host: Host, server: Server, container: Container, volume: Volume) -> None:
     shown = [list(pair) for pair in views.list_sources(_find_view(host, server.uuid))]
     with _on_host(volume):
-        server_devices.limit(container.pid, container.id, server.uuid, volume.id, list(_list_rates(volume)))
+        server_devices.limit(container.pid, container.id, server.uuid, volume.id, list(list_rates(volume)))
         server_devices.present(container.pid, container.id, server.uuid, volume.id, shown)
 
 
@@ -290,6 +300,16 @@ def _refuse_unfit(server: Server, volume: Volume) -> None:
             server.confinement.runtime,
             f"The server's runtime {server.confinement.runtime} has no block devices of the host.",
             "Volumes need a flavor without docker:runtime.",
+        ),
+        (
+            volume.is_root and volume.read_only,
+            f"Volume {volume.id} can only be read, and the server's root file system is on it.",
+            "Boot from a volume that can be written.",
+        ),
+        (
+            volume.is_root and volume.encrypted,
+            f"Volume {volume.id} is encrypted, and the server's root file system would be on it.",
+            "Boot from a volume of a type without encryption, and attach the encrypted one.",
         ),
         (
             obstacle,
@@ -350,7 +370,30 @@ def _list_held(server_uuid: str) -> list[tuple[str, str]]:
     return [(volume, device) for server, volume, device in privileged.list_held() if server == server_uuid]
 
 
-def _list_rates(volume: Volume) -> tuple[int, int, int, int]:
+def _without_root(devices: Collection[Device]) -> tuple[Device, ...]:
+    return tuple(device for device in devices if not device.volume.is_root)
+
+
+def _is_root(server_uuid: str, volume: Volume) -> bool:
+    """Whether a volume holds a server's root file system; Nova may call its place otherwise."""
+    return volume.is_root or (volume.id, ROOT_DEVICE) in _list_held(server_uuid)
+
+
+def _refuse_root(server: Server, volume: Volume) -> None:
+    """Refuse to exchange the file system that a server stands on.
+
+    Raises:
+        CannotAttach: it is that.
+    """
+    if _is_root(server.uuid, volume):
+        raise CannotAttach(
+            f"Volume {volume.id} holds the server's root file system, which cannot be exchanged.",
+            "Migrate or retype the volume when the server is deleted or shelved.",
+        )
+
+
+def list_rates(volume: Volume) -> tuple[int, int, int, int]:
+    """Return what a volume's QoS specs allow, as ``runtime.Disk`` has it."""
     rates = volume.rates
     return rates.read_bytes or 0, rates.write_bytes or 0, rates.read_iops or 0, rates.write_iops or 0
 

@@ -74,7 +74,7 @@ class Asking:
 
     def pin(self, image_id: str, digest: str) -> None:
         """Note what a server's image is, for whichever host makes the server again."""
-        if self.instance is not None and image_id == self.instance.image_ref:
+        if self.instance is not None and self.instance.image_ref in (image_id, ""):  # none: it boots from a volume
             self.instance.system_metadata[PIN] = f"{image_id} {digest}"
             self.instance.save()
 

@@ -201,10 +201,6 @@ def refuse_unsupported(instance: Any, block_device_info: Any, accel_info: Any) -
     limits.refuse_unreadable(instance)
     for unsupported, reason in (
         (
-            any(each.get("boot_index") == 0 for each in driver.block_device_info_get_mapping(block_device_info)),
-            "servers on Docker hosts cannot boot from a volume yet. Boot from an image; volumes may come besides.",
-        ),
-        (
             driver.block_device_info_get_ephemerals(block_device_info),
             "servers on Docker hosts have no ephemeral disks. Choose a flavor whose root disk has their room.",
         ),

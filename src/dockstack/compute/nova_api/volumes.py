@@ -12,7 +12,7 @@ import nova.context
 from nova import exception, objects
 from nova.virt import block_device, driver
 
-from dockstack.compute.model import DiskRates, Volume
+from dockstack.compute.model import ROOT_DEVICE, DiskRates, Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,7 +45,9 @@ def build_volume(connection_info: Any, mountpoint: str) -> Volume:
 def build_volumes(block_device_info: Any) -> tuple[Volume, ...]:
     """Translate the volumes that Nova hands to a driver."""
     mapping = driver.block_device_info_get_mapping(block_device_info)
-    return tuple(build_volume(each["connection_info"], each["mount_device"]) for each in mapping)
+    return tuple(
+        build_volume(each["connection_info"], _place(each["mount_device"], each.get("boot_index"))) for each in mapping
+    )
 
 
 def read_volumes(server_uuid: str) -> tuple[Volume, ...]:
@@ -108,8 +110,14 @@ def count(used: DeviceUsage) -> list[int]:
     return [used.read_requests, used.read_bytes, used.written_requests, used.written_bytes]
 
 
+def _place(device_name: str, boot_index: int | None) -> str:
+    """Return a volume's place in a server; the one that it boots from is its root, whatever a request calls it."""
+    return _PREFIX + ROOT_DEVICE if boot_index == 0 else device_name
+
+
 def _build_recorded(bdm: Any) -> Volume:
-    said = build_volume(json.loads(bdm.connection_info) if bdm.connection_info else {}, bdm.device_name)
+    device = _place(bdm.device_name, bdm.boot_index)
+    said = build_volume(json.loads(bdm.connection_info) if bdm.connection_info else {}, device)
     return said if said.id else Volume(bdm.volume_id, said.device)
 
 

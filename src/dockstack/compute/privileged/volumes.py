@@ -8,11 +8,13 @@ after a reboot of the machine; what a killed process has left of either is found
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator  # noqa: TC003 - mypy wants it for the decorated function
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,8 @@ _HOST = re.compile(r"[0-9a-f]{16}")
 _COPY_BYTES = 4 << 20
 _SECTOR = 512
 _HALF = ".new"
+_ROOT = "vda"  # the server's root file system, which the runtime mounts
+_PATIENCE, _INTERVAL = 15.0, 0.05  # seconds
 _OWN, _MOUNTED = "dockstack:", "dockmount:"  # what labels begin with; the latter are the mount broker's
 _KINDS = (_MOUNTED, _OWN)  # who writes, ends first
 
@@ -65,9 +69,10 @@ def let_go(server: str, volume: str, host: str) -> bool:
     between, a device is left that nobody holds, and no record of a number that soon is another volume's.
 
     Raises:
-        OSError: what was written is lost; again is fine.
+        OSError: what was written is lost, or it is a root file system that is still mounted; again is fine.
     """
     _check(server, volume)
+    _await_unmounted(server, volume)
     for loop in _find_loops(volume, host):  # before the lock: it takes as long as a tenant has written
         if not decryption.has_died(volume):
             loops.flush(loop)
@@ -150,7 +155,7 @@ def copy(server: str, volume: str, other: str) -> None:
     if sizes[1] < sizes[0]:
         raise ValueError(f"volume {other} has {sizes[1]} bytes, {volume} has {sizes[0]}")
     source, destination = (
-        _open(number, flags) for number, flags in zip(numbers, (os.O_RDONLY, os.O_RDWR), strict=True)
+        open_device(number, flags) for number, flags in zip(numbers, (os.O_RDONLY, os.O_RDWR), strict=True)
     )
     try:
         offset = 0
@@ -159,7 +164,7 @@ def copy(server: str, volume: str, other: str) -> None:
             if not data:
                 raise OSError(f"volume {volume} ends at {offset}")
             if any(data) or any(os.pread(destination, len(data), offset)):
-                _write_all(destination, data, offset)
+                write_all(destination, data, offset)
             offset += len(data)
         os.fsync(destination)
         _refuse_mounted(volume)
@@ -233,13 +238,41 @@ def _read_number(server: str, volume: str) -> int | None:
         return None
 
 
+def _await_unmounted(server: str, volume: str) -> None:
+    """Wait until no process of a server has its root file system any more: the kernel writes it out with the last one.
+
+    Raises:
+        OSError: one has it for too long (EBUSY).
+    """
+    try:
+        record = read(server, volume)
+    except FileNotFoundError:
+        return
+    deadline = time.monotonic() + _PATIENCE
+    while record["device"] == _ROOT:
+        try:
+            os.close(open_device(number_of(record), os.O_RDONLY | os.O_EXCL))
+        except OSError as error:
+            if error.errno in (errno.ENXIO, errno.ENODEV):  # the device is gone
+                return
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_INTERVAL)
+        else:
+            return
+
+
 def _refuse_mounted(volume: str) -> None:
     if is_mounted(volume):
         raise ValueError(f"volume {volume} is mounted")
 
 
-def _open(number: int, flags: int) -> int:
-    """Open a device of this host by its number, whatever name it has."""
+def open_device(number: int, flags: int) -> int:
+    """Open a device of this host by its number, whatever name it has.
+
+    Raises:
+        OSError: it is mounted, and was to be had alone (O_EXCL: EBUSY), or cannot be had.
+    """
     name = f".{os.major(number)}-{os.minor(number)}"
     path = Path("/dev") / f"dockstack{name}"
     path.unlink(missing_ok=True)
@@ -250,7 +283,8 @@ def _open(number: int, flags: int) -> int:
         path.unlink(missing_ok=True)
 
 
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+def write_all(descriptor: int, data: bytes, offset: int) -> None:
+    """Write bytes at a place of an open file or device."""
     left = memoryview(data)
     while left:
         written = os.pwrite(descriptor, left, offset)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dockstack import names
 from dockstack.compute.containers import editor, runtime
 from dockstack.compute.containers.editor import Refusal
 from dockstack.errors import DockstackError
@@ -80,6 +81,7 @@ def test_reads_what_the_driver_writes(patches) -> None:
         "environment": {},
         "own_groups": False,
         "devices": [],
+        "root_volume": None,
         "sysctls": [],
         "volume_mounts": "",
         "mount_socket": "",
@@ -758,3 +760,27 @@ def test_what_the_runtime_would_refuse_in_proc_is_left_to_the_hook(tmp_path) -> 
     config = {"linux": {}}
     assert editor.add_mounts(config, [mount], [str(tmp_path.resolve())]) == [(str(source), "/proc/partitions")]
     assert config["mounts"] == []
+
+
+@pytest.mark.parametrize("wanted", [[], {}, {"major": 7, "minor": 1}, {"major": 7, "minor": "1", "rates": [0] * 4}])
+def test_a_root_file_system_is_on_a_device_with_numbers(tmp_path, wanted) -> None:
+    with pytest.raises(Refusal, match=r"root file system|no numbers"):
+        editor.take_root({"root": {"path": "rootfs"}, "linux": {}}, str(tmp_path), wanted)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_volume_the_root_is_the_engines(tmp_path) -> None:
+    config = {"root": {"path": "rootfs"}, "linux": {}}
+    editor.take_root(config, str(tmp_path), None)
+    assert config == {"root": {"path": "rootfs"}, "linux": {}}
+
+
+def test_a_device_without_ext4_is_no_root(tmp_path) -> None:
+    device = tmp_path / "device"
+    device.write_bytes(bytes(8192))
+    with pytest.raises(Refusal, match="no ext4"):
+        editor.check_root(str(device))
+
+
+def test_the_label_of_a_volume_to_be_filled_is_the_drivers() -> None:
+    assert editor.HALF_LABEL == names.HALF_LABEL
