@@ -32,10 +32,12 @@ ALWAYS = {
 FOR_ROOT = {
     "btrfs": "btrfs-progs",
     "busybox": "busybox-static",
+    "cryptsetup": "cryptsetup-bin",
     "lxcfs": "lxcfs",
     "mkfs.fat": "dosfstools",
     "mmdebstrap": "mmdebstrap",
     "ping": "iputils-ping",
+    "qemu-storage-daemon": "qemu-system-common",
     "ssh": "openssh-client",
 }
 FOR_AGENTS = {"conntrack": "conntrack"}
