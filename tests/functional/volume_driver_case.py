@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from cinder import exception, objects, utils
+from cinder import context, exception, objects, utils
 from cinder.interface import (
     util,
     volume_driver,
@@ -17,7 +17,7 @@ from cinder.interface import (
     volume_snapshot_revert,
     volume_snapshotmanagement_driver,
 )
-from cinder.volume import configuration
+from cinder.volume import configuration, volume_types
 from oslo_config import cfg
 
 from dockstack.volume import file
@@ -52,8 +52,9 @@ class Lab:
         made.check_for_setup_error()
         return made
 
-    def volume(self, size=1, *, make=True, attach_status="detached"):
-        volume = objects.Volume(id=str(uuid.uuid4()), _name_id=None, size=size, attach_status=attach_status)
+    def volume(self, size=1, *, make=True, attach_status="detached", **given):
+        given = {"migration_status": None, **given}
+        volume = objects.Volume(id=str(uuid.uuid4()), _name_id=None, size=size, attach_status=attach_status, **given)
         if make:
             self.driver.create_volume(volume)
         return volume
@@ -285,6 +286,42 @@ def test_statistics_count_what_was_promised(lab):
     assert 0 < pool["free_capacity_gb"] < pool["total_capacity_gb"]
     assert pool["multiattach"]
     assert pool["thin_provisioning_support"]
+
+
+@pytest.fixture
+def types(monkeypatch):
+    """Types of volumes that are encrypted by themselves, told apart by Cinder."""
+    found = [str(uuid.uuid4()) for _ in range(3)]
+    encryption = {kind: {"cipher": name} for kind, name in zip(found, (None, "one", "two"), strict=True)}
+    monkeypatch.setattr(volume_types, "get_volume_type_encryption", lambda _context, kind: encryption[kind])
+    return found
+
+
+def test_cinders_encryptor_never_gets_the_name_of_a_file(lab, types, monkeypatch):
+    """It puts a link in its place, by which the data is gone."""
+    attached = []
+    monkeypatch.setattr(FileDriver, "_attach_volume", lambda *_arguments, **_: attached.append("volume"))
+    plain, secret, other = (lab.volume(volume_type_id=kind) for kind in types)
+    with pytest.raises(exception.ImageCopyFailure, match="Create an empty volume"):
+        lab.driver.copy_image_to_encrypted_volume(None, secret, None, "image")
+    admin = context.get_admin_context()
+    for source, destination in ((plain, secret), (secret, plain), (secret, other)):
+        with pytest.raises(exception.VolumeMigrationFailed, match="Create an empty volume"):
+            lab.driver.before_volume_copy(admin, source, destination, remote="dest")
+    lab.driver.before_volume_copy(admin, secret, secret, remote="dest")
+    assert not attached
+
+
+def test_nor_from_another_backend_whose_volume_is_retyped(lab, types, monkeypatch):
+    plain, secret = (lab.volume(volume_type_id=kind) for kind in types[:2])
+    known = {volume.id: volume for volume in (plain, secret)}
+    monkeypatch.setattr(objects.Volume, "get_by_id", lambda _context, identity: known[identity])
+    volume = lab.volume(volume_type_id=types[1], migration_status=f"target:{plain.id}")
+    with pytest.raises(exception.VolumeMigrationFailed, match="encryption would change"):
+        lab.driver.initialize_connection(volume, {"host": "controller"})
+    assert lab.driver.initialize_connection(volume, {"host": "node1", "mountpoint": "/dev/vdb"}), "hosts decrypt"
+    volume.migration_status = f"target:{secret.id}"
+    assert lab.driver.initialize_connection(volume, {"host": "controller"}), "the same bytes"
 
 
 def test_an_upload_reads_the_volume_as_its_own_user(lab, monkeypatch):

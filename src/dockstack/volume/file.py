@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cinder import exception, interface
+from cinder import context as cinder_context
+from cinder import exception, interface, objects
 from cinder.image import image_utils
 from cinder.objects import fields
 from cinder.volume import configuration as volume_configuration
-from cinder.volume import driver, volume_utils
+from cinder.volume import driver, volume_types, volume_utils
 from oslo_config import cfg
 from oslo_log import log
 
@@ -43,6 +44,7 @@ cfg.CONF.register_opts(OPTIONS, group=volume_configuration.SHARED_CONF_GROUP)
 PATIENCE = 30.0  # seconds that an attachment waits for a copy; below Cinder's rpc_response_timeout, 60
 _GIB = 1 << 30
 KIND = "dockstack.volume.file.FileDriver"
+_HOW_TO_ENCRYPT = "Create an empty volume of the type, attach it to a server, and copy what is to be in it there."
 
 
 @interface.volumedriver
@@ -173,7 +175,12 @@ class FileDriver(driver.VolumeDriver):
 
         Raises:
             cinder.exception.VolumeBackendAPIException: it is not there, or being copied, for longer than one can wait.
+            cinder.exception.VolumeMigrationFailed: Cinder is about to copy another volume into it, encrypting that.
         """
+        role, _, source = (volume.migration_status or "").partition(":")
+        if role == "target" and "mountpoint" not in connector:  # which Nova says, and Cinder does not
+            context = cinder_context.get_admin_context()
+            _refuse_encryption(context, objects.Volume.get_by_id(context, source), volume)
         if not self.pool.clones and not wait_for(lambda: not self._copied[volume.name], PATIENCE, 0.5):
             raise exception.VolumeBackendAPIException(data=f"{volume.name} is being copied; try again later.")
         return self._connection(volume.name, "rw")
@@ -218,6 +225,16 @@ class FileDriver(driver.VolumeDriver):
                 disable_sparse=disable_sparse,
             )
 
+    def copy_image_to_encrypted_volume(
+        self, context: Any, volume: Any, image_service: Any, image_id: str, disable_sparse: bool = False
+    ) -> None:
+        """Refuse, as Cinder's encryptor would put a link to its device in the place of the volume's file.
+
+        Raises:
+            cinder.exception.ImageCopyFailure: always.
+        """
+        raise exception.ImageCopyFailure(reason=f"an image is not encrypted here. {_HOW_TO_ENCRYPT}")
+
     def copy_volume_to_image(self, context: Any, volume: Any, image_service: Any, image_meta: dict[str, Any]) -> None:
         """Upload a volume; one that is in use as it is now."""
         with self._still(volume), _told(), self._frozen(volume) as path:
@@ -247,6 +264,14 @@ class FileDriver(driver.VolumeDriver):
     def retype(self, context: Any, volume: Any, new_type: Any, diff: Any, host: Any) -> tuple[bool, None]:
         """Change a volume's type: its file is the same whatever that says."""
         return True, None
+
+    def before_volume_copy(self, context: Any, src_vol: Any, dest_vol: Any, remote: Any = None) -> None:
+        """Refuse a retype that encrypts, decrypts or encrypts otherwise, for which Cinder would copy by its encryptor.
+
+        Raises:
+            cinder.exception.VolumeMigrationFailed: it does.
+        """
+        _refuse_encryption(context, src_vol, dest_vol)
 
     def migrate_volume(self, context: Any, volume: Any, host: Any) -> tuple[bool, None]:
         """Move a volume that nobody has attached to another pool of this machine, or nowhere if that has the same."""
@@ -359,6 +384,16 @@ class FileDriver(driver.VolumeDriver):
 
 def _gib(size: int) -> int:
     return -(-size // _GIB)
+
+
+def _refuse_encryption(context: Any, source: Any, destination: Any) -> None:
+    """Have Cinder copy the bytes of files as they are, and never by its encryptor.
+
+    That takes a volume's file for a link to a device, and puts one to another device in its place: the data is gone.
+    """
+    types = source.volume_type_id, destination.volume_type_id
+    if volume_types.volume_types_encryption_changed(context.elevated(), *types):  # when Cinder takes it
+        raise exception.VolumeMigrationFailed(reason=f"its encryption would change. {_HOW_TO_ENCRYPT}")
 
 
 @contextmanager
