@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import nova.context
 import pytest
-from castellan.common.exception import KeyManagerError
+from castellan.common.exception import Forbidden, KeyManagerError, ManagedObjectNotFoundError
 from castellan.common.objects.symmetric_key import SymmetricKey
+from keystoneauth1.exceptions import ConnectFailure
 from nova.volume import cinder
 
 from dockstack.compute.nova_api import keys
@@ -19,12 +20,13 @@ class Manager:
 
     def __init__(self, allowed):
         self.allowed, self.asked = allowed, []
+        self.refusal = KeyManagerError(reason="Forbidden")
 
     def get(self, context, key_id):
         who = "user" if context.auth_token else "nova"
         self.asked.append((who, key_id))
         if who not in self.allowed:
-            raise KeyManagerError(reason="Forbidden")
+            raise self.refusal
         return SymmetricKey("aes", 256, bytes(range(32)))
 
 
@@ -75,6 +77,18 @@ def test_after_a_reboot_of_the_host_nobody_asked(manager, monkeypatch):
 def test_a_refusal_says_whose_it_is(manager):
     manager.allowed = set()
     with pytest.raises(keys.NoKey, match=r"does not give the key of volume volume: .*Forbidden"):
+        keys.read_encryption("volume")
+
+
+@pytest.mark.usefixtures("user")
+@pytest.mark.parametrize(
+    "refusal", [Forbidden(), ManagedObjectNotFoundError(uuid="the-key"), ConnectFailure("nobody listens")]
+)
+def test_whatever_the_refusal_the_next_one_is_asked_for(manager, refusal):
+    manager.refusal, manager.allowed = refusal, {"nova"}
+    assert keys.read_encryption("volume").key
+    manager.allowed = set()
+    with pytest.raises(keys.NoKey, match="does not give the key"):
         keys.read_encryption("volume")
 
 

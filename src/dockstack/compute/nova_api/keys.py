@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import nova.conf
 import nova.context
 from castellan import key_manager
-from castellan.common.exception import KeyManagerError
+from castellan.common.exception import CastellanException
 from keystoneauth1 import loading
+from keystoneauth1.exceptions import ClientException
 from nova.volume import cinder
 from os_brick import encryptors
 from oslo_context import context as oslo_context
@@ -58,7 +59,7 @@ def _read_key(volume_id: str, key_id: str) -> bytes:
     for context in _list_contexts():
         try:
             found = manager.get(context, key_id)
-        except KeyManagerError as error:
+        except (CastellanException, ClientException) as error:
             LOG.debug("The key of volume %s was refused: %s", volume_id, error)
             failure = str(error)
         else:
