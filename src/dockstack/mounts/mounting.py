@@ -86,10 +86,12 @@ def mount(
                     # Nothing tells whether the kernel has read it already, and what is mounted cannot be checked.
                     raise Refusal(f"{one.name} is mounted elsewhere", errno.EBUSY)
                 made = _make(still, one, wish)
-                rates.follow(standing.caller, os.makedev(one.major, one.minor), still.device)
-                with standing.entered():
-                    kernel.place_mount(made, place)
-                os.close(made)
+                try:
+                    rates.follow(standing.caller, os.makedev(one.major, one.minor), still.device)
+                    with standing.entered():
+                        kernel.place_mount(made, place)
+                finally:
+                    os.close(made)  # or the device has a mount when the volume's size is settled
                 try:
                     check()
                 except Refusal:
