@@ -112,7 +112,7 @@ def path_of(volume: Volume) -> Path:
 
 
 def process_of(volume: Volume) -> int:
-    return int((Path(decryption.find_open(volume.id)).parent / "pid").read_text())
+    return int((Path(decryption.find_open(volume.id)).parent / "pid").read_text().split()[0])
 
 
 def has_ended(process: int) -> bool:

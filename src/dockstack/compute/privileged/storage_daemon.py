@@ -28,8 +28,14 @@ _CGROUP = "dockstack-volumes"
 _CGROUPS = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup"))  # of v1, in which processes are told apart; of v2
 _START, _END, _ANSWER, _INTERVAL = 120.0, 30.0, 60.0, 0.02  # seconds
 _CAPABILITIES = "-all,+sys_admin,+dac_override"  # to mount; a volume's file belongs to Cinder's user
-# It notes its process and leaves the group before there is anything to find; nothing of it is dumped.
-_SHELL = 'umask 077; ulimit -c 0; echo $$ > "$1" || exit; [ -z "$2" ] || echo $$ > "$2" || exit; shift 2; exec "$@"'
+# It notes its process, with its start, and leaves the group before there is anything to find; nothing of it is dumped.
+# Where memory is short, it is among the last to be ended: the kernel writes servers' pages back through it. A host that
+# may not lower its score (CAP_SYS_RESOURCE, which a program of root's has of its bounding set) does without.
+_SHELL = (
+    "umask 077; ulimit -c 0; echo -900 2>/dev/null > /proc/$$/oom_score_adj; read -r stat < /proc/$$/stat || exit; "
+    'echo "$stat" > "$1" || exit; [ -z "$2" ] || echo $$ > "$2" || exit; shift 2; exec "$@"'
+)
+_ENDED = (b"Z", b"X")
 
 
 def is_running(directory: Path) -> bool:
@@ -62,7 +68,7 @@ def start(directory: Path, path: str, key: bytes) -> None:
         subprocess.run(line, check=True, pass_fds=(pipe,), stdin=subprocess.DEVNULL, stdout=messages, stderr=messages)
     deadline = time.monotonic() + _START
     while not is_running(directory):
-        if time.monotonic() > deadline or (_read_pid(directory) and not _find_process(directory)):
+        if time.monotonic() > deadline or (_read_note(directory) and not _find_process(directory)):
             said = (directory / _MESSAGES).read_text(errors="replace").strip()
             stop(directory)
             raise OSError(f"{PROGRAM} does not open it: {said or 'no answer'}")
@@ -149,17 +155,32 @@ def _find_group() -> str:
     return ""
 
 
-def _read_pid(directory: Path) -> int | None:
-    with contextlib.suppress(OSError, ValueError):
-        return int((directory / _PROCESS).read_text())
+def _read_note(directory: Path) -> tuple[int, bytes] | None:
+    """Return the process that was begun for a volume, and its start; None before it has noted itself."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = (directory / _PROCESS).read_bytes()
+        return int(text.split()[0]), _read_stat(text)[1]
     return None
 
 
+def _read_stat(text: bytes) -> tuple[bytes, bytes]:
+    """Return a process's state and its start, in ticks since the machine's (proc_pid_stat(5))."""
+    fields = text.rpartition(b")")[2].split()
+    return fields[0], fields[19]
+
+
 def _find_process(directory: Path) -> int | None:
-    """Return the process that has a volume open; a number that is another one's by now is not."""
-    process = _read_pid(directory)
+    """Return the process that has a volume open, or is about to; a number that is another one's by now is not.
+
+    Its command line would not tell: while a program begins, that is empty.
+    """
+    noted = _read_note(directory)
+    if noted is None:
+        return None
+    process, start = noted
     with contextlib.suppress(OSError):
-        if process and str(directory).encode() in Path(f"/proc/{process}/cmdline").read_bytes():
+        state, found = _read_stat(Path(f"/proc/{process}/stat").read_bytes())
+        if found == start and state not in _ENDED:
             return process
     return None
 
