@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import struct
 import subprocess
 from collections.abc import Iterator  # noqa: TC003 - mypy wants it for the decorated function
 from contextlib import contextmanager
@@ -29,6 +30,13 @@ _VERSION = 1
 _FORMAT = slice(6, 104)  # version, cipher and hash: what a header begins with after its name, and is never a secret
 _PAYLOAD = slice(104, 108)  # of a header of version 1: where the volume's own bytes begin, in sectors
 _SECTOR = 512
+_DIGEST_ROUNDS = 164  # what follows are the places of fields, each 4 bytes
+_HEADER_SECTORS = 2  # before any key
+_SLOTS, _SLOT_BYTES, _FIRST_SLOT = 8, 48, 208
+_IN_USE, _FREE = 0x00AC71F3, 0x0000DEAD  # what a slot for a passphrase begins with
+_STRIPES = 4000  # LUKS On-Disk Format Specification 1.2.3: the only number there is
+_KEY_BYTES = (32, 64)
+_MOST_ROUNDS = 40_000_000  # of all slots together: some 20 seconds; cryptsetup makes slots of two on any machine
 _UNUSED = 16 << 20  # bytes that are zero at the beginning of a volume that nothing was written to
 
 
@@ -116,6 +124,7 @@ def _prepare(path: str, key: bytes, cipher: tuple[str, int]) -> None:
             version = int.from_bytes(start[_FORMAT][:2], "big")
             if version != _VERSION:
                 raise ValueError(f"it is LUKS {version}, and this host reads LUKS {_VERSION}")
+            _check(start, os.lseek(descriptor, 0, os.SEEK_END))
             return
         header = _make_header(key, cipher)
         begun = start[: len(_MAGIC)] == bytes(len(_MAGIC)) and start[_FORMAT] == header[_FORMAT]
@@ -128,6 +137,32 @@ def _prepare(path: str, key: bytes, cipher: tuple[str, int]) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _check(header: bytes, size: int) -> None:
+    """Refuse a header that would have its reader work or read without bound: it may be a stranger's, of an image.
+
+    Raises:
+        ValueError: it is such a one, or no header at all.
+    """
+    if len(header) < _FIRST_SLOT + _SLOTS * _SLOT_BYTES:
+        raise ValueError("its LUKS header is not whole")
+    payload, key_bytes = struct.unpack_from(">II", header, _PAYLOAD.start)
+    (rounds,) = struct.unpack_from(">I", header, _DIGEST_ROUNDS)
+    if key_bytes not in _KEY_BYTES or not 0 < payload * _SECTOR < min(_UNUSED + 1, size) or not rounds:
+        raise ValueError("its LUKS header has a key, or room for keys, as none has")
+    material = -(-key_bytes * _STRIPES // _SECTOR)
+    for slot in range(_SLOTS):
+        place = _FIRST_SLOT + slot * _SLOT_BYTES
+        state, turns = struct.unpack_from(">II", header, place)
+        offset, stripes = struct.unpack_from(">II", header, place + _SLOT_BYTES - 8)
+        inside = _HEADER_SECTORS <= offset <= payload - material
+        if state not in {_IN_USE, _FREE} or stripes != _STRIPES or not inside:
+            raise ValueError(f"slot {slot} of its LUKS header is as none is")
+        if state == _IN_USE:
+            rounds += turns
+    if rounds > _MOST_ROUNDS:
+        raise ValueError(f"its LUKS header asks for {rounds} rounds of work, and {_MOST_ROUNDS} are the most")
 
 
 def _make_header(key: bytes, cipher: tuple[str, int]) -> bytes:
