@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of an encrypted volume is believed."""
+"""What of an encrypted volume is believed, and who waits while one is closed."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 
 import pytest
 
-from dockstack.compute.privileged import decryption
+from dockstack.compute import privileged
+from dockstack.compute.privileged import decryption, volumes
 
 pytestmark = pytest.mark.unit
 
 MIB = 1 << 20
+VOLUME, SERVER = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+HOST = "0123456789abcdef"
 
 
 def header(changes: dict[int, int]) -> bytes:
@@ -75,3 +79,55 @@ def test_one_that_the_volume_has_no_room_for_is_refused(prepared):
         prepared(header({})[:512], 512)
     with pytest.raises(ValueError, match="room"):
         prepared(header({}), MIB)
+
+
+@pytest.fixture
+def closing(tmp_path, monkeypatch):
+    """A volume that is open; yields the closings of it, each with whether others could look at records meanwhile."""
+    closed = []
+    monkeypatch.setattr(volumes, "VOLUMES_DIRECTORY", tmp_path / "held")
+    monkeypatch.setattr(decryption, "DECRYPTED_DIRECTORY", tmp_path / "open")
+    (tmp_path / "open" / VOLUME).mkdir(parents=True)
+    (tmp_path / "held").mkdir()
+
+    def clear(directory):
+        records = os.open(tmp_path / "held", os.O_RDONLY)
+        try:
+            fcntl.flock(records, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            closed.append((directory.name, "nobody waits"))
+        except BlockingIOError:
+            closed.append((directory.name, "others wait"))
+        finally:
+            os.close(records)
+
+    monkeypatch.setattr(decryption, "_clear", clear)
+    privileged.attaching.set_client_mode(False)
+    yield closed
+    privileged.attaching.set_client_mode(True)
+
+
+def test_nobody_waits_for_a_volume_that_is_closed(closing):
+    assert volumes.let_go(SERVER, VOLUME, HOST)
+    volumes.close_left_open(VOLUME)
+    assert closing == [(VOLUME, "nobody waits")] * 2
+
+
+def test_one_that_a_server_holds_by_now_stays_open(closing, tmp_path):
+    record = tmp_path / "held" / SERVER / f"{VOLUME}.json"
+    record.parent.mkdir()
+    record.write_text("{}")
+    volumes.close_left_open(VOLUME)
+    assert not volumes.let_go("33333333-3333-4333-8333-333333333333", VOLUME, HOST)
+    assert not closing
+
+
+def test_one_that_becomes_a_device_is_not_closed_meanwhile(closing, tmp_path):
+    plain = tmp_path / "open" / VOLUME / "plain"
+    with decryption.kept(VOLUME, str(plain)):
+        lock = os.open(tmp_path / "open" / f".{VOLUME}", os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(lock)
+    with decryption.kept(VOLUME, "/dev/sdb"):
+        volumes.close_left_open(VOLUME)
+    assert closing

@@ -13,13 +13,15 @@ import re
 import struct
 import subprocess
 from collections.abc import Iterator  # noqa: TC003 - mypy wants it for the decorated function
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from dockstack.compute.privileged import attaching, loops, storage_daemon
 from dockstack.names import DECRYPTED_DIRECTORY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 PROGRAM = "cryptsetup"
@@ -67,12 +69,24 @@ def decrypt(volume: str, path: str, key: bytes, cipher: tuple[str, int]) -> str:
     return str(directory / storage_daemon.PLAIN)
 
 
-def close(volume: str) -> None:
-    """Have a volume decrypted no more; absent is success. Its devices go first."""
+def close(volume: str, unless: Callable[[], bool] = lambda: False) -> None:
+    """Have a volume decrypted no more; absent is success. Its devices go first.
+
+    Args:
+        volume: its uuid.
+        unless: says that it is to stay open, asked when nobody else can change that any more.
+    """
     directory = _find(volume)
     if directory.exists():
         with _locked(directory):
-            _clear(directory)
+            if not unless():
+                _clear(directory)
+
+
+def kept(volume: str, path: str) -> AbstractContextManager[None]:
+    """Have nobody close a volume, if a path is what ``decrypt`` has returned of it; else this does nothing."""
+    directory = _find(volume)
+    return _locked(directory) if path == str(directory / storage_daemon.PLAIN) else nullcontext()
 
 
 @attaching.entrypoint

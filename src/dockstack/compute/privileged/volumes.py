@@ -53,7 +53,7 @@ def hold(server: str, volume: str, path: str, host: str, seen: dict[str, Any]) -
         OSError: the path cannot be had, or is neither file nor block device.
     """
     _check(server, volume, device=seen["device"])
-    with _locked():
+    with decryption.kept(volume, path), _locked():
         number = _find_device(server, volume, path, _label(volume, host))
         numbers = {"major": os.major(number), "minor": os.minor(number)}
         seen = {"device": seen["device"], "read_only": bool(seen["read_only"])}
@@ -88,7 +88,8 @@ def let_go(server: str, volume: str, host: str) -> bool:
                     locks.enter_context(loops.locked(loop))
                 for loop in _find_loops(volume, host):
                     loops.revoke(loop)
-            decryption.close(volume)
+    if last:
+        _close(volume)
     return last
 
 
@@ -125,9 +126,7 @@ def list_left_open() -> list[str]:
 @attaching.entrypoint
 def close_left_open(volume: str) -> None:
     """Have an encrypted volume open no more, unless a server holds it by now; absent is success."""
-    with _locked():
-        if all(held != volume for _, held in _list_records()):
-            decryption.close(volume)
+    _close(volume)
 
 
 @attaching.entrypoint
@@ -211,6 +210,19 @@ def measure(number: int) -> int:
             file = Path((block / "loop/backing_file").read_text().rstrip("\n"))
             return file.stat().st_size // _SECTOR * _SECTOR
     return int((block / "size").read_text()) * _SECTOR
+
+
+def _close(volume: str) -> None:
+    """Close an encrypted volume unless a server holds it.
+
+    Its own lock is enough, which ``hold`` has, too: what was written goes to the disk, and others need not wait for it.
+    """
+
+    def is_held() -> bool:
+        with _locked():
+            return any(held == volume for _, held in _list_records())
+
+    decryption.close(volume, unless=is_held)
 
 
 def _find_device(server: str, volume: str, path: str, label: str) -> int:
