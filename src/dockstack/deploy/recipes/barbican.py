@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from dockstack.deploy import paths
@@ -15,7 +14,7 @@ from dockstack.deploy.recipes.controller import (
     copy_paste_file,
     migrate,
     once_in_database,
-    provision,
+    provision_once,
     withdraw,
     write_api_file,
     write_configuration,
@@ -88,9 +87,7 @@ def migrate_database(machine: Machine) -> None:
 
 def provide(machine: Machine) -> None:
     """Make Barbican's account and its entry in the catalogue."""
-    desired = desired_state.key_manager(settings_of(machine))
-    text = json.dumps(desired, sort_keys=True)
-    once_in_database(machine, _ACCOUNT, text, lambda: provision(machine, "identity", desired))
+    provision_once(machine, "identity", desired_state.key_manager(settings_of(machine)), noted=_ACCOUNT)
 
 
 def start(machine: Machine) -> None:

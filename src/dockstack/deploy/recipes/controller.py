@@ -92,10 +92,17 @@ def ask(machine: Machine, action: str, desired: Mapping[str, Any]) -> None:
     machine.run([PYTHON, script, action], stdin=json.dumps(desired), environment=MIGRATION_ENVIRONMENT)
 
 
-def provision_once(machine: Machine, action: str, desired: Mapping[str, Any]) -> None:
-    """Run an action unless exactly this desired state was reached before, in a database that still exists."""
+def provision_once(machine: Machine, action: str, desired: Mapping[str, Any], *, noted: str = "") -> None:
+    """Run an action unless exactly this desired state was reached before, in a database that still exists.
+
+    Args:
+        machine: the controller.
+        action: of provision.py.
+        desired: what it shall reach.
+        noted: what the manifest calls it; by default it goes by the action.
+    """
     text = json.dumps(desired, sort_keys=True)
-    once_in_database(machine, f"provision-{action}", text, lambda: provision(machine, action, desired))
+    once_in_database(machine, noted or f"provision-{action}", text, lambda: provision(machine, action, desired))
 
 
 def withdraw(machine: Machine, provided: str, desired: Mapping[str, Any]) -> None:

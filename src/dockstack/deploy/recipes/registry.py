@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
@@ -12,7 +11,7 @@ from dockstack.deploy.configuration.mariadb import account_sql
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.node.environments import ensure_wheel
 from dockstack.deploy.recipes import host_removal
-from dockstack.deploy.recipes.controller import once_in_database, provision, withdraw, write_configuration
+from dockstack.deploy.recipes.controller import once_in_database, provision_once, withdraw, write_configuration
 from dockstack.deploy.recipes.facts import REGISTRY_ACCOUNT, REGISTRY_PORT, settings_of
 from dockstack.deploy.recipes.infrastructure import run_sql
 from dockstack.deploy.recipes.stage import Stage
@@ -48,9 +47,7 @@ def start(machine: Machine) -> None:
         ensure_wheel(machine, paths.OPENSTACK_VENV, extras_installed=paths.DRIVER_MARKER)
     sql = account_sql(settings, registry.ACCOUNT, (registry.ACCOUNT,))
     once_in_database(machine, "registry-database", sql, lambda: run_sql(machine, settings, sql))
-    desired = desired_state.registry(settings)
-    text = json.dumps(desired, sort_keys=True)
-    once_in_database(machine, REGISTRY_ACCOUNT, text, lambda: provision(machine, "identity", desired))
+    provision_once(machine, "identity", desired_state.registry(settings), noted=REGISTRY_ACCOUNT)
     machine.manifest.set_done(REGISTRY_PORT, str(settings.ports.registry))
     ensure_running(machine, registry.service(settings))
 
