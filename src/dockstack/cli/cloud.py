@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dockstack up | status | logs | down | clean``."""
+"""``dockstack status | logs | down | clean``, and what commands on this machine's cloud share."""
 
 from __future__ import annotations
 
@@ -15,43 +15,35 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-from dockstack.cli import root_disks
+from dockstack.cli import node_table, root_disks
 from dockstack.deploy import paths
-from dockstack.deploy.hypervisors import engine, storage
-from dockstack.deploy.node import processes
+from dockstack.deploy.hypervisors import engine
+from dockstack.deploy.join.journal import Journal
 from dockstack.deploy.node.manifest import Manifest
 from dockstack.deploy.node.secrets import Secrets
 from dockstack.deploy.node.shell import LocalShell
-from dockstack.deploy.recipes import barbican, cinder
-from dockstack.deploy.run import preflight
-from dockstack.deploy.run.events import Kind, parse
 from dockstack.deploy.run.lock import exclusive
-from dockstack.deploy.run.progress import choose_display
 from dockstack.deploy.supervision.backends import choose
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.supervision.status import age, conditions
-from dockstack.deploy.wanted import inventory
+from dockstack.deploy.wanted import inventory, layout
 from dockstack.errors import DockstackError
-from dockstack.terminal import Screen, say_lines, styled
+from dockstack.terminal import Screen, say, say_lines, styled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from dockstack.deploy.join.journal import Entry
     from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.supervision.services import Service
 
-UP_LOG = f"{paths.LOG}/up.log"
 INTERRUPTED = 130
 MIB = 1024 * 1024
 TAIL_OF_ALL = 5
-
-USE = f"""\
-Your cloud is up. Use it:
-  source {paths.OPENRC}          # as the administrator
-  openstack server list
-  openstack --os-cloud dockstack-demo server list
-  dockstack status                         # every service, its memory, is it healthy
-  dockstack verify                         # prove it: boot, log in, networks, isolation"""
+ORPHANS = (
+    "Without this cloud they are of no use, and their servers out of reach: remove them first (`dockstack node "
+    "remove`), or run `dockstack clean` on each, too."
+)
 
 
 def environment_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -78,116 +70,6 @@ def load(environment: str | None, assignments: tuple[str, ...]) -> inventory.Inv
 
 @click.command()
 @environment_options
-@click.option("--json", "json_lines", is_flag=True, help="Print events as JSON lines, for machines.")
-@click.option("--skip-verify", is_flag=True, help="Do not boot a first server at the end.")
-@click.option(
-    "--hosts", type=int, metavar="N", help="Have N compute hosts on this machine; remembered until another N is given."
-)
-def up(
-    environment: str | None,
-    assignments: tuple[str, ...],
-    *,
-    json_lines: bool,
-    skip_verify: bool,
-    hosts: int | None,
-) -> None:
-    """Bring the cloud up: install, configure, start; safe to run again.
-
-    Kill it at any moment and run it again: it goes on. A second run changes nothing and takes seconds.
-    """
-    if hosts is not None:
-        assignments = (*assignments, f"hosts={hosts}")
-    settings = load(environment, assignments)
-    inventory.require_one(settings)
-    require_root("up")
-    with exclusive("up"):
-        preflight.check(settings.local)
-        chosen = settings.local.attributes
-        inventory.remember(
-            paths.SAVED_OPTIONS,
-            {
-                name: value
-                for each in (storage, engine, cinder, barbican)
-                for name, value in each.to_remember(chosen).items()
-            },
-        )
-        if hosts is not None:
-            # More are remembered at once, so that a killed run goes on; fewer when they are gone: it may be refused.
-            inventory.remember(
-                paths.SAVED_OPTIONS, {"hosts": max(hosts, load(None, ()).local.attributes.number("hosts"))}
-            )
-        status_code = apply(environment, assignments, json_lines=json_lines)
-        if hosts is not None and not status_code:
-            inventory.remember(paths.SAVED_OPTIONS, {"hosts": hosts})
-    if status_code == INTERRUPTED:
-        click.echo("Interrupted. Run `dockstack up` again: it goes on from here.", err=True)
-    if status_code:
-        sys.exit(status_code)
-    if not skip_verify and settings.local.attributes.flag("deploy.verify"):
-        first_server_once(json_lines=json_lines)
-    if not json_lines:
-        click.echo(USE)
-
-
-def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: bool) -> int:
-    """Run all stages in their own process and show what they tell; return its exit status."""
-    line = [sys.executable, "-m", "dockstack.deploy.run.apply"]
-    line += ["--environment", environment or paths.ENVIRONMENT_FILE]
-    line += [part for assignment in assignments for part in ("--set", assignment)]
-    Path(UP_LOG).parent.mkdir(parents=True, exist_ok=True)
-    marked = {**os.environ, processes.RUN_MARK: str(os.getpid())}
-    with os.fdopen(os.open(UP_LOG, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as log:
-        # A session of its own: Ctrl-C reaches only us, and we end the stages in good order.
-        child = subprocess.Popen(
-            line, stdout=subprocess.PIPE, stderr=log, text=True, env=marked, start_new_session=True
-        )
-    assert child.stdout is not None  # noqa: S101 - it was asked for above
-    with choose_display(json_lines=json_lines) as display:
-        ended = interrupted = False
-        while True:
-            try:
-                for text in child.stdout:
-                    event = parse(text)
-                    if event is not None:
-                        ended = ended or event.kind is Kind.END
-                        display.show(event)
-                child.wait()
-                break
-            except KeyboardInterrupt:
-                interrupted = True
-                child.terminate()
-    if interrupted:
-        return INTERRUPTED
-    if not ended:
-        details = Path(UP_LOG).read_text()[-2000:]
-        raise DockstackError(
-            "The run ended before its end.", "Run `dockstack up` again: it goes on from here.", details
-        )
-    return child.returncode
-
-
-def first_server_once(*, json_lines: bool) -> None:
-    """Prove a new cloud with its first server; a later run of `up` does not boot another."""
-    manifest = Manifest(paths.STATE_DIRECTORY)
-    cloud = manifest.done("database-created") or "unknown"
-    if manifest.done("first-server") != cloud:
-        first_server(json_lines=json_lines)
-        manifest.set_done("first-server", cloud)
-
-
-def first_server(*, json_lines: bool) -> None:
-    """Prove the cloud with its first server."""
-    line = [sys.executable, "-m", "dockstack.cli", "verify", "--only", "docker"]
-    done = subprocess.run(line, stdout=sys.stderr if json_lines else None, check=False)
-    if done.returncode != 0:
-        raise DockstackError(
-            "The cloud is up, but its first server did not work.",
-            "See above; `dockstack logs nova-compute` may say more, and `dockstack verify` tries again.",
-        )
-
-
-@click.command()
-@environment_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 def status(environment: str | None, assignments: tuple[str, ...], *, as_json: bool) -> None:
     """Show every service: is it healthy and why not, since when, its memory; and whether root disks are limited.
@@ -201,10 +83,13 @@ def status(environment: str | None, assignments: tuple[str, ...], *, as_json: bo
     found = conditions(services, backend)
     healthy = all(condition.healthy for condition in found)
     disks = root_disks.look(services, engine.engine_of(settings.local.attributes).socket, LocalShell())
+    nodes, missing = nodes_of(settings)
     if as_json:
         services_json = [{**asdict(condition), "healthy": condition.healthy} for condition in found]
         disks_json = [asdict(told) for told in disks]
-        click.echo(json.dumps({"healthy": healthy, "services": services_json, "root_disks": disks_json}, indent=1))
+        told_json = {"healthy": healthy, "services": services_json, "root_disks": disks_json}
+        told_json |= {"nodes": [asdict(entry) for entry in nodes], "nodes_missing": missing}
+        click.echo(json.dumps(told_json, indent=1))
     else:
         table = Table(box=None, pad_edge=False)
         for title, justify in (("SERVICE", "left"), ("STATE", "left"), ("PID", "right"), ("SINCE", "right")):
@@ -222,6 +107,11 @@ def status(environment: str | None, assignments: tuple[str, ...], *, as_json: bo
         console.print(f"{sum(one.healthy for one in found)} of {len(found)} healthy, {total:.0f} MiB in all")
         for told in disks:
             console.print(f"Root disks{f' on {told.host}' if told.host else ''}: {told.text}", soft_wrap=True)
+        if nodes:
+            console.print("\nCompute nodes, as the last command left them (`dockstack node check` asks them):")
+            console.print(node_table.table(nodes))
+        if missing:
+            console.print(f"Not added yet: {', '.join(missing)}. `dockstack up` adds them.", soft_wrap=True)
     sys.exit(0 if healthy else 1)
 
 
@@ -276,6 +166,7 @@ def down(environment: str | None, assignments: tuple[str, ...]) -> None:
             return
         teardown.down(machine)
     click.echo("Stopped. Servers and data are kept; `dockstack up` brings all back.")
+    name_nodes("Their servers go on; nothing can be changed about them until then.")
 
 
 @click.command()
@@ -289,6 +180,7 @@ def clean(environment: str | None, assignments: tuple[str, ...], *, yes: bool, p
     """
     settings = load(environment, assignments)
     require_root("clean")
+    name_nodes(ORPHANS)
     question = "Remove this cloud with all its servers, images and databases?"
     if not yes and not click.confirm(question, default=False):
         raise DockstackError("Nothing was removed.", "Answer yes, or give --yes.")
@@ -299,6 +191,20 @@ def clean(environment: str | None, assignments: tuple[str, ...], *, yes: bool, p
     click.echo("Removed all that dockstack made.")
     if left:
         click.echo(f"Packages stay ({len(left)}; `--packages` purges them): {' '.join(left)}")
+
+
+def nodes_of(settings: inventory.Inventory) -> tuple[tuple[Entry, ...], list[str]]:
+    """Return what is noted of the nodes that were added from here, and which of the environment file were not."""
+    entries = Journal().entries()
+    known = {entry.node for entry in entries}
+    return entries, [node.name for node in layout.other_machines(settings) if node.name not in known]
+
+
+def name_nodes(what: str) -> None:
+    """Say that the nodes that were added from here stay as they are, as commands of this machine's do not go there."""
+    names = [entry.node for entry in Journal().entries()]
+    if names:
+        say(f"Compute nodes are left as they are: {', '.join(names)}. {what}")
 
 
 @contextmanager

@@ -21,11 +21,11 @@ from dockstack.errors import DockstackError
 from dockstack.terminal import Screen, say, styled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from dockstack.deploy.join.probes import Outcome
     from dockstack.deploy.join.service_files import Found
-    from dockstack.deploy.wanted.attributes import Setting
+    from dockstack.deploy.wanted.attributes import Attributes, Setting
     from dockstack.deploy.wanted.cloud_keys import Key
 
 HIDDEN = "********"
@@ -121,13 +121,22 @@ def import_(
     chosen = [read for said, read in ways if said]
     if len(chosen) != 1:
         raise DockstackError("There is no one source to import.", "Name FILES, or one of the options --from-....")
-    found = chosen[0]()
+    written(chosen[0](), (open_values(assignments), *file_values(contents)), path)
+    say(f"Wrote {path}, and its secrets to {cloud_document.secrets_path(path)}. `dockstack cloud show` prints it.")
+
+
+def written(found: Found, further: Iterable[SourceValues], path: str) -> cloud_document.CloudDocument:
+    """Write the cloud document with what was found, and what a person says besides; return it.
+
+    Raises:
+        DockstackError: no node could join with it.
+    """
     for warning in found.warnings:
         say(f"warning: {warning}", error=True)
-    document = cloud_document.CloudDocument([*found.sources, open_values(assignments), *file_values(contents)])
+    document = cloud_document.CloudDocument([*found.sources, *further])
     document.require_usable(CURE, found.problems)
     cloud_document.save(document, path)
-    say(f"Wrote {path}, and its secrets to {cloud_document.secrets_path(path)}. `dockstack cloud show` prints it.")
+    return document
 
 
 def _files(files: tuple[str, ...]) -> Found:
@@ -156,11 +165,16 @@ def _deployer(name: str, directory: str, inventory: str | None) -> Found:
 
 
 def _here() -> Found:
-    from dockstack.deploy.join import own_cloud  # noqa: PLC0415 - loads the recipes' engine
-
     require_root("cloud import --from-here")
     known_services()
-    return own_cloud.values(load(None, ()).local.attributes, LocalShell())
+    return of_this_machine(load(None, ()).local.attributes)
+
+
+def of_this_machine(attributes: Attributes) -> Found:
+    """Return what nodes must know of the cloud that is on this machine, which has these attributes."""
+    from dockstack.deploy.join import own_cloud  # noqa: PLC0415 - loads the recipes' engine
+
+    return own_cloud.values(attributes, LocalShell())
 
 
 def open_values(assignments: tuple[str, ...]) -> SourceValues:

@@ -15,7 +15,7 @@ from dockstack.errors import DockstackError
 
 # command -> (module, attribute, one-line help); the help stands here so that `--help` imports nothing
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "up": ("dockstack.cli.cloud", "up", "Bring the cloud up: install, configure, start; safe to run again."),
+    "up": ("dockstack.cli.up", "up", "Bring the cloud up: install, configure, start; safe to run again."),
     "status": ("dockstack.cli.cloud", "status", "Show every service: is it healthy, since when, its memory."),
     "logs": ("dockstack.cli.cloud", "logs", "Show the log of a service, or the last lines of all."),
     "down": ("dockstack.cli.cloud", "down", "Stop the cloud; servers and data stay."),

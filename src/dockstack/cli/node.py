@@ -7,35 +7,21 @@ import json
 import sys
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 
 from dockstack.cli.node_check import check
 from dockstack.cli.node_drain import drain, undrain
 from dockstack.cli.node_hosts import Hosts, administrated, administrator_option, host_options, look_at, plans
-from dockstack.cli.node_peers import acquaint, show_unmet, unmet_plain
+from dockstack.cli.node_joining import all_joined, enrolment, join, joined
 from dockstack.cli.node_remove import remove
-from dockstack.cli.node_report import added_plain, ended, fits, plain, show_plan
-from dockstack.cli.node_run import run
+from dockstack.cli.node_report import fits, plain, show_plan
+from dockstack.cli.node_table import table
 from dockstack.cli.node_upgrade import upgrade
 from dockstack.deploy.join import journal
-from dockstack.deploy.supervision.status import age
 from dockstack.errors import DockstackError
-from dockstack.terminal import Screen, say, styled
+from dockstack.terminal import Screen, say
 
-if TYPE_CHECKING:
-    from dockstack.deploy.administration.api import Cloud
-    from dockstack.deploy.administration.enrolment import Enrolment
-    from dockstack.deploy.join.adding import Added
-
-COLOURS = {
-    journal.Step.JOINED: "green",
-    journal.Step.ENABLED: "green",
-    journal.Step.DRAINED: "cyan",
-    journal.Step.FAILED: "red",
-}
 MAPPING = (
     "No administrator's credentials were given (--os-cloud). Nova places servers on them once a controller has mapped "
     "them: nova-manage cell_v2 discover_hosts (one that `dockstack up` made does so by itself)"
@@ -99,53 +85,12 @@ def add(*, hosts: Hosts, os_cloud: str | None, no_proof: bool, image: str, flavo
     Kill this at any moment and run it again: it goes on. A second run changes nothing. Exit status 0: all are in; 1:
     one is not.
     """
-    from dockstack.deploy.join.adding import Adding  # noqa: PLC0415 - loads the recipes' engine
-    from dockstack.deploy.join.plan import together  # noqa: PLC0415
-
     cloud = administrated(hosts, os_cloud)
-    looked = look_at(hosts)
-    found = together(plans(looked))
-    surveys = {name: one for name, one in looked.items() if not isinstance(one, DockstackError) and fits(found[name])}
-    if not hosts.as_json:
-        for name, outcome in found.items():
-            if name not in surveys:
-                show_plan(name, outcome, whole=False)
-    adding = Adding(enrolment=enrolment(hosts, cloud, proof=not no_proof, image=image, flavor=flavor))
-    added = run(
-        hosts,
-        [one for one in hosts.nodes if one.name in surveys],
-        lambda one, tell: adding.add(one, surveys[one.name], tell),
-        ended,
-        "Nodes at work go on; run `dockstack node add` again: it goes on from here.",
-    )
-    met = [one for one in hosts.nodes if joined(added.get(one.name))]
-    unmet = acquaint(hosts, adding.peers, adding.journal, met) if met else {}
-    added |= {name: problem for name, problem in unmet.items() if name in added}
-    if hosts.as_json:
-        told = {name: added_plain(added[name]) if name in added else plain(found[name]) for name in found}
-        click.echo(json.dumps({"event": "hosts", "hosts": told, "unmet": unmet_plain(unmet)}))
-    else:
-        show_unmet(unmet)
-        if cloud is None and any(joined(outcome) for outcome in added.values()):
-            say(MAPPING)
-    sys.exit(0 if all(joined(added.get(one.name)) for one in hosts.nodes) else 1)
-
-
-def joined(outcome: Added | DockstackError | None) -> bool:
-    """Tell whether a host has become a node."""
-    return outcome is not None and not isinstance(outcome, DockstackError)
-
-
-def enrolment(hosts: Hosts, cloud: Cloud | None, *, proof: bool, image: str, flavor: str) -> Enrolment | None:
-    """Return what lets nodes into a cloud, None without an administrator's account."""
-    if cloud is None:
-        return None
-    from dockstack.deploy.administration.enrolment import Enrolment  # noqa: PLC0415 - loads the SDK
-    from dockstack.deploy.administration.mapping import Mapping  # noqa: PLC0415
-    from dockstack.deploy.administration.proof import Proof  # noqa: PLC0415
-
-    command = hosts.nodes[0].attributes.text("deploy.map_command")
-    return Enrolment(cloud, Mapping(cloud, command), Proof(cloud, image, flavor) if proof else None)
+    let_in = enrolment(hosts, cloud, proof=not no_proof, image=image, flavor=flavor)
+    added = join(hosts, let_in, "dockstack node add")
+    if cloud is None and not hosts.as_json and any(joined(outcome) for outcome in added.values()):
+        say(MAPPING)
+    sys.exit(0 if all_joined(hosts, added) else 1)
 
 
 @node.command(name="list", short_help="List the nodes added from here, and how far each came.")
@@ -156,13 +101,7 @@ def list_nodes(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(entry) for entry in entries], indent=1))
         return
-    table = Table(box=None, pad_edge=False)
-    for title in ("NODE", "HOSTNAME", "LOGIN", "RELEASE", "STATE", "SINCE"):
-        table.add_column(title, no_wrap=True)
-    for entry in entries:
-        state = styled((entry.step.value, COLOURS.get(entry.step, "yellow")))
-        table.add_row(entry.node, entry.hostname, entry.login, entry.release, state, age(entry.at))
-    Screen().print(table)
+    Screen().print(table(entries))
 
 
 @node.command(short_help="Show what went wrong on one, and what to do.")

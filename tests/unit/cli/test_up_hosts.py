@@ -9,7 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from dockstack.cli import cloud
+from dockstack.cli import up as command
 from dockstack.cli.config import show
 from dockstack.deploy.wanted import inventory
 from dockstack.errors import DockstackError
@@ -20,18 +20,18 @@ pytestmark = pytest.mark.unit
 @pytest.fixture
 def up(monkeypatch, tmp_path):
     saved = tmp_path / "saved-options.yaml"
-    monkeypatch.setattr(cloud.paths, "SAVED_OPTIONS", str(saved))
-    monkeypatch.setattr(cloud.paths, "ENVIRONMENT_FILE", str(tmp_path / "none.yaml"))
-    monkeypatch.setattr(cloud, "require_root", lambda _: None)
-    monkeypatch.setattr(cloud, "exclusive", lambda _: nullcontext())
-    monkeypatch.setattr(cloud.preflight, "check", lambda _: None)
+    monkeypatch.setattr(command.paths, "SAVED_OPTIONS", str(saved))
+    monkeypatch.setattr(command.paths, "ENVIRONMENT_FILE", str(tmp_path / "none.yaml"))
+    monkeypatch.setattr(command, "require_root", lambda _: None)
+    monkeypatch.setattr(command, "exclusive", lambda _: nullcontext())
+    monkeypatch.setattr(command.preflight, "check", lambda _: None)
 
     def run(*options, status=0, before=None):
         if before:
             inventory.remember(saved, {"hosts": before})
         seen = []
-        monkeypatch.setattr(cloud, "apply", lambda *call, **_: seen.append(call[1]) or status)
-        CliRunner().invoke(cloud.up, [*options, "--skip-verify"])
+        monkeypatch.setattr(command, "apply", lambda *call, **_: seen.append(call[1]) or status)
+        CliRunner().invoke(command.up, [*options, "--skip-verify"])
         return seen, yaml.safe_load(saved.read_text())["hosts"] if saved.exists() else None
 
     return run
@@ -50,16 +50,16 @@ def test_a_plain_run_forgets_nothing(up):
     assert up(before=2) == ([()], 2)
 
 
-def test_several_machines_are_refused_before_anything_is_changed(monkeypatch, tmp_path):
+def test_what_cannot_be_made_is_refused_before_anything_is_changed(monkeypatch, tmp_path):
     def touched(*_, **__):
         raise AssertionError("something was looked at or changed")
 
     for name in ("require_root", "exclusive", "apply"):
-        monkeypatch.setattr(cloud, name, touched)
+        monkeypatch.setattr(command, name, touched)
     path = tmp_path / "two.yaml"
-    path.write_text("nodes: {local: {}, two: {connector: '@ssh', address: 192.0.2.7, roles: [compute]}}")
-    result = CliRunner().invoke(cloud.up, ["--environment", str(path)])
+    path.write_text("nodes: {local: {}, two: {connector: '@ssh', address: 192.0.2.7}}")
+    result = CliRunner().invoke(command.up, ["--environment", str(path)])
     assert isinstance(result.exception, DockstackError)
-    assert "cannot be made yet" in result.exception.brief
+    assert "two is to be a controller over SSH" in result.exception.brief
     shown = CliRunner().invoke(show, ["--environment", str(path), "--node", "two"])
     assert shown.exit_code == 0, shown.exception

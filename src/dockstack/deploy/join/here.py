@@ -22,7 +22,7 @@ from dockstack.deploy.node.secrets import GivenSecrets
 from dockstack.deploy.run import apply
 from dockstack.deploy.run.events import Event, Kind
 from dockstack.deploy.run.lock import LOCK_FILE, BusyError, exclusive
-from dockstack.deploy.run.plan import Task, task_key
+from dockstack.deploy.run.plan import Task, tasks
 from dockstack.deploy.wanted.inventory import remember
 from dockstack.errors import DockstackError
 
@@ -35,11 +35,10 @@ if TYPE_CHECKING:
 POLL = 1.0
 
 
-def tasks(told: Commission) -> tuple[Task, ...]:
+def work(told: Commission) -> tuple[Task, ...]:
     """Return what is to be done here."""
     node = told.node()
-    stages = ComputeNode(node, told.document(), told.disabled).stages()
-    return tuple(Task(node, one, frozenset(task_key(node, name) for name in one.after)) for one in stages)
+    return tasks(node, ComputeNode(node, told.document(), told.disabled).stages())
 
 
 @contextmanager
@@ -66,11 +65,11 @@ def main(path: str | Path = commission.PATH, lock: str | Path = LOCK_FILE) -> in
             os.environ[processes.RUN_MARK] = str(os.getpid())
             apply.end_leftovers()
             told = commission.read(path)
-            work = tasks(told)
+            node = told.node()
             # What later commands on this machine need to know, as of one with `up`.
-            chosen = work[0].node.attributes
+            chosen = node.attributes
             remember(paths.SAVED_OPTIONS, {**storage.to_remember(chosen), **engine.to_remember(chosen)})
-            return apply.carry_out(work[0].node, work, GivenSecrets(told.document().secrets()))
+            return apply.carry_out(node, work(told), GivenSecrets(told.document().secrets()))
     except DockstackError as error:
         apply.print_event(Event(Kind.FAILED, text=error.brief, cure=error.resolution, details=error.details))
         apply.print_event(Event(Kind.END, ok=False))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m dockstack.deploy.run.apply``: run all tasks of an inventory, and report in JSON lines.
+"""``python -m dockstack.deploy.run.apply``: run all tasks of this machine, and report in JSON lines.
 
 pyinfra runs the operations of one host in sequence. Here independent stages of a node run side by side, each in a child
 process that is forked after all imports. A run may be killed at any moment: the next one completes the work.
@@ -25,10 +25,10 @@ from dockstack.deploy.node.manifest import Manifest
 from dockstack.deploy.node.secrets import Secrets
 from dockstack.deploy.run import teardown
 from dockstack.deploy.run.events import Event, Kind, parse
-from dockstack.deploy.run.plan import Task, tasks
+from dockstack.deploy.run.plan import Task, node_stages, tasks
 from dockstack.deploy.supervision.machine import Machine
 from dockstack.deploy.supervision.records import Records
-from dockstack.deploy.wanted import inventory as inventories
+from dockstack.deploy.wanted import inventory
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -246,9 +246,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _die_with_parent(signal.SIGTERM)
     options: Any = arguments().parse_args(argv)
     end_leftovers()
-    inventory = inventories.load(options.environment, options.assignments, saved_options=paths.SAVED_OPTIONS)
-    inventories.require_one(inventory)
-    return carry_out(inventory.local, tasks(inventory), Secrets(paths.SECRETS_FILE))
+    node = inventory.load(options.environment, options.assignments, saved_options=paths.SAVED_OPTIONS).local
+    return carry_out(node, tasks(node, node_stages(node)), Secrets(paths.SECRETS_FILE))
 
 
 def carry_out(node: Node, work: Sequence[Task], secrets: Secrets) -> int:

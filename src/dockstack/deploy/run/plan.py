@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an inventory to tasks: every recipe's stages on every node, with what each waits for.
+"""From a node to its tasks: every recipe's stages on it, with what each waits for.
 
 A recipe is a file in ``recipes/`` with a function ``stages(node)``, which returns its stages (none if the node has no
 use for it), and a line in ``RECIPES``.
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from dockstack.deploy.recipes.stage import Stage, check_graph
 
 if TYPE_CHECKING:
-    from dockstack.deploy.wanted.inventory import Inventory, Node
+    from collections.abc import Iterable
+
+    from dockstack.deploy.wanted.inventory import Node
 
 # Files of recipes/; their order means nothing, what a stage waits for stands in the stage.
 RECIPES = (
@@ -78,16 +80,6 @@ def node_stages(node: Node) -> tuple[Stage, ...]:
     return check_graph(found)
 
 
-def tasks(inventory: Inventory) -> tuple[Task, ...]:
-    """Return the tasks of all nodes; the first node goes first, the others then side by side."""
-    leader, *others = inventory.nodes
-    leading = tuple(Task(leader, stage, _keys(leader, stage)) for stage in node_stages(leader))
-    barrier = frozenset(task.key for task in leading)
-    following = tuple(
-        Task(node, stage, _keys(node, stage) or barrier) for node in others for stage in node_stages(node)
-    )
-    return leading + following
-
-
-def _keys(node: Node, stage: Stage) -> frozenset[str]:
-    return frozenset(task_key(node, name) for name in stage.after)
+def tasks(node: Node, stages: Iterable[Stage]) -> tuple[Task, ...]:
+    """Return these stages as tasks of a node."""
+    return tuple(Task(node, stage, frozenset(task_key(node, name) for name in stage.after)) for stage in stages)

@@ -87,21 +87,6 @@ class Inventory:
         raise DockstackError("No node of the environment file is this machine.", "Give one node connector: '@local'.")
 
 
-def require_one(inventory: Inventory) -> None:
-    """Refuse a cloud of several machines before anything is changed: the recipes cannot make one yet.
-
-    Raises:
-        DockstackError: the environment file names more than one node.
-    """
-    if len(inventory.nodes) > 1:
-        names = ", ".join(node.name for node in inventory.nodes)
-        raise DockstackError(
-            f"A cloud on several machines cannot be made yet, and the environment file names {names}.",
-            "Leave one node in it. Other machines join with `dockstack node add --environment FILE`, by a file of "
-            "their own; `dockstack up --hosts N` makes several compute hosts on one machine.",
-        )
-
-
 def load(
     environment_file: str | Path | None,
     assignments: Iterable[str] = (),

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 
 
 def test_tasks_wait_for_each_other_by_the_nodes_name(cloud, compute):
-    work = here.tasks(commission.commission(compute(name="node7"), cloud, "10.1.0.31"))
+    work = here.work(commission.commission(compute(name="node7"), cloud, "10.1.0.31"))
     known = {task.key for task in work}
     assert "node7/compute" in known
     assert all(task.after <= known for task in work)

@@ -7,7 +7,6 @@ import pytest
 
 from dockstack.deploy.recipes.stage import Stage, check_graph
 from dockstack.deploy.run.plan import node_stages, tasks
-from dockstack.deploy.wanted.inventory import Inventory, Role
 from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
@@ -46,10 +45,7 @@ def test_without_docker_no_stage_needs_the_engine(node):
     assert not {name for name in names if name.startswith("hypervisor")}
 
 
-def test_other_nodes_wait_for_the_first(node):
-    first = node()
-    other = replace(node(), name="far", roles=frozenset({Role.CONTROLLER, Role.NETWORK, Role.COMPUTE}))
-    work = {task.key: task for task in tasks(Inventory((first, other)))}
-    assert work["local/foundation"].after == frozenset()
-    assert "local/foundation" in work["far/foundation"].after
-    assert work["far/command-line"].after == {"far/foundation"}
+def test_a_task_waits_for_those_of_its_own_node(node):
+    far = replace(node(), name="far")
+    work = {task.key: task for task in tasks(far, (stage("a"), stage("b", "a")))}
+    assert {key: task.after for key, task in work.items()} == {"far/a": frozenset(), "far/b": {"far/a"}}

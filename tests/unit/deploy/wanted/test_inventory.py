@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from dockstack.deploy.wanted.inventory import Role, load, require_one
+from dockstack.deploy.wanted.inventory import Role, load
 from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
@@ -83,10 +83,3 @@ def test_a_named_file_must_be_there(tmp_path):
 def test_a_leading_zero_in_the_file_is_octal(write):
     node = load(write("attributes: {docker.socket_mode: 0640}")).local
     assert node.attributes["docker.socket_mode"] == 0o640
-
-
-def test_several_machines_are_refused_in_one_sentence(write):
-    several = load(write(DOCUMENT))
-    with pytest.raises(DockstackError, match=r"^A cloud on several machines cannot be made yet.* names here, far"):
-        require_one(several)
-    require_one(load(None))

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make many machines compute nodes, and say what came of each: for ``dockstack node add`` and ``dockstack up``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from dockstack.cli.node_hosts import look_at, plans
+from dockstack.cli.node_peers import acquaint, show_unmet, unmet_plain
+from dockstack.cli.node_report import added_plain, ended, fits, plain, show_plan
+from dockstack.cli.node_run import run
+from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dockstack.cli.node_hosts import Hosts
+    from dockstack.deploy.administration.api import Cloud
+    from dockstack.deploy.administration.enrolment import Enrolment
+    from dockstack.deploy.join.adding import Added
+
+    Outcomes = Mapping[str, Added | DockstackError]
+
+
+def join(hosts: Hosts, enrolment: Enrolment | None, command: str) -> Outcomes:
+    """Look at all hosts, have those that fit join, and have them know each other.
+
+    Args:
+        hosts: they, and what they must know of their cloud.
+        enrolment: lets them in; None without an administrator's account.
+        command: what to run again after an interruption.
+
+    Returns:
+        What came of each that fits, by its name. One that does not is left alone; why was said.
+    """
+    from dockstack.deploy.join.adding import Adding  # noqa: PLC0415 - loads the recipes' engine
+    from dockstack.deploy.join.plan import together  # noqa: PLC0415
+
+    looked = look_at(hosts)
+    found = together(plans(looked))
+    surveys = {name: one for name, one in looked.items() if not isinstance(one, DockstackError) and fits(found[name])}
+    if not hosts.as_json:
+        for name, outcome in found.items():
+            if name not in surveys:
+                show_plan(name, outcome, whole=False)
+    adding = Adding(enrolment=enrolment)
+    added = run(
+        hosts,
+        [one for one in hosts.nodes if one.name in surveys],
+        lambda one, tell: adding.add(one, surveys[one.name], tell),
+        ended,
+        f"Nodes at work go on; run `{command}` again: it goes on from here.",
+    )
+    met = [one for one in hosts.nodes if joined(added.get(one.name))]
+    unmet = acquaint(hosts, adding.peers, adding.journal, met) if met else {}
+    added |= {name: problem for name, problem in unmet.items() if name in added}
+    if hosts.as_json:
+        told = {name: added_plain(added[name]) if name in added else plain(found[name]) for name in found}
+        click.echo(json.dumps({"event": "hosts", "hosts": told, "unmet": unmet_plain(unmet)}))
+    else:
+        show_unmet(unmet)
+    return added
+
+
+def joined(outcome: Added | DockstackError | None) -> bool:
+    """Tell whether a host has become a node."""
+    return outcome is not None and not isinstance(outcome, DockstackError)
+
+
+def all_joined(hosts: Hosts, added: Outcomes) -> bool:
+    """Tell whether all hosts are nodes."""
+    return all(joined(added.get(one.name)) for one in hosts.nodes)
+
+
+def enrolment(hosts: Hosts, cloud: Cloud | None, *, proof: bool, image: str = "", flavor: str = "") -> Enrolment | None:
+    """Return what lets nodes into a cloud, None without an administrator's account."""
+    if cloud is None:
+        return None
+    from dockstack.deploy.administration.enrolment import Enrolment  # noqa: PLC0415 - loads the SDK
+    from dockstack.deploy.administration.mapping import Mapping  # noqa: PLC0415
+    from dockstack.deploy.administration.proof import Proof  # noqa: PLC0415
+
+    command = hosts.nodes[0].attributes.text("deploy.map_command")
+    return Enrolment(cloud, Mapping(cloud, command), Proof(cloud, image, flavor) if proof else None)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`dockstack up` with compute nodes on other machines; what joining does has tests of its own."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager, nullcontext
+
+import pytest
+from click.testing import CliRunner
+
+import cloud_files
+from dockstack.cli import cloud, up, up_nodes
+from dockstack.deploy import paths
+from dockstack.deploy.join import probes, service_files
+from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.wanted import cloud_document
+from dockstack.deploy.wanted.attributes import SourceValues
+from dockstack.errors import DockstackError
+from fake_cloud import administered
+
+pytestmark = pytest.mark.unit
+ENVIRONMENT = """\
+roles:
+  controller:
+    listen_address: 192.0.2.1
+    tls.enable: true
+nodes:
+  controller:
+    roles: [controller, network{compute}]
+    attributes: {{network.encap_ip: 192.0.2.1}}
+{nodes}
+"""
+NODE = "  {name}: {{connector: '@ssh', roles: [compute], address: 192.0.2.9}}"
+
+
+class Site:
+    """One machine whose own part of `up` is taken as done, and hosts whose names say how they are."""
+
+    def __init__(self, tmp_path, monkeypatch):
+        self.path, self.steps, self.status = tmp_path / "dockstack.yaml", [], 0
+        self._administered = lambda: administered(tmp_path, monkeypatch)
+
+    def describe(self, *names, compute=False):
+        nodes = "\n".join(NODE.format(name=name) for name in names)
+        self.path.write_text(ENVIRONMENT.format(compute=", compute" if compute else "", nodes=nodes))
+
+    def up(self, *options):
+        with self._administered():
+            return CliRunner().invoke(up.up, ["--environment", str(self.path), *options])
+
+
+@pytest.fixture
+def site(hosts, tmp_path, monkeypatch):
+    made = Site(tmp_path, monkeypatch)
+    for name in ("SAVED_OPTIONS", "CLOUD_DOCUMENT"):
+        monkeypatch.setattr(paths, name, str(tmp_path / name))
+    monkeypatch.setattr(up, "require_root", lambda _: None)
+    monkeypatch.setattr(up, "exclusive", lambda _: nullcontext())
+    monkeypatch.setattr(up.preflight, "check", lambda _: None)
+    monkeypatch.setattr(up, "apply", lambda *_, **__: made.steps.append("controller") or made.status)
+    monkeypatch.setattr(up, "first_server_once", lambda **_: made.steps.append("first server"))
+    monkeypatch.setattr(up_nodes, "Journal", lambda: hosts.journal)
+    monkeypatch.setattr(probes, "require_release", lambda _: None)  # nobody is there whom it could ask
+    files = cloud_files.write(cloud_files.KOLLA, tmp_path)
+
+    def found(_):
+        read = service_files.read([str(path) for path in files])
+        return service_files.Found((*read.sources, SourceValues("test", {"release": "2026.2"})), read.problems)
+
+    monkeypatch.setattr(up_nodes, "of_this_machine", found)
+    add = hosts.add
+    monkeypatch.setattr(hosts, "add", lambda node, *more: made.steps.append(node.name) or add(node, *more))
+    return made
+
+
+def test_nodes_join_when_the_controller_is_up_and_one_that_breaks_stops_only_itself(site, hosts):
+    site.describe("breaks", "good", "unfit")
+    done = site.up("--forks", "1")
+    assert site.steps == ["controller", "breaks", "good"]
+    assert "good: joined as good.example.org" in done.stdout
+    assert "breaks: failed\n  Starting the switch: No." in done.stdout
+    assert "It holds a cloud." in done.stdout
+    assert "Your cloud is up." in done.stdout
+    assert isinstance(done.exception, DockstackError)
+    assert "not all of its compute nodes are in" in done.exception.brief
+
+
+def test_all_in_is_a_success_and_what_nodes_were_told_can_be_read_by_later_commands(site, hosts):
+    site.describe("good", "again")
+    done = site.up()
+    assert done.exit_code == 0, done.exception
+    assert cloud_document.load(paths.CLOUD_DOCUMENT).text("release") == "2026.2"
+    assert hosts.enrolment.proof is not None
+    assert sorted(hosts.introduced) == ["again", "good", "old"]
+
+
+def test_nothing_joins_a_cloud_that_did_not_come_up(site):
+    site.describe("good")
+    site.status = 1
+    assert site.up().exit_code == 1
+    assert site.steps == ["controller"]
+
+
+def test_a_first_server_needs_a_controller_that_runs_servers(site):
+    site.describe("good", compute=True)
+    site.up()
+    assert site.steps == ["controller", "first server", "good"]
+    site.up("--skip-verify")
+    assert site.steps[3:] == ["controller", "good"]
+
+
+def test_without_verification_nodes_are_let_in_unproven(site, hosts):
+    site.describe("good")
+    site.up("--skip-verify")
+    assert hosts.enrolment.proof is None
+
+
+def test_a_node_that_left_the_file_is_named_and_not_removed(site, hosts):
+    site.describe("good")
+    said = site.up().stderr
+    assert "failed, old stayed as before" in said
+    assert "dockstack node remove failed" in said
+    assert hosts.journal.entry("old").step is Step.ENABLED
+    hosts.journal.forget("old")
+    hosts.journal.forget("failed")
+    assert "stayed as before" not in site.up().stderr
+
+
+def test_machines_read_events_and_at_the_end_what_came_of_each_node(site):
+    site.describe("good", "breaks")
+    events = [json.loads(line) for line in site.up("--json").stdout.splitlines()]
+    assert {event["host"] for event in events[:-1]} == {"good", "breaks"}
+    assert (events[-1]["hosts"]["good"]["joined"], events[-1]["hosts"]["breaks"]["joined"]) == (True, False)
+
+
+@pytest.fixture
+def here(site, tmp_path, monkeypatch):
+    """A machine with a cloud and nodes, whose services nobody asks."""
+    noted = Journal(tmp_path / "nodes")
+    noted.note(Entry("twelve", "root@192.0.2.12:22", "twelve.example.org", "2026.2", Step.ENABLED))
+    monkeypatch.setattr(cloud, "Journal", lambda: noted)
+    monkeypatch.setattr(cloud, "require_root", lambda _: None)
+    monkeypatch.setattr(cloud, "exclusive", lambda _: nullcontext())
+    monkeypatch.setattr(cloud, "known_services", lambda: ())
+    monkeypatch.setattr(cloud, "conditions", lambda *_: ())
+    monkeypatch.setattr(cloud.root_disks, "look", lambda *_: ())
+
+    @contextmanager
+    def machine(_):
+        raise DockstackError("Not in a test.", "")
+        yield
+
+    monkeypatch.setattr(cloud, "machine_here", machine)
+    site.describe("twelve", "new")
+    return lambda command, *options: CliRunner().invoke(command, ["--environment", str(site.path), *options])
+
+
+def test_status_shows_nodes_and_which_are_not_added_yet(here):
+    told = here(cloud.status).output
+    assert "twelve.example.org  root@192.0.2.12:22  2026.2   enabled" in told
+    assert "Not added yet: new." in told
+    plain = json.loads(here(cloud.status, "--json").output)
+    assert [entry["step"] for entry in plain["nodes"]] == ["enabled"]
+    assert plain["nodes_missing"] == ["new"]
+
+
+def test_clean_says_beforehand_which_nodes_stay(here):
+    done = here(cloud.clean, "--yes")
+    assert "Compute nodes are left as they are: twelve." in done.output
+    assert "dockstack node remove" in done.output
