@@ -97,6 +97,15 @@ LAYERS = (
     Layer(
         "machines", "nodes that join a cloud, on machines of their own", True, False, nightly=True, has_machines=True
     ),
+    Layer(
+        "machines-short",
+        "one cloud on three of them, from its first `up` to its end",
+        True,
+        False,
+        ("-m", "short"),
+        nightly=True,
+        has_machines=True,
+    ),
     Layer("agents", "Neutron's agents on nodes of a cloud with ML2/OVS", True, True, nightly=True),
 )
 
@@ -134,6 +143,7 @@ def test(layers: tuple[str, ...], expression: str | None, exitfirst: bool) -> No
     docker-sid         the same with the engine of Debian sid root, nightly
     cloud              the cloud that `dockstack up` builds   root, brings it up
     machines           a cloud and its nodes, on machines     root, nightly
+    machines-short     what one job of 15 minutes has time for root, nightly
     agents             Neutron's agents, with ML2/OVS         root, nightly, brings a cloud up
     """  # noqa: D301 - click wants the character itself, in front of a paragraph that it leaves as it is
     chosen = [layer for layer in LAYERS if (layer.name in layers if layers else not layer.nightly)]

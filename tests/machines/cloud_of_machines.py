@@ -69,15 +69,16 @@ class Cloud:
         return done, told.get("hosts", {})
 
     @contextmanager
-    def at_work(self, line: str):
-        """Have a verb of `dockstack node` at work for the time of the block, and kill it then as by kill -9."""
+    def at_work(self, line: str, program: str = "dockstack"):
+        """Have a command of dockstack at work for the time of the block, and kill it then as by kill -9."""
+        verb, _, _ = line.partition(" ")
         process = subprocess.Popen(
-            self.controller.command(f"exec dockstack node {line}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self.controller.command(f"exec {program} {line}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
             yield
         finally:
-            self.controller.run("pkill -9 -f '[d]ockstack node '", check=False)
+            self.controller.run(f"pkill -9 -f '[d]ockstack[^ ]* {verb} '", check=False)
             process.wait(30)
 
     @cached_property

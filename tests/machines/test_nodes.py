@@ -14,10 +14,10 @@ import pytest
 import yaml
 from cloud_of_machines import NODES, SERVER_SECONDS, address_of
 from lab import PATIENCE, wait_for
+from observations import container_of, files_of, flat, inside, is_running, processes_of, reaches, run_of
 
 ADD_SECONDS = 900  # for what takes two minutes on a quiet machine
 AGAIN_SECONDS = 60  # for what changes nothing
-RUN = "dockstack.deploy.join.here"
 RECORD = "/var/lib/dockstack/deploy/services/nova-compute.json"  # by which a node of ours is known
 
 pytestmark = pytest.mark.timeout((ADD_SECONDS + 600) * PATIENCE, func_only=True)  # fixtures have limits of their own
@@ -45,7 +45,7 @@ def test_adding_goes_on_after_kill_9_here_and_there(cloud, nodes):
     seed = time.time_ns()
     print(f"seed {seed}")  # shown when the test fails
     moments = random.Random(seed)  # noqa: S311 - when to kill
-    with cloud.at_work(f"add --json --environment {NODES}"):
+    with cloud.at_work(f"node add --json --environment {NODES}"):
         wait_for(lambda: all(run_of(node) for node in nodes), "the nodes' runs", 240)
         time.sleep(moments.uniform(0, 30))  # until the first kill
     runs = [run_of(node) for node in nodes]
@@ -186,41 +186,3 @@ def test_clean_leaves_nothing_on_a_node(cloud, nodes, servers):
     assert thirteen.run("pgrep -af 'nova|neutron|ovn|ovs|dockerd|dropbear'", check=False).stdout == ""
     assert thirteen.run("systemctl list-units --all --plain --no-legend 'dockstack*'").stdout == ""
     assert thirteen.run("getent passwd nova neutron", check=False).stdout == ""
-
-
-def run_of(node):
-    """Return the process id of a node's own run, "" if there is none."""
-    return node.run(f"pgrep -o -f '[d]{RUN[1:]}'", check=False).stdout.strip()
-
-
-def files_of(node):
-    """Return the files of a machine's configuration and programs, with their times."""
-    return node.run("find /etc /opt /usr /var/lib -xdev -type f -printf '%p %T@\\n' | sort").stdout
-
-
-def processes_of(node):
-    """Return the main processes of a node's services."""
-    return node.run("systemctl show -p Id -p MainPID 'dockstack*.service' docker.service").stdout
-
-
-def inside(machine, server, line):
-    """Return what a line of shell prints in a server on a machine."""
-    return machine.run(f"docker exec nova-{server.id} sh -c '{line}'").stdout.strip()
-
-
-def container_of(machine, server):
-    return machine.run(f"docker ps -aq --filter name={server.id}").stdout.strip()
-
-
-def is_running(machine, server):
-    return server.id in machine.run("docker ps --format '{{.Names}}'", check=False).stdout
-
-
-def reaches(machine, server, other):
-    line = f"docker exec nova-{server.id} ping -c 1 -W 2 {address_of(other)}"
-    return machine.run(line, check=False).returncode == 0
-
-
-def flat(done):
-    """Return what a command printed, in one line."""
-    return " ".join(f"{done.stdout} {done.stderr}".split())

@@ -14,6 +14,7 @@ import chaos_of_machines
 import pytest
 from cloud_of_machines import NODES
 from lab import PATIENCE, RUNNING, wait_for
+from observations import LEFT, known_of
 
 from dockstack.chaos import survey
 from dockstack.chaos.model import Wishes
@@ -23,7 +24,6 @@ from dockstack.deploy.configuration.migration import AUTHORIZED_KEYS
 ADD_SECONDS = 900
 DOWN_SECONDS = 180  # until Nova takes a nova-compute for down: a minute after its last report
 SITE = "$(echo /opt/dockstack/cli/lib/python3.*/site-packages/dockstack)"
-LEFT = "/opt/dockstack /etc/dockstack /etc/nova /etc/neutron /var/lib/dockstack /var/lib/nova /run/netns/*"
 
 pytestmark = pytest.mark.timeout((ADD_SECONDS + 600) * PATIENCE, func_only=True)  # fixtures have limits of their own
 
@@ -49,20 +49,8 @@ def killed(cloud, verb_of_it, host):
     """Have a verb begin its work on a host, and kill it at some moment; what it has done by then, stays."""
     seed = time.time_ns()
     print(f"seed {seed}")  # shown when the test fails
-    with cloud.at_work(f"{verb_of_it} --json --environment {NODES} {host}"):
+    with cloud.at_work(f"node {verb_of_it} --json --environment {NODES} {host}"):
         time.sleep(random.Random(seed).uniform(2, 30))  # noqa: S311 - when to kill
-
-
-def known_of(cloud, host):
-    """Return what the cloud, and OVN, have of a host."""
-    found = [f"service {one.host}" for one in cloud.connection.compute.services(binary="nova-compute", host=host)]
-    found += [one.agent_type for one in cloud.connection.network.agents(host=host)]
-    answer = cloud.connection.placement.get(f"/resource_providers?name={host}").json()
-    found += [f"provider {one['name']}" for one in answer["resource_providers"]]
-    for table in ("Chassis", "Chassis_Private"):
-        rows = cloud.controller.run(f"ovn-sbctl --bare --columns=name find {table} name={host}").stdout
-        found += [f"{table} {name}" for name in rows.split()]
-    return found
 
 
 def test_machines_that_were_cleaned_by_hand_are_forgotten_and_let_in_again(cloud, nodes):
@@ -114,7 +102,7 @@ def test_a_drained_node_is_empty_also_after_kill_9_and_comes_back(cloud, nodes):
     own = next(iter(compute.services(binary="nova-compute", host="controller")))
     compute.disable_service(own)
     servers = [cloud.boot(f"moves-{number}", "twelve") for number in range(2)]
-    with cloud.at_work(f"drain --json --environment {NODES} twelve"):
+    with cloud.at_work(f"node drain --json --environment {NODES} twelve"):
         wait_for(lambda: any(compute.get_server(one.id).task_state for one in servers), "a move", 120)
     done, told = verb(cloud, "drain twelve --reason test", check=False)
     assert told["twelve"]["unmoved"] == [], told

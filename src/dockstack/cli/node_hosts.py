@@ -130,11 +130,13 @@ def usable(path: str) -> cloud_document.CloudDocument:
 
 
 def meant(*, hosts: tuple[str, ...], limits: tuple[str, ...], **options: Any) -> tuple[Node, ...]:
-    """Return the nodes that a command is about."""
-    from dockstack.deploy.join import targets  # noqa: PLC0415 - loads the recipes' engine
+    """Return the nodes that a command is about; one that was added from here is reached as then, unless said else."""
+    from dockstack.deploy.join import journal, targets  # noqa: PLC0415 - loads the recipes' engine
 
     login = {name: options[name] for name in LOGIN}
     named = targets.described(hosts, login)
+    before = targets.noted((entry for entry in journal.Journal().entries() if entry.node in named), {})
+    named = {name: {**before.get(name, {}), **told} for name, told in named.items()}
     return targets.chosen(_known(named, **options), named, limits)
 
 

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 import cloud_files
 from dockstack.cli.cloud_document import cloud
 from dockstack.cli.node import node
-from dockstack.deploy.join import probes
+from dockstack.deploy.join import journal, probes
+from dockstack.deploy.join.journal import Entry, Journal
 from dockstack.errors import DockstackError
 from ssh_server import serving
 
@@ -110,3 +111,13 @@ def test_a_document_that_cannot_be_used_is_refused_before_anybody_is_asked(plan,
     with pytest.raises(DockstackError, match="missing or wrong"):
         plan()
     assert plan.server.commands == []
+
+
+def test_one_that_was_added_from_here_is_reached_as_then_by_its_name_alone(plan, tmp_path, monkeypatch):
+    noted = Journal(tmp_path / "noted")
+    noted.note(Entry("gone", f"root@127.0.0.1:{plan.server.port}", "gone.example.org", "2026.2"))
+    monkeypatch.setattr(journal, "Journal", lambda: noted)
+    login = ["--key", str(tmp_path / "id"), "--known-hosts", str(tmp_path / "known")]
+    assert json.loads(plan("--json", *login, "gone").stdout)["gone"]["hostname"] == platform.node()
+    refused = json.loads(plan("--json", *login, "nobody@gone").stdout)["gone"]["error"]
+    assert "does not let nobody in" in refused, "what is said counts"

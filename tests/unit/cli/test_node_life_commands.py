@@ -240,7 +240,7 @@ def test_nodes_that_stay_let_nobody_in_who_is_gone_and_one_that_was_not_told_is_
 def test_one_that_could_not_be_removed_is_told_of_those_that_were(node, fake, told):
     fake.services["a.example.org"]["state"] = "down"
     node("remove", "--lost", "--yes", "a", "b")
-    assert told == [("b=root@:22", "bc")]
+    assert told == [("b=root@b:22", "bc")]
     del told[:]
     assert node("remove", "--lost", "--yes", "b").exit_code == 1
     assert told == [], "nobody is gone"
