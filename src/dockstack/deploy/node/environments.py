@@ -133,9 +133,14 @@ def checkout() -> Path | None:
 
 
 def source_hash() -> str:
-    """Return the hash of all files that make the running dockstack: a change of code is a change of version."""
+    """Return the hash of all files that make the running dockstack: a change of code is a change of version.
+
+    It is the same of a checkout and of what was installed from it, so that a run of either finds its work done.
+    """
     digest = hashlib.sha256()
     for name, path in sorted(_package_files().items()):
+        if not name.startswith("dockstack/"):
+            continue  # an installer's notes
         digest.update(f"{name}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+import io
+import os
+import subprocess
+import sys
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -31,3 +36,20 @@ def test_uv_is_installed_in_the_locked_version_and_by_hash(machine, monkeypatch)
 def test_what_no_lock_names_is_not_installed():
     with pytest.raises(LookupError):
         environments.lock_entry("cli", "no-such-package")
+
+
+def test_an_installed_dockstack_and_its_checkout_are_of_one_version(tmp_path):
+    """Else `dockstack up` after `./dockstack up` installs itself anew, over what it is running."""
+    site = tmp_path / "lib" / "site-packages"
+    with zipfile.ZipFile(io.BytesIO(environments.build_wheel())) as wheel:
+        wheel.extractall(site)
+    line = "from dockstack.deploy.node import environments as e; print(e.checkout(), e.source_hash())"
+    told = subprocess.run(
+        [sys.executable, "-c", line],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert told.stdout.split() == ["None", environments.source_hash()]
