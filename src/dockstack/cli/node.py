@@ -17,7 +17,7 @@ from dockstack.cli.node_drain import drain, undrain
 from dockstack.cli.node_hosts import Hosts, administrated, administrator_option, host_options, look_at, plans
 from dockstack.cli.node_peers import acquaint, show_unmet, unmet_plain
 from dockstack.cli.node_remove import remove
-from dockstack.cli.node_report import added_plain, ended, fits, plain, show_plan
+from dockstack.cli.node_report import added_plain, ended, engine_of, fits, plain, show_plan
 from dockstack.cli.node_run import run
 from dockstack.cli.node_upgrade import upgrade
 from dockstack.deploy.join import journal
@@ -110,6 +110,8 @@ def add(*, hosts: Hosts, os_cloud: str | None, no_proof: bool, image: str, flavo
         for name, outcome in found.items():
             if name not in surveys:
                 show_plan(name, outcome, whole=False)
+            elif engine := engine_of(outcome):
+                say(f"{name}: engine {engine}")
     adding = Adding(enrolment=enrolment(hosts, cloud, proof=not no_proof, image=image, flavor=flavor))
     added = run(
         hosts,
