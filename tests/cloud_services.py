@@ -133,6 +133,7 @@ class Broker:
 
     def __init__(self):
         self.exchanges = {"nova", "neutron"}
+        self.queues = {"conductor": (False, {}), "q-plugin": (False, {})}  # durable, arguments
         self.declared = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -154,32 +155,52 @@ class Broker:
             self._send(plug, 0, (10, 50), dumps("BsBB", (530, "NOT_ALLOWED", 10, 40)))
             return
         self._send(plug, 0, (10, 41), dumps("s", ("",)))
-        self._receive(plug)  # channel.open
-        self._send(plug, 1, (20, 11), dumps("S", (b"",)))
-        _, arguments = self._receive(plug)
-        _, exchange, _, passive = loads("Bssb", arguments, 0)[0][:4]
-        self.declared.append((exchange, passive))
-        if exchange not in self.exchanges:
-            self._send(plug, 1, (20, 40), dumps("BsBB", (404, "NOT_FOUND", 40, 10)))
-            self._receive(plug)  # channel.close-ok
-            self._receive(plug)  # channel.open, as the library opens it again
-            self._send(plug, 1, (20, 11), dumps("S", (b"",)))
-            return
-        self._send(plug, 1, (40, 11), b"")
-        self._receive(plug)  # connection.close
-        self._send(plug, 0, (10, 51), b"")
+        while True:
+            channel, method, arguments = self._read(plug)
+            match method:
+                case (20, 10):  # channel.open
+                    self._send(plug, channel, (20, 11), dumps("S", (b"",)))
+                case (40, 10):
+                    self._declare_exchange(plug, channel, *loads("Bssbbbbb", arguments, 0)[0][1:6])
+                case (50, 10):
+                    self._declare_queue(plug, channel, *loads("BsbbbbbF", arguments, 0)[0][1:])
+                case (10, 50):
+                    self._send(plug, 0, (10, 51), b"")
+                    return
+
+    def _declare_exchange(self, plug, channel, name, _, passive, durable, __):
+        self.declared.append((name, passive))
+        if name not in self.exchanges:
+            self._send(plug, channel, (20, 40), dumps("BsBB", (404, "NOT_FOUND", 40, 10)))
+        elif not passive and durable:  # all that are there are not
+            self._send(plug, channel, (20, 40), dumps("BsBB", (406, "PRECONDITION_FAILED", 40, 10)))
+        else:
+            self._send(plug, channel, (40, 11), b"")
+
+    def _declare_queue(self, plug, channel, name, *how):
+        passive, durable, _, _, _, arguments = how
+        self.declared.append((name, passive))
+        if name not in self.queues:
+            self._send(plug, channel, (20, 40), dumps("BsBB", (404, "NOT_FOUND", 50, 10)))
+        elif not passive and (durable, arguments) != self.queues[name]:
+            self._send(plug, channel, (20, 40), dumps("BsBB", (406, "PRECONDITION_FAILED", 50, 10)))
+        else:
+            self._send(plug, channel, (50, 11), dumps("sll", (name, 0, 0)))
 
     @staticmethod
     def _send(plug, channel, method, arguments):
         payload = struct.pack(">HH", *method) + arguments
         plug.sendall(struct.pack(">BHI", 1, channel, len(payload)) + payload + b"\xce")
 
+    def _receive(self, plug):
+        return self._read(plug)[1:]
+
     @staticmethod
-    def _receive(plug):
+    def _read(plug):
         with plug.makefile("rb", buffering=0) as stream:
-            _, _, size = struct.unpack(">BHI", _exactly(stream, 7))
+            _, channel, size = struct.unpack(">BHI", _exactly(stream, 7))
             payload = _exactly(stream, size + 1)[:-1]
-        return struct.unpack(">HH", payload[:4]), payload[4:]
+        return channel, struct.unpack(">HH", payload[:4]), payload[4:]
 
     def close(self):
         _close(self._listener)

@@ -18,10 +18,29 @@ from openstack.config import OpenStackConfig
 from dockstack.deploy import paths
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lab import Laboratory, Machine
 
 NODES = "/root/nodes.yaml"
 SERVER_SECONDS = 300  # several times what a quiet machine needs
+
+
+@dataclass
+class Work:
+    """A verb at work: its process, and the file that it tells its events to."""
+
+    process: subprocess.Popen
+    told: Path
+
+    @property
+    def steps(self) -> int:
+        """How many steps it has begun on its hosts."""
+        return sum('"host"' in line for line in self.told.read_text().splitlines())
+
+    @property
+    def goes_on(self) -> bool:
+        return self.process.poll() is None
 
 
 @dataclass
@@ -72,11 +91,13 @@ class Cloud:
     def at_work(self, line: str, program: str = "dockstack"):
         """Have a command of dockstack at work for the time of the block, and kill it then as by kill -9."""
         verb, _, _ = line.partition(" ")
-        process = subprocess.Popen(
-            self.controller.command(f"exec {program} {line}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        told = RUNNING / "verb.jsonl"
+        with told.open("w") as out:
+            process = subprocess.Popen(
+                self.controller.command(f"exec {program} {line}"), stdout=out, stderr=subprocess.DEVNULL
+            )
         try:
-            yield
+            yield Work(process, told)
         finally:
             self.controller.run(f"pkill -9 -f '[d]ockstack[^ ]* {verb} '", check=False)
             process.wait(30)

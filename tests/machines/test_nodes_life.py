@@ -22,6 +22,7 @@ from dockstack.chaos.report import summary_of
 from dockstack.deploy.configuration.migration import AUTHORIZED_KEYS
 
 ADD_SECONDS = 900
+STEPS = 3  # that each verb has at least, and the last of them takes longer than 5 s
 DOWN_SECONDS = 180  # until Nova takes a nova-compute for down: a minute after its last report
 SITE = "$(echo /opt/dockstack/cli/lib/python3.*/site-packages/dockstack)"
 
@@ -46,11 +47,15 @@ def verb(cloud, line, **more):
 
 
 def killed(cloud, verb_of_it, host):
-    """Have a verb begin its work on a host, and kill it at some moment; what it has done by then, stays."""
+    """Kill a verb at some moment of its work on a host; what it has done by then, stays."""
     seed = time.time_ns()
     print(f"seed {seed}")  # shown when the test fails
-    with cloud.at_work(f"node {verb_of_it} --json --environment {NODES} {host}"):
-        time.sleep(random.Random(seed).uniform(2, 30))  # noqa: S311 - when to kill
+    moment = random.Random(seed)  # noqa: S311 - when to kill
+    step = moment.randint(1, STEPS)
+    with cloud.at_work(f"node {verb_of_it} --json --environment {NODES} {host}") as work:
+        wait_for(lambda: work.steps >= step or not work.goes_on, f"step {step} of {verb_of_it}", ADD_SECONDS)
+        time.sleep(moment.uniform(0, 5))  # somewhere within that step
+        assert work.goes_on, f"`{verb_of_it}` was over before it was killed, in step {step}"
 
 
 def test_machines_that_were_cleaned_by_hand_are_forgotten_and_let_in_again(cloud, nodes):

@@ -10,9 +10,10 @@ import click
 
 from dockstack.cli.node_hosts import look_at, plans
 from dockstack.cli.node_peers import acquaint, show_unmet, unmet_plain
-from dockstack.cli.node_report import added_plain, ended, fits, plain, show_plan
+from dockstack.cli.node_report import added_plain, ended, engine_of, fits, plain, show_plan
 from dockstack.cli.node_run import run
 from dockstack.errors import DockstackError
+from dockstack.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +47,8 @@ def join(hosts: Hosts, enrolment: Enrolment | None, command: str) -> Outcomes:
         for name, outcome in found.items():
             if name not in surveys:
                 show_plan(name, outcome, whole=False)
+            elif engine := engine_of(outcome):
+                say(f"{name}: engine {engine}")
     adding = Adding(enrolment=enrolment)
     added = run(
         hosts,

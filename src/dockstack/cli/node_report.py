@@ -23,6 +23,11 @@ def fits(outcome: Outcome) -> bool:
     return not isinstance(outcome, DockstackError) and outcome.fits
 
 
+def engine_of(outcome: Outcome) -> str:
+    """Return which engine of ours a host would have, and why; "" if it has the machine's."""
+    return "" if isinstance(outcome, DockstackError) else outcome.engine
+
+
 def error_plain(error: DockstackError) -> dict[str, Any]:
     """Return an error as plain data."""
     return {"error": error.brief, "cure": error.resolution, "details": error.details}
@@ -53,6 +58,8 @@ def show_plan(name: str, outcome: Outcome, *, whole: bool) -> None:
 
 
 def _show_changes(outcome: NodePlan, *, whole: bool) -> None:
+    if outcome.engine:
+        say(f"  engine {outcome.engine}")
     if outcome.packages:
         say(f"  packages: {' '.join(outcome.packages)}")
     for text in outcome.environments:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack.deploy import distributions, paths
 from dockstack.deploy.configuration.compute_node import ANYWHERE
 from dockstack.deploy.hypervisors.engine import engine_of
-from dockstack.deploy.join import look
+from dockstack.deploy.join import engine_choice, look
 from dockstack.deploy.join.endpoints import endpoints
 from dockstack.deploy.join.look import Questions
 from dockstack.deploy.node.connection import connect
@@ -139,6 +139,7 @@ def examine(node: Node, document: CloudDocument | None) -> Subject:
         DockstackError: it cannot be reached, or does not answer.
     """
     connection = connect(node)
+    node = engine_choice.as_told(node, engine_choice.ask(connection))
     local = node.connector != "@ssh"
     questions = _questions(node, document, look.os_release(connection))
     facts = look.gather(connection, questions)

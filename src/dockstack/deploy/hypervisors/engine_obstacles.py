@@ -47,7 +47,7 @@ class EngineFacts:
         file: the text of daemon.json.
         swarm: its data root holds a swarm's state.
         by_flags: one would be started by a command of ours, not by the distribution's unit.
-        own: whether the cloud that is here has an engine of its own; None if there is no cloud.
+        own: whether the cloud or node that is here has an engine of its own; None if there is neither.
     """
 
     info: Mapping[str, Any] = field(default_factory=dict)
@@ -63,9 +63,10 @@ def obstacles(attributes: Attributes, facts: EngineFacts) -> Iterator[Obstacle]:
     own = engine_of(attributes).own
     if facts.own not in {None, own}:
         yield Obstacle(
-            f"The cloud that is here has {OWN if facts.own else SHARED}; docker.own asks for {OWN if own else SHARED}.",
-            "Which engine is chosen with the first `dockstack up`. To change it: make images of the servers that you "
-            "need and save them elsewhere, then `dockstack clean`, then `dockstack up` with docker.own as you want it.",
+            f"What is here has {OWN if facts.own else SHARED}; docker.own asks for {OWN if own else SHARED}.",
+            "Which engine is chosen with the first `dockstack up`, or `node add`. To change it, of a node: "
+            "`dockstack node drain` and `remove`, then `add`; of a cloud: make images of the servers that you need and "
+            "save them elsewhere, then `dockstack clean`, then `dockstack up` with docker.own as you want it.",
         )
         return
     if own:

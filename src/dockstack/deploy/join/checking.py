@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from dockstack.deploy.administration.api import Cloud
+    from dockstack.deploy.hypervisors.engine import Engine
     from dockstack.deploy.join.plan import NodePlan
     from dockstack.deploy.join.survey import Survey
     from dockstack.deploy.node.connection import Connection
@@ -102,7 +103,7 @@ def check(
         DockstackError: it cannot be reached, or somebody does not answer.
     """
     looked = look_at(node, document)
-    seen = see(connect(node))
+    seen = see(connect(node), engine_of(looked.told.node().attributes))
     host = looked.plan.hostname
     found = [*on_machine(looked.plan, seen)]
     if cloud is None:
@@ -117,16 +118,21 @@ def check(
 # -- the machine ------------------------------------------------------------------------------------------------------
 
 
-def see(connection: Connection, command_line: CommandLine | None = None) -> Seen:
-    """Ask a node's machine, in two commands that change nothing."""
+def see(connection: Connection, engine: Engine, command_line: CommandLine | None = None) -> Seen:
+    """Ask a node's machine, in two commands that change nothing.
+
+    Args:
+        connection: to it.
+        engine: in which its servers are.
+        command_line: the running dockstack.
+    """
     command_line = command_line or CommandLine()
-    node = connection.node
-    engine = shlex.join(["docker", "-H", f"unix://{engine_of(node.attributes).socket}"])
+    client = shlex.join(["docker", "-H", f"unix://{engine.socket}"])
     listed = shlex.join(["ps", "-a", "--no-trunc", "--filter", f"label={UUID_LABEL}", "--format", CONTAINER_LINE])
     status = f"timeout 30 {command_line.python} -m dockstack.cli status --json 2>/dev/null"
     line = (
         'echo "processors $(nproc)"; awk \'/^MemTotal:/ { print "memory", int($2 / 1024) }\' /proc/meminfo;'
-        f" told=$(timeout 20 {engine} {listed} 2>/dev/null) && echo engine && echo \"$told\" | sed 's/^/container /';"
+        f" told=$(timeout 20 {client} {listed} 2>/dev/null) && echo engine && echo \"$told\" | sed 's/^/container /';"
         f" echo \"status $({status} | tr -d '\\n')\"; :"
     )
     told: dict[str, list[str]] = {}

@@ -13,7 +13,7 @@ from dockstack.deploy.join import ansible
 from dockstack.deploy.join.deployer_variables import Filling, UntoldError, Variables, read
 from dockstack.deploy.join.service_files import SYSTEM_BUNDLES, Found
 from dockstack.deploy.join.site_files import Site, authority, bracketed, databases, inventory_of
-from dockstack.deploy.wanted.cloud_keys import OPEN_VSWITCH, OVN, RELEASES
+from dockstack.deploy.wanted.cloud_keys import KOLLA, OPEN_VSWITCH, OVN, RELEASES
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def values(directory: str, inventory: str | None = None) -> Found:
     for derived in (_outside, _protocols):
         variables = variables.below(DEFAULT, derived(variables))
     filling = Filling(variables)
+    filling.put("deployer", KOLLA, str(root))
     filling.take(dict(_rows(variables)))
     _bus(filling, site)
     _networks(filling, site)

@@ -46,6 +46,8 @@ with socket.socket(family, kind) as out:
     print(out.getsockname()[0])
 """
 FOREIGN = f'test -e "$each" && ! grep -qF {shlex.quote(WRITTEN_BY_US)} "$each" && echo "$each"'
+OWN_ENGINE = "grep -qF '\"docker.own\": true'"  # as a commission is written
+TOLD = f"test -f {paths.COMMISSION} && {{ {OWN_ENGINE} {paths.COMMISSION} && echo own || echo shared; }}"
 ACTIVE = 'systemctl -q is-active "dockstack-$each" && echo "$each"'
 
 
@@ -202,6 +204,7 @@ def script(questions: Questions) -> str:
         "packages": shlex.join([*known.manager.versions, *dict.fromkeys((*questions.packages, *known.openstack))]),
         "active": _each(questions.services, ACTIVE),
         "ours": f"ls {paths.STATE_DIRECTORY}/services/nova-compute.json",
+        "told": TOLD,
         "engine": "command -v dockerd",
         "client": "command -v docker",
         "engine-info": shlex.join([*client, "info", "--format", "{{json .}}"]),
@@ -310,7 +313,13 @@ def _engine(answers: Mapping[str, list[str]]) -> EngineFacts:
         file=base64.b64decode(file).decode(errors="replace") if file else None,
         swarm=bool(answers["engine-swarm"]),
         by_flags=not answers["systemd"],
+        own=told(answers["told"]),
     )
+
+
+def told(lines: list[str]) -> bool | None:
+    """Return whether a node was told to have an engine of our own; None: it is no node yet."""
+    return {"own": True, "shared": False}.get(_first(lines))
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack.deploy.join import ansible
 from dockstack.deploy.join.deployer_variables import Filling, UntoldError, Variables, read
 from dockstack.deploy.join.site_files import Site, authority, bracketed, databases, inventory_of
-from dockstack.deploy.wanted.cloud_keys import OPEN_VSWITCH, OVN
+from dockstack.deploy.wanted.cloud_keys import OPEN_VSWITCH, OPENSTACK_ANSIBLE, OVN
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def values(directory: str, inventory: str | None = None) -> Found:
     variables = Variables([*_overrides(root), *_files(root)]).below(DEFAULT, DEFAULTS)
     variables = variables.below(DEFAULT, _derived(variables))
     filling = Filling(variables)
+    filling.put("deployer", OPENSTACK_ANSIBLE, str(root))
     filling.take(dict(_rows(variables)))
     _bus(filling, site)
     _networks(filling, site)

@@ -45,7 +45,11 @@ class ServiceChange:
 
 @dataclass(frozen=True)
 class NodePlan:
-    """What would come of one machine."""
+    """What would come of one machine.
+
+    Attributes:
+        engine: why its servers are in an engine of our own, "" if they are in the machine's.
+    """
 
     hostname: str
     problems: tuple[Problem, ...] = ()
@@ -53,6 +57,7 @@ class NodePlan:
     environments: tuple[str, ...] = ()
     files: tuple[FileChange, ...] = ()
     services: tuple[ServiceChange, ...] = ()
+    engine: str = ""
 
     @property
     def fits(self) -> bool:
@@ -135,11 +140,16 @@ class Joining:
         return NodePlan(
             hostname=facts.hostname,
             problems=(*problems(self.node, facts, ovn=self._ovn), *self._tunnels(facts), *self._uplinks()),
+            engine=self._why_own(),
             packages=tuple(name for name in self._packages(facts) if name not in facts.packages),
             environments=tuple(self._environments(facts)),
             files=(changed := tuple(self._changed(facts, present))),
             services=tuple(self._services(facts, {change.path for change in changed})),
         )
+
+    def _why_own(self) -> str:
+        chosen = self.node.attributes.setting("docker.own")
+        return f"of dockstack's own, {engine_of(self.node.attributes).socket} ({chosen.source})" if chosen.value else ""
 
     def _packages(self, facts: NodeFacts) -> tuple[str, ...]:
         return self.packages(or_debian(facts.machine.distribution), engine=facts.engine, client=facts.client)

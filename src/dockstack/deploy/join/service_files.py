@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack.deploy.configuration import oslo_file
 from dockstack.deploy.wanted.attributes import Kind, SourceValues
 from dockstack.deploy.wanted.cloud_document import Problem
-from dockstack.deploy.wanted.cloud_keys import CLOUD_KEYS, OPEN_VSWITCH, OVN, QUEUE_OPTIONS
+from dockstack.deploy.wanted.cloud_keys import CLOUD_KEYS, KOLLA, OPEN_VSWITCH, OVN, QUEUE_OPTIONS
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 KEYS = {key.name: key for key in CLOUD_KEYS}
 SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+KOLLA_LOGS = "/var/log/kolla/"  # in each of its containers
 DEFAULT_DOMAIN = "default"  # the id of the domain that is named Default
 _YES, _NO = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 EXTENSIONS = ("qos",)
@@ -140,8 +141,9 @@ def told_by(name: str, text: str) -> Found:
         DockstackError: it is no configuration file.
     """
     ini = oslo_file.parse(text, name)
-    told = _of_nova(ini, name) if is_nova(ini) else _rows(ini, NEUTRON, name)
-    return Found(tuple(told), tuple(_elsewhere(ini, name)), tuple(_warnings(ini, name)))
+    told = tuple(_of_nova(ini, name) if is_nova(ini) else _rows(ini, NEUTRON, name))
+    whose = tuple(_deployer(ini, name)) if told else ()
+    return Found(told + whose, tuple(_elsewhere(ini, name)), tuple(_warnings(ini, name)))
 
 
 def authority_paths(text: str) -> tuple[str, ...]:
@@ -156,6 +158,12 @@ def is_nova(ini: Ini) -> bool:
     general = ini.get("DEFAULT", {})
     neutrons = "core_plugin" in general or "auth_url" in ini.get("nova", {})
     return "compute_driver" in general or ("auth_url" in ini.get("placement", {}) and not neutrons)
+
+
+def _deployer(ini: Ini, name: str) -> Iterator[SourceValues]:
+    """Yield whose file it is, where its log directory tells."""
+    if ini.get("DEFAULT", {}).get("log_dir", "").startswith(KOLLA_LOGS):
+        yield SourceValues(f"{name} [DEFAULT] log_dir", {"deployer": KOLLA})
 
 
 def _text(path: Path) -> str:

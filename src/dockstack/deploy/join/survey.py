@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dockstack.deploy.join import look
+from dockstack.deploy.join import engine_choice, look
 from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.node_certificate import NodeCertificates
 from dockstack.deploy.join.plan import Joining
@@ -41,8 +41,9 @@ def survey(node: Node, cloud: CloudDocument) -> Survey:
     Raises:
         DockstackError: it cannot be reached, or does not answer.
     """
-    joining = Joining(node, cloud)
     connection = connect(node)
+    node = engine_choice.settled(node, engine_choice.ask(connection), cloud)
+    joining = Joining(node, cloud)
     facts = look.gather(connection, joining.questions(look.os_release(connection)))
     address = joining.settings(facts).tunnel_address
     cloud = NodeCertificates().given(cloud, node.name, facts.hostname, address)

@@ -103,7 +103,7 @@ class Upgrading:
                 f"nova-compute on {host} does not report now: whether an upgrade does it good could not be told.",
                 "`dockstack node check` names what is wrong there.",
             )
-        before = self._running(connection, node)
+        before = self._running(connection, looked)
         tell(_say("Keeping what it runs with"))
         self._shell(connection, self._script("keep-former"))
         known = self.adding.journal.entry(node.name)
@@ -120,7 +120,7 @@ class Upgrading:
         self._shell(connection, f"rm -rf {shlex.quote(self.places.former)}")
         if known is not None:
             self.adding.journal.now(node.name, known.step)
-        after = self._running(connection, node)
+        after = self._running(connection, looked)
         disturbed = tuple(sorted(name for name in before if after.get(name) != before[name]))
         return Upgraded(added.changes + added.sent, added.seconds, disturbed)
 
@@ -173,9 +173,9 @@ class Upgrading:
             raise DockstackError(failures[0] if failures else "Its run was interrupted.")
         self._shell(connection, f"rm -rf {shlex.quote(self.places.former)}")
 
-    def _running(self, connection: Connection, node: Node) -> Mapping[str, str]:
+    def _running(self, connection: Connection, looked: Survey) -> Mapping[str, str]:
         """Return the servers' containers that run, each with its id and since when."""
-        client = f"docker -H unix://{shlex.quote(engine_of(node.attributes).socket)}"
+        client = f"docker -H unix://{shlex.quote(engine_of(looked.told.node().attributes).socket)}"
         line = (
             f"{client} ps -q --no-trunc --filter label={UUID_LABEL} | xargs -r {client} inspect --format '{STARTED}'; :"
         )

@@ -164,6 +164,14 @@ class Attributes:
             raise unknown_name(name, "the lookup", self._settings, self._listing)
         return self._settings[name]
 
+    def with_value(self, name: str, *, value: Any, source: str) -> Attributes:
+        """Return these with one value of another source, which wins.
+
+        Raises:
+            AttributeRefusedError: there is no such attribute, or the value does not fit.
+        """
+        return Attributes({**self._settings, name: _overlay(self.setting(name), value, source)}, self._listing)
+
     def settings(self) -> tuple[Setting, ...]:
         """Return all settings in the order of the catalogue."""
         return tuple(self._settings.values())

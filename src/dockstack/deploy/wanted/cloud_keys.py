@@ -11,6 +11,8 @@ from dockstack.deploy.wanted.attributes import Attribute, AttributeRefusedError,
 
 OVN, OPEN_VSWITCH = "ovn", "openvswitch"
 RELEASES = ("2026.1", "2026.2")
+KOLLA, OPENSTACK_ANSIBLE = "Kolla-Ansible", "OpenStack-Ansible"
+DEPLOYERS = (KOLLA, OPENSTACK_ANSIBLE)
 
 
 class Need(StrEnum):
@@ -102,6 +104,14 @@ CLOUD_KEYS: tuple[Key, ...] = (
         "conductors must not start.",
         ("", *RELEASES),
         need=Need.ALWAYS,
+    ),
+    Key(
+        "deployer",
+        Kind.STRING,
+        "",
+        "Who looks after the cloud's machines, and after the engines on them. Where one is named, nodes have an engine "
+        "of dockstack's own unless docker.own says otherwise; empty: whoever made the cloud leaves its nodes alone.",
+        ("", *DEPLOYERS),
     ),
     # -- messaging ------------------------------------------------------------------------------------------------
     Key(

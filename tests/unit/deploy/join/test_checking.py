@@ -10,6 +10,7 @@ import pytest
 from dockstack.deploy.administration import api
 from dockstack.deploy.configuration.compute_node import NodeFile
 from dockstack.deploy.distributions import DEBIAN_12
+from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.join import checking
 from dockstack.deploy.join.checking import Level, Seen, check
 from dockstack.deploy.join.command_line import CommandLine
@@ -18,12 +19,14 @@ from dockstack.deploy.join.file_changes import file_change
 from dockstack.deploy.join.plan import NodePlan
 from dockstack.deploy.join.survey import Survey
 from dockstack.deploy.run.preflight import Problem
+from dockstack.deploy.wanted import inventory
 from fake_cloud import administered
 
 pytestmark = pytest.mark.unit
 HOST = "one.example.org"
 WEB = "11111111-1111-4111-8111-111111111111"
 GONE = "22222222-2222-4222-8222-222222222222"
+MACHINES = engine_of(inventory.load(None).local.attributes)
 
 
 @pytest.fixture
@@ -162,7 +165,7 @@ def test_the_machine_is_asked_over_ssh(connected, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"#!/bin/sh\ncat <<'end'\n{text}\nend\n")
         path.chmod(0o755)
-    seen = checking.see(connected, CommandLine(str(tmp_path / "cli")))
+    seen = checking.see(connected, MACHINES, CommandLine(str(tmp_path / "cli")))
     assert (seen.current, seen.unhealthy, seen.processors) == (False, {"nova-compute": "stopped"}, 4)
     assert seen.memory_mb > 100
     assert seen.containers == {f"nova-{WEB}": WEB, f"nova-{WEB}-stale-1": WEB}
@@ -171,7 +174,7 @@ def test_the_machine_is_asked_over_ssh(connected, tmp_path):
 def test_a_machine_without_an_engine_is_asked_all_the_same(connected, server, tmp_path):
     (tmp_path / "stubs" / "docker").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "stubs" / "docker").chmod(0o755)
-    seen = checking.see(connected, CommandLine(str(tmp_path / "cli")))
+    seen = checking.see(connected, MACHINES, CommandLine(str(tmp_path / "cli")))
     assert (seen.containers, seen.unhealthy) == (None, None)
 
 

@@ -11,6 +11,7 @@ import pytest
 from dockstack.deploy.configuration import certificates
 from dockstack.deploy.join import survey
 from dockstack.deploy.join.commission import commission
+from dockstack.deploy.join.engine_choice import Engines
 from dockstack.deploy.join.look import NodeFacts
 from dockstack.deploy.join.node_certificate import NodeCertificates
 from dockstack.deploy.join.plan import Joining
@@ -86,6 +87,7 @@ def test_what_would_change_and_what_is_told_have_the_same_certificate(own, here,
     facts = NodeFacts(hostname="one.example.org", source="192.0.2.7")
     monkeypatch.setattr(survey, "NodeCertificates", lambda: here)
     monkeypatch.setattr(survey, "connect", lambda _: None)
+    monkeypatch.setattr(survey.engine_choice, "ask", lambda _: Engines())
     for name, answer in (("os_release", "ID=debian\nVERSION_ID=12\n"), ("gather", facts), ("read", {})):
         monkeypatch.setattr(survey.look, name, lambda *_, answer=answer: answer)
     looked = survey.survey(compute(name="one"), own)

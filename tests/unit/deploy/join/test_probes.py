@@ -72,10 +72,11 @@ def test_a_cloud_that_is_well_passes_all_and_is_not_changed(services, document):
     apis, broker, _, _ = services
     outcomes = probes.run(document())
     assert {one.name: one.verdict for one in outcomes} == {
-        **dict.fromkeys(("accounts", "clock", "placement", "versions", "bus", "ovn"), Verdict.PASSED),
+        **dict.fromkeys(("accounts", "clock", "placement", "versions", "bus", "queues", "ovn"), Verdict.PASSED),
         "mtu": Verdict.SKIPPED,
     }
-    assert broker.declared == [("nova", True)]
+    assert ("nova", True) in broker.declared
+    assert {name for name, passive in broker.declared if not passive} == {"conductor"}, "only what is there"
     assert "no chassis" in outcomes[-1].seen
     assert apis.seen.count("/placement/resource_providers") == 1
 
@@ -116,6 +117,21 @@ def test_a_login_that_the_bus_refuses_is_told_from_a_virtual_host(services, docu
 def test_a_bus_on_which_no_nova_speaks_is_another_cells(services, document):
     services[1].exchanges.clear()
     assert "no exchange nova" in ask(document(), "bus").seen
+
+
+def test_queues_that_the_bus_has_otherwise_are_named_with_what_to_set(services, document):
+    services[1].queues["conductor"] = (True, {"x-queue-type": "quorum"})
+    outcome = ask(document(), "queues")
+    assert "with rabbit_quorum_queue true; the document says rabbit_quorum_queue false" in outcome.seen
+    assert "PRECONDITION_FAILED" in outcome.means
+    assert "--set messaging.rabbit_quorum_queue=true" in outcome.cure
+    right = document(**{"messaging.rabbit_quorum_queue": True})
+    assert ask(right, "queues").verdict is Verdict.PASSED
+
+
+def test_a_bus_without_any_queue_cannot_tell_how_they_are_declared(services, document):
+    services[1].queues.clear()
+    assert ask(document(), "queues").verdict is Verdict.SKIPPED
 
 
 def test_a_port_on_which_nobody_speaks_amqp_is_no_bus(services, document):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dockstack.deploy.join.probes import apis, bus, databases, tunnels
+from dockstack.deploy.join.probes import apis, bus, databases, queues, tunnels
 from dockstack.deploy.join.probes.model import Failed, Outcome, Probe, Skipped, Verdict
 from dockstack.deploy.join.probes.releases import Refused
 from dockstack.deploy.node.secrets import GivenSecrets
@@ -27,13 +27,17 @@ def probes(cloud: CloudDocument) -> tuple[Probe, ...]:
         Probe("ovn", "OVN's databases answer", partial(databases.ask, cloud)),
         Probe("mtu", "Tunnels from here have room for the networks' packets", partial(tunnels.ask, cloud)),
     )
-    agents = (Probe("neutron-bus", "RabbitMQ lets Neutron's agents in", partial(bus.ask, cloud, bus.OF_NEUTRON)),)
+    agents = (
+        Probe("neutron-bus", "RabbitMQ lets Neutron's agents in", partial(bus.ask, cloud, bus.OF_NEUTRON)),
+        Probe("neutron-queues", "RabbitMQ takes their queues", partial(queues.ask, cloud, bus.OF_NEUTRON)),
+    )
     return (
         Probe("accounts", "Keystone lets each account in", partial(apis.accounts, cloud)),
         Probe("clock", "Its clock and this machine's agree", partial(apis.clock, cloud)),
         Probe("placement", "Placement takes reports", partial(apis.placement, cloud)),
         Probe("versions", "The cloud takes nodes of this release", partial(apis.versions, cloud)),
         Probe("bus", "RabbitMQ lets nodes in, and Nova speaks there", partial(bus.ask, cloud)),
+        Probe("queues", "RabbitMQ takes the queues that nodes declare", partial(queues.ask, cloud)),
         *(ovn if cloud.mechanism == OVN else agents if cloud.own_switch else ()),
     )
 

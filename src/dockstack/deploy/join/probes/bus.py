@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The message bus, as nova-compute and Neutron's agent will find it; nothing is declared there.
+"""The message bus, as nova-compute and Neutron's agent will find it; nothing is made there.
 
 The library is the one below oslo.messaging's own driver, so that what it says is what nova-compute would say.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -17,6 +18,8 @@ from dockstack.deploy.join.endpoints import BUS_HOST, DEFAULT_PORTS
 from dockstack.deploy.join.probes.model import Failed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dockstack.deploy.wanted.cloud_document import CloudDocument
 
 PATIENCE = 8  # seconds for a connection, and for each answer
@@ -31,12 +34,14 @@ class Use:
         exchange: oslo.messaging's control_exchange.
         program: what a node runs.
         partner: to whom that speaks.
+        topics: on which they listen: the partner, and other nodes.
     """
 
     key: str
     exchange: str
     program: str
     partner: str
+    topics: tuple[str, ...]
 
     @property
     def unjoined(self) -> str:
@@ -44,8 +49,10 @@ class Use:
         return f"{self.program} would start, and never report."
 
 
-OF_NOVA = Use("messaging.transport_url", "nova", "nova-compute", "nova-conductor")
-OF_NEUTRON = Use("messaging.neutron_transport_url", "neutron", "neutron-openvswitch-agent", "Neutron's server")
+OF_NOVA = Use("messaging.transport_url", "nova", "nova-compute", "nova-conductor", ("conductor", "compute"))
+OF_NEUTRON = Use(
+    "messaging.neutron_transport_url", "neutron", "neutron-openvswitch-agent", "Neutron's server", ("q-plugin",)
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,8 @@ def ask(cloud: CloudDocument, use: Use = OF_NOVA) -> str:
     """
     found = brokers(cloud.text(use.key))
     for broker in found:
-        _ask(broker, _encryption(cloud, broker.host), use)
+        with session(cloud, broker, use) as connection:
+            connection.channel().exchange_declare(use.exchange, "topic", passive=True)
     places = ", ".join(broker.place for broker in found)
     return f"{places}: login, virtual host and exchange {use.exchange} are as they say."
 
@@ -100,7 +108,13 @@ def _encryption(cloud: CloudDocument, host: str) -> dict[str, Any] | bool:
     return {"context": context, "server_hostname": host, "do_handshake_on_connect": False}
 
 
-def _ask(broker: Broker, encryption: dict[str, Any] | bool, use: Use) -> None:
+@contextmanager
+def session(cloud: CloudDocument, broker: Broker, use: Use) -> Iterator[Connection]:
+    """Be logged in to a broker for the time of the block.
+
+    Raises:
+        Failed: it does not answer, or refuses the login or what was asked there.
+    """
     address = f"[{broker.host}]:{broker.port}" if ":" in broker.host else broker.place
     connection = Connection(
         host=address,
@@ -108,7 +122,7 @@ def _ask(broker: Broker, encryption: dict[str, Any] | bool, use: Use) -> None:
         password=broker.password,
         login_method="PLAIN",
         virtual_host=broker.virtual_host,
-        ssl=encryption,
+        ssl=_encryption(cloud, broker.host),
         connect_timeout=PATIENCE,
         read_timeout=PATIENCE,
         write_timeout=PATIENCE,
@@ -116,7 +130,7 @@ def _ask(broker: Broker, encryption: dict[str, Any] | bool, use: Use) -> None:
     )
     try:
         connection.connect()
-        connection.channel().exchange_declare(use.exchange, "topic", passive=True)
+        yield connection
         connection.close()  # rather than break off, which its log would warn of
     except amqp_errors.AMQPError as error:
         raise _refusal(broker, error, use) from error

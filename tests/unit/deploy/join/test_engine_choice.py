@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which engine a node's servers run in where nobody has said so."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+import cloud_files
+from dockstack.deploy import paths
+from dockstack.deploy.hypervisors.engine import engine_of
+from dockstack.deploy.join import engine_choice, look, service_files
+from dockstack.deploy.join.commission import commission
+from dockstack.deploy.join.engine_choice import Engines, settled
+from dockstack.deploy.join.survey import survey
+from dockstack.deploy.wanted.attributes import SourceValues
+
+pytestmark = pytest.mark.unit
+OTHERS = ("web", "db", "cache", "mail")
+
+
+@pytest.fixture
+def program(server, tmp_path):
+    """Put a program onto the machine; what it prints depends on a word of its command."""
+
+    def place(name, **answers):
+        cases = "".join(f'*" {word} "*) printf %s {shlex.quote(text)} ;;\n' for word, text in answers.items())
+        (tmp_path / "stubs" / name).write_text(f'#!/bin/sh\ncase " $* " in {cases} *) exit 1 ;; esac\n')
+        (tmp_path / "stubs" / name).chmod(0o755)
+
+    for name in ("bash", "docker", "modprobe", "ovs-vsctl", "systemctl"):
+        place(name)
+    return place
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """Let the machine have been told something, in a place of the test's own."""
+    path = tmp_path / "commission.json"
+    monkeypatch.setattr(look, "TOLD", look.TOLD.replace(paths.COMMISSION, str(path)))
+    return lambda node, cloud: path.write_text(commission(node, cloud, "10.1.0.31").text())
+
+
+@pytest.fixture
+def bare(cloud):
+    """A cloud that no deployer looks after."""
+    return cloud.and_then(SourceValues("test", {"deployer": ""}))
+
+
+def own(node):
+    setting = node.attributes.setting("docker.own")
+    return setting.source if setting.value else ""
+
+
+@pytest.mark.parametrize(
+    ("engines", "why"),
+    [
+        (Engines(), ""),
+        (Engines(file=""), ""),
+        (Engines(file="{}"), ""),
+        (Engines(others=("web",)), "the machine's runs containers of others: web"),
+        (Engines(others=OTHERS), "the machine's runs containers of others: web, db, cache ..."),
+        (Engines(others=("nova_libvirt",), kolla=True), "the machine's runs Kolla's containers: nova_libvirt"),
+        (Engines(swarm=True), "the machine's is in a swarm"),
+        (Engines(file='{"log-driver": "journald"}'), "/etc/docker/daemon.json is somebody else's"),
+        (Engines(file="{"), "/etc/docker/daemon.json is somebody else's"),
+        # Whatever else the machine tells, servers are where the node was told that they are.
+        (Engines(told=False, others=OTHERS, file="{"), ""),
+        (Engines(told=True), "it was added with one"),
+    ],
+    ids=lambda it: it if isinstance(it, str) else "",
+)
+def test_an_engine_that_is_somebody_elses_is_left_to_him(bare, compute, engines, why):
+    node = settled(compute(), engines, bare)
+    assert own(node) == why
+    assert engine_of(node.attributes).own == bool(why)
+
+
+@pytest.mark.parametrize("deployer", ["Kolla-Ansible", "OpenStack-Ansible"])
+def test_machines_of_a_deployer_have_one_of_our_own_even_before_he_has_been_there(cloud, compute, deployer):
+    document = cloud.and_then(SourceValues("test", {"deployer": deployer}))
+    assert own(settled(compute(), Engines(), document)).startswith(deployer)
+    assert own(settled(compute(), Engines(told=False), document)) == ""
+
+
+@pytest.mark.parametrize("said", ["true", "false"])
+def test_who_says_what_he_wants_gets_it(cloud, compute, said):
+    document = cloud.and_then(SourceValues("test", {"deployer": "Kolla-Ansible"}))
+    for engines in (Engines(), Engines(others=OTHERS), Engines(told=True), Engines(told=False)):
+        chosen = settled(compute(f"docker.own={said}"), engines, document)
+        assert chosen.attributes.flag("docker.own") == (said == "true")
+        assert chosen.attributes.setting("docker.own").source == "command line"
+
+
+def test_a_machine_tells_whose_its_engine_is(program, told, connected):
+    server = "web 7e2b0dd8-2c71-4bd5-9f3c-3f1f1c4c1c11/\n"
+    assert engine_choice.ask(connected).others == ()
+    program("docker", ps=f"{server}nova_libvirt /20.1\ncron /\n", info="inactive\n")
+    found = engine_choice.ask(connected)
+    assert (found.told, found.others, found.kolla, found.swarm) == (None, ("nova_libvirt", "cron"), True, False)
+    program("docker", ps=server, info="active\n")
+    found = engine_choice.ask(connected)
+    assert (found.others, found.kolla, found.swarm) == ((), False, True)
+
+
+def test_a_machine_tells_what_it_was_told(told, connected, compute, cloud):
+    for said in (True, False):
+        told(compute(f"docker.own={str(said).lower()}"), cloud)
+        assert engine_choice.ask(connected).told is said
+
+
+def test_a_machine_whose_engine_is_somebody_elses_is_looked_at_and_told_so(program, told, connected, bare):
+    program("docker", ps="cron /\n", info="inactive\n")
+    looked = survey(connected.node, bare)
+    assert looked.plan.engine == (
+        "of dockstack's own, /run/dockstack/docker.sock (the machine's runs containers of others: cron)"
+    )
+    assert looked.told.attributes["docker.own"] is True
+    assert "/etc/dockstack/docker.json" in {change.path for change in looked.plan.files}
+    assert "/etc/docker/daemon.json" not in {change.path for change in looked.plan.files}
+
+
+def test_another_engine_than_a_node_has_is_refused(program, told, connected, compute, bare):
+    told(compute("docker.own=true"), bare)
+    assert survey(connected.node, bare).plan.engine.endswith("(it was added with one)")
+    told(compute(), bare)
+    node = connected.node
+    wanted = node.attributes.with_value("docker.own", value=True, source="test")
+    plan = survey(type(node)(**{**vars(node), "attributes": wanted}), bare).plan
+    assert "What is here has the machine's engine" in " ".join(problem.brief for problem in plan.problems)
+
+
+def test_a_file_with_kollas_log_directory_is_kollas(tmp_path):
+    (nova, *_) = cloud_files.write(cloud_files.KOLLA, tmp_path)
+    text = nova.read_text()
+    assert "deployer" not in {key for one in service_files.told_by("x", text).sources for key in one.values}
+    kollas = text.replace("[DEFAULT]", "[DEFAULT]\nlog_dir = /var/log/kolla/nova", 1)
+    assert {"deployer": "Kolla-Ansible"} in [one.values for one in service_files.told_by("x", kollas).sources]
