@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import psutil
 from rich.table import Table
 
 from dockstack.cli import root_disks
@@ -27,6 +28,8 @@ from dockstack.deploy.run import preflight
 from dockstack.deploy.run.events import Kind, parse
 from dockstack.deploy.run.lock import exclusive
 from dockstack.deploy.run.progress import choose_display
+from dockstack.deploy.run.timeline import writing
+from dockstack.deploy.run.timeline.recording import Recording
 from dockstack.deploy.supervision.backends import choose
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.supervision.status import age, conditions
@@ -83,6 +86,11 @@ def load(environment: str | None, assignments: tuple[str, ...]) -> inventory.Inv
 @click.option(
     "--hosts", type=int, metavar="N", help="Have N compute hosts on this machine; remembered until another N is given."
 )
+@click.option(
+    "--timeline",
+    metavar="FILE",
+    help="Write what waited for what: a page (FILE.html), or a table (FILE.txt; - prints it).",
+)
 def up(
     environment: str | None,
     assignments: tuple[str, ...],
@@ -90,6 +98,7 @@ def up(
     json_lines: bool,
     skip_verify: bool,
     hosts: int | None,
+    timeline: str | None,
 ) -> None:
     """Bring the cloud up: install, configure, start; safe to run again.
 
@@ -97,6 +106,8 @@ def up(
     """
     if hosts is not None:
         assignments = (*assignments, f"hosts={hosts}")
+    if timeline:
+        writing.check_target(timeline, output_taken=json_lines)
     settings = load(environment, assignments)
     inventory.require_one(settings)
     require_root("up")
@@ -116,7 +127,12 @@ def up(
             inventory.remember(
                 paths.SAVED_OPTIONS, {"hosts": max(hosts, load(None, ()).local.attributes.number("hosts"))}
             )
-        status_code = apply(environment, assignments, json_lines=json_lines)
+        recording = Recording(called=psutil.Process().create_time())
+        try:
+            status_code = apply(environment, assignments, json_lines=json_lines, recording=recording)
+        finally:
+            if timeline:
+                writing.write(recording, timeline)
         if hosts is not None and not status_code:
             inventory.remember(paths.SAVED_OPTIONS, {"hosts": hosts})
     if status_code == INTERRUPTED:
@@ -129,8 +145,8 @@ def up(
         click.echo(USE)
 
 
-def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: bool) -> int:
-    """Run all stages in their own process and show what they tell; return its exit status."""
+def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: bool, recording: Recording) -> int:
+    """Run all stages in their own process, show and record what they tell; return its exit status."""
     line = [sys.executable, "-m", "dockstack.deploy.run.apply"]
     line += ["--environment", environment or paths.ENVIRONMENT_FILE]
     line += [part for assignment in assignments for part in ("--set", assignment)]
@@ -151,6 +167,7 @@ def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: 
                     if event is not None:
                         ended = ended or event.kind is Kind.END
                         display.show(event)
+                        recording.tell(event)
                 child.wait()
                 break
             except KeyboardInterrupt:
