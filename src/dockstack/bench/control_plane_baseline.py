@@ -83,9 +83,9 @@ def running_baseline(connection: Any, memory_mb: int, servers: int, say: Callabl
         write_directory(compute, memory_mb * (servers + 2))
         stack.callback(shutil.rmtree, DIRECTORY, ignore_errors=True)
         say("adding a chassis for the baseline")
-        remove_chassis()
+        remove_chassis(connection)
         add_chassis()
-        stack.callback(remove_chassis)
+        stack.callback(remove_chassis, connection)
         stack.callback(remove_service, connection)
         process = start(compute)
         stack.callback(stop, process)
@@ -272,8 +272,13 @@ def chassis_rows(now_ms: int) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def remove_chassis() -> None:
-    """Remove the chassis; absent is fine."""
+def remove_chassis(connection: Any) -> None:
+    """Remove the chassis, and before that its agent: Neutron would list it, dead, until its API starts again.
+
+    Absent is fine.
+    """
+    for agent in connection.network.agents(host=HOST):
+        connection.network.delete_agent(agent, ignore_missing=True)
     command = southbound()
     run([*command, "--if-exists", "chassis-del", HOST])
     run([*command, "--if-exists", "destroy", "Chassis_Private", HOST])

@@ -290,3 +290,42 @@ def up(*, fresh: bool, yes: bool, no_warm: bool, idle_seconds: float, output: Pa
         if run.steps and run.name in {"fresh up", "warm up"}:
             console.print(up_bench.steps_table(run))
     console.print(up_bench.memory_table(measured))
+
+
+@bench.command()
+@click.argument("old", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("new", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+def compare(*, old: Path, new: Path, as_json: bool) -> None:
+    """Name what is worse in NEW than in OLD by more than the noise; both are documents of one benchmark.
+
+    Exit status 0: nothing is; 1: something is.
+    """
+    from dockstack.bench import comparison as room  # noqa: PLC0415 - only this command needs it
+
+    found = room.compare(read(old), read(new))
+    if as_json:
+        click.echo(json.dumps(room.document_of(found), indent=2))
+    else:
+        console = Screen()
+        console.print(room.table_of(found))
+        for note in found.notes:
+            console.print(note)
+        names = "; ".join(change.name for change in found.regressions)
+        console.print(f"{len(found.regressions)} regressions{f': {names}' if names else ''}")
+    sys.exit(1 if found.regressions else 0)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a document that a benchmark wrote.
+
+    Raises:
+        DockstackError: it is none.
+    """
+    try:
+        document = json.loads(path.read_text())
+    except (ValueError, UnicodeError) as error:
+        raise DockstackError(f"{path} is no JSON document.", "Name one that a benchmark wrote.", str(error)) from error
+    if not isinstance(document, dict):
+        raise DockstackError(f"{path} is no document of a benchmark.", "Name one that a benchmark wrote.")
+    return document

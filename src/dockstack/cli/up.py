@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import click
+import psutil
 
 from dockstack.cli import up_nodes
 from dockstack.cli.cloud import INTERRUPTED, environment_options, load, require_root
@@ -22,6 +23,8 @@ from dockstack.deploy.run import preflight
 from dockstack.deploy.run.events import Kind, parse
 from dockstack.deploy.run.lock import exclusive
 from dockstack.deploy.run.progress import choose_display
+from dockstack.deploy.run.timeline import writing
+from dockstack.deploy.run.timeline.recording import Recording
 from dockstack.deploy.wanted import inventory, layout
 from dockstack.deploy.wanted.inventory import Role
 from dockstack.errors import DockstackError
@@ -47,6 +50,11 @@ Your cloud is up. Use it:
 @click.option(
     "--forks", type=click.IntRange(1), default=FORKS, show_default=True, help="How many compute nodes at a time."
 )
+@click.option(
+    "--timeline",
+    metavar="FILE",
+    help="Write what waited for what: a page (FILE.html), or a table (FILE.txt; - prints it).",
+)
 def up(
     environment: str | None,
     assignments: tuple[str, ...],
@@ -55,6 +63,7 @@ def up(
     skip_verify: bool,
     hosts: int | None,
     forks: int,
+    timeline: str | None,
 ) -> None:
     """Bring the cloud up: install, configure, start; safe to run again.
 
@@ -67,6 +76,8 @@ def up(
     """
     if hosts is not None:
         assignments = (*assignments, f"hosts={hosts}")
+    if timeline:
+        writing.check_target(timeline, output_taken=json_lines)
     settings = load(environment, assignments)
     layout.require_possible(settings)
     require_root("up")
@@ -86,7 +97,12 @@ def up(
             inventory.remember(
                 paths.SAVED_OPTIONS, {"hosts": max(hosts, load(None, ()).local.attributes.number("hosts"))}
             )
-        status_code = apply(environment, assignments, json_lines=json_lines)
+        recording = Recording(called=psutil.Process().create_time())
+        try:
+            status_code = apply(environment, assignments, json_lines=json_lines, recording=recording)
+        finally:
+            if timeline:
+                writing.write(recording, timeline)
         if hosts is not None and not status_code:
             inventory.remember(paths.SAVED_OPTIONS, {"hosts": hosts})
     if status_code == INTERRUPTED:
@@ -116,8 +132,8 @@ def up(
         )
 
 
-def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: bool) -> int:
-    """Run all stages in their own process and show what they tell; return its exit status."""
+def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: bool, recording: Recording) -> int:
+    """Run all stages in their own process, show and record what they tell; return its exit status."""
     line = [sys.executable, "-m", "dockstack.deploy.run.apply"]
     line += ["--environment", environment or paths.ENVIRONMENT_FILE]
     line += [part for assignment in assignments for part in ("--set", assignment)]
@@ -138,6 +154,7 @@ def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: 
                     if event is not None:
                         ended = ended or event.kind is Kind.END
                         display.show(event)
+                        recording.tell(event)
                 child.wait()
                 break
             except KeyboardInterrupt:

@@ -4,9 +4,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from dockstack.bench import control_plane_baseline
 from dockstack.bench.control_plane_baseline import RunningCompute, chassis_rows, override_of
 from dockstack.bench.machine import describe_machine
 from dockstack.bench.model import Boot, Burst, EngineRun, Goal, Measurements, goal_of, summarise
@@ -106,3 +108,19 @@ def test_the_machine_is_described():
     facts = describe_machine()
     assert facts["cores"] >= 1
     assert facts["memory_mib"] > 0
+
+
+def test_the_baselines_agent_is_deleted_while_its_chassis_is_there(monkeypatch):
+    """Neutron looks for an agent's chassis when it deletes the agent; afterwards it lists it as dead."""
+    done = []
+
+    class Network:
+        def agents(self, host):
+            return [f"agent of {host}"]
+
+        def delete_agent(self, agent, ignore_missing):
+            done.append(agent)
+
+    monkeypatch.setattr(control_plane_baseline, "run", lambda command: done.append(command[0]) or "unix:/sb")
+    control_plane_baseline.remove_chassis(SimpleNamespace(network=Network()))
+    assert done == ["agent of dockstack-bench-baseline", "ovs-vsctl", "ovn-sbctl", "ovn-sbctl"]

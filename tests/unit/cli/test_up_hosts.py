@@ -50,6 +50,16 @@ def test_a_plain_run_forgets_nothing(up):
     assert up(before=2) == ([()], 2)
 
 
+def test_the_timeline_is_written_whatever_becomes_of_the_run(up, tmp_path):
+    page = tmp_path / "up.html"
+    up("--timeline", str(page), status=1)
+    assert "0 stages" in page.read_text()
+
+
+def test_a_timeline_that_cannot_be_written_keeps_the_run_from_beginning(up):
+    assert up("--timeline", "up.pdf") == ([], None)
+
+
 def test_what_cannot_be_made_is_refused_before_anything_is_changed(monkeypatch, tmp_path):
     def touched(*_, **__):
         raise AssertionError("something was looked at or changed")

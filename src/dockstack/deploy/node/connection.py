@@ -21,6 +21,7 @@ from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.api.state import StateStage
 
 from dockstack.deploy.node.output import Output
+from dockstack.deploy.node.shell import execute_here
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -47,10 +48,15 @@ class Connection:
     def run(self, line: str, stdin: str | None, timeout: int) -> Output:
         """Run a shell line as root.
 
+        On this machine not through pyinfra, which takes four times as much of a processor for a question; a run of `up`
+        asks hundreds.
+
         Raises:
             TimeoutError: it takes longer than ``timeout`` seconds.
             UnreachableError: the connection broke; nobody knows what became of the command.
         """
+        if self.node.connector == "@local":
+            return execute_here(line, stdin, timeout)
         return self._run(line, stdin, timeout, sudo=self.state.config.SUDO)
 
     def require_sudo(self) -> None:

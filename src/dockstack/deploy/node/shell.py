@@ -125,16 +125,31 @@ class LocalShell(Shell):
         return present
 
     def _execute(self, line: str, stdin: str | None, timeout: int) -> Output:
-        try:
-            done = subprocess.run(
-                ["sh", "-c", line], input=stdin or "", capture_output=True, text=True, check=False, timeout=timeout
-            )
-        except subprocess.TimeoutExpired as error:
-            raise TimeoutError from error
-        return Output(done.returncode == 0, done.stdout.rstrip("\n"), done.stderr.rstrip("\n"))
+        return execute_here(line, stdin, timeout)
 
     def _failure(self, what: str, said: str) -> StepFailedError:
         return StepFailedError(f"A command failed: {what}", "See its output above.", said)
+
+
+def execute_here(line: str, stdin: str | None, timeout: int) -> Output:
+    """Run a shell line on this machine, as whoever we are.
+
+    Raises:
+        TimeoutError: it takes longer than ``timeout`` seconds.
+    """
+    try:
+        done = subprocess.run(
+            ["sh", "-c", line],
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError from error
+    return Output(done.returncode == 0, done.stdout.removesuffix("\n"), done.stderr.removesuffix("\n"))
 
 
 def patience(limit: int) -> int:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from dockstack.deploy.wanted.inventory import Node
 
 PATH_DIRECTORY = "/usr/local/bin"
+COLLECTOR_FILE = "dockstack-collector.pth"
+COLLECTOR = "import gc; gc.set_threshold(10000, 10, 10)\n"
+"""Python looks for circular garbage after each 700 objects that it makes more than it frees. A service of OpenStack
+makes half a million while it loads, and none of them is garbage: a quarter of its start goes into looking at them."""
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
@@ -44,8 +48,18 @@ def openstack(machine: Machine) -> None:
     """Have the services' code, without our driver, which the hypervisor plugin installs."""
     lock = lock_text(f"{machine.attributes.text('release')}/openstack")
     ensure_environment(machine, paths.OPENSTACK_VENV, lock, title="Installing OpenStack's packages (about 30 s)")
+    collect_seldom(machine, paths.OPENSTACK_VENV)
     # The services' lock holds the client already.
     machine.file(f"{PATH_DIRECTORY}/openstack", shim(f"{paths.OPENSTACK_VENV}/bin/openstack"), mode=0o755)
+
+
+def collect_seldom(machine: Machine, venv: str) -> None:
+    """Have each Python of an environment look for circular garbage more seldom, from its first line on.
+
+    Python runs such a file before any program (the ``site`` module), in services, their commands and uWSGI alike.
+    """
+    for directory in machine.run(f"ls -d {venv}/lib/python3.*/site-packages", check=False).lines:
+        machine.file(f"{directory}/{COLLECTOR_FILE}", COLLECTOR)
 
 
 def supervise(machine: Machine) -> None:

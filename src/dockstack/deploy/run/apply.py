@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dockstack.deploy import paths
@@ -67,6 +67,7 @@ class Runner:
     done: set[str] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
     services: dict[str, set[str]] = field(default_factory=dict)  # by node: all that a task looked after
+    began: float = field(default_factory=time.monotonic)
     changes: int = 0
     interrupted: bool = False
 
@@ -99,7 +100,11 @@ class Runner:
                 child = _fork(task, self.secrets)
                 self.running[child.pipe] = child
                 selector.register(child.pipe, selectors.EVENT_READ)
-                self.emit(Event(Kind.START, key, task.stage.title, task.stage.phase))
+                self.emit(self._start_event(child))
+
+    def _start_event(self, child: Child) -> Event:
+        stage, at = child.task.stage, round(child.began - self.began, 2)
+        return Event(Kind.START, child.task.key, stage.title, stage.phase, at=at, after=tuple(sorted(child.task.after)))
 
     def _read(self, child: Child) -> bool:
         """Forward what a child tells; False at its end."""
@@ -124,7 +129,7 @@ class Runner:
             self.done.add(key)
             self.changes += ended.changes
             self.services.setdefault(child.task.node.name, set()).update(ended.services)
-            self.emit(Event(Kind.DONE, key, stage.title, stage.phase, changes=ended.changes, seconds=seconds))
+            self.emit(replace(ended, title=stage.title, phase=stage.phase, seconds=seconds))
             return
         self.failed.append(key)
         text = ended.text if ended else "The process of this stage was killed."
@@ -184,7 +189,8 @@ def _work(task: Task, pipe: int, secrets: Secrets) -> int:
         cure = "This is a fault in dockstack; the lines above belong into a report."
         tell(Event(Kind.FAILED, task.key, text=f"{type(error).__name__}: {error}", cure=cure, details=details))
         return 1
-    tell(Event(Kind.DONE, task.key, changes=machine.changes, services=tuple(machine.services)))
+    services, starts = tuple(machine.services), tuple(machine.starts)
+    tell(Event(Kind.DONE, task.key, changes=machine.changes, services=services, starts=starts))
     return 0
 
 
@@ -252,7 +258,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def carry_out(node: Node, work: Sequence[Task], secrets: Secrets) -> int:
     """Run tasks of this machine and print what they tell; return the exit status, as ``main`` does."""
-    began = time.monotonic()
     parallel = node.attributes.number("deploy.parallel")
     runner = Runner({task.key: task for task in work}, parallel, print_event, secrets)
     signal.signal(signal.SIGTERM, runner.interrupt)
@@ -261,7 +266,7 @@ def carry_out(node: Node, work: Sequence[Task], secrets: Secrets) -> int:
     ok = runner.run()
     if ok:
         runner.changes += retire_unwanted(node, secrets, runner.services)
-    seconds = round(time.monotonic() - began, 2)
+    seconds = round(time.monotonic() - runner.began, 2)
     print_event(Event(Kind.END, ok=ok, changes=runner.changes, seconds=seconds))
     return INTERRUPTED if runner.interrupted else int(not ok)
 

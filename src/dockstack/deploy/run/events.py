@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from dockstack.deploy.supervision.services import ServiceStart
+
 
 class Kind(StrEnum):
     """What happened."""
@@ -37,6 +39,9 @@ class Event:
         ok: whether the run succeeded.
         tasks: the keys of all tasks, in the plan.
         services: the services that a finished task looks after.
+        at: when the task began, seconds since the run began.
+        after: the keys of the tasks that it had waited for.
+        starts: the services that a finished task started, each with its time since the task began.
     """
 
     kind: Kind
@@ -51,6 +56,9 @@ class Event:
     ok: bool = True
     tasks: tuple[str, ...] = field(default=())
     services: tuple[str, ...] = field(default=())
+    at: float = 0.0
+    after: tuple[str, ...] = field(default=())
+    starts: tuple[ServiceStart, ...] = field(default=())
 
     def line(self) -> str:
         """Return the event as one JSON line; fields without a value are left out, except ``ok`` of the end."""
@@ -69,6 +77,7 @@ def parse(line: str) -> Event | None:
         kind = Kind(plain.pop("event"))
     except (json.JSONDecodeError, KeyError, ValueError):
         return None
-    for name in ("tasks", "services"):
+    for name in ("tasks", "services", "after"):
         plain[name] = tuple(plain.get(name, ()))
+    plain["starts"] = tuple(ServiceStart(*start) for start in plain.get("starts", ()))
     return Event(kind, **plain)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.node.connected_node import ConnectedNode
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.node.manifest import Manifest
     from dockstack.deploy.node.secrets import Secrets
     from dockstack.deploy.supervision.backends.model import Backend
+    from dockstack.deploy.supervision.services import ServiceStart
     from dockstack.deploy.wanted.inventory import Node
 
 
@@ -26,6 +28,8 @@ class Machine(ConnectedNode):
         records: which services the node has, and what each was started with.
         backend: systemd or supervisor.
         services: names of those that this run looked after; any other is retired at its end.
+        began: when work on this machine began, by the monotonic clock.
+        starts: the services that were started since, with the time that each took.
     """
 
     def __init__(
@@ -43,3 +47,5 @@ class Machine(ConnectedNode):
         self.records = records or Records.here()
         self.backend: Backend = choose(self, self.attributes.text("services.backend"))
         self.services: list[str] = []
+        self.began = time.monotonic()
+        self.starts: list[ServiceStart] = []

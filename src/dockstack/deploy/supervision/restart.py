@@ -20,7 +20,7 @@ from dockstack.deploy.node import listeners, processes
 from dockstack.deploy.node.output import StepFailedError
 from dockstack.deploy.supervision import readiness
 from dockstack.deploy.supervision.readiness import Answer
-from dockstack.deploy.supervision.services import Check, Service, definition_hash
+from dockstack.deploy.supervision.services import Check, Service, ServiceStart, definition_hash
 
 if TYPE_CHECKING:
     from dockstack.deploy.supervision.backends.model import Backend
@@ -54,6 +54,7 @@ def ensure_running(machine: Machine, service: Service) -> bool:
     watched, versions = machine.digests(service.watch), machine.versions(service.packages)
     wanted = definition_hash(service, backend.render(service), watched, versions)
     started = needs_start(records.started_with(service.name), wanted, running=backend.look(service).running)
+    begun = time.monotonic()
     if started:
         machine.say(f"Starting {service.name}")
         records.forget_start(service.name)
@@ -68,6 +69,9 @@ def ensure_running(machine: Machine, service: Service) -> bool:
         if started:  # it has given up or hangs, so the next run is to start it anew
             records.forget_start(service.name)
         raise
+    if started:
+        seconds = round(time.monotonic() - begun, 2)
+        machine.starts.append(ServiceStart(service.name, round(begun - machine.began, 2), seconds))
     return started
 
 

@@ -9,7 +9,7 @@ import urllib.parse
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dockstack import names
 
@@ -112,6 +112,20 @@ class Service:
     def log_path(self) -> str:
         """The file that receives stdout and stderr."""
         return self.log or f"/var/log/dockstack/{self.name}.log"
+
+
+class ServiceStart(NamedTuple):
+    """A start of a service, until it answered.
+
+    Attributes:
+        name: the service's.
+        at: seconds since work on its machine began.
+        seconds: from the call to start it until it was ready.
+    """
+
+    name: str
+    at: float
+    seconds: float
 
 
 def entered_command(service: Service) -> tuple[str, ...]:

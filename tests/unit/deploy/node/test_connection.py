@@ -10,6 +10,7 @@ import pytest
 
 from dockstack.deploy.node import connection
 from dockstack.deploy.node.connection import UnreachableError, ssh_config
+from dockstack.deploy.node.output import Output
 from dockstack.deploy.wanted import inventory
 from dockstack.deploy.wanted.inventory import Node
 from ssh_server import serving
@@ -45,6 +46,17 @@ def node(tmp_path, server):
         key=str(tmp_path / "id"),
         known_hosts=str(tmp_path / "known_hosts"),
     )
+
+
+def test_on_this_machine_a_question_does_not_go_through_the_engine(node, monkeypatch):
+    here = connection.connect(replace(node, connector="@local"))
+    with_engine = here._run("printf 'a\\n\\nb \\n\\n'; echo no >&2; cat; exit 3", "in\n", 30, sudo=False)
+    monkeypatch.setattr(here.host, "run_shell_command", None)
+    assert here.run("printf 'a\\n\\nb \\n\\n'; echo no >&2; cat; exit 3", "in\n", 30) == with_engine
+    assert with_engine == Output(ok=False, stdout="a\n\nb \n\nin", stderr="no")
+    assert here.run("printf '\\377'; cat", None, 30) == Output(ok=True, stdout="\ufffd", stderr="")
+    with pytest.raises(TimeoutError):
+        here.run("sleep 60", None, 1)
 
 
 def test_root_runs_commands_without_sudo(node, server):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,9 +10,11 @@ import sys
 import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from dockstack.deploy.node import listeners, processes
+from dockstack.waiting import wait_for
 
 pytestmark = pytest.mark.unit
 
@@ -45,6 +48,19 @@ def test_a_mark_is_found_in_the_whole_tree(start):
     processes.end(found, 5)
     process.wait()
     assert not processes.marked("DOCKSTACK_TEST_MARK")
+
+
+def test_a_process_is_read_as_psutil_reads_it_whatever_its_name(tmp_path):
+    program = tmp_path / "a) Z 1 (b c"
+    shutil.copy("/bin/sleep", program)
+    with subprocess.Popen([program, "60"]) as started:
+        try:
+            wait_for(lambda: psutil.Process(started.pid).name() == program.name, 60, 0.05)  # exec sets it
+            seen, expected = processes.snapshot()[started.pid], psutil.Process(started.pid)
+            assert (seen.parent, seen.name) == (os.getpid(), "a) Z 1 (b c")
+            assert seen.started == pytest.approx(expected.create_time(), abs=0.02)
+        finally:
+            started.kill()
 
 
 def test_what_does_not_end_is_killed(start):

@@ -14,6 +14,7 @@ from dockstack.deploy.recipes.stage import Stage
 from dockstack.deploy.run import apply
 from dockstack.deploy.run.events import Event, Kind, parse
 from dockstack.deploy.run.plan import Task
+from dockstack.deploy.supervision.services import ServiceStart
 from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.unit
 class Silent:
     changes = 1
     services = ("nova-api",)
+    starts = (ServiceStart("nova-api", 0.5, 2.0),)
 
 
 @pytest.fixture
@@ -55,6 +57,10 @@ def test_stages_run_in_order_and_tell(run):
     assert told == [(Kind.START, "local/a"), (Kind.DONE, "local/a"), (Kind.START, "local/b"), (Kind.DONE, "local/b")]
     assert runner.changes == 2
     assert runner.services == {"local": {"nova-api"}}
+    assert [event.starts for event in events] == [(), Silent.starts] * 2
+    first, second = (event for event in events if event.kind is Kind.START)
+    assert (first.after, second.after) == ((), ("local/a",))
+    assert 0 <= first.at <= second.at
 
 
 def test_independent_stages_run_side_by_side(run):

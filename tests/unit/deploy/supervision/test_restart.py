@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -19,7 +20,7 @@ from dockstack.deploy.supervision import readiness, restart
 from dockstack.deploy.supervision.backends.model import RunState
 from dockstack.deploy.supervision.readiness import Answer
 from dockstack.deploy.supervision.restart import ensure_running, needs_start, wait_until_ready
-from dockstack.deploy.supervision.services import Check, CheckKind, Service
+from dockstack.deploy.supervision.services import Check, CheckKind, Service, ServiceStart
 
 pytestmark = pytest.mark.unit
 
@@ -81,6 +82,20 @@ def test_a_second_run_starts_nothing(cloud):
     backend.calls.clear()
     assert not ensure_running(build(), service)
     assert backend.calls == ["define", "sweep"]
+
+
+def test_a_start_is_noted_with_the_time_until_the_service_was_ready(cloud, monkeypatch):
+    build, _, service, _ = cloud
+    clock = iter([100.0, 102.5, 106.0])  # work begins, the start begins, the service is ready
+    monkeypatch.setattr(restart, "wait_until_ready", lambda *_: None)
+    first, second = build(), build()
+    monkeypatch.setattr(restart, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    first.began = next(clock)
+    ensure_running(first, service)
+    assert first.starts == [ServiceStart("nova-compute", 2.5, 3.5)]
+    monkeypatch.setattr(restart, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    ensure_running(second, service)
+    assert second.starts == []
 
 
 def test_a_changed_file_restarts_once(cloud):
