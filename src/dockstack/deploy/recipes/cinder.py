@@ -181,7 +181,7 @@ def detach(machine: Machine) -> None:
     machine.run(
         f"for each in {names.DECRYPTED_DIRECTORY}/*-*; do "
         'read -r process <"$each/pid" && grep -q "$each" "/proc/$process/cmdline" && kill "$process" && '
-        'timeout 10 tail --pid="$process" -f /dev/null; umount --lazy "$each/plain"; done 2>/dev/null',
+        'timeout 10 tail --pid="$process" -f /dev/null; umount --lazy "$each/plain" "$each/served"; done 2>/dev/null',
         check=False,
     )
 
