@@ -107,6 +107,11 @@ def own_loops():
     return [loop for loop in loops.find_all("dockstack:") if loop.label.endswith(f":{os.getpid():016x}")]
 
 
+def files_of_loops() -> set[tuple[str, str]]:
+    """List the loop devices of the machine and their files."""
+    return {(file.parts[3], file.read_text().strip()) for file in Path("/sys/block").glob("loop*/loop/backing_file")}
+
+
 def path_of(volume: Volume) -> Path:
     return Path(volume.connection["device_path"])
 
@@ -167,6 +172,19 @@ def test_there_again_after_a_restart_and_with_its_process_dead(lab, host, server
     lifecycle.reboot(host, server, hard=True)
     assert len(said.asked) > before, "the key is asked for again"
     assert reads(lab, server)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "asked-to-end"])
+def test_opened_anew_at_once_no_dead_device_stays(host, volume, how) -> None:
+    """The kernel says for a second more what the dead process said of its file; who is asked to end unmounts it."""
+    before = files_of_loops()
+    path = decryption.decrypt(volume.id, str(path_of(volume)), KEY, CIPHER)
+    loops.make(path, f"dockstack:{volume.id}:{os.getpid():016x}")
+    process = process_of(volume)
+    os.kill(process, how)
+    wait_for(lambda: has_ended(process), "the end of its process")
+    assert decryption.decrypt(volume.id, str(path_of(volume)), KEY, CIPHER) == path
+    assert not [loop for loop, file in files_of_loops() - before if file in {path, "/"}], "its name without a mount"
 
 
 def test_it_grows_in_use(lab, host, server, volume) -> None:

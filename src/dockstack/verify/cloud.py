@@ -89,6 +89,8 @@ def find_facts(connection: Any, choices: Choices) -> CloudFacts:
         missing[Capability.REGISTRY] = "the cloud has no registry (`registry.enable`)"
     if not has_volumes(connection.session):
         missing[Capability.VOLUMES] = "the cloud has no volumes (`volumes.enable`)"
+    if not _has(connection.session, "key-manager"):
+        missing[Capability.KEY_MANAGER] = "the cloud has no key manager (`key_manager.enable`)"
     return CloudFacts(
         hypervisors=tuple(sorted(hypervisors)),
         image_id=image.id,
@@ -108,8 +110,12 @@ def find_facts(connection: Any, choices: Choices) -> CloudFacts:
 
 def has_volumes(session: Any) -> bool:
     """Tell whether the catalogue names Cinder."""
+    return _has(session, "block-storage")
+
+
+def _has(session: Any, service_type: str) -> bool:
     try:
-        return session.get_endpoint(service_type="block-storage") is not None
+        return session.get_endpoint(service_type=service_type) is not None
     except auth_errors.CatalogException:
         return False
 

@@ -36,6 +36,7 @@ class Capability(StrEnum):
     SYSTEM = "system"  # it has an image of a whole Debian system
     REGISTRY = "registry"  # images can be pushed to it
     VOLUMES = "volumes"  # it has Cinder
+    KEY_MANAGER = "key-manager"  # it has Barbican
     HOST = "host"  # we are root on the cloud's only compute node
 
 

@@ -94,6 +94,7 @@ class ServerRequest(TypedDict, total=False):
     user_data: str
     config_drive: bool
     image_id: str
+    root_volume_id: str  # in the place of an image
     metadata: dict[str, str]
 
 
@@ -123,6 +124,11 @@ def request_server(ctx: Context, **wanted: Unpack[ServerRequest]) -> Any:
         request["security_groups"] = [{"name": group.id}]
     if user_data := wanted.get("user_data"):
         request["user_data"] = base64.b64encode(user_data.encode()).decode()
+    if volume_id := wanted.get("root_volume_id"):
+        request["block_device_mapping"] = [
+            {"boot_index": 0, "uuid": volume_id, "source_type": "volume", "destination_type": "volume"}
+        ]
+        request["image_id"] = ""
     request |= {key: wanted[key] for key in ("key_name", "config_drive") if wanted.get(key)}
     with postponed():
         server = tenant.connection.compute.create_server(**request)

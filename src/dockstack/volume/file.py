@@ -19,7 +19,7 @@ from cinder import exception, interface, objects
 from cinder.image import image_utils
 from cinder.objects import fields
 from cinder.volume import configuration as volume_configuration
-from cinder.volume import driver, volume_types, volume_utils
+from cinder.volume import driver, throttling, volume_types, volume_utils
 from oslo_config import cfg
 from oslo_log import log
 
@@ -44,6 +44,8 @@ cfg.CONF.register_opts(OPTIONS, group=volume_configuration.SHARED_CONF_GROUP)
 PATIENCE = 30.0  # seconds that an attachment waits for a copy; below Cinder's rpc_response_timeout, 60
 _GIB = 1 << 30
 KIND = "dockstack.volume.file.FileDriver"
+# What a program may take that converts a stranger's image: seconds of a processor, and bytes of memory.
+CONVERSION = ("prlimit", f"--cpu={4 * 3600}", f"--data={_GIB}", "--core=0")
 _HOW_TO_ENCRYPT = "Create an empty volume of the type, attach it to a server, and copy what is to be in it there."
 
 
@@ -78,6 +80,12 @@ class FileDriver(driver.VolumeDriver):
 
     def check_for_setup_error(self) -> None:
         """Look at nothing more: opening the pool has."""
+
+    def set_throttle(self) -> None:
+        """Have programs that convert images and copy volumes run within limits, unless an operator has set a rate."""
+        super().set_throttle()
+        if self._throttle is None:
+            throttling.Throttle.set_default(throttling.Throttle(list(CONVERSION)))
 
     def ensure_export(self, context: Any, volume: Any) -> None:
         """Have an attached volume of the size that Cinder thinks it has: a crash may have come in between."""

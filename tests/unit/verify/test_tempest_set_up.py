@@ -6,13 +6,15 @@ from __future__ import annotations
 from configparser import RawConfigParser
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dockstack.deploy.configuration.nova import FILTERS
 from dockstack.errors import DockstackError
 from dockstack.verify.tempest.configuration import build, render
-from dockstack.verify.tempest.model import Credentials, TempestFacts
+from dockstack.verify.tempest.discover import read_volumes
+from dockstack.verify.tempest.model import Credentials, TempestFacts, VolumeFacts
 from dockstack.verify.tempest.selection import (
     APART,
     NEED_SWAP,
@@ -73,6 +75,33 @@ def test_services_and_extensions_are_what_the_cloud_says():
     assert found["compute"]["min_compute_nodes"] == "2"
     assert found["compute"]["migration_source_host"] == "here"
     assert found["compute"]["migration_dest_host"] == "there"
+
+
+def test_of_volumes_it_knows_what_cinder_says():
+    assert not {"volume", "volume-feature-enabled"} & settings().keys()
+    facts = VolumeFacts(("3.0", "3.71"), "dockstack", "file", "file-multiattach")
+    found = settings(volumes=facts)
+    assert (found["volume"]["storage_protocol"], found["volume"]["max_microversion"]) == ("file", "3.71")
+    assert found["volume"]["volume_type_multiattach"] == "file-multiattach"
+    assert found["volume-feature-enabled"]["manage_volume"] == "true"
+    others = settings(volumes=replace(facts, vendor="Open Source", multiattach_type=None))
+    assert others["volume-feature-enabled"]["manage_volume"] == "false"
+
+
+def test_volumes_are_described_by_the_backend_and_the_types():
+    pools = [SimpleNamespace(capabilities={"vendor_name": "dockstack", "storage_protocol": "file"})]
+    kinds = [
+        SimpleNamespace(name="file", extra_specs={}),
+        SimpleNamespace(name="shared", extra_specs={"multiattach": "<is> True"}),
+    ]
+    versions = SimpleNamespace(min_microversion=(3, 0), max_microversion=(3, 71))
+    block_storage = SimpleNamespace(
+        backend_pools=lambda: iter(pools), types=lambda: iter(kinds), get_endpoint_data=lambda: versions
+    )
+    cloud = SimpleNamespace(block_storage=block_storage)
+    assert read_volumes(cloud) == VolumeFacts(("3.0", "3.71"), "dockstack", "file", "shared")
+    pools.clear()
+    assert read_volumes(cloud) is None
 
 
 def test_on_one_host_nobody_is_moved_to_another():

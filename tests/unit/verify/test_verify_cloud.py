@@ -26,6 +26,7 @@ def cloud(
     system=128,
     registry=True,
     volumes=True,
+    keys=True,
 ):
     def hypervisors(details):
         if forbidden:
@@ -33,7 +34,7 @@ def cloud(
         return [SimpleNamespace(hypervisor_type=hypervisor, name="node", state=state, status="enabled")]
 
     def catalogued(service_type):
-        known = volumes if service_type == "block-storage" else registry
+        known = {"block-storage": volumes, "key-manager": keys}.get(service_type, registry)
         if not known:
             raise catalog.EndpointNotFound(service_type)  # as keystoneauth says it
         return "http://127.0.0.1:5005"
@@ -89,6 +90,7 @@ def test_a_whole_cloud_lacks_nothing():
         ({"system": 4096}, {Capability.IPV6, Capability.SYSTEM}),
         ({"registry": False}, {Capability.IPV6, Capability.REGISTRY}),
         ({"volumes": False}, {Capability.IPV6, Capability.VOLUMES}),
+        ({"keys": False}, {Capability.IPV6, Capability.KEY_MANAGER}),
     ],
 )
 def test_what_is_missing_has_a_reason(differently, lacks):

@@ -65,8 +65,14 @@ def prepare(server: str, volume: str, size: int, checksum: str) -> bool:
 
 
 def _holds(device: int, size: int, checksum: str) -> bool:
-    """Whether a volume begins with exactly these bytes: then nobody has written to it, and Glance has them, too."""
-    digest = _DIGESTS[len(checksum)](usedforsecurity=False)
+    """Whether a volume begins with exactly these bytes: then nobody has written to it, and Glance has them, too.
+
+    Of an image whose checksum is not known, or none that is, nothing tells.
+    """
+    algorithm = _DIGESTS.get(len(checksum))
+    if algorithm is None:
+        return False
+    digest = algorithm(usedforsecurity=False)
     offset = 0
     while offset < size:
         data = os.pread(device, min(_CHUNK, size - offset), offset)

@@ -4,6 +4,9 @@
 Each is a process of its own, so that one volume's bytes harm no other one, and outlives whoever started it: servers use
 it. It leaves the session and the control group of nova-compute, which a supervisor ends as a whole. Where it is, a
 directory says; a process that is killed at any moment leaves nothing that ``stop`` and ``forget`` do not find there.
+
+The file is shown by a second mount, of ours: a process that is asked to end takes its own one away, and the kernel then
+calls the file of a device over it "/", by which nobody finds that device again.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import Any
 from dockstack.compute.privileged import mounts
 
 PROGRAM = "qemu-storage-daemon"
-PLAIN, _SOURCE, _PROCESS, _MONITOR, _MESSAGES = "plain", "source", "pid", "monitor", "messages"
+PLAIN, _SERVED, _SOURCE, _PROCESS, _MONITOR, _MESSAGES = "plain", "served", "source", "pid", "monitor", "messages"
 _CGROUP = "dockstack-volumes"
 _CGROUPS = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup"))  # of v1, in which processes are told apart; of v2
 _START, _END, _ANSWER, _INTERVAL = 120.0, 30.0, 60.0, 0.02  # seconds
@@ -40,12 +43,7 @@ _ENDED = (b"Z", b"X")
 
 def is_running(directory: Path) -> bool:
     """Say whether a volume is open, and answers."""
-    if _find_process(directory) is None:  # the kernel remembers for a second what the dead one said of its file
-        return False
-    try:
-        return (directory / PLAIN).stat().st_dev != directory.stat().st_dev
-    except OSError:
-        return False
+    return _shows(directory, PLAIN)
 
 
 def start(directory: Path, path: str, key: bytes) -> None:
@@ -60,19 +58,25 @@ def start(directory: Path, path: str, key: bytes) -> None:
         OSError: it cannot be opened; what the program says of it.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (directory / PLAIN).touch(mode=0o600)
+    for name in (PLAIN, _SERVED):
+        (directory / name).touch(mode=0o600)
     (directory / _SOURCE).write_text(path)
     with _piped(key) as pipe, (directory / _MESSAGES).open("wb") as messages:
         line = ["setsid", "--fork", "sh", "-c", _SHELL, "sh", str(directory / _PROCESS), _find_group()]
         line += ["setpriv", f"--bounding-set={_CAPABILITIES}", "--no-new-privs", *_command(directory, path, pipe)]
         subprocess.run(line, check=True, pass_fds=(pipe,), stdin=subprocess.DEVNULL, stdout=messages, stderr=messages)
     deadline = time.monotonic() + _START
-    while not is_running(directory):
+    while not _shows(directory, _SERVED):
         if time.monotonic() > deadline or (_read_note(directory) and not _find_process(directory)):
             said = (directory / _MESSAGES).read_text(errors="replace").strip()
             stop(directory)
             raise OSError(f"{PROGRAM} does not open it: {said or 'no answer'}")
         time.sleep(_INTERVAL)
+    tree = mounts.clone(str(directory / _SERVED))
+    try:
+        mounts.move(tree, str(directory / PLAIN))
+    finally:
+        os.close(tree)
 
 
 def stop(directory: Path) -> None:
@@ -92,7 +96,8 @@ def stop(directory: Path) -> None:
 
 def forget(directory: Path) -> None:
     """Remove what there is of a volume that is closed; absent is success."""
-    mounts.unmount(str(directory / PLAIN), busy=True)
+    for name in (PLAIN, _SERVED):
+        mounts.unmount(str(directory / name), busy=True)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(directory)
 
@@ -114,6 +119,16 @@ def grow(directory: Path, wanted: int) -> None:
         time.sleep(_INTERVAL)
 
 
+def _shows(directory: Path, name: str) -> bool:
+    """Say whether a file of a volume that is open is the process's, which answers."""
+    if _find_process(directory) is None:  # the kernel remembers for a second what the dead one said of its file
+        return False
+    try:
+        return (directory / name).stat().st_dev != directory.stat().st_dev
+    except OSError:
+        return False
+
+
 def _command(directory: Path, path: str, pipe: int) -> list[str]:
     kind = "host_device" if Path(path).is_block_device() else "file"
     return [
@@ -128,7 +143,7 @@ def _command(directory: Path, path: str, pipe: int) -> list[str]:
         ),
         *("--chardev", f"socket,id=monitor,path={directory / _MONITOR},server=on,wait=off"),
         *("--monitor", "chardev=monitor"),
-        *("--export", f"fuse,id=plain,node-name=plain,mountpoint={directory / PLAIN},writable=on,allow-other=off"),
+        *("--export", f"fuse,id=plain,node-name=plain,mountpoint={directory / _SERVED},writable=on,allow-other=off"),
     ]
 
 

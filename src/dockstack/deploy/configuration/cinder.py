@@ -66,5 +66,7 @@ def cinder_conf(settings: Settings) -> Ini:
         "oslo_concurrency": {"lock_path": f"{STATE_DIRECTORY}/lock"},
         **oslo.key_manager_sections(settings, USER),
         **privilege.helper_sections(settings, USER),
+        # By which it looks for an image's format.
+        "cinder_sys_admin": privilege.unprivileged_helper(settings, USER),
         **oslo.messaging_sections(settings),
     }

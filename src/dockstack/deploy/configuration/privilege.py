@@ -85,13 +85,25 @@ def rootwrap_filters() -> Ini:
 
 def helper_command(settings: Settings, user: str) -> str:
     """Return the command that starts a privsep daemon for one service."""
-    return f"sudo -n {settings.virtualenv}/bin/privsep-helper --config-file {_CONFIG_FILES[user]}"
+    return f"sudo -n {_helper(settings, user)}"
 
 
 def helper_sections(settings: Settings, user: str) -> Ini:
     """Return the section of each privsep context that a service may enter."""
     command = helper_command(settings, user)
     return {section: {"helper_command": command} for section in _SECTIONS[user]}
+
+
+def unprivileged_helper(settings: Settings, user: str) -> dict[str, str]:
+    """Return the section of a privsep context whose daemon is the service's own user and may do nothing more.
+
+    It parses what strangers wrote, so its memory has a limit.
+    """
+    return {"helper_command": f"/usr/bin/prlimit --data={1 << 30} {_helper(settings, user)}", "capabilities": ""}
+
+
+def _helper(settings: Settings, user: str) -> str:
+    return f"{settings.virtualenv}/bin/privsep-helper --config-file {_CONFIG_FILES[user]}"
 
 
 def sudoers(settings: Settings, user: str, *, rootwrap: bool = True) -> str:

@@ -29,6 +29,9 @@ PYTHON_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1", "LC_ALL"
 NOVA_CONDUCTOR = "nova_conductor"
 """The script that is Nova's conductor; the recipe puts it where the scripts are."""
 
+CINDER_VOLUME = "cinder_volume"
+"""The script that is cinder-volume, likewise."""
+
 OPEN_VSWITCH_AGENT_CONF = "/etc/neutron/openvswitch_agent.ini"
 
 TLS_PROXY = "tls-proxy"
@@ -209,8 +212,12 @@ def nova_control(settings: Settings) -> tuple[Service, ...]:
 
 def _conductor(settings: Settings, files: tuple[str, ...]) -> Service:
     """Nova's conductor, run by a script of ours that also ends builds which nobody is working on."""
-    service = _daemon(settings, "nova-conductor", "nova", files)
-    script = scripts.python_script(NOVA_CONDUCTOR)
+    return _by_script(settings, _daemon(settings, "nova-conductor", "nova", files), NOVA_CONDUCTOR)
+
+
+def _by_script(settings: Settings, service: Service, name: str) -> Service:
+    """Have a daemon run by a script of ours, with the same arguments."""
+    script = scripts.python_script(name)
     command = (f"{settings.virtualenv}/bin/python", script, *service.command[1:])
     return replace(service, command=command, watch=(*service.watch, script))
 
@@ -265,12 +272,13 @@ def neutron(settings: Settings) -> tuple[Service, ...]:
 
 
 def cinder(settings: Settings) -> tuple[Service, ...]:
-    """Return Cinder: its API, its scheduler, what makes volumes, and what backs them up."""
+    """Return Cinder: its API, its scheduler, what makes volumes (by a script of ours), and what backs them up."""
     files = ("/etc/cinder/cinder.conf",)
+    volume = _daemon(settings, "cinder-volume", "cinder", files, watch=(DRIVER_MARKER,))
     return (
         _api(settings, "cinder-api", "cinder", settings.ports.cinder, (*files, "/etc/cinder/api-paste.ini")),
         _daemon(settings, "cinder-scheduler", "cinder", files),
-        _daemon(settings, "cinder-volume", "cinder", files, watch=(DRIVER_MARKER,)),
+        _by_script(settings, volume, CINDER_VOLUME),
         _daemon(settings, "cinder-backup", "cinder", files),
     )
 

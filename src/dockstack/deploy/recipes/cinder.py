@@ -18,6 +18,7 @@ from dockstack.deploy.node.environments import ensure_wheel
 from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.recipes.controller import (
     copy_paste_file,
+    install_script,
     migrate,
     once_in_database,
     provision_once,
@@ -150,6 +151,7 @@ def configure(machine: Machine) -> None:
     copy_paste_file(machine, "cinder/api-paste.ini", PASTE, USER)
     copy_paste_file(machine, "cinder/resource_filters.json", f"{DIRECTORY}/resource_filters.json", USER)
     write_api_file(machine, settings, "cinder-api")
+    install_script(machine, programs.CINDER_VOLUME)
     machine.file(SUDOERS, sudoers(settings, USER), mode=0o440)
 
 
@@ -179,7 +181,7 @@ def detach(machine: Machine) -> None:
     machine.run(
         f"for each in {names.DECRYPTED_DIRECTORY}/*-*; do "
         'read -r process <"$each/pid" && grep -q "$each" "/proc/$process/cmdline" && kill "$process" && '
-        'timeout 10 tail --pid="$process" -f /dev/null; umount --lazy "$each/plain"; done 2>/dev/null',
+        'timeout 10 tail --pid="$process" -f /dev/null; umount --lazy "$each/plain" "$each/served"; done 2>/dev/null',
         check=False,
     )
 

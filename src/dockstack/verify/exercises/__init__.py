@@ -62,6 +62,8 @@ ALL: tuple[Exercise, ...] = (
     registry.REFERENCE,
     volumes.VOLUME,
     volumes.EXTEND,
+    volumes.ROOT,
+    volumes.ENCRYPTED,
     isolation.ISOLATION,
     boot.NO_LEFTOVERS,
 )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from dockstack.verify.tempest.model import Credentials, TempestFacts
+    from dockstack.verify.tempest.model import Credentials, TempestFacts, VolumeFacts
 
 Settings = dict[str, dict[str, str]]
 
@@ -35,6 +35,14 @@ OUR_FEATURES = {**dict.fromkeys(API_FLAGS, "true"), "scheduler_enabled_filters":
 # can recognise, has nothing to object to: its enforcement, which is on, refuses none of them.
 IMAGES = {"container_formats": "bare,docker", "disk_formats": "raw"}
 IMAGE_FEATURES = {"image_format_enforcement": "false"}
+# What our backend of Cinder says of itself, and can besides what Tempest takes for granted.
+OUR_VENDOR = "dockstack"
+OUR_VOLUME_FEATURES = (
+    "extend_attached_encrypted_volume",
+    "extend_attached_volume",
+    "manage_snapshot",
+    "manage_volume",
+)
 # 2026.2's services check a token's scope, and use the new default roles; placement has it as the others.
 SCOPED = ("glance", "keystone", "neutron", "nova", "placement")
 
@@ -72,6 +80,7 @@ def build(facts: TempestFacts, flags: Mapping[str, bool], directory: Path) -> Se
         },
         "scenario": of_any["scenario"] | {"img_file": str(facts.image_file)},
     }
+    settings |= _volumes(facts.volumes) if facts.volumes else {}
     return {name: dict(sorted(options.items())) for name, options in settings.items()}
 
 
@@ -156,6 +165,22 @@ def _network_features(facts: TempestFacts) -> dict[str, str]:
         "floating_ips": _truth(facts.external_network is not None),
         "update_port_qos": _truth("qos" in facts.extensions),
     } | ({"qos_placement_physnet": facts.guaranteed_network} if facts.guaranteed_network else {})
+
+
+def _volumes(facts: VolumeFacts) -> Settings:
+    """Return what Tempest must know of Cinder; a backend of ours takes files of its pool by their names."""
+    ours = _truth(facts.vendor == OUR_VENDOR)
+    return {
+        "volume": {
+            **_versions(facts.versions),
+            "catalog_type": "block-storage",
+            "vendor_name": facts.vendor,
+            "storage_protocol": facts.protocol,
+            "volume_type_multiattach": facts.multiattach_type or "",
+            "manage_snapshot_ref": "source-name,snapshot-%s",
+        },
+        "volume-feature-enabled": dict.fromkeys(OUR_VOLUME_FEATURES, ours),
+    }
 
 
 def _truth(value: bool) -> str:

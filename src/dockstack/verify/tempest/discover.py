@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dockstack.errors import DockstackError
 from dockstack.verify.cloud import choose_image
-from dockstack.verify.tempest.model import Credentials, TempestFacts
+from dockstack.verify.tempest.model import Credentials, TempestFacts, VolumeFacts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,9 +48,10 @@ def discover(connection: Any, directory: Path) -> TempestFacts:
     image = choose_image(connection, None)
     file = fetch(connection, image, directory)
     external = find_external(connection)
+    services = read_services(connection)
     return TempestFacts(
         admin=read_credentials(connection),
-        services=read_services(connection),
+        services=services,
         compute_versions=read_versions(connection, "compute"),
         placement_versions=read_versions(connection, "placement"),
         extensions=tuple(sorted(each.alias for each in connection.network.extensions())),
@@ -63,6 +64,7 @@ def discover(connection: Any, directory: Path) -> TempestFacts:
         flavor=ensure_flavor(connection, SMALL),
         flavor_alternative=ensure_flavor(connection, LARGE),
         login_user=(image.properties or {}).get("os_admin_user") or LOGIN_USER,
+        volumes=read_volumes(connection) if "block-storage" in services else None,
     )
 
 
@@ -103,6 +105,21 @@ def read_versions(connection: Any, service: str) -> tuple[str, str]:
     return (
         ".".join(str(part) for part in endpoint.min_microversion),
         ".".join(str(part) for part in endpoint.max_microversion),
+    )
+
+
+def read_volumes(connection: Any) -> VolumeFacts | None:
+    """Read what Cinder says of itself and of its first backend; None while it has none."""
+    pool = next(iter(connection.block_storage.backend_pools()), None)
+    if pool is None:
+        return None
+    types = connection.block_storage.types()
+    shared = (each.name for each in types if (each.extra_specs or {}).get("multiattach") == "<is> True")
+    return VolumeFacts(
+        versions=read_versions(connection, "block_storage"),
+        vendor=pool.capabilities["vendor_name"],
+        protocol=pool.capabilities["storage_protocol"],
+        multiattach_type=next(shared, None),
     )
 
 

@@ -38,6 +38,23 @@ class Credentials:
 
 
 @dataclass(frozen=True)
+class VolumeFacts:
+    """What Tempest must know of a cloud's block storage.
+
+    Attributes:
+        versions: the oldest and the newest microversion of Cinder's API.
+        vendor: who made the backend's driver, as that says, and by what its volumes are reached.
+        protocol: see above.
+        multiattach_type: the type of volumes that several servers may have, if there is one.
+    """
+
+    versions: tuple[str, str]
+    vendor: str
+    protocol: str
+    multiattach_type: str | None
+
+
+@dataclass(frozen=True)
 class TempestFacts:
     """What Tempest must know of a cloud.
 
@@ -56,6 +73,7 @@ class TempestFacts:
         flavor: and a larger one.
         flavor_alternative: see above.
         login_user: who may log in to the image.
+        volumes: of Cinder, if there is one.
     """
 
     admin: Credentials
@@ -72,6 +90,7 @@ class TempestFacts:
     flavor: str
     flavor_alternative: str
     login_user: str
+    volumes: VolumeFacts | None = None
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,17 @@ def test_its_services_need_no_root_but_os_bricks_helper():
     assert not re.fullmatch(pattern, context.format("cinder.privsep.sys_admin_pctxt"))
 
 
+def test_images_are_looked_at_without_root_and_within_limits():
+    """cinder-volume parses what strangers wrote: by its own user's programs, and by a helper that has no rights."""
+    service = next(each for each in programs.cinder(settings(WANTED)) if each.name == "cinder-volume")
+    script = "/opt/dockstack/libexec/cinder_volume.py"
+    assert service.command[1:] == (script, "--config-file", CONF)
+    assert script in service.watch
+    section = cinder_conf(settings(WANTED))["cinder_sys_admin"]
+    assert section["capabilities"] == ""
+    assert re.fullmatch(r"/usr/bin/prlimit --data=\d+ \S+/privsep-helper --config-file \S+", section["helper_command"])
+
+
 def test_the_pool_is_mounted_before_cinder_volume_starts():
     attributes = load(None, [WANTED, "volumes.storage_gb=7"]).local.attributes
     volume = recipe.pool(attributes)
@@ -171,6 +182,7 @@ def test_what_it_writes_only_it_can_read(machine):
         (line,) = (each for each in made if f"mkdir -p -- {path} " in each)
         assert "chown cinder:cinder . && chmod 700 ." in line
     assert one.manifest.ours("file", CONF)
+    assert one.manifest.ours("file", "/opt/dockstack/libexec/cinder_volume.py"), "what cinder-volume is run by"
 
 
 def test_disabling_takes_services_and_passwords_away_and_leaves_volumes(machine):
