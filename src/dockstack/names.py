@@ -29,6 +29,9 @@ NAME_PREFIX = "nova-"
 IMAGE_DOMAIN = "dockstack.local"
 """The registry part of the names that we give images in the engine; nothing answers there, so none is ever pulled."""
 
+SNAPSHOTTER = ["driver-type", "io.containerd.snapshotter.v1"]
+"""What an engine says in its ``DriverStatus`` where containerd keeps its images (moby: daemon/containerd)."""
+
 COPIES_DIRECTORY = "dockstack-copies"
 """In the engine's data root: what servers have written, copied for the images that are being made of them."""
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import os
 import platform
 import subprocess
 import tarfile
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from server_lab import docker_archive
 
-from dockstack.compute.engine import NotFound
+from dockstack.compute.engine import Engine, NotFound
 from dockstack.compute.images.fetch import CHECKSUM_REPOSITORY, GLANCE_REPOSITORY, ImageStore
 from dockstack.compute.model import Image
 from dockstack.oci.documents import go_architecture
@@ -207,3 +208,32 @@ def test_a_removed_image_is_gone_and_comes_back(store, glance, engine):
     assert len(glance.downloads) == 2
     with pytest.raises(NotFound):
         engine.container("none")
+
+
+def test_a_base_that_the_engine_has_is_not_sent_again(engine, store, glance, monkeypatch):
+    base = tar([("usr/share/large", os.urandom(9 << 20))])
+    sent = []
+
+    def counted(chunks, deadline=None):
+        sent.append(0)
+
+        def pass_on():
+            for chunk in chunks:
+                sent[-1] += len(chunk)
+                yield chunk
+
+        return Engine.load_image(engine, pass_on(), deadline)
+
+    monkeypatch.setattr(engine, "load_image", counted)
+    store.ensure(glance.add(docker_save([base])), 0)
+    layers = [base, *unique(), sample_layer(), base]
+    above, again = layers[:3], layers
+    expected = ["sha256:" + sha256(config(found)) for found in (above, again)]
+    assert [store.ensure(glance.add(docker_save(found)), 0).engine_id for found in (above, again)] == expected
+    assert [size > len(base) for size in sent] == [True, False, True], "the last has that layer above others, too"
+
+    monkeypatch.setattr(engine, "layer_stacks", lambda: {("sha256:" + sha256(gone),)})
+    gone = tar([("usr/share/large", os.urandom(9 << 20))])
+    loaded = store.ensure(glance.add(docker_save([gone])), 0)
+    assert loaded.engine_id == "sha256:" + sha256(config([gone]))
+    assert sent[3] < len(gone) < sent[4], "what somebody removed meanwhile was sent at the second try"

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 import sqlalchemy as sa
-from registry_user import MANIFEST, SECONDS, STEPS, at_step, glance_image
+from registry_user import MANIFEST, SECONDS, STEPS, at_step, digest, glance_image
 
 from dockstack.oci.distribution.manifests import Pushed
+from dockstack.oci.documents import Digest
 from dockstack.registry import database as db
 from dockstack.registry.configuration import Configuration
 from dockstack.registry.service import Service
@@ -52,6 +53,36 @@ def test_a_push_that_is_killed_is_whole_or_never_was(cloud, alice, service, name
     assert alice.put(name, "1.0", content).status_code == 201
     assert alice.get(name, "1.0").content == content
     assert len(cloud.images(cloud.alice, oci_repository=name, oci_tag="1.0")) >= 1
+
+
+def die_while_finishing(cloud, caller, name, upload_id, wanted):
+    """Finish an upload in a process that ends when its blob has its place, and the database does not know of it."""
+    service = Service(Configuration.read(str(cloud.directory / "registry.conf")))
+    repository, keep = service.repositories.own(caller, name), service.store.keep
+    service.store.keep = lambda *arguments: (keep(*arguments), os._exit(9))
+    service.uploads.finish(repository, service.uploads.take(repository, upload_id), wanted)
+
+
+def test_an_upload_whose_end_was_killed_is_finished_by_asking_again(cloud, alice, service, name):
+    data = os.urandom(1000)
+    caller = service.identity.known(cloud.token(cloud.alice))
+    upload = alice.ask("POST", f"{name}/blobs/uploads/").headers["Location"]
+    assert alice.ask("PATCH", upload, name, data=data).status_code == 202
+    process = multiprocessing.get_context("fork").Process(
+        target=die_while_finishing,
+        args=(cloud, caller, name, upload.rpartition("/")[2], Digest.parse(digest(data))),
+    )
+    process.start()
+    process.join(SECONDS)
+    process.kill()
+    assert process.exitcode == 9
+    assert service.store.has(Digest.parse(digest(data)))
+    assert alice.ask("GET", f"{name}/blobs/{digest(data)}").status_code == 404
+    assert alice.ask("GET", upload, name).headers["Range"] == f"0-{len(data) - 1}"
+    assert alice.ask("PATCH", upload, name, data=b"more").status_code == 400, "it would grow a blob"
+    assert alice.ask("PUT", upload, name, params={"digest": digest(data)}).status_code == 201
+    assert alice.ask("GET", f"{name}/blobs/{digest(data)}").content == data
+    assert alice.ask("GET", upload, name).status_code == 404
 
 
 def test_glance_is_gone_at_a_push_and_comes_again(cloud, alice, name):

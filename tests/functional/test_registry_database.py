@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from registry_user import MANIFEST, STEPS, User, at_step, digest, needs
 
 from dockstack.oci.distribution.manifests import Pushed
+from dockstack.oci.documents import Digest
 from dockstack.registry import database as db
 from dockstack.registry.configuration import Configuration
 from dockstack.registry.service import Service
@@ -110,6 +111,30 @@ def test_a_push_whose_database_is_killed_is_whole_or_never_was(cloud, database, 
     assert len(cloud.images(cloud.alice, oci_repository=name, oci_tag="1.0")) == 1, "the former one is hidden"
     assert beside.put(name, "1.0", content).status_code == 201
     assert beside.get(name, "1.0").content == content
+
+
+@needs("mariadbd")
+def test_a_blob_whose_database_is_killed_when_it_has_its_place_is_finished_later(cloud, database, beside, name):
+    data = b"the last layer" * 1000
+    upload = beside.ask("POST", f"{name}/blobs/uploads/").headers["Location"]
+    assert beside.ask("PATCH", upload, name, data=data).status_code == 202
+    service = Service(Configuration.read(str(cloud.directory / "another.conf")))
+    keep = service.store.keep
+
+    def keep_and_kill(*arguments):
+        keep(*arguments)
+        database.kill()
+
+    service.store.keep = keep_and_kill
+    try:
+        repository = service.repositories.own(service.identity.known(cloud.token(cloud.alice)), name)
+        taken = service.uploads.take(repository, upload.rpartition("/")[2])
+        with pytest.raises(sa.exc.OperationalError):
+            service.uploads.finish(repository, taken, Digest.parse(digest(data)))
+    finally:
+        database.start()
+    assert beside.ask("PUT", upload, name, params={"digest": digest(data)}).status_code == 201
+    assert beside.ask("GET", f"{name}/blobs/{digest(data)}").content == data
 
 
 @needs("mariadbd")

@@ -343,7 +343,7 @@ def hybrid_archive(configuration: Configuration, layers: Sequence[Layer]) -> Gen
     Raises:
         ImageRejected: a layer's stream is not as long as it was said to be.
     """
-    for part in hybrid_parts(configuration, layers):
+    for part, _ in hybrid_parts(configuration, layers):
         if isinstance(part, bytes):
             yield part
             continue
@@ -355,23 +355,31 @@ def hybrid_archive(configuration: Configuration, layers: Sequence[Layer]) -> Gen
             raise ImageRejected(f"Layer {part.diff_id} changed while it was read.", "Try again.")
 
 
-def hybrid_parts(configuration: Configuration, layers: Sequence[Layer]) -> Iterator[bytes | Layer]:
-    """Describe that archive: what is written between the layers, and each layer where its bytes go."""
+def hybrid_parts(
+    configuration: Configuration, layers: Sequence[Layer]
+) -> Iterator[tuple[bytes | Layer, Digest | None]]:
+    """Describe that archive: what is written between the layers, and each layer where its bytes go.
+
+    Beside each part stands the layer whose file it belongs to, so that a file can be left out whole; None: no layer's.
+    """
     descriptors = tuple(Descriptor(LAYER_TYPE, layer.diff_id, layer.size) for layer in layers)
     config = Descriptor(CONFIG_TYPE, configuration.digest, len(configuration.raw))
     manifest = Manifest(config, descriptors).encode()
     pointer = Descriptor(MANIFEST_TYPE, Digest.of(manifest), len(manifest), configuration.platform)
     docker = [{"Config": config.digest.path, "RepoTags": None, "Layers": [layer.diff_id.path for layer in layers]}]
-    yield from tar_file("oci-layout", encode_json({"imageLayoutVersion": "1.0.0"}))
-    yield from tar_file("index.json", Index((pointer,)).encode())
-    yield from tar_file("manifest.json", encode_json(docker))
-    yield from tar_file(config.digest.path, configuration.raw)
-    yield from tar_file(pointer.digest.path, manifest)
+    for name, data in (
+        ("oci-layout", encode_json({"imageLayoutVersion": "1.0.0"})),
+        ("index.json", Index((pointer,)).encode()),
+        ("manifest.json", encode_json(docker)),
+        (config.digest.path, configuration.raw),
+        (pointer.digest.path, manifest),
+    ):
+        yield b"".join(tar_file(name, data)), None
     for layer in {layer.diff_id: layer for layer in layers}.values():
-        yield tar_header(layer.diff_id.path, layer.size)
-        yield layer
-        yield bytes(-layer.size % tarfile.BLOCKSIZE)
-    yield bytes(2 * tarfile.BLOCKSIZE)
+        yield tar_header(layer.diff_id.path, layer.size), layer.diff_id
+        yield layer, layer.diff_id
+        yield bytes(-layer.size % tarfile.BLOCKSIZE), layer.diff_id
+    yield bytes(2 * tarfile.BLOCKSIZE), None
 
 
 def tar_header(name: str, size: int) -> bytes:

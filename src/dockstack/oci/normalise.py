@@ -79,21 +79,23 @@ def check(chunks: Iterable[Chunk], architecture: str, limits: ImageLimits, spool
         configuration, layers = _root_file_system(archive, architecture)
     extents = _lay_out(configuration, layers, spools[UNPACKED])
     size = sum(layer.size for layer in layers)
-    return Verdict(str(configuration.digest), image_config(configuration.process), size, extents)
+    diff_ids = tuple(map(str, configuration.diff_ids))
+    return Verdict(str(configuration.digest), image_config(configuration.process), size, diff_ids, extents)
 
 
 def _lay_out(configuration: Configuration, layers: Sequence[CheckedLayer], spool: Spool) -> tuple[Extent, ...]:
     """Say where the archive for the engine lies: layers where they are, what belongs between them at a spool's end."""
     places = {layer.diff_id: layer.place for layer in layers}
     extents: list[Extent] = []
-    for part in hybrid_parts(configuration, [Layer(layer.diff_id, layer.size, tuple) for layer in layers]):
+    for part, owner in hybrid_parts(configuration, [Layer(layer.diff_id, layer.size, tuple) for layer in layers]):
+        name = "" if owner is None else str(owner)
         if isinstance(part, Layer):
-            extents.append(places[part.diff_id])
-        elif extents and extents[-1].spool == UNPACKED and sum(extents[-1][1:]) == spool.size:
+            extents.append(places[part.diff_id]._replace(layer=name))
+        elif extents and extents[-1].layer == name and extents[-1].ends_at(UNPACKED, spool.size):
             extents[-1] = extents[-1]._replace(size=extents[-1].size + len(part))
             spool.write(part)
         else:
-            extents.append(Extent(UNPACKED, spool.size, len(part)))
+            extents.append(Extent(UNPACKED, spool.size, len(part), name))
             spool.write(part)
     return tuple(extents)
 

@@ -231,15 +231,19 @@ def _open(stack: ExitStack, workspace: Path, count: int) -> tuple[int, ...]:
 
 
 def _verdict(
-    spools: Sequence[int], engine_id: str, config: dict[str, Any], size: int, extents: list[list[int]]
+    spools: Sequence[int], *, engine_id: str, config: dict[str, Any], size: int, layers: list[Any], extents: list[Any]
 ) -> Verdict:
     """Read what the other process says of a sound image."""
     lists = {name: tuple(config[name]) for name in ("command", "entrypoint", "volumes")}
-    places = tuple(Extent(int(spool), int(offset), int(length)) for spool, offset, length in extents)
+    places = tuple(Extent(int(spool), int(offset), int(length), str(layer)) for spool, offset, length, layer in extents)
     for place in places:
-        if min(place) < 0 or place.offset + place.size > os.fstat(spools[place.spool]).st_size:
+        if (
+            min(place.spool, place.offset, place.size) < 0
+            or place.offset + place.size > os.fstat(spools[place.spool]).st_size
+        ):
             raise ValueError(f"there is no {place}")
-    return Verdict(str(Digest.parse(engine_id)), ImageConfig(**(config | lists)), int(size), places)
+    stack = tuple(str(Digest.parse(layer)) for layer in layers)
+    return Verdict(str(Digest.parse(engine_id)), ImageConfig(**(config | lists)), int(size), stack, places)
 
 
 @contextmanager

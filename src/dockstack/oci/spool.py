@@ -35,6 +35,11 @@ class Extent(NamedTuple):
     spool: int  # which of a workspace's spools
     offset: int
     size: int
+    layer: str = ""  # the digest of the layer whose file it is a part of; none's if empty
+
+    def ends_at(self, spool: int, offset: int) -> bool:
+        """Whether it ends there."""
+        return (self.spool, self.offset + self.size) == (spool, offset)
 
 
 class Spool:

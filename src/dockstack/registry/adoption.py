@@ -206,6 +206,7 @@ class Adoption:
                 if connection.execute(known).first() is None:
                     values = {"digest": str(digest), "size": size, "created": time.time()}
                     connection.execute(db.blob.insert().values(**values))
+        Path(file.name).unlink()
 
     def _note(self, repository: Repository, image_id: str, pushed: Pushed) -> Any:
         with suppress(sa.exc.IntegrityError):  # another request was faster

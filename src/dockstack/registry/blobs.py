@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Blobs on the disk: each once, under its digest, and never half.
 
-A blob is written where uploads are and moved to its place when it is whole and on the disk, so that whatever has its
-place is whole. Two processes may work on one directory: what is decided about a blob's place is decided under a lock.
+A blob is written where uploads are and gets its place as a second name when it is whole and on the disk: whatever has
+its place is whole, and if the database fails then, the upload is still there. Two processes may work on one directory:
+what is decided about a blob's place is decided under a lock.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from dockstack.oci.documents import Digest
@@ -51,10 +52,14 @@ class BlobStore:
         return self.path(digest).exists()
 
     def keep(self, temporary: Path, digest: Digest) -> None:
-        """Move a whole blob, which is on the disk already, to its place."""
+        """Give a whole blob, which is on the disk already, its place, unless one is there.
+
+        It has its first name, too, until that is removed; nobody may write to it by that any more.
+        """
         place = self.path(digest)
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary.rename(place)
+        with suppress(FileExistsError):
+            os.link(temporary, place)
         flush(place.parent)
 
     def remove(self, digest: Digest) -> None:

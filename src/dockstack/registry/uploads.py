@@ -66,7 +66,10 @@ class Upload:
 
         Raises:
             SizeInvalid: there are too many.
+            UploadInvalid: it is whole; a blob has this very file.
         """
+        if self.path.stat().st_nlink > 1:
+            raise UploadInvalid("This upload is whole.", "Finish it, without more data.")
         if self.size + len(data) > self._most:
             raise SizeInvalid(
                 "That is more than this registry, or your project, takes in one blob.",
@@ -189,7 +192,7 @@ class Uploads:
         return total
 
     def finish(self, repository: Repository, upload: Upload, wanted: Digest) -> None:
-        """Make a blob of an upload, and the repository's.
+        """Make a blob of an upload, and the repository's; whatever fails meanwhile, it can be tried again.
 
         Raises:
             DigestInvalid: it is not what it should be; the upload is forgotten.

@@ -235,7 +235,7 @@ def test_a_full_workspace_is_the_hosts_trouble(tmp_path):
 def sound(**more) -> bytes:
     """An answer as of a sound image."""
     process = asdict(ImageConfig()) | {"command": [], "entrypoint": [], "volumes": []}
-    image = {"engine_id": "sha256:" + "0" * 64, "config": process, "size": 1, "extents": [[0, 0, 0]]}
+    image = {"engine_id": "sha256:" + "0" * 64, "config": process, "size": 1, "layers": [], "extents": [[0, 0, 0, ""]]}
     return b"\n" + json.dumps({"image": image | more}).encode()
 
 
@@ -246,11 +246,11 @@ SENSELESS = {
     "no-text": b'\n{"rejected": 5}',
     "deep": b"\n" + b"[" * 100_000,
     "infinite": sound(size=float("inf")),
-    "beyond-a-files-end": sound(extents=[[0, 0, 1 << 40]]),
-    "before-a-files-start": sound(extents=[[1, -1, 1]]),
-    "less-than-nothing": sound(extents=[[1, 0, -1]]),
-    "another-file": sound(extents=[[2, 0, 0]]),
-    "a-file-from-the-end": sound(extents=[[-1, 0, 0]]),
+    "beyond-a-files-end": sound(extents=[[0, 0, 1 << 40, ""]]),
+    "before-a-files-start": sound(extents=[[1, -1, 1, ""]]),
+    "less-than-nothing": sound(extents=[[1, 0, -1, ""]]),
+    "another-file": sound(extents=[[2, 0, 0, ""]]),
+    "a-file-from-the-end": sound(extents=[[-1, 0, 0, ""]]),
 }
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dockstack.compute.engine import faults
@@ -14,13 +14,13 @@ from dockstack.compute.engine.connection import Connection
 from dockstack.compute.engine.faults import EngineTooSlow, EngineUnavailable, NotFound, translated
 from dockstack.compute.engine.records import EngineImage
 from dockstack.compute.engine.streams import guarded
+from dockstack.names import SNAPSHOTTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
 _LOAD_SILENCE = 900  # seconds between two signs of life while a large layer unpacks on a slow disk
-_CHUNK = 1 << 20
 
 
 _Item = TypeVar("_Item")
@@ -65,6 +65,22 @@ class Images(Connection):
             )
             for entry in entries
         )
+
+    def layer_stacks(self) -> frozenset[tuple[str, ...]]:
+        """Return the layers of each image here, the lowest first; nothing where they serve no other image.
+
+        So it is where containerd keeps images: it has layers as they came.
+        """
+        with translated("asking for its images' layers"):
+            client = self._client()
+            if SNAPSHOTTER in (client.info().get("DriverStatus") or ()):
+                return frozenset()
+            ids = {entry["Id"] for entry in client.images()}
+        stacks = set()
+        for image_id in ids:
+            with suppress(NotFound), translated(f"looking at image {image_id}"):  # one may be gone by now
+                stacks.add(tuple((client.inspect_image(image_id).get("RootFS") or {}).get("Layers") or ()))
+        return frozenset(stacks)
 
     def used_images(self) -> frozenset[str]:
         """Return the ids of the images that any container, ours or not, was made from."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dockstack.compute.engine import Conflict, EngineTooSlow
+from dockstack.compute.images import loading
 from dockstack.compute.images.cache import (
     ACCEPTED_REPOSITORY,
     CHECKSUM_REPOSITORY,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from dockstack.compute.images.registries import Registries
     from dockstack.compute.model import Image, Source
     from dockstack.oci.documents import Layer
+    from dockstack.oci.normalised import NormalisedImage
     from dockstack.oci.process import ImageConfig
     from dockstack.oci.streams import ImageLimits
 
@@ -322,7 +324,7 @@ class ImageStore:
             raise self._too_slow("downloading") from error
         with checked as normalised:
             LOG.info("Loading image %s (%r) as %s", image.id, image.name, normalised.engine_id)
-            ids = self._load(normalised.stream(), deadline)
+            ids = self._load(normalised, deadline)
             if ids != (normalised.engine_id,):
                 raise ImageRejected(
                     f"The engine took the image for {', '.join(ids)} instead of {normalised.engine_id}.",
@@ -337,10 +339,10 @@ class ImageStore:
             return _counted(self._download(image), image)
         return self.registries.pull(image.source, self._architecture, 2 * max_bytes, self._timeout)
 
-    def _load(self, chunks: Iterable[bytes], deadline: float) -> tuple[str, ...]:
+    def _load(self, image: NormalisedImage, deadline: float) -> tuple[str, ...]:
         """Give an image to the engine, which gets until the deadline, also for what it does after the last byte."""
         try:
-            return self._engine.load_image(chunks, deadline)
+            return loading.load(self._engine, image, deadline)
         except EngineTooSlow as error:
             raise self._too_slow("loading") from error
 

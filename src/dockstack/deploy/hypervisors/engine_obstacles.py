@@ -22,6 +22,7 @@ from dockstack.deploy.hypervisors.storage_obstacles import Obstacle
 from dockstack.deploy.node import processes
 from dockstack.deploy.supervision.backends import BOOTED_WITH_SYSTEMD
 from dockstack.errors import DockstackError
+from dockstack.names import SNAPSHOTTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 OWN, SHARED = "an engine of its own", "the machine's engine"
 INSTEAD = "Or leave it as it is, and have one of our own beside it: --set docker.own=true"
 PATIENCE = 5.0  # seconds that an engine may take for an answer
-SNAPSHOTTER = ["driver-type", "io.containerd.snapshotter.v1"]  # moby's daemon/containerd/service.go
 OUR_FLAGS = {"hosts": "--host", "group": "--group", "pidfile": "--pidfile"}  # by key: those of the engine we start
 
 
