@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from rich.table import Table
 from dockstack.cli import root_disks
 from dockstack.deploy import paths
 from dockstack.deploy.hypervisors import engine, storage
-from dockstack.deploy.node import processes
+from dockstack.deploy.node import baked, processes
+from dockstack.deploy.node.environments import source_hash
 from dockstack.deploy.node.manifest import Manifest
 from dockstack.deploy.node.secrets import Secrets
 from dockstack.deploy.node.shell import LocalShell
@@ -81,6 +83,12 @@ def load(environment: str | None, assignments: tuple[str, ...]) -> inventory.Inv
 @click.option("--json", "json_lines", is_flag=True, help="Print events as JSON lines, for machines.")
 @click.option("--skip-verify", is_flag=True, help="Do not boot a first server at the end.")
 @click.option(
+    "--from",
+    "archive",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take packages, programs and migrated databases from an archive of `dockstack bake`, instead of the network.",
+)
+@click.option(
     "--hosts", type=int, metavar="N", help="Have N compute hosts on this machine; remembered until another N is given."
 )
 def up(
@@ -89,11 +97,15 @@ def up(
     *,
     json_lines: bool,
     skip_verify: bool,
+    archive: Path | None,
     hosts: int | None,
 ) -> None:
     """Bring the cloud up: install, configure, start; safe to run again.
 
     Kill it at any moment and run it again: it goes on. A second run changes nothing and takes seconds.
+
+    With --from, what `dockstack bake` has prepared is unpacked instead of being fetched and made. The cloud is as new
+    as any other: its passwords, keys and ids are its own. What the archive lacks comes from the network as ever.
     """
     if hosts is not None:
         assignments = (*assignments, f"hosts={hosts}")
@@ -103,6 +115,9 @@ def up(
     with exclusive("up"):
         preflight.check(settings.local)
         chosen = settings.local.attributes
+        if archive is not None:
+            wanted = (source_hash(), chosen.text("release"), chosen.text("distribution"))
+            baked.accept(baked.Archive.read(archive), baked.origin_here(*wanted))
         inventory.remember(
             paths.SAVED_OPTIONS,
             {
@@ -119,6 +134,8 @@ def up(
         status_code = apply(environment, assignments, json_lines=json_lines)
         if hosts is not None and not status_code:
             inventory.remember(paths.SAVED_OPTIONS, {"hosts": hosts})
+        if not status_code:
+            baked.forget()
     if status_code == INTERRUPTED:
         click.echo("Interrupted. Run `dockstack up` again: it goes on from here.", err=True)
     if status_code:
@@ -131,12 +148,31 @@ def up(
 
 def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: bool) -> int:
     """Run all stages in their own process and show what they tell; return its exit status."""
-    line = [sys.executable, "-m", "dockstack.deploy.run.apply"]
-    line += ["--environment", environment or paths.ENVIRONMENT_FILE]
-    line += [part for assignment in assignments for part in ("--set", assignment)]
-    Path(UP_LOG).parent.mkdir(parents=True, exist_ok=True)
+    line = [sys.executable, "-m", "dockstack.deploy.run.apply", *stage_options(environment, assignments)]
+    return watch(line, UP_LOG, "up", json_lines=json_lines)
+
+
+def stage_options(environment: str | None, assignments: tuple[str, ...]) -> list[str]:
+    """Return what a process that runs stages is told of the cloud."""
+    chosen = [part for assignment in assignments for part in ("--set", assignment)]
+    return ["--environment", environment or paths.ENVIRONMENT_FILE, *chosen]
+
+
+def watch(
+    line: list[str], log_path: str, command: str, *, json_lines: bool, ending: signal.Signals = signal.SIGTERM
+) -> int:
+    """Run a process that tells of its stages, and show that; return its exit status.
+
+    Args:
+        line: its command line.
+        log_path: where its errors go.
+        command: of ours, which a person runs again if the process dies.
+        json_lines: whether the events are printed as they are.
+        ending: what the process gets on Ctrl-C.
+    """
+    Path(log_path).parent.mkdir(parents=True, exist_ok=True)
     marked = {**os.environ, processes.RUN_MARK: str(os.getpid())}
-    with os.fdopen(os.open(UP_LOG, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as log:
+    with os.fdopen(os.open(log_path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as log:
         # A session of its own: Ctrl-C reaches only us, and we end the stages in good order.
         child = subprocess.Popen(
             line, stdout=subprocess.PIPE, stderr=log, text=True, env=marked, start_new_session=True
@@ -155,13 +191,13 @@ def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: 
                 break
             except KeyboardInterrupt:
                 interrupted = True
-                child.terminate()
+                child.send_signal(ending)
     if interrupted:
         return INTERRUPTED
     if not ended:
-        details = Path(UP_LOG).read_text()[-2000:]
+        details = Path(log_path).read_text()[-2000:]
         raise DockstackError(
-            "The run ended before its end.", "Run `dockstack up` again: it goes on from here.", details
+            "The run ended before its end.", f"Run `dockstack {command}` again: it goes on from here.", details
         )
     return child.returncode
 
