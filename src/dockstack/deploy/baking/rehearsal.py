@@ -36,27 +36,26 @@ SETTINGS = ("services.backend=supervisor", "tls.enable=false", "volumes.enable=f
 NAMESPACES = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc")
 STATE = "state"  # what is seen as /var/lib/dockstack, below the directory that is given
 _PHASE = "databases"
+_MEMORY = ("-t", "tmpfs", "-o", "mode=755", "tmpfs")
 _SERVICES = (*SERVICE_USERS, "cinder", "barbican", "dockstack", "openstack")  # that have a directory in /etc
 
 
 def cover(directory: Path) -> None:
-    """Have empty directories in the place of the cloud's, and a copy of /etc without it, in memory."""
-    etc, log, state, run = directory / "etc", directory / "log", directory / STATE, Path(paths.RUN)
-    for place in (etc, log, state, run):
+    """Have empty directories in the place of the cloud's, a copy of /etc without it, and its programs to be read only."""
+    etc, log, state, programs = (directory / name for name in ("etc", "log", STATE, "programs"))
+    for place in (etc, log, state, programs, Path(paths.RUN)):
         place.mkdir(parents=True, exist_ok=True)
-    unwanted = [str(etc / name) for name in _SERVICES]
-    for line in (
-        ["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(etc)],
-        ["cp", "-a", "/etc/.", str(etc)],
-        ["rm", "-rf", *unwanted],
-        ["mount", "--bind", str(etc), "/etc"],
-        ["mount", "--bind", str(log), "/var/log"],
-        ["mount", "--bind", str(state), paths.VAR],
-        ["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(run)],
-        ["mount", "--bind", paths.OPT, paths.OPT],
-        ["mount", "-o", "remount,bind,ro", paths.OPT],  # the programs of this machine's cloud
-    ):
-        subprocess.run(line, check=True)
+    _mount(*_MEMORY, str(etc))
+    _run("cp", "-a", "/etc/.", str(etc))
+    _run("rm", "-rf", *(str(etc / name) for name in _SERVICES))
+    for source, place in ((etc, "/etc"), (log, "/var/log"), (state, paths.VAR), (paths.OPT, programs)):
+        _mount("--bind", str(source), str(place))
+    for place in (paths.RUN, paths.OPT):
+        _mount(*_MEMORY, place)
+    for environment in (paths.OPENSTACK_VENV, paths.CLI_VENV):
+        Path(environment).mkdir()
+        _mount("--bind", str(programs / Path(environment).name), environment)
+        _mount("-o", "remount,bind,ro", environment)
 
 
 def rehearsed(work: Sequence[Task]) -> list[Task]:
@@ -76,6 +75,14 @@ def dismiss(machine: Machine) -> None:
     drop = "".join(f"DROP USER '{user}'@'localhost';\n" for user in DATABASES)
     run_sql(machine, settings_of(machine), drop)
     teardown.down(machine)
+
+
+def _mount(*words: str) -> None:
+    _run("mount", *words)
+
+
+def _run(*line: str) -> None:
+    subprocess.run(line, check=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

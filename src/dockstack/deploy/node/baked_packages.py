@@ -7,21 +7,31 @@ like any other. Files are not forced to the disk one by one: if power fails, dpk
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import lzma
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+
+import zstandard
 
 from dockstack.deploy import paths
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 DIRECTORY = f"{paths.BAKED}/packages"
 _INDEX = "Packages"
 _SOURCES = "sources.list"
+_AR, _HEADER = b"!<arch>\n", 60
+_DECODERS: Mapping[str, Callable[[bytes], bytes]] = {
+    "xz": lzma.decompress,
+    "gz": gzip.decompress,
+    "zst": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
+}
 _MINUTES = 600  # seconds that apt may take, mirrors being slow at times
 _READERS = 2
 _UNFORCED = ("-o", "Dpkg::Options::=--force-unsafe-io", "-o", "Dpkg::Options::=--force-confold")
@@ -59,16 +69,41 @@ def collect(names: Sequence[str], directory: Path) -> None:
     nothing.unlink()
     (directory / "partial").rmdir()
     with ThreadPoolExecutor(_READERS) as pool:
-        entries = list(pool.map(_entry, sorted(directory.glob("*.deb"))))
+        entries = list(pool.map(_entered, sorted(directory.glob("*.deb"))))
     (directory / _INDEX).write_text("\n".join(entries))
 
 
-def _entry(package: Path) -> str:
-    """Return what an index says of a package: its own description, and the file's."""
-    with package.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+def _entered(package: Path) -> str:
+    """Have a package without its compression; return what the index says of it: its own words, and the file's."""
+    content = package.read_bytes()
+    plain = uncompressed(content)
+    if plain is not None:
+        package.write_bytes(plain)
+    digest = hashlib.sha256(plain or content).hexdigest()
     described = _run(["dpkg-deb", "--field", str(package)]).rstrip("\n")
     return f"{described}\nFilename: ./{package.name}\nSize: {package.stat().st_size}\nSHA256: {digest}\n"
+
+
+def uncompressed(package: bytes) -> bytes | None:
+    """Return a package whose files are not compressed; None if they are so in a way that is not known here.
+
+    The archive compresses all packages at once, and better. Whoever installs them saves what xz takes, a third of the
+    time. What dpkg unpacks is the same to the bit (deb(5): an ar archive of three members, data.tar.* the last).
+    """
+    position, plain = len(_AR), bytearray(_AR)
+    while position < len(package):
+        header = package[position : position + _HEADER]
+        name, size = header[:16].decode().strip().rstrip("/"), int(header[48:58])
+        data = package[position + _HEADER : position + _HEADER + size]
+        position += _HEADER + size + size % 2
+        if name.startswith("data.tar."):
+            decoder = _DECODERS.get(name.rpartition(".")[2])
+            if decoder is None:
+                return None
+            name, data = "data.tar", decoder(data)
+        plain += f"{name:<16}".encode() + header[16:48] + f"{len(data):<10}".encode() + header[58:]
+        plain += data + b"\n" * (len(data) % 2)
+    return bytes(plain)
 
 
 def _only(directory: str) -> list[str]:
