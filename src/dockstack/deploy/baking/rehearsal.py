@@ -41,17 +41,18 @@ _SERVICES = (*SERVICE_USERS, "cinder", "barbican", "dockstack", "openstack")  # 
 
 
 def cover(directory: Path) -> None:
-    """Have empty directories in the place of the cloud's, a copy of /etc without it, and its programs to be read only."""
+    """Have empty directories in the place of the cloud's, a copy of /etc without it, and its programs as they are."""
     etc, log, state, programs = (directory / name for name in ("etc", "log", STATE, "programs"))
     for place in (etc, log, state, programs, Path(paths.RUN)):
         place.mkdir(parents=True, exist_ok=True)
     _mount(*_MEMORY, str(etc))
     _run("cp", "-a", "/etc/.", str(etc))
     _run("rm", "-rf", *(str(etc / name) for name in _SERVICES))
-    for source, place in ((etc, "/etc"), (log, "/var/log"), (state, paths.VAR), (paths.OPT, programs)):
-        _mount("--bind", str(source), str(place))
-    for place in (paths.RUN, paths.OPT):
-        _mount(*_MEMORY, place)
+    _mount("--bind", paths.OPT, str(programs))
+    for source, seen in ((etc, "/etc"), (log, "/var/log"), (state, paths.VAR)):
+        _mount("--bind", str(source), seen)
+    for seen in (paths.RUN, paths.OPT):
+        _mount(*_MEMORY, seen)
     for environment in (paths.OPENSTACK_VENV, paths.CLI_VENV):
         Path(environment).mkdir()
         _mount("--bind", str(programs / Path(environment).name), environment)
