@@ -180,6 +180,24 @@ def test_what_is_cached_goes_by_the_system_and_the_locks(runner):
     assert re.fullmatch(r"key=dockstack-[a-z]+-[\w.]+-\w+-[0-9a-f]{16}\n", key), key
 
 
+def test_a_cloud_is_baked_once_and_the_next_run_comes_up_from_it(runner):
+    ready = runner.home / ".cache/dockstack-cloud/cloud.tar.zst"
+    assert runner.run("Name the ready-made cloud").returncode == 0
+    key = Path(runner.variables["GITHUB_OUTPUT"]).read_text()
+    assert re.fullmatch(r"key=dockstack-cloud-[a-z]+-[\w.]+-\w+-default-[0-9a-f]{16}\n", key), key
+    assert runner.run("Bake a cloud for the next run").returncode == 0
+    assert runner.notes.read_text().split() == [f"{CHECKOUT}/dockstack", "bake", str(ready)]
+    runner.notes.write_text("")
+    ready.touch()
+    assert runner.run("Bake a cloud for the next run").returncode == 0
+    assert not runner.notes.read_text()
+    assert runner.asked(bake="true")["archive"] == ready
+
+
+def test_without_one_it_comes_up_as_ever(runner):
+    assert runner.asked(bake="true")["archive"] is None
+
+
 @pytest.mark.parametrize("language", ["GitHub", "GitLab"])
 def test_the_guides_examples_name_what_there_is(language):
     section = (CHECKOUT / "docs/ci.md").read_text().partition(f"## {language}\n")[2].partition("\n## ")[0]

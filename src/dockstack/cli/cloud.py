@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.supervision.services import Service
 
-INTERRUPTED = 130
 MIB = 1024 * 1024
 TAIL_OF_ALL = 5
 ORPHANS = (

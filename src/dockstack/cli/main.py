@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "logs": ("dockstack.cli.cloud", "logs", "Show the log of a service, or the last lines of all."),
     "down": ("dockstack.cli.cloud", "down", "Stop the cloud; servers and data stay."),
     "clean": ("dockstack.cli.cloud", "clean", "Remove all that dockstack made from this machine."),
+    "bake": ("dockstack.cli.bake", "bake", "Write a ready-made cloud to a file, from which `up --from` takes seconds."),
     "config": ("dockstack.cli.config", "config", "Show attributes, their values and where each came from."),
     "driver": ("dockstack.cli.driver", "driver", "Let a Nova that you have find the driver: install, remove, check."),
     "hypervisor": ("dockstack.cli.hypervisor", "hypervisor", "Run servers here for a Nova that you have: five verbs."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from dockstack.cli import node_progress
-from dockstack.cli.cloud import INTERRUPTED
+from dockstack.cli.watching import INTERRUPTED
 from dockstack.terminal import say
 
 if TYPE_CHECKING:

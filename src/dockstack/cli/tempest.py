@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 import psutil
 
+from dockstack.cli.watching import INTERRUPTED
 from dockstack.compute import support
 from dockstack.deploy import external_programs, paths
 from dockstack.deploy.node.environments import index_environment, lock_text
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from dockstack.verify.tempest.model import Outcome, TempestFacts
 
-INTERRUPTED = 130
 _SHOWN_NAMES = 3
 
 

@@ -3,31 +3,34 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import psutil
 
 from dockstack.cli import up_nodes
-from dockstack.cli.cloud import INTERRUPTED, environment_options, load, require_root
+from dockstack.cli.cloud import environment_options, load, require_root
 from dockstack.cli.node_hosts import FORKS
+from dockstack.cli.watching import INTERRUPTED, stage_options, watch
 from dockstack.deploy import paths
 from dockstack.deploy.hypervisors import engine, storage
-from dockstack.deploy.node import processes
+from dockstack.deploy.node import baked
+from dockstack.deploy.node.environments import source_hash
 from dockstack.deploy.node.manifest import Manifest
 from dockstack.deploy.recipes import barbican, cinder
 from dockstack.deploy.run import preflight
-from dockstack.deploy.run.events import Kind, parse
 from dockstack.deploy.run.lock import exclusive
-from dockstack.deploy.run.progress import choose_display
 from dockstack.deploy.run.timeline import writing
 from dockstack.deploy.run.timeline.recording import Recording
 from dockstack.deploy.wanted import inventory, layout
 from dockstack.deploy.wanted.inventory import Role
 from dockstack.errors import DockstackError
+
+if TYPE_CHECKING:
+    from dockstack.deploy.wanted.attributes import Attributes
 
 UP_LOG = f"{paths.LOG}/up.log"
 
@@ -45,6 +48,12 @@ Your cloud is up. Use it:
 @click.option("--json", "json_lines", is_flag=True, help="Print events as JSON lines, for machines.")
 @click.option("--skip-verify", is_flag=True, help="Boot no first server at the end, and none to prove a new node.")
 @click.option(
+    "--from",
+    "archive",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take packages, programs and migrated databases from an archive of `dockstack bake`, instead of the network.",
+)
+@click.option(
     "--hosts", type=int, metavar="N", help="Have N compute hosts on this machine; remembered until another N is given."
 )
 @click.option(
@@ -61,6 +70,7 @@ def up(
     *,
     json_lines: bool,
     skip_verify: bool,
+    archive: Path | None,
     hosts: int | None,
     forks: int,
     timeline: str | None,
@@ -70,6 +80,9 @@ def up(
     Nodes of the environment file that are reached over SSH become its compute nodes, once all is up here: as by
     `dockstack node add`, some at a time, and one that breaks stops only itself. A node that left the file is left as it
     is, and named.
+
+    With --from, what `dockstack bake` has prepared is unpacked instead of being fetched and made. The cloud is as new
+    as any other: its passwords, keys and ids are its own. What the archive lacks comes from the network as ever.
 
     Kill it at any moment and run it again: it goes on. A second run changes nothing and takes seconds. Exit status 0:
     all is up; 1: something is not.
@@ -81,30 +94,15 @@ def up(
     settings = load(environment, assignments)
     layout.require_possible(settings)
     require_root("up")
+    chosen = settings.local.attributes
     with exclusive("up"):
         preflight.check(settings.local)
-        chosen = settings.local.attributes
-        inventory.remember(
-            paths.SAVED_OPTIONS,
-            {
-                name: value
-                for each in (storage, engine, cinder, barbican)
-                for name, value in each.to_remember(chosen).items()
-            },
-        )
-        if hosts is not None:
-            # More are remembered at once, so that a killed run goes on; fewer when they are gone: it may be refused.
-            inventory.remember(
-                paths.SAVED_OPTIONS, {"hosts": max(hosts, load(None, ()).local.attributes.number("hosts"))}
-            )
-        recording = Recording(called=psutil.Process().create_time())
-        try:
-            status_code = apply(environment, assignments, json_lines=json_lines, recording=recording)
-        finally:
-            if timeline:
-                writing.write(recording, timeline)
-        if hosts is not None and not status_code:
-            inventory.remember(paths.SAVED_OPTIONS, {"hosts": hosts})
+        if archive is not None:
+            baked.accept(baked.Archive.read(archive), baked.origin_here(*origin(chosen)))
+        remember(chosen, hosts)
+        status_code = apply(environment, assignments, json_lines=json_lines, timeline=timeline)
+        if not status_code:
+            settled(hosts)
     if status_code == INTERRUPTED:
         click.echo("Interrupted. Run `dockstack up` again: it goes on from here.", err=True)
     if status_code:
@@ -132,42 +130,43 @@ def up(
         )
 
 
-def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: bool, recording: Recording) -> int:
-    """Run all stages in their own process, show and record what they tell; return its exit status."""
-    line = [sys.executable, "-m", "dockstack.deploy.run.apply"]
-    line += ["--environment", environment or paths.ENVIRONMENT_FILE]
-    line += [part for assignment in assignments for part in ("--set", assignment)]
-    Path(UP_LOG).parent.mkdir(parents=True, exist_ok=True)
-    marked = {**os.environ, processes.RUN_MARK: str(os.getpid())}
-    with os.fdopen(os.open(UP_LOG, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as log:
-        # A session of its own: Ctrl-C reaches only us, and we end the stages in good order.
-        child = subprocess.Popen(
-            line, stdout=subprocess.PIPE, stderr=log, text=True, env=marked, start_new_session=True
-        )
-    assert child.stdout is not None  # noqa: S101 - it was asked for above
-    with choose_display(json_lines=json_lines) as display:
-        ended = interrupted = False
-        while True:
-            try:
-                for text in child.stdout:
-                    event = parse(text)
-                    if event is not None:
-                        ended = ended or event.kind is Kind.END
-                        display.show(event)
-                        recording.tell(event)
-                child.wait()
-                break
-            except KeyboardInterrupt:
-                interrupted = True
-                child.terminate()
-    if interrupted:
-        return INTERRUPTED
-    if not ended:
-        details = Path(UP_LOG).read_text()[-2000:]
-        raise DockstackError(
-            "The run ended before its end.", "Run `dockstack up` again: it goes on from here.", details
-        )
-    return child.returncode
+def origin(chosen: Attributes) -> tuple[str, str, str]:
+    """Return what an archive must have been baked with to be of use here: see baked.origin_here."""
+    return source_hash(), chosen.text("release"), chosen.text("distribution")
+
+
+def remember(chosen: Attributes, hosts: int | None) -> None:
+    """Note what later commands on this machine need to know, before anything is changed.
+
+    More hosts are noted at once, so that a killed run goes on; fewer when they are gone (settled): it may be refused.
+    """
+    parts = (storage, engine, cinder, barbican)
+    noted = {name: value for each in parts for name, value in each.to_remember(chosen).items()}
+    inventory.remember(paths.SAVED_OPTIONS, noted)
+    if hosts is not None:
+        before = load(None, ()).local.attributes.number("hosts")
+        inventory.remember(paths.SAVED_OPTIONS, {"hosts": max(hosts, before)})
+
+
+def settled(hosts: int | None) -> None:
+    """Note what is true once all stages are done."""
+    if hosts is not None:
+        inventory.remember(paths.SAVED_OPTIONS, {"hosts": hosts})
+    baked.forget()
+
+
+def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: bool, timeline: str | None) -> int:
+    """Run all stages in their own process and show what they tell; return its exit status.
+
+    The timeline is written whatever becomes of the run.
+    """
+    line = [sys.executable, "-m", "dockstack.deploy.run.apply", *stage_options(environment, assignments)]
+    recording = Recording(called=psutil.Process().create_time())
+    try:
+        return watch(line, UP_LOG, "up", json_lines=json_lines, record=recording.tell)
+    finally:
+        if timeline:
+            writing.write(recording, timeline)
 
 
 def first_server_once(*, json_lines: bool) -> None:

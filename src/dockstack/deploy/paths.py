@@ -32,5 +32,7 @@ VAR = "/var/lib/dockstack"
 STATE_DIRECTORY = f"{VAR}/deploy"
 PATCH_DIRECTORY = f"{VAR}/patches"
 LXCFS_DIRECTORY = f"{VAR}/lxcfs"  # below the patches' parent, whence mounts may come
+BAKED = f"{VAR}/baked"  # packages and the like of an archive, while a machine comes up from it
+BAKED_NOTE = f"{STATE_DIRECTORY}/up-from"  # which archive that is
 RUN = "/run/dockstack"
 LOG = "/var/log/dockstack"

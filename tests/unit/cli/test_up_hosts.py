@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -17,6 +18,11 @@ from dockstack.errors import DockstackError
 pytestmark = pytest.mark.unit
 
 
+def assignments(line):
+    """Return what the stages' command line sets."""
+    return tuple(value for option, value in pairwise(line) if option == "--set")
+
+
 @pytest.fixture
 def up(monkeypatch, tmp_path):
     saved = tmp_path / "saved-options.yaml"
@@ -25,12 +31,13 @@ def up(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "require_root", lambda _: None)
     monkeypatch.setattr(command, "exclusive", lambda _: nullcontext())
     monkeypatch.setattr(command.preflight, "check", lambda _: None)
+    monkeypatch.setattr(command.baked, "forget", lambda: None)
 
     def run(*options, status=0, before=None):
         if before:
             inventory.remember(saved, {"hosts": before})
         seen = []
-        monkeypatch.setattr(command, "apply", lambda *call, **_: seen.append(call[1]) or status)
+        monkeypatch.setattr(command, "watch", lambda line, *_, **__: seen.append(assignments(line)) or status)
         CliRunner().invoke(command.up, [*options, "--skip-verify"])
         return seen, yaml.safe_load(saved.read_text())["hosts"] if saved.exists() else None
 
@@ -64,7 +71,7 @@ def test_what_cannot_be_made_is_refused_before_anything_is_changed(monkeypatch, 
     def touched(*_, **__):
         raise AssertionError("something was looked at or changed")
 
-    for name in ("require_root", "exclusive", "apply"):
+    for name in ("require_root", "exclusive", "watch"):
         monkeypatch.setattr(command, name, touched)
     path = tmp_path / "two.yaml"
     path.write_text("nodes: {local: {}, two: {connector: '@ssh', address: 192.0.2.7}}")

@@ -77,7 +77,12 @@ def build() -> BuiltImage:
     with tempfile.TemporaryDirectory(prefix="dockstack-base-") as directory:
         root = unpack_closure(PACKAGES, Path(directory))
         tree = directories() | our_files() | _applets(root) | _programs(root) | _data(root)
-    return of_tree(tree, Platform("linux", *go_architecture(architecture())))
+    return of_tree(tree, platform())
+
+
+def platform() -> Platform:
+    """Return what an image that is built here runs on."""
+    return Platform("linux", *go_architecture(architecture()))
 
 
 def of_tree(tree: dict[str, Entry], platform: Platform) -> BuiltImage:

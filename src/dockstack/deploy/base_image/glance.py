@@ -113,16 +113,18 @@ def import_base(connection: Any, progress: Progress | None = None) -> Imported:
     return import_image(connection, base_upload(), progress)
 
 
-def base_upload() -> Upload:
-    """Build the base image.
+def base_upload(archive: Path | None = None) -> Upload:
+    """Build the base image, or take the archive of one that was built before.
 
     Raises:
         DockstackError: the packages cannot be had.
     """
+    about: dict[str, Any] = {"name": base.NAME, "public": True, "properties": {"os_admin_user": base.USER}}
+    if archive is not None:
+        return of_file(archive, architecture=base.platform().architecture, **about)
     image = base.build()
-    architecture = image.configuration.platform.architecture
     return Upload(
-        base.NAME, image.size(), image.archive, architecture, public=True, properties={"os_admin_user": base.USER}
+        size=image.size(), open=image.archive, architecture=image.configuration.platform.architecture, **about
     )
 
 

@@ -15,7 +15,7 @@ import re
 import shlex
 import time
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyinfra.api.command import FileUploadCommand, StringCommand
@@ -26,6 +26,7 @@ from pyinfra.operations import apt, dnf
 
 from dockstack.deploy import distributions
 from dockstack.deploy.distributions import APT, DNF
+from dockstack.deploy.node import baked, baked_packages
 from dockstack.deploy.node.output import (
     CHANGE_LIMIT,
     Output,
@@ -138,6 +139,11 @@ class ConnectedNode(Shell):
             DockstackError: it is none that we know, and the attribute names none.
         """
         return distributions.choose(self.attributes.text("distribution"), self.read(distributions.OS_RELEASE) or "")
+
+    @cached_property
+    def baked(self) -> baked.Archive | None:
+        """The archive from which this machine comes up; None without one, and on every other machine."""
+        return baked.noted() if self.node.connector == "@local" else None
 
     def exists(self, path: str) -> bool:
         """Tell whether a path is there."""
@@ -363,8 +369,9 @@ class ConnectedNode(Shell):
                     unless='test -z "$(dpkg --audit)"',
                     environment={"DEBIAN_FRONTEND": "noninteractive"},
                 )
-            install, options = INSTALLATION[self.distribution.manager.program]
-            self._apply(install, packages=missing, **options)
+            if not self._install_baked(missing):
+                install, options = INSTALLATION[self.distribution.manager.program]
+                self._apply(install, packages=missing, **options)
         finally:
             self._restore_policy()
         return True
@@ -374,6 +381,18 @@ class ConnectedNode(Shell):
         self._say(text)
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _install_baked(self, names: Sequence[str]) -> bool:
+        """Install packages out of the archive that this machine comes up from; False if they do not do here."""
+        if self.baked is None:
+            return False
+        if not self.exists(baked_packages.DIRECTORY):
+            self.baked.unpack(baked.PACKAGES, Path(baked_packages.DIRECTORY))
+        self.run(baked_packages.update_line())
+        if not self.run(baked_packages.install_line(names, simulate=True), check=False).ok:
+            self._say("The archive's packages do not suffice here: the mirror is asked")
+            return False
+        return self.command(baked_packages.install_line(names), environment={"DEBIAN_FRONTEND": "noninteractive"})
 
     def _holding(self, locks: Sequence[str]) -> list[str]:
         return [self.distribution.python, "-c", HOLD_LOCKS, *locks, "--"]

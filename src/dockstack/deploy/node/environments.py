@@ -78,6 +78,9 @@ def ensure_environment(machine: ConnectedNode, venv: str, lock: str, *, title: s
     if machine.run(question, check=False).stdout.strip() == wanted.strip():
         return False
     machine.manifest.made("directory", venv)
+    _take_baked(machine, venv)
+    if machine.run(question, check=False).stdout.strip() == wanted.strip():
+        return True
     uv, environment = uv_program(machine), index_environment()
     broken = machine.exists(unfinished)
     machine.directory(venv)
@@ -101,6 +104,16 @@ def ensure_environment(machine: ConnectedNode, venv: str, lock: str, *, title: s
     machine.file(marker, wanted)
     machine.command(["rm", "-f", unfinished])
     return True
+
+
+def _take_baked(machine: ConnectedNode, venv: str) -> None:
+    """Unpack the environment of the archive that this machine comes up from, if there is one."""
+    if machine.baked is None:
+        return
+    machine.say("Unpacking the environment")
+    place = Path(venv)
+    machine.baked.unpack(place.name, place)
+    machine.changes += 1
 
 
 def ensure_wheel(machine: ConnectedNode, venv: str, *, extras_installed: str) -> bool:

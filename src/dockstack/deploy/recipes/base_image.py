@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import hashlib
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
 from dockstack.deploy.configuration.compatibility import DEVSTACK, IMAGE
+from dockstack.deploy.node import baked
 from dockstack.deploy.recipes.stage import Stage
 from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
+    from dockstack.deploy.node.baked import Archive
     from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
@@ -35,14 +38,22 @@ def base_image(machine: Machine) -> None:
     further = (IMAGE,) if machine.attributes.text("compatibility") == DEVSTACK else ()
 
     def make() -> None:
+        built = ["--archive", str(_unpacked(machine.baked))] if machine.baked else []
         machine.command(
-            [f"{paths.CLI_VENV}/bin/python", "-m", "dockstack.deploy.base_image", *further],
-            title="Building dockstack-base from the distribution's packages",
+            [f"{paths.CLI_VENV}/bin/python", "-m", "dockstack.deploy.base_image", *built, *further],
+            title="" if built else "Building dockstack-base from the distribution's packages",
             environment={"OS_CLOUD": "dockstack", "LC_ALL": "C.UTF-8"},
         )
 
     created = machine.manifest.done("database-created") or ""
     machine.once("base-image", hashlib.sha256(f"{created}{sources()}{''.join(further)}".encode()).hexdigest(), make)
+
+
+def _unpacked(archive: Archive) -> Path:
+    """Return the image that was built when the archive was baked."""
+    place = Path(paths.BAKED) / baked.BASE_IMAGE
+    archive.unpack(baked.BASE_IMAGE, place)
+    return place
 
 
 def sources() -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PYTHON = f"{paths.OPENSTACK_VENV}/bin/python"
 MIGRATION_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PYTHONWARNINGS": "ignore"}
+MIGRATION = "migration-"
+"""With what the manifest's records of migrations begin; a service's user follows."""
 _WITHDRAWN = "withdrawn"
 
 
@@ -49,15 +51,21 @@ def copy_paste_file(machine: Machine, source: str, path: str, user: str) -> None
 
 
 def migrate(
-    machine: Machine, settings: Settings, user: str, database: str, command: Sequence[str], *, title: str
+    machine: Machine,
+    settings: Settings,
+    user: str,
+    database: str,
+    *commands: Sequence[str],
+    title: str,
 ) -> None:
-    """Bring a database to the installed version, once for each set of installed versions."""
+    """Bring a database to the installed version by these commands, once for each set of installed versions."""
 
     def run() -> None:
-        machine.command(command, title=title, user=user, environment=MIGRATION_ENVIRONMENT)
+        for command in commands:
+            machine.command(command, title=title, user=user, environment=MIGRATION_ENVIRONMENT)
 
     table = f"{data_directory(settings)}/{database}/alembic_version.frm"
-    machine.once(f"migration-{user}", installed_versions(machine), run, unless=["test", "-e", table])
+    machine.once(f"{MIGRATION}{user}", installed_versions(machine), run, unless=["test", "-e", table])
 
 
 def installed_versions(machine: Machine) -> str:

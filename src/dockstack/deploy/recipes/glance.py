@@ -9,11 +9,8 @@ from dockstack.deploy import paths
 from dockstack.deploy.configuration import desired_state, programs
 from dockstack.deploy.configuration.glance import STATE_DIRECTORY, glance_api_conf
 from dockstack.deploy.recipes.controller import (
-    MIGRATION_ENVIRONMENT,
     copy_paste_file,
-    installed_versions,
     migrate,
-    once_in_database,
     provision_once,
     write_api_file,
     write_configuration,
@@ -66,16 +63,9 @@ def configure(machine: Machine) -> None:
 
 def migrate_database(machine: Machine) -> None:
     """Migrate the database to the installed version, and load the metadata definitions of properties into it."""
-    migrate(
-        machine, settings_of(machine), "glance", "glance", (*MANAGE, "db_sync"), title="Migrating Glance's database"
-    )
     load = (*MANAGE, "db_load_metadefs", DEFINITIONS)
-    once_in_database(
-        machine,
-        "image-definitions",
-        installed_versions(machine),
-        lambda: machine.command(load, user="glance", environment=MIGRATION_ENVIRONMENT),
-    )
+    settings, title = settings_of(machine), "Migrating Glance's database"
+    migrate(machine, settings, "glance", "glance", (*MANAGE, "db_sync"), load, title=title)
 
 
 def start(machine: Machine) -> None:

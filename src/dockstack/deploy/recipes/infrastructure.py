@@ -6,11 +6,13 @@ from __future__ import annotations
 import hashlib
 import shlex
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import mariadb, programs, rabbitmq
 from dockstack.deploy.configuration.ini import render_ini
+from dockstack.deploy.node import baked
 from dockstack.deploy.recipes import encryption
 from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.recipes.stage import Stage
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.wanted.inventory import Node
 
+_BAKED = "database-baked"
+"""What the manifest calls it that the database, by the name of its creation, came out of an archive."""
 DATABASE_OPTIONS = f"{paths.ETC}/mariadb.cnf"
 
 
@@ -54,11 +58,14 @@ def database(machine: Machine) -> None:
         hashlib.sha256(f"{created}{sql}".encode()).hexdigest(),
         lambda: run_sql(machine, settings, sql),
     )
+    _make_its_own(machine, settings, created)
 
 
 def _make_data_directory(machine: Machine, settings: Settings) -> None:
     """Make an empty instance in a temporary place and move it when it is complete, as the run may be killed."""
     final = mariadb.data_directory(settings)
+    if _place_baked(machine, Path(final)):
+        return
     new = shlex.quote(f"{final}.new")
     options = "--user=mysql --skip-test-db --auth-root-authentication-method=socket"
     install = f"mariadb-install-db --defaults-file={DATABASE_OPTIONS} --datadir={new} {options}"
@@ -71,6 +78,37 @@ def _make_data_directory(machine: Machine, settings: Settings) -> None:
     if made:
         # What was done in a database that is gone has to be done again.
         machine.manifest.set_done("database-created", uuid.uuid4().hex)
+
+
+def _place_baked(machine: Machine, final: Path) -> bool:
+    """Place the databases of the archive that this machine comes up from, if there is one and here is none yet.
+
+    They are at the installed version, and hold no row, no account and no password of any cloud.
+    """
+    if machine.baked is None or (final / "mysql").is_dir():
+        return False
+    machine.say("Unpacking the databases")
+    unpacked = Path(paths.BAKED) / baked.DATABASES
+    machine.baked.unpack(baked.DATABASES, unpacked)
+    machine.absent(str(final))  # what a killed run has left
+    machine.command(["chown", "-R", "mysql:mysql", f"{unpacked}/mariadb"])
+    created = uuid.uuid4().hex
+    machine.manifest.set_done("database-created", created)
+    machine.manifest.set_done(_BAKED, created)
+    for record in sorted((unpacked / "done").iterdir()):
+        machine.manifest.set_done(record.name, record.read_text())
+    # Last, for records without a database count for nothing, and a database without records would go by the wrong ones.
+    machine.command(["mv", "-T", f"{unpacked}/mariadb", str(final)])
+    return True
+
+
+def _make_its_own(machine: Machine, settings: Settings, created: str) -> None:
+    """Give databases out of an archive the one name in them that each cloud has for itself: its cell's."""
+    if machine.manifest.done(_BAKED) != created:
+        return
+    own = uuid.uuid4()
+    sql = f"UPDATE nova_api.cell_mappings SET uuid = '{own}' WHERE name = 'cell1';\n"  # noqa: S608 - of our own making
+    machine.once("database-own-cell", created, lambda: run_sql(machine, settings, sql))
 
 
 def run_sql(machine: Machine, settings: Settings, sql: str) -> None:

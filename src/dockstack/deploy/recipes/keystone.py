@@ -41,11 +41,14 @@ def stages(node: Node) -> tuple[Stage, ...]:
         Stage(
             "keystone-database",
             "Migrating Keystone's database",
-            migrate_and_bootstrap,
+            migrate_database,
             ("keystone-files", "database", "openstack-environment"),
             phase="databases",
         ),
-        Stage("keystone", "Starting Keystone", start, ("keystone-database", "token-cache"), phase="identity"),
+        Stage(
+            "keystone-administrator", "Making the administrator", bootstrap, ("keystone-database",), phase="identity"
+        ),
+        Stage("keystone", "Starting Keystone", start, ("keystone-administrator", "token-cache"), phase="identity"),
         Stage("identity", "Making accounts and the catalogue", provide, ("keystone",), phase="identity"),
     )
 
@@ -71,10 +74,15 @@ def make_keys(directory: str) -> str:
     return f"umask 077; for key in 0 1; do {one}; done"
 
 
-def migrate_and_bootstrap(machine: Machine) -> None:
-    """Bring the database to the installed version; make the administrator and Keystone's own endpoints."""
+def migrate_database(machine: Machine) -> None:
+    """Bring the database to the installed version."""
+    title = "Migrating Keystone's database"
+    migrate(machine, settings_of(machine), "keystone", "keystone", (*MANAGE, "db_sync"), title=title)
+
+
+def bootstrap(machine: Machine) -> None:
+    """Make the administrator and Keystone's own endpoints."""
     settings = settings_of(machine)
-    migrate(machine, settings, "keystone", "keystone", (*MANAGE, "db_sync"), title="Migrating Keystone's database")
     created = machine.manifest.done("database-created") or ""
     material = f"{created}{settings.secret('admin_password')}{settings.identity_url}{settings.region}"
     key = hashlib.sha256(material.encode()).hexdigest()
