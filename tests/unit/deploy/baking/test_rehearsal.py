@@ -7,7 +7,7 @@ import pytest
 
 from dockstack.deploy.baking import rehearsal
 from dockstack.deploy.configuration.settings import DATABASES
-from dockstack.deploy.run.plan import tasks
+from dockstack.deploy.run.plan import node_stages, tasks
 from dockstack.deploy.wanted import inventory
 
 pytestmark = pytest.mark.unit
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.unit
 @pytest.fixture
 def chosen():
     def stages(*assignments):
-        wanted = inventory.load(None, (*assignments, *rehearsal.SETTINGS))
-        return {task.stage.name: task for task in rehearsal.rehearsed(tasks(wanted))}
+        node = inventory.load(None, (*assignments, *rehearsal.SETTINGS)).local
+        return {task.stage.name: task for task in rehearsal.rehearsed(tasks(node, node_stages(node)))}
 
     return stages
 
