@@ -70,30 +70,9 @@ def up(
     settings = load(environment, assignments)
     layout.require_possible(settings)
     require_root("up")
-    with exclusive("up"):
-        preflight.check(settings.local)
-        chosen = settings.local.attributes
-        inventory.remember(
-            paths.SAVED_OPTIONS,
-            {
-                name: value
-                for each in (storage, engine, cinder, barbican)
-                for name, value in each.to_remember(chosen).items()
-            },
-        )
-        if hosts is not None:
-            # More are remembered at once, so that a killed run goes on; fewer when they are gone: it may be refused.
-            inventory.remember(
-                paths.SAVED_OPTIONS, {"hosts": max(hosts, load(None, ()).local.attributes.number("hosts"))}
-            )
-        status_code = apply(environment, assignments, json_lines=json_lines)
-        if hosts is not None and not status_code:
-            inventory.remember(paths.SAVED_OPTIONS, {"hosts": hosts})
-    if status_code == INTERRUPTED:
-        click.echo("Interrupted. Run `dockstack up` again: it goes on from here.", err=True)
-    if status_code:
+    if status_code := bring_up_here(settings, environment, assignments, hosts=hosts, json_lines=json_lines):
         sys.exit(status_code)
-    proof = not skip_verify and chosen.flag("deploy.verify")
+    proof = not skip_verify and settings.local.attributes.flag("deploy.verify")
     if proof and settings.local.has(Role.COMPUTE):
         first_server_once(json_lines=json_lines)
     nodes = layout.other_machines(settings)
@@ -114,6 +93,37 @@ def up(
             "The cloud is up on this machine, and not all of its compute nodes are in.",
             "Cure what is said of each above, and run `dockstack up` again: it goes on from here.",
         )
+
+
+def bring_up_here(
+    settings: inventory.Inventory,
+    environment: str | None,
+    assignments: tuple[str, ...],
+    *,
+    hosts: int | None,
+    json_lines: bool,
+) -> int:
+    """Have this machine as its node says, and remember what later runs need not be told; return the exit status.
+
+    Raises:
+        DockstackError: something stands in the way, and nothing was changed.
+    """
+    with exclusive("up"):
+        preflight.check(settings.local)
+        chosen = settings.local.attributes
+        remembering = (each.to_remember(chosen) for each in (storage, engine, cinder, barbican))
+        inventory.remember(paths.SAVED_OPTIONS, {name: value for each in remembering for name, value in each.items()})
+        if hosts is not None:
+            # More are remembered at once, so that a killed run goes on; fewer when they are gone: it may be refused.
+            inventory.remember(
+                paths.SAVED_OPTIONS, {"hosts": max(hosts, load(None, ()).local.attributes.number("hosts"))}
+            )
+        status_code = apply(environment, assignments, json_lines=json_lines)
+        if hosts is not None and not status_code:
+            inventory.remember(paths.SAVED_OPTIONS, {"hosts": hosts})
+    if status_code == INTERRUPTED:
+        click.echo("Interrupted. Run `dockstack up` again: it goes on from here.", err=True)
+    return status_code
 
 
 def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: bool) -> int:
