@@ -131,7 +131,8 @@ def test_what_checks_can_open_and_start_nothing(tmp_path):
     uids = next(line.split()[1:] for line in seen["status"].splitlines() if line.startswith("Uid:"))
     assert "0" not in uids
     assert not any("socket" in file for file in seen["files"])
-    assert len(seen["files"]) == 5, "its pipes and two spools"
+    # libffi 3.5 keeps a descriptor of its own library, from which it maps trampolines.
+    assert len([file for file in seen["files"] if "/libffi.so." not in file]) == 5, "its pipes and two spools"
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV, signal.SIGXCPU])
