@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's word is the measure: what it loads and runs, a server boots from (the table in legal_archives)."""
+"""The engine's word is the measure: what it loads and runs, a server boots from (legal_archives and odd_archives)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from private_engine import wait_for
 from server_lab import lab_host
 
 from dockstack.compute.containers import ending
-from dockstack.compute.engine import EngineError
+from dockstack.compute.engine import EngineError, ImageUnusable
 from dockstack.compute.flows import endings, lifecycle
 from dockstack.compute.model import Image
 from dockstack.oci.documents import ImageRejected
 from image_archives import pieces, tar
 from legal_archives import CASES, IMPORTED, Maker, node, rootfs, save
+from odd_archives import ODD, RUNNING
 
 SHELL = Path(shutil.which("busybox") or "/bin/false").read_bytes()
 STAYS = {"docker_command": json.dumps(["/bin/sh", "-c", "echo up; exec /bin/sleep 1000"])}
@@ -63,12 +64,13 @@ def loaded(load, refusal: type[Exception]) -> set[str]:
 
 
 LONG = {"layers-125"}  # the engine takes its time, and that it loads is seen when it runs
-COMPARED = [name for name, case in CASES.items() if case.engine is not IMPORTED and name not in LONG]
+ALL = CASES | ODD
+COMPARED = [name for name, case in ALL.items() if case.engine is not IMPORTED and name not in LONG]
 
 
 @pytest.mark.parametrize("name", COMPARED)
 def test_the_table_says_what_the_engine_does(name, engine, private_engine, tmp_path):
-    case, data = CASES[name], CASES[name].build(Maker(5))
+    case, data = ALL[name], ALL[name].build(Maker(5))
     host = lab_host(private_engine, tmp_path, lambda _image: pieces(data))
     image = Image(id=str(uuid.uuid4()), name=name, size=len(data))
     ours = loaded(lambda: {host.images.ensure(image, 1 << 30).engine_id}, ImageRejected)
@@ -82,15 +84,22 @@ def test_the_table_says_what_the_engine_does(name, engine, private_engine, tmp_p
     assert not (ours and theirs) or ours == theirs, "it is another image than the engine takes it for"
 
 
-@pytest.mark.parametrize("name", BOOTED)
+@pytest.mark.parametrize("name", [*BOOTED, *RUNNING])
 def test_it_runs(name, spawn, lab):
-    data = CASES[name].build(Maker(6, SHELL))
-    host, server = spawn(data, **(STAYS if CASES[name].engine is IMPORTED else {}))
+    data = ALL[name].build(Maker(6, SHELL))
+    host, server = spawn(data, **(STAYS if ALL[name].engine is IMPORTED else {}))
     lab.wait_for_log(server, b"up")
     if name.startswith("stop-signal"):
         lifecycle.stop(host, server, 1)
         lifecycle.start(host, server)
     assert lab.state(server).exit_code is None
+
+
+def test_what_a_layer_has_twice_is_for_the_engine_to_refuse(engine, private_engine, tmp_path):
+    data = save(Maker(5), [tar([("etc/twice", b"1"), ("etc/twice", b"2")])])
+    host = lab_host(private_engine, tmp_path, lambda _image: pieces(data))
+    with pytest.raises(ImageUnusable, match="duplicates"):
+        host.images.ensure(Image(id=str(uuid.uuid4()), name="twice", size=len(data)), 1 << 30)
 
 
 def test_a_device_node_is_harmless(spawn, lab):

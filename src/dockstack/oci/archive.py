@@ -348,11 +348,19 @@ class Archive:
 
     def _find(self, name: str) -> Blob | None:
         path = "/".join(require_inside(name))
-        for _ in range(_LINKS):
-            if path not in self._contents.links:
-                break
-            path = self._contents.links[path]
-        return self._contents.blobs.get(path)
+        blobs = self._contents.blobs
+        return blobs.get(self._followed(path)) or blobs.get(path)
+
+    def _followed(self, path: str) -> str:
+        """Follow the links to a file, and those to directories on the way; a path that is too long leads nowhere."""
+        left, done, links = path.split("/")[::-1] if len(path) <= _MAX_PATH else [], "", 0
+        while left:
+            done = f"{done}/{left.pop()}".lstrip("/")
+            target = self._contents.links.get(done)
+            if target is not None and links < _LINKS:
+                left += target.split("/")[::-1]
+                done, links = "", links + 1
+        return done
 
 
 def verify_digest(data: bytes, digest: Digest, what: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import re
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
@@ -86,11 +87,12 @@ _DECOMPRESSORS: dict[bytes, tuple[str, Callable[[], _Decompressor]]] = {
     b"\xfd7zXZ\x00": ("xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY_LIMIT)),
 }
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPED = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # a frame of something else, with which pzstd begins (RFC 8878)
 
 
 def compression(head: bytes) -> str | None:
     """Tell a stream's compression by its first bytes; None if it is not compressed."""
-    if head.startswith(_ZSTD):
+    if head.startswith(_ZSTD) or _ZSTD_SKIPPED.match(head):
         return "zstd"
     return next((name for magic, (name, _) in _DECOMPRESSORS.items() if head.startswith(magic)), None)
 

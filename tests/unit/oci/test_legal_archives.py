@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever the tools of the world write boots, or is refused with the true reason: tests/legal_archives.py."""
+"""Whatever the tools of the world write boots, or is refused with the true reason: legal_archives and odd_archives."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import legal_archives
 from dockstack.oci.normalise import ImageLimits, ImageRejected, normalise
 from image_archives import files, pieces, sha256
 from legal_archives import CASES, Maker
+from odd_archives import ODD
 
 pytestmark = pytest.mark.unit
 
@@ -28,10 +29,10 @@ def configuration(found: dict[str, bytes]) -> bytes:
     return found[json.loads(found["manifest.json"])[0]["Config"]]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES | ODD)
 @pytest.mark.parametrize("seed", [legal_archives.SEED, 1])
 def test_it_boots_or_the_true_reason_is_said(name, seed, tmp_path):
-    case = CASES[name]
+    case = (CASES | ODD)[name]
     data = case.build(Maker(seed))
     if case.refused:
         with pytest.raises(ImageRejected, match=case.refused) as caught:
