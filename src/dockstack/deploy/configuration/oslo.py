@@ -100,6 +100,9 @@ def messaging_sections(settings: Settings) -> Ini:
             "amqp_durable_queues": "false",
             "heartbeat_timeout_threshold": "60",
             "rpc_conn_pool_size": "10",
+            # Services start beside the message bus, which takes longest of all; by default, who did not find it at
+            # once rests for up to half a minute before it looks again.
+            "rabbit_interval_max": "2",
             **({"ssl": "true", "ssl_ca_file": settings.authority} if settings.tls else {}),
         },
     }

@@ -33,6 +33,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
             start,
             (
                 "hypervisor-start",
+                "message-bus",
                 "nova-daemons",
                 "placement",
                 "switch",

@@ -45,7 +45,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
             ("glance-files", "database"),
             phase="databases",
         ),
-        Stage("glance", "Starting Glance", start, ("glance-database", "token-cache", "message-bus"), phase="services"),
+        Stage("glance", "Starting Glance", start, ("glance-database", "token-cache"), phase="services"),
         # Glance may start before, and takes no image until then: a limit that is missing counts as zero.
         Stage("image-limits", "Limiting the images of each project", limit, ("identity",), phase="identity"),
     )

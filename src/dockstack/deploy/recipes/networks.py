@@ -21,8 +21,9 @@ def stages(node: Node) -> tuple[Stage, ...]:
     """Return the last stages before servers."""
     if not node.has(Role.CONTROLLER):
         return ()
+    after = ("neutron", "identity", "message-bus")
     return (
-        Stage("networks", "Making networks and the router", networks, ("neutron", "identity"), phase="cloud"),
+        Stage("networks", "Making networks and the router", networks, after, phase="cloud"),
         Stage("client-files", "Writing openrc and clouds.yaml", client_files, ("foundation",), phase="configure"),
     )
 

@@ -57,7 +57,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
             "neutron",
             "Starting Neutron",
             start_api,
-            ("neutron-database", "token-cache", "message-bus", "switch"),
+            ("neutron-database", "token-cache", "switch"),
             phase="services",
         ),
         Stage(

@@ -73,7 +73,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
             "nova",
             "Starting Nova's APIs",
             start_apis,
-            ("nova-database", "token-cache", "message-bus"),
+            ("nova-database", "token-cache"),
             phase="services",
         ),
         # Started before the catalogue is there, they would give up on Placement for good.
@@ -81,7 +81,7 @@ def stages(node: Node) -> tuple[Stage, ...]:
             "nova-daemons",
             "Starting Nova's conductor and scheduler",
             start_daemons,
-            ("nova-database", "message-bus", "token-cache", "identity"),
+            ("nova-database", "token-cache", "identity"),
             phase="services",
         ),
         Stage("flavors", "Making flavors", flavors, ("nova", "identity"), phase="cloud"),

@@ -43,6 +43,14 @@ def test_nova_daemons_start_after_the_catalogue():
         assert "identity" in before(graph, name)
 
 
+def test_apis_load_while_the_message_bus_starts_and_who_speaks_over_it_waits():
+    graph = stages()
+    for name in ("keystone", "placement", "glance", "neutron", "nova", "nova-daemons"):
+        assert "message-bus" not in before(graph, name)
+    for name in ("compute", "networks", "ready"):
+        assert "message-bus" in before(graph, name)
+
+
 def test_an_image_is_made_when_projects_may_have_images():
     graph = stages()
     assert "image-limits" in before(graph, "base-image")
