@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from dockstack.cli import cloud
+from dockstack.cli import up as command
 from dockstack.deploy.node import baked
 from dockstack.deploy.node.environments import source_hash
 
@@ -18,21 +18,21 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture
 def up(monkeypatch, tmp_path):
-    monkeypatch.setattr(cloud.paths, "SAVED_OPTIONS", str(tmp_path / "saved-options.yaml"))
-    monkeypatch.setattr(cloud.paths, "ENVIRONMENT_FILE", str(tmp_path / "none.yaml"))
-    monkeypatch.setattr(cloud.paths, "BAKED", str(tmp_path / "baked"))
-    monkeypatch.setattr(cloud.paths, "BAKED_NOTE", str(tmp_path / "note"))
-    monkeypatch.setattr(cloud.paths, "LOCK_MARKER", str(tmp_path / "no-environment"))
-    monkeypatch.setattr(cloud, "require_root", lambda _: None)
-    monkeypatch.setattr(cloud, "exclusive", lambda _: nullcontext())
-    monkeypatch.setattr(cloud.preflight, "check", lambda _: None)
+    monkeypatch.setattr(command.paths, "SAVED_OPTIONS", str(tmp_path / "saved-options.yaml"))
+    monkeypatch.setattr(command.paths, "ENVIRONMENT_FILE", str(tmp_path / "none.yaml"))
+    monkeypatch.setattr(command.paths, "BAKED", str(tmp_path / "baked"))
+    monkeypatch.setattr(command.paths, "BAKED_NOTE", str(tmp_path / "note"))
+    monkeypatch.setattr(command.paths, "LOCK_MARKER", str(tmp_path / "no-environment"))
+    monkeypatch.setattr(command, "require_root", lambda _: None)
+    monkeypatch.setattr(command, "exclusive", lambda _: nullcontext())
+    monkeypatch.setattr(command.preflight, "check", lambda _: None)
     monkeypatch.setattr(baked, "SPARE_MB", 0)
 
     def run(archive, status=0):
         seen = []
-        monkeypatch.setattr(cloud, "apply", lambda *_, **__: seen.append(baked.noted()) or status)
+        monkeypatch.setattr(command, "apply", lambda *_, **__: seen.append(baked.noted()) or status)
         done = CliRunner().invoke(
-            cloud.up, ["--from", str(archive), "--set", "distribution=debian-12", "--skip-verify"]
+            command.up, ["--from", str(archive), "--set", "distribution=debian-12", "--skip-verify"]
         )
         return seen, done
 
