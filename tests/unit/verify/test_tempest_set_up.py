@@ -181,7 +181,7 @@ def test_a_choice_of_nothing_is_refused(pattern):
 
 def test_the_impossible_are_few_and_each_has_a_reason():
     impossible = load_excluded(swap=True)
-    assert len(impossible) == 13
+    assert len(impossible) == 22
     assert all(len(why) > 20 for why in impossible.values())
 
 
