@@ -134,6 +134,7 @@ class Broker:
     def __init__(self):
         self.exchanges = {"nova", "neutron"}
         self.queues = {"conductor": (False, {}), "q-plugin": (False, {})}  # durable, arguments
+        self.stuck = set()  # queues on a node that is down
         self.declared = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -180,7 +181,7 @@ class Broker:
     def _declare_queue(self, plug, channel, name, *how):
         passive, durable, _, _, _, arguments = how
         self.declared.append((name, passive))
-        if name not in self.queues:
+        if name not in self.queues or (name in self.stuck and not passive):
             self._send(plug, channel, (20, 40), dumps("BsBB", (404, "NOT_FOUND", 50, 10)))
         elif not passive and (durable, arguments) != self.queues[name]:
             self._send(plug, channel, (20, 40), dumps("BsBB", (406, "PRECONDITION_FAILED", 50, 10)))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.wanted.cloud_document import CloudDocument
     from dockstack.deploy.wanted.inventory import Node
 
-OWN = "docker.own"
+OWN, SOCKET = "docker.own", "docker.socket"  # who names a socket has chosen an engine
 KOLLA_LABEL = "kolla_version"  # on each container of Kolla's images
 CONTAINER = f'{{{{.Names}}}} {{{{.Label "{names.UUID_LABEL}"}}}}/{{{{.Label "{KOLLA_LABEL}"}}}}'
 IN_SWARM = ("active", "locked", "pending", "error")
@@ -54,7 +54,7 @@ class Engines:
 
 def questions(node: Node) -> dict[str, str]:
     """Return what to ask of a machine, each a line of shell."""
-    client = ["timeout", "10", "docker", "-H", f"unix://{node.attributes.text('docker.socket')}"]
+    client = ["timeout", "10", "docker", "-H", f"unix://{node.attributes.text(SOCKET)}"]
     return {
         "told": look.TOLD,
         "containers": shlex.join([*client, "ps", "-a", "--format", CONTAINER]),
@@ -87,16 +87,15 @@ def parse(answers: Mapping[str, list[str]]) -> Engines:
 
 def settled(node: Node, engines: Engines, cloud: CloudDocument) -> Node:
     """Return the node with an engine of our own where nobody has chosen and the machine's is somebody else's."""
-    chosen = as_told(node, engines)
-    why = whose(engines, cloud.text("deployer")) if engines.told is None else ""
-    if chosen is not node or not why or not _open(node):
-        return chosen
-    return _own(node, why)
+    if engines.told is not None:
+        return as_told(node, engines)
+    why = whose(engines, cloud.text("deployer"))
+    return _own(node, why) if why and not _is_set(node, OWN, SOCKET) else node
 
 
 def as_told(node: Node, engines: Engines) -> Node:
     """Return the node with the engine that it has, where nobody says otherwise."""
-    return _own(node, "it was added with one") if engines.told and _open(node) else node
+    return _own(node, "it was added with one") if engines.told and not _is_set(node, OWN) else node
 
 
 def whose(engines: Engines, deployer: str) -> str:
@@ -123,8 +122,8 @@ def _written_by_others(file: str | None) -> bool:
         return True
 
 
-def _open(node: Node) -> bool:
-    return node.attributes.setting(OWN).source == DEFAULT
+def _is_set(node: Node, *names: str) -> bool:
+    return any(node.attributes.setting(name).source != DEFAULT for name in names)
 
 
 def _own(node: Node, why: str) -> Node:

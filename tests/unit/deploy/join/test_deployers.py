@@ -59,6 +59,19 @@ def test_a_directory_tells_all_that_a_node_must_know_and_no_other_secret(tell, d
     assert not [secret for secret in deployer_files.UNWANTED if secret in values]
 
 
+@pytest.mark.parametrize(
+    ("deployer", "files", "name"),
+    [
+        (kolla, deployer_files.KOLLA, "Kolla-Ansible"),
+        (openstack_ansible, deployer_files.OPENSTACK_ANSIBLE, "OpenStack-Ansible"),
+        (devstack, deployer_files.DEVSTACK, ""),
+    ],
+    ids=["kolla", "openstack-ansible", "devstack"],
+)
+def test_who_looks_after_the_machines_is_written_down(tell, deployer, files, name):
+    assert tell(deployer, files)[0].text("deployer") == name
+
+
 def test_kolla_bus_queues_and_relays(tell):
     document, found = of_kolla(tell)
     assert document.text("messaging.transport_url") == (

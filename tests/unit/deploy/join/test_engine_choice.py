@@ -93,6 +93,12 @@ def test_who_says_what_he_wants_gets_it(cloud, compute, said):
         assert chosen.attributes.setting("docker.own").source == "command line"
 
 
+def test_who_names_a_socket_has_chosen_the_engine_there(bare, compute):
+    node = compute("docker.socket=/run/theirs.sock")
+    assert settled(node, Engines(others=OTHERS), bare) is node
+    assert own(settled(node, Engines(told=True), bare)) == "it was added with one"
+
+
 def test_a_machine_tells_whose_its_engine_is(program, told, connected):
     server = "web 7e2b0dd8-2c71-4bd5-9f3c-3f1f1c4c1c11/\n"
     assert engine_choice.ask(connected).others == ()

@@ -129,6 +129,12 @@ def test_queues_that_the_bus_has_otherwise_are_named_with_what_to_set(services, 
     assert ask(right, "queues").verdict is Verdict.PASSED
 
 
+def test_a_queue_on_a_node_that_is_down_cannot_tell_how_it_is_declared(services, document):
+    services[1].stuck.add("conductor")
+    outcome = ask(document(), "queues")
+    assert (outcome.verdict, "that is down" in outcome.seen) == (Verdict.SKIPPED, True)
+
+
 def test_a_bus_without_any_queue_cannot_tell_how_they_are_declared(services, document):
     services[1].queues.clear()
     assert ask(document(), "queues").verdict is Verdict.SKIPPED

@@ -158,11 +158,17 @@ def _is_exchange(connection: Connection, name: str) -> bool:
 def _takes_queue(
     connection: Connection, queue: str, arguments: Mapping[str, Any], *, durable: bool, auto_delete: bool
 ) -> bool:
-    """Tell whether a queue that is there was declared so."""
+    """Tell whether a queue that is there was declared so.
+
+    Raises:
+        Skipped: it is on a node of RabbitMQ that is down.
+    """
     try:
         connection.channel().queue_declare(queue, durable=durable, auto_delete=auto_delete, arguments=dict(arguments))
     except amqp_errors.PreconditionFailed:
         return False
+    except amqp_errors.NotFound as error:
+        raise Skipped(f"The queue {queue} is on a node of RabbitMQ that is down, so nobody can tell.") from error
     return True
 
 
