@@ -88,7 +88,9 @@ def _client(connection: Any, repository: str) -> Client:
         raise DockstackError("Keystone does not answer.", "Look at `dockstack status`.", str(error)) from error
     if account is None:
         raise DockstackError(
-            "The cloud has no registry.", "Its operator can make one: `dockstack up --set registry.enable=true`."
+            "The cloud has no registry.",
+            "Its operator can make one, unless it is of release 2026.1: `dockstack up --set registry.enable=true`."
+            " Without one, `dockstack image import` and `openstack image save` do.",
         )
     name = repository if "/" in repository else f"{project}/{repository}"
     return Client(account, name)

@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from dockstack.cli import image as command
+from dockstack.cli import image_registry
 from dockstack.deploy.base_image import base
 from dockstack.deploy.base_image.glance import Imported
 from dockstack.deploy.system_image.recipe import Recipe
@@ -158,3 +160,19 @@ def test_a_system_image_goes_to_a_file(cloud, built, tmp_path):
 def test_the_base_image_takes_no_options_of_system_images(built, words):
     with pytest.raises(DockstackError, match="for system images"):
         run("build", *words)
+
+
+@pytest.mark.parametrize("words", [("push", "FILE", "web:1"), ("pull", "web:1", "-o", "-")], ids=lambda words: words[0])
+def test_a_cloud_without_a_registry_says_what_does_instead(words, tmp_path):
+    path = tmp_path / "x.tar"
+    path.write_bytes(docker_save([sample_layer()]))
+    connection = SimpleNamespace(
+        session=SimpleNamespace(get_endpoint=lambda **_: None), current_project=SimpleNamespace(name="demo")
+    )
+    group = click.Group("image")
+    image_registry.register(group, click.option("--os-cloud", default=""), lambda _: connection)
+    result = CliRunner().invoke(group, [str(path) if word == "FILE" else word for word in words])
+    assert isinstance(result.exception, DockstackError)
+    assert "no registry" in result.exception.brief
+    assert "2026.1" in result.exception.resolution
+    assert "dockstack image import" in result.exception.resolution

@@ -9,13 +9,12 @@ from dockstack.deploy import paths
 from dockstack.deploy.configuration import desired_state, programs
 from dockstack.deploy.configuration.barbican import CONF, DIRECTORY, PASTE, POLICY, USER, barbican_conf, policy
 from dockstack.deploy.configuration.mariadb import account_sql
-from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.recipes.controller import (
     copy_paste_file,
     migrate,
     once_in_database,
     provision_once,
-    withdraw,
+    retire,
     write_api_file,
     write_configuration,
 )
@@ -98,8 +97,5 @@ def start(machine: Machine) -> None:
 
 def stop(machine: Machine) -> None:
     """Have no Barbican, and none in the catalogue; secrets stay, and can be read again when it runs again."""
-    withdraw(machine, _ACCOUNT, desired_state.key_manager(settings_of(machine)))
-    for service in machine.records.services():
-        if service.name in SERVICES:
-            host_removal.forget(machine, service)
-            machine.absent(CONF)
+    desired = desired_state.key_manager(settings_of(machine))
+    retire(machine, SERVICES, (CONF,), provided=_ACCOUNT, desired=desired)

@@ -15,14 +15,13 @@ from dockstack.deploy.configuration.mariadb import account_sql
 from dockstack.deploy.configuration.privilege import sudoers
 from dockstack.deploy.hypervisors import chosen, storage
 from dockstack.deploy.node.environments import ensure_wheel
-from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.recipes.controller import (
     copy_paste_file,
     install_script,
     migrate,
     once_in_database,
     provision_once,
-    withdraw,
+    retire,
     write_api_file,
     write_configuration,
 )
@@ -214,9 +213,5 @@ def types(machine: Machine) -> None:
 
 def stop(machine: Machine) -> None:
     """Have no Cinder, and none in the catalogue; volumes and backups stay, and are there again when it runs again."""
-    withdraw(machine, _ACCOUNT, desired_state.volumes(settings_of(machine)))
-    for service in machine.records.services():
-        if service.name in SERVICES:
-            host_removal.forget(machine, service)
-            machine.absent(CONF)
-            machine.absent(SUDOERS)
+    desired = desired_state.volumes(settings_of(machine))
+    retire(machine, SERVICES, (CONF, SUDOERS), provided=_ACCOUNT, desired=desired)

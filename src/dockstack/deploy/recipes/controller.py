@@ -14,9 +14,10 @@ from dockstack.deploy.configuration.ini import render_ini
 from dockstack.deploy.configuration.mariadb import data_directory
 from dockstack.deploy.configuration.programs import uwsgi_file
 from dockstack.deploy.configuration.scripts import DIRECTORY, python_script
+from dockstack.deploy.recipes import host_removal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from dockstack.deploy.configuration.ini import Ini
     from dockstack.deploy.configuration.settings import Settings
@@ -113,15 +114,23 @@ def provision_once(machine: Machine, action: str, desired: Mapping[str, Any], *,
     once_in_database(machine, noted or f"provision-{action}", text, lambda: provision(machine, action, desired))
 
 
-def withdraw(machine: Machine, provided: str, desired: Mapping[str, Any]) -> None:
-    """Take services that are not wanted any more out of the catalogue, if an earlier run put them there.
+def retire(
+    machine: Machine, services: Collection[str], files: Sequence[str], *, provided: str, desired: Mapping[str, Any]
+) -> None:
+    """Have services that are not wanted any more neither in the catalogue nor running, if an earlier run had them.
 
     Args:
         machine: the controller.
-        provided: what the manifest calls it that they were put there; goes on saying that they once were.
+        services: their names.
+        files: what they were told, which goes with them.
+        provided: what the manifest calls it that they were put into the catalogue; goes on saying that they once were.
         desired: the state that put them there.
     """
-    if machine.manifest.done(provided) in (None, _WITHDRAWN):
-        return
-    provision(machine, "withdraw", desired)
-    machine.manifest.set_done(provided, _WITHDRAWN)
+    if machine.manifest.done(provided) not in (None, _WITHDRAWN):
+        provision(machine, "withdraw", desired)
+        machine.manifest.set_done(provided, _WITHDRAWN)
+    running = [service for service in machine.records.services() if service.name in services]
+    for service in running:
+        host_removal.forget(machine, service)
+    for path in files if running else ():
+        machine.absent(path)

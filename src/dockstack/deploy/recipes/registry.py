@@ -10,8 +10,7 @@ from dockstack.deploy.configuration import desired_state, registry
 from dockstack.deploy.configuration.mariadb import account_sql
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.node.environments import ensure_wheel
-from dockstack.deploy.recipes import host_removal
-from dockstack.deploy.recipes.controller import once_in_database, provision_once, withdraw, write_configuration
+from dockstack.deploy.recipes.controller import once_in_database, provision_once, retire, write_configuration
 from dockstack.deploy.recipes.facts import REGISTRY_ACCOUNT, REGISTRY_PORT, settings_of
 from dockstack.deploy.recipes.infrastructure import run_sql
 from dockstack.deploy.recipes.stage import Stage
@@ -20,7 +19,6 @@ from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
     from dockstack.deploy.supervision.machine import Machine
-    from dockstack.deploy.supervision.services import Service
     from dockstack.deploy.wanted.inventory import Node
 
 _STAGE = "registry"
@@ -54,11 +52,5 @@ def start(machine: Machine) -> None:
 
 def stop(machine: Machine) -> None:
     """Have no registry, and none in the catalogue; what was pushed stays, and is there again when it runs again."""
-    withdraw(machine, REGISTRY_ACCOUNT, desired_state.registry(settings_of(machine)))
-    for service in _running(machine):
-        host_removal.forget(machine, service)
-        machine.absent(registry.CONF)
-
-
-def _running(machine: Machine) -> list[Service]:
-    return [service for service in machine.records.services() if service.name == registry.NAME]
+    desired = desired_state.registry(settings_of(machine))
+    retire(machine, (registry.NAME,), (registry.CONF,), provided=REGISTRY_ACCOUNT, desired=desired)

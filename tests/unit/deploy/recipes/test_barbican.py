@@ -10,27 +10,15 @@ from dockstack.deploy.configuration import desired_state, haproxy, nova, program
 from dockstack.deploy.configuration.apis import uwsgi_files
 from dockstack.deploy.configuration.barbican import POLICY, barbican_conf, policy
 from dockstack.deploy.configuration.cinder import cinder_conf
-from dockstack.deploy.configuration.settings import SECRET_NAMES
 from dockstack.deploy.recipes import barbican as recipe
 from dockstack.deploy.recipes import packages
-from dockstack.deploy.recipes.facts import settings_from
-from dockstack.deploy.run.plan import node_stages
 from dockstack.deploy.wanted.inventory import load, remember
+from wanted_cloud import settings, stages
 
 pytestmark = pytest.mark.unit
 
 WANTED = "key_manager.enable=true"
 STAGES = {"barbican-files", "barbican-database", "barbican-account", "barbican"}
-
-
-def settings(*assignments):
-    attributes = load(None, assignments).local.attributes
-    secrets = {name: f"secret-{name}" for name in SECRET_NAMES}
-    return settings_from(attributes, None, secrets, hostname="node1", datapath="system")
-
-
-def stages(*assignments):
-    return {stage.name: stage for stage in node_stages(load(None, assignments).local)}
 
 
 def test_a_cloud_without_keys_has_nothing_of_it():

@@ -10,29 +10,17 @@ from dockstack.deploy.configuration import desired_state, haproxy, nova, program
 from dockstack.deploy.configuration.apis import uwsgi_files
 from dockstack.deploy.configuration.cinder import CONF, cinder_conf
 from dockstack.deploy.configuration.privilege import sudoers
-from dockstack.deploy.configuration.settings import SECRET_NAMES
 from dockstack.deploy.hypervisors import storage
 from dockstack.deploy.recipes import cinder as recipe
-from dockstack.deploy.recipes.facts import settings_from
 from dockstack.deploy.run import teardown
-from dockstack.deploy.run.plan import node_stages
 from dockstack.deploy.supervision.services import Service
 from dockstack.deploy.wanted.inventory import load, remember
+from wanted_cloud import settings, stages
 
 pytestmark = pytest.mark.unit
 
 WANTED = "volumes.enable=true"
 CINDER = {"cinder-files", "cinder-database", "cinder-account", "cinder", "volume-types"}
-
-
-def settings(*assignments):
-    attributes = load(None, assignments).local.attributes
-    secrets = {name: f"secret-{name}" for name in SECRET_NAMES}
-    return settings_from(attributes, None, secrets, hostname="node1", datapath="system")
-
-
-def stages(*assignments):
-    return {stage.name: stage for stage in node_stages(load(None, assignments).local)}
 
 
 def test_a_cloud_without_volumes_has_nothing_of_it():

@@ -7,17 +7,12 @@ import pytest
 
 from dockstack.deploy.configuration.compatibility import IMAGE
 from dockstack.deploy.recipes import base_image, compatibility, networks
-from dockstack.deploy.run.plan import node_stages
-from dockstack.deploy.wanted.inventory import load
+from wanted_cloud import stages
 
 pytestmark = pytest.mark.unit
 
 ON = "compatibility=devstack"
 HERE = {"hostname": "node1\nsystem"}
-
-
-def stages(*assignments):
-    return {one.name: one for one in node_stages(load(None, assignments).local)}
 
 
 def test_the_accounts_are_made_after_those_of_the_cloud_where_they_are_wanted():

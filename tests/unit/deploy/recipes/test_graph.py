@@ -5,12 +5,7 @@ import subprocess
 import pytest
 
 from dockstack.deploy.recipes.keystone import make_keys
-from dockstack.deploy.run.plan import node_stages
-from dockstack.deploy.wanted.inventory import load
-
-
-def stages(*assignments):
-    return {stage.name: stage for stage in node_stages(load(None, assignments).local)}
+from wanted_cloud import stages
 
 
 def before(graph, name):
