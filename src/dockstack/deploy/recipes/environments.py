@@ -17,7 +17,7 @@ PATH_DIRECTORY = "/usr/local/bin"
 COLLECTOR_FILE = "dockstack-collector.pth"
 COLLECTOR = "import gc; gc.set_threshold(10000, 10, 10)\n"
 """Python looks for circular garbage after each 700 objects that it makes more than it frees. A service of OpenStack
-makes half a million while it loads, and none of them is garbage: a quarter of its start goes into looking at them."""
+makes half a million while it loads, and none of them is garbage: a fifth of its start goes into looking at them."""
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
