@@ -232,7 +232,7 @@ def test_a_base_that_the_engine_has_is_not_sent_again(engine, store, glance, mon
     assert [store.ensure(glance.add(docker_save(found)), 0).engine_id for found in (above, again)] == expected
     assert [size > len(base) for size in sent] == [True, False, True], "the last has that layer above others, too"
 
-    monkeypatch.setattr(engine, "layer_stacks", lambda: {("sha256:" + sha256(gone),)})
+    monkeypatch.setattr(engine, "layer_stacks", lambda _: {("sha256:" + sha256(gone),)})
     gone = tar([("usr/share/large", os.urandom(9 << 20))])
     loaded = store.ensure(glance.add(docker_save([gone])), 0)
     assert loaded.engine_id == "sha256:" + sha256(config([gone]))

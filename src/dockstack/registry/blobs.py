@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dockstack.oci.documents import Digest
@@ -52,14 +52,19 @@ class BlobStore:
         return self.path(digest).exists()
 
     def keep(self, temporary: Path, digest: Digest) -> None:
-        """Give a whole blob, which is on the disk already, its place, unless one is there.
+        """Give a whole blob, which is on the disk already, its place: what was there may have suffered on the disk.
 
-        It has its first name, too, until that is removed; nobody may write to it by that any more.
+        It has its first name, too, until that is removed; nobody may write to it by that any more. It counts as new
+        from now on, so that nobody takes it away before what uses it is known.
         """
         place = self.path(digest)
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            os.link(temporary, place)
+        second = self.uploads / f"{temporary.name}.kept"  # left by a process that dies here, it goes as uploads go
+        second.unlink(missing_ok=True)
+        os.link(temporary, second)
+        os.utime(second)
+        second.replace(place)
+        second.unlink(missing_ok=True)  # still there if its place was the same file's already
         flush(place.parent)
 
     def remove(self, digest: Digest) -> None:

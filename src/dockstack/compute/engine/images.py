@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dockstack.compute.engine import faults
 from dockstack.compute.engine.connection import Connection
-from dockstack.compute.engine.faults import EngineTooSlow, EngineUnavailable, NotFound, translated
+from dockstack.compute.engine.faults import EngineError, EngineTooSlow, EngineUnavailable, NotFound, translated
 from dockstack.compute.engine.records import EngineImage
 from dockstack.compute.engine.streams import guarded
 from dockstack.names import SNAPSHOTTER
@@ -66,10 +66,11 @@ class Images(Connection):
             for entry in entries
         )
 
-    def layer_stacks(self) -> frozenset[tuple[str, ...]]:
+    def layer_stacks(self, deadline: float) -> frozenset[tuple[str, ...]]:
         """Return the layers of each image here, the lowest first; nothing where they serve no other image.
 
-        So it is where containerd keeps images: it has layers as they came.
+        So it is where containerd keeps images: it has layers as they came. An image that the engine cannot tell of is
+        left out, and all that are not looked at by the deadline, on the monotonic clock.
         """
         with translated("asking for its images' layers"):
             client = self._client()
@@ -78,7 +79,9 @@ class Images(Connection):
             ids = {entry["Id"] for entry in client.images()}
         stacks = set()
         for image_id in ids:
-            with suppress(NotFound), translated(f"looking at image {image_id}"):  # one may be gone by now
+            if time.monotonic() > deadline:
+                break
+            with suppress(EngineError), translated(f"looking at image {image_id}"):  # gone by now, or broken
                 stacks.add(tuple((client.inspect_image(image_id).get("RootFS") or {}).get("Layers") or ()))
         return frozenset(stacks)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from dockstack.compute.engine import ImageUnusable
+from dockstack.compute.engine import EngineError, ImageUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -34,13 +34,22 @@ def load(engine: Engine, image: NormalisedImage, deadline: float) -> tuple[str, 
     Raises:
         EngineError: as ``Engine.load_image``.
     """
-    held = spared(image.layers, engine.layer_stacks()) if image.size >= _WORTH_A_LOOK else frozenset()
+    held = spared(image.layers, _stacks(engine, deadline)) if image.size >= _WORTH_A_LOOK else frozenset()
     if held:
         try:
             return engine.load_image(image.stream(held), deadline)
         except ImageUnusable as error:
             LOG.info("Loading %s whole: layers that the engine had may be gone (%s)", image.engine_id, error.details)
     return engine.load_image(image.stream(), deadline)
+
+
+def _stacks(engine: Engine, deadline: float) -> frozenset[tuple[str, ...]]:
+    """Return the layers of the engine's images; nothing if it does not tell: then an image is loaded whole."""
+    try:
+        return engine.layer_stacks(deadline)
+    except EngineError as error:
+        LOG.info("Loading an image whole, as the engine does not tell which layers it has (%s)", error)
+        return frozenset()
 
 
 def spared(layers: Sequence[str], stacks: Iterable[Sequence[str]]) -> frozenset[str]:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from dockstack.compute.engine import ImageUnusable
+from dockstack.compute.engine import EngineError, ImageUnusable
 from dockstack.compute.images.loading import load, spared
 from dockstack.oci.normalise import ImageLimits, normalise
 from image_archives import docker_save, files, pieces, sample_layer, sha256, tar
@@ -27,7 +27,7 @@ class Engine:
         self.stacks, self.lacks_base = stacks, lacks_base
         self.given = []
 
-    def layer_stacks(self):
+    def layer_stacks(self, _deadline):
         return frozenset(self.stacks)
 
     def load_image(self, chunks, deadline):
@@ -60,6 +60,12 @@ def test_another_base_counts_for_nothing(image):
 
 def test_a_base_that_was_removed_meanwhile_is_sent(image):
     assert loaded(Engine((IDS[0],), lacks_base=True), image) == [{sha256(LAYERS[1])}, set(map(sha256, LAYERS))]
+
+
+def test_an_engine_that_does_not_tell_what_it_has_gets_all(image):
+    engine = Engine()
+    engine.layer_stacks = lambda _: (_ for _ in ()).throw(EngineError("layer does not exist", ""))
+    assert loaded(engine, image) == [set(map(sha256, LAYERS))]
 
 
 def test_an_image_that_the_engine_cannot_use_is_tried_once(image):
