@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 LISTING = "dockstack cloud keys"
-HEADING = "# Written by `dockstack cloud import`. What is changed here by hand counts, until the next import.\n"
+HEADING = """\
+# Written by `dockstack cloud import`. What is changed here by hand counts, until the next import.
+# `dockstack up` with compute nodes is one, too.
+"""
 FORMS = (
     ("messaging.transport_url", r"rabbit://\S+@\S+", "rabbit://USER:PASSWORD@HOST:PORT/"),
     ("messaging.neutron_transport_url", r"rabbit://\S+@\S+", "rabbit://USER:PASSWORD@HOST:PORT/"),
