@@ -196,6 +196,17 @@ def test_a_connection_is_a_path_and_a_snapshot_is_only_read(lab):
     lab.driver.remove_export_snapshot(None, snapshot)
 
 
+def test_a_volume_has_its_size_again_when_a_backup_was_restored_to_it(lab):
+    """cinder-backup opens the file for writing, which truncates it, and passes over zeros."""
+    volume = lab.volume()
+    for end in (lab.driver.terminate_connection, lab.driver.initialize_connection):
+        lab.file(volume).write_bytes(b"restored")
+        end(volume, {})
+        assert (lab.file(volume).stat().st_size, lab.read(volume, 8)) == (GIB, b"restored")
+    lab.driver.delete_volume(volume)
+    lab.driver.terminate_connection(volume, {})
+
+
 def test_a_missing_file_is_an_error_that_names_it(lab):
     volume = lab.volume(make=False)
     for call in (

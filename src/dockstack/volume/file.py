@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,6 +191,7 @@ class FileDriver(driver.VolumeDriver):
             _refuse_encryption(context, objects.Volume.get_by_id(context, source), volume)
         if not self.pool.clones and not wait_for(lambda: not self._copied[volume.name], PATIENCE, 0.5):
             raise exception.VolumeBackendAPIException(data=f"{volume.name} is being copied; try again later.")
+        self.extend_volume(volume, volume.size)
         return self._connection(volume.name, "rw")
 
     def initialize_connection_snapshot(self, snapshot: Any, connector: Any, **_: Any) -> dict[str, Any]:
@@ -206,7 +207,12 @@ class FileDriver(driver.VolumeDriver):
         }
 
     def terminate_connection(self, volume: Any, connector: Any, **_: Any) -> None:
-        """Do nothing: whoever attached the file has closed it."""
+        """Have a volume of its size again; one whose file is gone is fine.
+
+        Who restores a backup truncates the file, and ends behind the last byte that is not zero (cinder/backup).
+        """
+        with suppress(exception.VolumeBackendAPIException):
+            self.extend_volume(volume, volume.size)
 
     def terminate_connection_snapshot(self, snapshot: Any, connector: Any, **_: Any) -> None:
         """Do nothing."""

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import sys
+import tarfile
 from configparser import RawConfigParser
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import zstandard
 
 from dockstack.deploy.configuration.nova import FILTERS
 from dockstack.errors import DockstackError
 from dockstack.verify.tempest.configuration import build, render
-from dockstack.verify.tempest.discover import read_volumes
+from dockstack.verify.tempest.discover import compress, read_volumes
 from dockstack.verify.tempest.model import Credentials, TempestFacts, VolumeFacts
 from dockstack.verify.tempest.selection import (
     APART,
@@ -102,6 +105,19 @@ def test_volumes_are_described_by_the_backend_and_the_types():
     assert read_volumes(cloud) == VolumeFacts(("3.0", "3.71"), "dockstack", "file", "shared")
     pools.clear()
     assert read_volumes(cloud) is None
+
+
+def test_the_image_that_tests_upload_is_none_that_tempest_unpacks(tmp_path):
+    plain = tmp_path / "image-id.tar"
+    with tarfile.open(plain, "w") as archive:
+        archive.addfile(tarfile.TarInfo("manifest.json"))
+    (tmp_path / "former.tar.zst").touch()
+    packed = compress(plain)
+    assert tarfile.is_tarfile(plain)
+    assert sys.version_info >= (3, 14) or not tarfile.is_tarfile(packed)
+    assert zstandard.ZstdDecompressor().decompressobj().decompress(packed.read_bytes()) == plain.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image-id.tar", "image-id.tar.zst"]
+    assert compress(plain) == packed
 
 
 def test_on_one_host_nobody_is_moved_to_another():

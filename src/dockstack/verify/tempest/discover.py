@@ -7,6 +7,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import zstandard
+
 from dockstack.errors import DockstackError
 from dockstack.verify.cloud import choose_image
 from dockstack.verify.tempest.model import Credentials, TempestFacts, VolumeFacts
@@ -60,7 +62,7 @@ def discover(connection: Any, directory: Path) -> TempestFacts:
         hosts=tuple(sorted(each.service_details["host"] for each in nodes)),
         image=image.id,
         image_alternative=ensure_alternative(connection, image, file),
-        image_file=file,
+        image_file=compress(file),
         flavor=ensure_flavor(connection, SMALL),
         flavor_alternative=ensure_flavor(connection, LARGE),
         login_user=(image.properties or {}).get("os_admin_user") or LOGIN_USER,
@@ -150,6 +152,22 @@ def fetch(connection: Any, image: Any, directory: Path) -> Path:
         with partial.open("wb") as file:
             for chunk in connection.image.download_image(image, stream=True).iter_content(1 << 20):
                 file.write(chunk)
+        partial.replace(path)
+    return path
+
+
+def compress(file: Path) -> Path:
+    """Keep an image's data compressed beside it: what Python knows for a tar archive, Tempest unpacks for a kernel.
+
+    Source: tempest/scenario/manager.py:image_create. Hosts decompress zstd; Python does only from 3.14 on.
+    """
+    path = file.with_suffix(".tar.zst")
+    if not path.exists():
+        for former in file.parent.glob("*.tar.zst"):
+            former.unlink()
+        partial = path.with_suffix(".partial")
+        with file.open("rb") as source, partial.open("wb") as destination:
+            zstandard.ZstdCompressor().copy_stream(source, destination)
         partial.replace(path)
     return path
 

@@ -69,7 +69,7 @@ class TempestFacts:
         hosts: those whose hypervisors are up, as Nova names them, sorted.
         image: what servers boot from; its alternative has other content.
         image_alternative: see above.
-        image_file: the former's data on this machine.
+        image_file: the former's data on this machine, compressed.
         flavor: and a larger one.
         flavor_alternative: see above.
         login_user: who may log in to the image.
