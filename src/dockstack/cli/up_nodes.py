@@ -3,20 +3,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dockstack.cli.cloud_document import of_this_machine, written
-from dockstack.cli.node_hosts import GROUP, LOGIN, Hosts, administrated, others
+from dockstack.cli.node_hosts import GROUP, LOGIN, Hosts, look_at, others, plans, required_cloud
 from dockstack.cli.node_joining import all_joined, enrolment, join
+from dockstack.cli.node_report import fits
+from dockstack.cli.node_upgrade import AT_A_TIME, FAILURES, upgrade_each
 from dockstack.deploy import paths
 from dockstack.deploy.join.journal import Journal
+from dockstack.errors import DockstackError
 from dockstack.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from dockstack.deploy.administration.api import Cloud
     from dockstack.deploy.join.journal import Entry
+    from dockstack.deploy.join.survey import Survey
     from dockstack.deploy.wanted.inventory import Inventory, Node
+
+COMMAND = "dockstack up"
+REPORTING = 120.0  # seconds until a node reports to a cloud that has just been restarted
 
 
 def bring_in(
@@ -31,7 +40,8 @@ def bring_in(
 ) -> bool:
     """Have these nodes join the cloud that is up on this machine; return whether all are in.
 
-    What they must know of it is imported anew, so that they follow each change of the cloud.
+    Those that are in already come to this dockstack and release one after the other, and stay with theirs if they do
+    not come up with it. What they must know of it is imported anew, so that they follow each change of the cloud.
     """
     from dockstack.deploy.administration import api  # noqa: PLC0415 - loads the SDK
 
@@ -43,8 +53,30 @@ def bring_in(
         return others(nodes, noted, **login, **known)
 
     hosts = Hosts(nodes, document, forks, as_json, named=True, others=further)
-    cloud = administrated(hosts, api.OUR_CLOUD)
-    return all_joined(hosts, join(hosts, enrolment(hosts, cloud, proof=proof), "dockstack up"))
+    cloud = required_cloud(hosts, api.OUR_CLOUD)
+    looked = look_at(hosts)
+    former = _stay_behind(hosts, looked, cloud)
+    return all_joined(hosts, join(hosts, looked, enrolment(hosts, cloud, proof=proof), COMMAND, former))
+
+
+def _stay_behind(hosts: Hosts, looked: dict[str, Survey | DockstackError], cloud: Cloud) -> dict[str, DockstackError]:
+    """Upgrade the nodes that are in with another version, one by one; return those that keep theirs, and why.
+
+    One that does not tell its version counts as one that could not be looked at.
+    """
+    from dockstack.deploy.join import fleet  # noqa: PLC0415 - loads the recipes' engine
+    from dockstack.deploy.join.plan import together  # noqa: PLC0415
+    from dockstack.deploy.join.upgrading import Upgrading  # noqa: PLC0415
+
+    upgrading = Upgrading(cloud, hosts.document, patience=REPORTING)
+    fit = {name for name, outcome in together(plans(looked)).items() if fits(outcome)}
+    surveys = {name: one for name, one in looked.items() if name in fit and not isinstance(one, DockstackError)}
+    asked = [node for node in hosts.nodes if node.name in fit]
+    due = fleet.each(asked, hosts.forks, lambda node: upgrading.is_due(node, surveys[node.name]), lambda *_: None)
+    looked |= {name: answer for name, answer in due.items() if isinstance(answer, DockstackError)}
+    older = {name: surveys[name] for name, answer in due.items() if answer is True}
+    upgraded = upgrade_each(replace(hosts, forks=AT_A_TIME), older, upgrading, FAILURES, COMMAND) if older else {}
+    return {name: outcome for name, outcome in upgraded.items() if isinstance(outcome, DockstackError)}
 
 
 def name_unlisted(settings: Inventory) -> None:
