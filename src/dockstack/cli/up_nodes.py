@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockstack.cli.cloud_document import of_this_machine, written
@@ -13,6 +14,7 @@ from dockstack.cli.node_report import fits
 from dockstack.cli.node_upgrade import AT_A_TIME, FAILURES, upgrade_each
 from dockstack.deploy import paths
 from dockstack.deploy.join.journal import Journal
+from dockstack.deploy.wanted import cloud_document
 from dockstack.errors import DockstackError
 from dockstack.terminal import say
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.administration.api import Cloud
     from dockstack.deploy.join.journal import Entry
     from dockstack.deploy.join.survey import Survey
+    from dockstack.deploy.wanted.cloud_document import CloudDocument
     from dockstack.deploy.wanted.inventory import Inventory, Node
 
 COMMAND = "dockstack up"
@@ -42,10 +45,13 @@ def bring_in(
 
     Those that are in already come to this dockstack and release one after the other, and stay with theirs if they do
     not come up with it. What they must know of it is imported anew, so that they follow each change of the cloud.
+
+    Raises:
+        DockstackError: the cloud document is of another cloud, or cannot be used.
     """
     from dockstack.deploy.administration import api  # noqa: PLC0415 - loads the SDK
 
-    document = written(of_this_machine(settings.local.attributes), (), paths.CLOUD_DOCUMENT)
+    document = _document(settings)
 
     def further(noted: Iterable[Entry]) -> tuple[Node, ...]:
         login = dict.fromkeys(LOGIN)
@@ -57,6 +63,23 @@ def bring_in(
     looked = look_at(hosts)
     former = _stay_behind(hosts, looked, cloud)
     return all_joined(hosts, join(hosts, looked, enrolment(hosts, cloud, proof=proof), COMMAND, former))
+
+
+def _document(settings: Inventory) -> CloudDocument:
+    """Write down what nodes must know of this machine's cloud, and keep what a person has said besides."""
+    path = paths.CLOUD_DOCUMENT
+    found = of_this_machine(settings.local.attributes)
+    if not Path(path).exists():
+        return written(found, (), path)
+    before = cloud_document.load(path)
+    if before.is_of_another_cloud(cloud_document.CloudDocument(found.sources)):
+        raise DockstackError(
+            f"The cloud is up on this machine; but {path} is of another cloud, whose Keystone is at "
+            f"{before.text('identity.auth_url')}, and would be lost with its secrets.",
+            f"Move it and {cloud_document.secrets_path(path)} elsewhere, and name it there with --cloud; then run "
+            f"`{COMMAND}` again, which has the nodes join.",
+        )
+    return written(found, before.said(path), path)
 
 
 def _stay_behind(hosts: Hosts, looked: dict[str, Survey | DockstackError], cloud: Cloud) -> dict[str, DockstackError]:

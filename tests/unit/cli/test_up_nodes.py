@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -111,6 +112,51 @@ def test_a_first_server_needs_a_controller_that_runs_servers(site):
     assert site.steps == ["controller", "first server", "good"]
     site.up("--skip-verify")
     assert site.steps[3:] == ["controller", "good"]
+
+
+SAID = SourceValues("command line", {"messaging.rabbit_qos_prefetch_count": 7, "release": "2026.1"})
+GIVEN = SourceValues("--set-file /root/ca.pem", {"tls.authority": "PEM"})
+NAMED = SourceValues("nova.conf [vnc] novncproxy_base_url", {"consoles.novnc_url": "https://gone.example.org"})
+
+
+def save(*further):
+    """Have a document there of this machine's cloud, as an earlier `up` or a person left it."""
+    before = cloud_document.load(paths.CLOUD_DOCUMENT)
+    for source in further:
+        before = before.and_then(source)
+    cloud_document.save(before, paths.CLOUD_DOCUMENT)
+
+
+def test_a_second_up_writes_the_same_document_and_keeps_what_a_person_said(site):
+    site.describe("good")
+    site.up()
+    files = [Path(paths.CLOUD_DOCUMENT), cloud_document.secrets_path(paths.CLOUD_DOCUMENT)]
+    first = [path.read_text() for path in files]
+    site.up()
+    assert [path.read_text() for path in files] == first
+    save(SAID, GIVEN, NAMED)
+    files[0].write_text(f"{files[0].read_text()}deployer: Kolla-Ansible\n")
+    for _ in range(2):
+        assert site.up().exit_code == 0
+        now = cloud_document.load(paths.CLOUD_DOCUMENT)
+        assert now.values.number("messaging.rabbit_qos_prefetch_count") == 7
+        assert (now.text("tls.authority"), now.text("deployer")) == ("PEM", "Kolla-Ansible")
+        assert now.text("release") == "2026.2", "which goes on with this machine's"
+        assert now.text("consoles.novnc_url") != "https://gone.example.org", "which the cloud tells, and otherwise now"
+
+
+def test_the_document_of_another_cloud_is_kept_with_its_secrets(site):
+    site.describe("good")
+    site.up()
+    moved = SourceValues("x", {"identity.auth_url": "http://192.0.2.7:5000/v3"})
+    save(moved)
+    assert site.up().exit_code == 0, "this cloud, at its former address"
+    save(moved, SourceValues("x", {"accounts.nova.password": "theirs"}))
+    done = site.up()
+    assert "is of another cloud, whose Keystone is at http://192.0.2.7:5000/v3" in done.exception.brief
+    assert paths.CLOUD_DOCUMENT in done.exception.resolution
+    assert cloud_document.load(paths.CLOUD_DOCUMENT).text("accounts.nova.password") == "theirs"
+    assert site.steps[-1] == "controller"
 
 
 @pytest.fixture
