@@ -9,12 +9,13 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import oslo_messaging
 import pytest
+from amqp.exceptions import NotFound
 from oslo_config import cfg
 from oslo_messaging._drivers import amqp, impl_rabbit
 
@@ -184,7 +185,65 @@ def test_a_stream_may_be_left_from_before_which_is_said(rabbit):
     assert "rabbitmqctl delete_queue former_fanout" in failed.value.cure
 
 
+@pytest.fixture
+def gone(rabbit):
+    """Tells whether there is no such queue, or exchange."""
+
+    def tell(name, kind="queue"):
+        with bus.session(document(rabbit), bus.brokers(rabbit)[0], bus.OF_NOVA) as connection:
+            declare = getattr(connection.channel(), f"{kind}_declare")
+            try:
+                declare(name, *(["fanout"] if kind == "exchange" else []), passive=True)
+            except NotFound:
+                return True
+            return False
+
+    return tell
+
+
+def leaving_after(monkeypatch, look, leave):
+    """Have a service leave right after something was looked at for the first time."""
+    looked = getattr(queues, look)
+
+    def once(*given):
+        found = looked(*given)
+        monkeypatch.setattr(queues, look, looked)
+        leave()
+        return found
+
+    monkeypatch.setattr(queues, look, once)
+
+
+@pytest.mark.parametrize("said", [{"amqp_auto_delete": True}, OURS, KOLLAS], ids=["right", "wrong", "quorum"])
+def test_a_queue_that_vanishes_while_it_is_asked_is_not_made(rabbit, gone, monkeypatch, said):
+    topic = f"leaves-{len(said)}"
+    with ExitStack() as service:
+        service.enter_context(conductor(rabbit, topic, amqp_auto_delete=True))
+        leaving_after(monkeypatch, "_has_listeners", service.close)
+        with pytest.raises(Skipped, match="left while it was asked"):
+            queues.ask(document(rabbit, **said), use(topic))
+    assert gone(topic)
+    with conductor(rabbit, topic, amqp_auto_delete=True):
+        assert "as the document says" in queues.ask(document(rabbit, amqp_auto_delete=True), use(topic))
+
+
+def test_an_exchange_that_vanishes_while_it_is_asked_is_not_made(rabbit, gone, monkeypatch):
+    with ExitStack() as service:
+        service.enter_context(conductor(rabbit, "ends", **OURS))
+        leaving_after(monkeypatch, "_holds_exchange", service.close)
+        queues.ask(document(rabbit, **OURS), use("ends"))
+    assert gone("ends_fanout", "exchange")
+
+
+def test_a_queue_that_nobody_listens_to_is_left_alone(rabbit, gone):
+    with conductor(rabbit, "idle", **CLOUDS["quorum"]):
+        pass
+    with pytest.raises(Skipped, match="no queue idle with a listener"):
+        queues.ask(document(rabbit, **OURS), use("idle"))
+    assert not gone("idle")
+
+
 def test_without_a_queue_nothing_can_be_told_and_none_is_made(rabbit):
     for _ in range(2):
-        with pytest.raises(Skipped, match="no queue nobodys now"):
+        with pytest.raises(Skipped, match="no queue nobodys with a listener now"):
             queues.ask(document(rabbit), use("nobodys"))

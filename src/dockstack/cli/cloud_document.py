@@ -209,7 +209,7 @@ def file_values(assignments: tuple[str, ...]) -> list[SourceValues]:
             content = Path(file).read_text().rstrip("\n")
         except OSError as error:
             raise DockstackError(f"{file} cannot be read: {error.strerror}.", "Check the path after =.") from error
-        found.append(SourceValues(file, {name.strip(): content}))
+        found.append(SourceValues(f"{cloud_document.SET_FILE}{file}", {name.strip(): content}))
     return found
 
 

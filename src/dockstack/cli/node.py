@@ -87,7 +87,7 @@ def add(*, hosts: Hosts, os_cloud: str | None, no_proof: bool, image: str, flavo
     """
     cloud = administrated(hosts, os_cloud)
     let_in = enrolment(hosts, cloud, proof=not no_proof, image=image, flavor=flavor)
-    added = join(hosts, let_in, "dockstack node add")
+    added = join(hosts, look_at(hosts), let_in, "dockstack node add")
     if cloud is None and not hosts.as_json and any(joined(outcome) for outcome in added.values()):
         say(MAPPING)
     sys.exit(0 if all_joined(hosts, added) else 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dockstack.cli.node_hosts import look_at, plans
+from dockstack.cli.node_hosts import plans
 from dockstack.cli.node_peers import acquaint, show_unmet, unmet_plain
 from dockstack.cli.node_report import added_plain, ended, engine_of, fits, plain, show_plan
 from dockstack.cli.node_run import run
@@ -22,17 +22,28 @@ if TYPE_CHECKING:
     from dockstack.deploy.administration.api import Cloud
     from dockstack.deploy.administration.enrolment import Enrolment
     from dockstack.deploy.join.adding import Added
+    from dockstack.deploy.join.survey import Survey
 
     Outcomes = Mapping[str, Added | DockstackError]
 
+NOBODY: Mapping[str, DockstackError] = {}
 
-def join(hosts: Hosts, enrolment: Enrolment | None, command: str) -> Outcomes:
-    """Look at all hosts, have those that fit join, and have them know each other.
+
+def join(
+    hosts: Hosts,
+    looked: Mapping[str, Survey | DockstackError],
+    enrolment: Enrolment | None,
+    command: str,
+    stay: Mapping[str, DockstackError] = NOBODY,
+) -> Outcomes:
+    """Have all hosts join that fit, and have them know each other.
 
     Args:
         hosts: they, and what they must know of their cloud.
+        looked: what came of looking at them.
         enrolment: lets them in; None without an administrator's account.
         command: what to run again after an interruption.
+        stay: those that are left as they are, and why, which was said.
 
     Returns:
         What came of each that fits, by its name. One that does not is left alone; why was said.
@@ -40,11 +51,16 @@ def join(hosts: Hosts, enrolment: Enrolment | None, command: str) -> Outcomes:
     from dockstack.deploy.join.adding import Adding  # noqa: PLC0415 - loads the recipes' engine
     from dockstack.deploy.join.plan import together  # noqa: PLC0415
 
-    looked = look_at(hosts)
     found = together(plans(looked))
-    surveys = {name: one for name, one in looked.items() if not isinstance(one, DockstackError) and fits(found[name])}
+    surveys = {
+        name: one
+        for name, one in looked.items()
+        if not isinstance(one, DockstackError) and fits(found[name]) and name not in stay
+    }
     if not hosts.as_json:
         for name, outcome in found.items():
+            if name in stay:
+                continue
             if name not in surveys:
                 show_plan(name, outcome, whole=False)
             elif engine := engine_of(outcome):
@@ -59,7 +75,7 @@ def join(hosts: Hosts, enrolment: Enrolment | None, command: str) -> Outcomes:
     )
     met = [one for one in hosts.nodes if joined(added.get(one.name))]
     unmet = acquaint(hosts, adding.peers, adding.journal, met) if met else {}
-    added |= {name: problem for name, problem in unmet.items() if name in added}
+    added |= {name: problem for name, problem in unmet.items() if name in added} | dict(stay)
     if hosts.as_json:
         told = {name: added_plain(added[name]) if name in added else plain(found[name]) for name in found}
         click.echo(json.dumps({"event": "hosts", "hosts": told, "unmet": unmet_plain(unmet)}))

@@ -18,14 +18,16 @@ from dockstack.display import printable
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from dockstack.cli.node_run import Parts
-    from dockstack.deploy.join.upgrading import Upgraded
+    from dockstack.deploy.join.survey import Survey
+    from dockstack.deploy.join.upgrading import Upgraded, Upgrading
     from dockstack.deploy.run.events import Event
     from dockstack.deploy.wanted.inventory import Node
 
 FAILURES = 1
+GO_ON = "See to those first; `dockstack node upgrade --stop-after N` goes on until N have failed."
 AT_A_TIME = 1  # a version that fails has failed on all that were begun with it, before the first failure is seen
 
 
@@ -50,7 +52,6 @@ def upgrade(*, hosts: Hosts, os_cloud: str | None, stop_after: int) -> None:
     should be; 1: one is not.
     """
     from dockstack.deploy.join.upgrading import Upgrading  # noqa: PLC0415 - loads the recipes' engine
-    from dockstack.deploy.node.connection import UnreachableError  # noqa: PLC0415
 
     hosts.require_named("upgrade")
     upgrading = Upgrading(required_cloud(hosts, os_cloud), hosts.document)
@@ -60,11 +61,34 @@ def upgrade(*, hosts: Hosts, os_cloud: str | None, stop_after: int) -> None:
     if not hosts.as_json:
         for name, outcome in unfit.items():
             show_plan(name, outcome, whole=False)
+    found = upgrade_each(hosts, surveys, upgrading, stop_after, "dockstack node upgrade")
+    refused = {
+        name: one if isinstance(one, DockstackError) else DockstackError(one.problems[0].brief, one.problems[0].cure)
+        for name, one in unfit.items()
+    }
+    hosts.end(found | refused, upgraded_plain)
+    sys.exit(1 if any(isinstance(outcome, DockstackError) for outcome in (found | refused).values()) else 0)
+
+
+def upgrade_each(
+    hosts: Hosts, surveys: Mapping[str, Survey], upgrading: Upgrading, stop_after: int, command: str
+) -> dict[str, Upgraded | DockstackError]:
+    """Upgrade hosts, some at a time, and begin with no further one when so many have failed.
+
+    Args:
+        hosts: how many at a time, and how it is shown.
+        surveys: what came of looking at those that are to be upgraded, by their names.
+        upgrading: upgrades one.
+        stop_after: how many failures are borne.
+        command: what to run again after an interruption.
+    """
+    from dockstack.deploy.node.connection import UnreachableError  # noqa: PLC0415 - loads the recipes' engine
+
     failures, counting = [0], threading.Lock()
 
     def work(node: Node, tell: Callable[[Event], None]) -> Upgraded:
         if failures[0] >= stop_after:
-            raise DockstackError("Not begun: others have failed.", "See to those first, or raise --stop-after.")
+            raise DockstackError("Not begun: others have failed.", GO_ON)
         try:
             return upgrading.upgrade(node, surveys[node.name], tell)
         except UnreachableError:
@@ -74,19 +98,13 @@ def upgrade(*, hosts: Hosts, os_cloud: str | None, stop_after: int) -> None:
                 failures[0] += 1
             raise
 
-    found = run(
+    return run(
         hosts,
         [node for node in hosts.nodes if node.name in surveys],
         work,
         upgraded_line,
-        "Nodes at work go on to their end, and keep what they ran with until `dockstack node upgrade` runs again.",
+        f"Nodes at work go on to their end, and keep what they ran with until `{command}` runs again.",
     )
-    refused = {
-        name: one if isinstance(one, DockstackError) else DockstackError(one.problems[0].brief, one.problems[0].cure)
-        for name, one in unfit.items()
-    }
-    hosts.end(found | refused, upgraded_plain)
-    sys.exit(1 if any(isinstance(outcome, DockstackError) for outcome in (found | refused).values()) else 0)
 
 
 def upgraded_line(outcome: Upgraded | DockstackError) -> Parts:

@@ -109,7 +109,9 @@ def test_a_secret_that_a_cloud_leaves_empty_is_said(run, tmp_path):
         run("import", "--set", "release=2026.1", files=files)
     assert refused.value.details.startswith("- metadata.secret: missing")
     run("import", "--set", "release=2026.1", "--set-file", "metadata.secret=/dev/null", files=files)
-    assert cloud_document.load(tmp_path / "cloud.yaml").values.setting("metadata.secret").source == "/dev/null"
+    assert (
+        cloud_document.load(tmp_path / "cloud.yaml").values.setting("metadata.secret").source == "--set-file /dev/null"
+    )
 
 
 def test_every_key_is_listed_with_who_needs_it():

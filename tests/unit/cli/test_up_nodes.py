@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -12,8 +13,10 @@ from click.testing import CliRunner
 import cloud_files
 from dockstack.cli import cloud, up, up_nodes
 from dockstack.deploy import paths
-from dockstack.deploy.join import probes, service_files
+from dockstack.deploy.join import fleet, probes, service_files
 from dockstack.deploy.join.journal import Entry, Journal, Step
+from dockstack.deploy.join.upgrading import Upgraded, Upgrading
+from dockstack.deploy.run.events import Event, Kind
 from dockstack.deploy.wanted import cloud_document
 from dockstack.deploy.wanted.attributes import SourceValues
 from dockstack.errors import DockstackError
@@ -71,6 +74,7 @@ def site(hosts, tmp_path, monkeypatch):
     monkeypatch.setattr(up_nodes, "of_this_machine", found)
     add = hosts.add
     monkeypatch.setattr(hosts, "add", lambda node, *more: made.steps.append(node.name) or add(node, *more))
+    monkeypatch.setattr(Upgrading, "is_due", lambda *_: False)  # nobody connects to the hosts
     return made
 
 
@@ -108,6 +112,109 @@ def test_a_first_server_needs_a_controller_that_runs_servers(site):
     assert site.steps == ["controller", "first server", "good"]
     site.up("--skip-verify")
     assert site.steps[3:] == ["controller", "good"]
+
+
+SAID = SourceValues("command line", {"messaging.rabbit_qos_prefetch_count": 7, "release": "2026.1"})
+GIVEN = SourceValues("--set-file /root/ca.pem", {"tls.authority": "PEM"})
+NAMED = SourceValues("nova.conf [vnc] novncproxy_base_url", {"consoles.novnc_url": "https://gone.example.org"})
+
+
+def save(*further):
+    """Have a document there of this machine's cloud, as an earlier `up` or a person left it."""
+    before = cloud_document.load(paths.CLOUD_DOCUMENT)
+    for source in further:
+        before = before.and_then(source)
+    cloud_document.save(before, paths.CLOUD_DOCUMENT)
+
+
+def test_a_second_up_writes_the_same_document_and_keeps_what_a_person_said(site):
+    site.describe("good")
+    site.up()
+    files = [Path(paths.CLOUD_DOCUMENT), cloud_document.secrets_path(paths.CLOUD_DOCUMENT)]
+    first = [path.read_text() for path in files]
+    site.up()
+    assert [path.read_text() for path in files] == first
+    save(SAID, GIVEN, NAMED)
+    files[0].write_text(f"{files[0].read_text()}deployer: Kolla-Ansible\n")
+    for _ in range(2):
+        assert site.up().exit_code == 0
+        now = cloud_document.load(paths.CLOUD_DOCUMENT)
+        assert now.values.number("messaging.rabbit_qos_prefetch_count") == 7
+        assert (now.text("tls.authority"), now.text("deployer")) == ("PEM", "Kolla-Ansible")
+        assert now.text("release") == "2026.2", "which goes on with this machine's"
+        assert now.text("consoles.novnc_url") != "https://gone.example.org", "which the cloud tells, and otherwise now"
+
+
+def test_the_document_of_another_cloud_is_kept_with_its_secrets(site):
+    site.describe("good")
+    site.up()
+    moved = SourceValues("x", {"identity.auth_url": "http://192.0.2.7:5000/v3"})
+    save(moved)
+    assert site.up().exit_code == 0, "this cloud, at its former address"
+    save(moved, SourceValues("x", {"accounts.nova.password": "theirs"}))
+    done = site.up()
+    assert "is of another cloud, whose Keystone is at http://192.0.2.7:5000/v3" in done.exception.brief
+    assert paths.CLOUD_DOCUMENT in done.exception.resolution
+    assert cloud_document.load(paths.CLOUD_DOCUMENT).text("accounts.nova.password") == "theirs"
+    assert site.steps[-1] == "controller"
+
+
+@pytest.fixture
+def older(monkeypatch):
+    """Have nodes be in with an older version; one does not come up with the new one."""
+    names, begun = set(), []
+
+    def upgrade(_, node, looked, tell):
+        begun.append(node.name)
+        tell(Event(Kind.SAY, text="Keeping what it runs with"))
+        if node.name == "worse":
+            raise DockstackError("No. worse runs its former version again.", "Mend it.")
+        names.discard(node.name)
+        return Upgraded(changes=4, seconds=2.0)
+
+    def is_due(_, node, looked):
+        if node.name == "torn":
+            raise DockstackError("The connection to torn broke.", "Run it again.")
+        return node.name in names
+
+    monkeypatch.setattr(Upgrading, "upgrade", upgrade)
+    monkeypatch.setattr(Upgrading, "is_due", is_due)
+    return names, begun
+
+
+def test_nodes_of_an_older_version_are_upgraded_one_by_one_before_anything_joins(site, older, monkeypatch):
+    names, begun = older
+    names |= {"good", "again"}
+    site.describe("good", "again", "kept")
+    each, forks = fleet.each, []
+    monkeypatch.setattr(
+        fleet, "each", lambda nodes, at_once, *rest: forks.append(at_once) or each(nodes, at_once, *rest)
+    )
+    done = site.up()
+    assert done.exit_code == 0, done.exception
+    assert begun == ["good", "again"]
+    assert forks == [20, 20, 1, 20, 20], "looked at, asked, upgraded, joined, told of each other"
+    assert sorted(site.steps[1:]) == ["again", "good", "kept"]
+    assert done.stdout.index("again: upgraded: 4 changes") < done.stdout.index("good: joined")
+    assert site.up().exit_code == 0
+    assert begun == ["good", "again"], "a second run upgrades nothing"
+
+
+def test_no_further_node_is_upgraded_when_one_has_its_former_version_again_and_new_ones_join(site, older):
+    names, begun = older
+    names |= {"worse", "again"}
+    site.describe("worse", "again", "good", "torn")
+    done = site.up()
+    assert begun == ["worse"]
+    assert site.steps == ["controller", "good"], "what keeps its version is not run with the new one"
+    assert done.stdout.count("worse: failed\n  No. worse runs its former version again.") == 1
+    assert "worse: cannot be looked at" not in done.stdout
+    assert "again: failed\n  Not begun: others have failed." in done.stdout
+    assert "torn: cannot be looked at\n  The connection to torn broke." in done.stdout
+    assert "not all of its compute nodes are in" in done.exception.brief
+    last = json.loads(site.up("--json").stdout.splitlines()[-1])["hosts"]
+    assert {name for name, one in last.items() if one.get("joined")} == {"good"}
+    assert last["worse"]["error"] == "No. worse runs its former version again."
 
 
 def test_without_verification_nodes_are_let_in_unproven(site, hosts):

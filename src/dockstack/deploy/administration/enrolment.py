@@ -25,6 +25,11 @@ PATIENCE = 120.0
 POLL = 2.0
 
 
+def is_awaited(service: ComputeService) -> bool:
+    """Tell whether a host has registered and has not been let in yet; one that somebody has disabled was in."""
+    return not service.enabled and service.reason in {REASON, NOVAS_REASON}
+
+
 @dataclass(frozen=True)
 class Enrolled:
     """What came of it.
@@ -72,7 +77,7 @@ class Enrolment:
         if service.enabled:
             self._join(host, aggregate, tell)
             return Enrolled(enabled=True, mapped=mapped)
-        if service.reason not in {REASON, NOVAS_REASON}:
+        if not is_awaited(service):
             return Enrolled(enabled=False, mapped=mapped, reason=service.reason or "no reason is noted")
         self._await_up(host, tell)
         took = self.proof.boot(service, tell) if self.proof else 0.0

@@ -7,6 +7,7 @@ With an administrator's credentials, it registers disabled and is let in when it
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.administration.enrolment import REASON
@@ -79,9 +80,7 @@ class Adding:
         Raises:
             DockstackError: it could not be made one.
         """
-        login = f"{node.user}@{address_of(node)}:{node.port}"
-        release = str(looked.told.attributes["release"])
-        entry = Entry(node.name, login, looked.plan.hostname, release)
+        entry = _entry(node, looked)
         self.journal.note(entry)
         try:
             added = self._add(node, looked, entry, tell)
@@ -121,6 +120,23 @@ class Adding:
             raise _failure(node, failures)
         self.peers.note(node.name, peers.ask(connection, str(looked.told.attributes["network.encap_ip"])))
         return Added(looked.plan.hostname, ended.changes, sent, ended.seconds)
+
+
+def _entry(node: Node, looked: Survey) -> Entry:
+    """Return how a node was reached and what it is; a later command may begin in another directory than this one."""
+    return Entry(
+        node.name,
+        f"{node.user}@{address_of(node)}:{node.port}",
+        looked.plan.hostname,
+        str(looked.told.attributes["release"]),
+        key=_absolute(node.key),
+        jump=node.jump,
+        known_hosts=_absolute(node.known_hosts),
+    )
+
+
+def _absolute(path: str | None) -> str:
+    return str(Path(path).expanduser().absolute()) if path else ""
 
 
 def _failure(node: Node, failures: list[Event]) -> DockstackError:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dockstack import names
 from dockstack.deploy.hypervisors import daemon_json
-from dockstack.deploy.hypervisors.engine import DAEMON_JSON
+from dockstack.deploy.hypervisors.engine import DAEMON_JSON, MACHINES_DATA_ROOT, PIDFILE
 from dockstack.deploy.join import look
 from dockstack.deploy.wanted.attributes import DEFAULT
 from dockstack.errors import DockstackError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 OWN, SOCKET = "docker.own", "docker.socket"  # who names a socket has chosen an engine
 KOLLA_LABEL = "kolla_version"  # on each container of Kolla's images
 CONTAINER = f'{{{{.Names}}}} {{{{.Label "{names.UUID_LABEL}"}}}}/{{{{.Label "{KOLLA_LABEL}"}}}}'
+ANSWERED = "answered"  # the engine has told of all
 IN_SWARM = ("active", "locked", "pending", "error")
 NAMED = 3  # containers, at most
 
@@ -43,6 +44,7 @@ class Engines:
         kolla: whether some of these are Kolla's.
         swarm: whether that engine is in one.
         file: its daemon.json, if there is one.
+        silent: whether it did not answer, while it runs or has containers: whose it is, nobody knows then.
     """
 
     told: bool | None = None
@@ -50,6 +52,7 @@ class Engines:
     kolla: bool = False
     swarm: bool = False
     file: str | None = None
+    silent: bool = False
 
 
 def questions(node: Node) -> dict[str, str]:
@@ -57,7 +60,10 @@ def questions(node: Node) -> dict[str, str]:
     client = ["timeout", "10", "docker", "-H", f"unix://{node.attributes.text(SOCKET)}"]
     return {
         "told": look.TOLD,
-        "containers": shlex.join([*client, "ps", "-a", "--format", CONTAINER]),
+        "containers": f"{shlex.join([*client, 'ps', '-a', '--format', CONTAINER])} && {{ echo; echo {ANSWERED}; }}",
+        "client": "command -v docker",
+        "running": f"grep -x dockerd /proc/$(cat {PIDFILE})/comm",
+        "kept": f"ls {MACHINES_DATA_ROOT}/containers",
         "swarm": shlex.join([*client, "info", "--format", "{{.Swarm.LocalNodeState}}"]),
         "file": f"test -f {DAEMON_JSON} && base64 -w0 {DAEMON_JSON}; echo",
     }
@@ -75,6 +81,7 @@ def ask(connection: Connection) -> Engines:
 def parse(answers: Mapping[str, list[str]]) -> Engines:
     """Return what the answers say; pure."""
     file = "".join(answers["file"])
+    runs = answers["running"] and answers["client"]  # without a client, it could not answer
     others = [line.partition(" ") for line in answers["containers"] if " /" in line]
     return Engines(
         told=look.told(answers["told"]),
@@ -82,15 +89,28 @@ def parse(answers: Mapping[str, list[str]]) -> Engines:
         kolla=any(label != "/" for _, _, label in others),
         swarm="".join(answers["swarm"]) in IN_SWARM,
         file=base64.b64decode(file).decode(errors="replace") if file else None,
+        silent=ANSWERED not in answers["containers"] and bool(runs or answers["kept"]),
     )
 
 
 def settled(node: Node, engines: Engines, cloud: CloudDocument) -> Node:
-    """Return the node with an engine of our own where nobody has chosen and the machine's is somebody else's."""
+    """Return the node with an engine of our own where nobody has chosen and the machine's is somebody else's.
+
+    Raises:
+        DockstackError: the machine's may be somebody else's, and does not tell.
+    """
     if engines.told is not None:
         return as_told(node, engines)
+    if _is_set(node, OWN, SOCKET):
+        return node
     why = whose(engines, cloud.text("deployer"))
-    return _own(node, why) if why and not _is_set(node, OWN, SOCKET) else node
+    if not why and engines.silent:
+        raise DockstackError(
+            f"The Docker engine of {node.name} does not answer, so whose it is cannot be told.",
+            f"Have it run (`docker ps` there says what is wrong), or choose: {OWN}: true gives servers an engine of "
+            "dockstack's own, and false the machine's, which is then set for them and restarted.",
+        )
+    return _own(node, why) if why else node
 
 
 def as_told(node: Node, engines: Engines) -> Node:

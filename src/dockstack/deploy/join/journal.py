@@ -53,6 +53,9 @@ class Entry:
         at: since when, seconds since the epoch.
         problem: why it failed.
         cure: what to do about that.
+        key: the file of the private key by which it was reached, "" for that of SSH's own settings; likewise below.
+        jump: the hosts on the way to it.
+        known_hosts: the file with its host key.
     """
 
     node: str
@@ -63,6 +66,9 @@ class Entry:
     at: float = field(default_factory=time.time)
     problem: str = ""
     cure: str = ""
+    key: str = ""
+    jump: str = ""
+    known_hosts: str = ""
 
     def now(self, step: Step, problem: str = "", cure: str = "") -> Entry:
         """Return it a step further."""

@@ -46,14 +46,15 @@ def noted(entries: Iterable[Entry], login: Mapping[str, str | None]) -> dict[str
 
     Args:
         entries: what is noted of them.
-        login: key, jump and known_hosts for all of them; None leaves one to its default.
+        login: key, jump and known_hosts for those of which none is noted; None leaves one to its default.
     """
     found: dict[str, dict[str, Any]] = {}
     for entry in entries:
         user, _, place = entry.login.rpartition("@")
         address, _, port = place.rpartition(":")
         raw = {"connector": "@ssh", "roles": [Role.COMPUTE.value]}
-        raw |= {name: value for name, value in login.items() if value}
+        way = {"key": entry.key, "jump": entry.jump, "known_hosts": entry.known_hosts}
+        raw |= {name: value for name, value in (*login.items(), *way.items()) if value}
         found[entry.node] = raw | {"user": user, "address": address, "port": int(port)}
     return found
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
 from dockstack.deploy.administration import hosts
+from dockstack.deploy.administration.enrolment import is_awaited
 from dockstack.deploy.configuration import scripts
 from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.join import look
@@ -79,6 +80,7 @@ class Upgrading:
         adding: makes a node what it is to be; without letting it in, which it is.
         places: where things are on a node.
         look_again: looks at a node when its run is over.
+        patience: seconds that a node may take to report before it is begun with, as after a restart of the cloud.
     """
 
     cloud: Cloud
@@ -86,6 +88,19 @@ class Upgrading:
     adding: Adding = field(default_factory=Adding)
     places: Places = field(default_factory=Places)
     look_again: Callable[[Node, CloudDocument], Survey] = survey
+    patience: float = 0.0
+
+    def is_due(self, node: Node, looked: Survey) -> bool:
+        """Tell whether a node that is in has another dockstack or release, or an upgrade of it was killed.
+
+        One that has not been let in yet has nothing to go back to.
+        """
+        connection = connect(node)
+        service = hosts.service(self.cloud, looked.plan.hostname)
+        if service is None or is_awaited(service) or not self._is_there(connection, self.places.commission):
+            return False
+        has_all = self.adding.command_line.is_on(connection) and not looked.plan.environments
+        return not has_all or self._has_kept(connection)
 
     def upgrade(self, node: Node, looked: Survey, tell: Callable[[Event], None]) -> Upgraded:
         """Upgrade a node that has been looked at.
@@ -98,7 +113,7 @@ class Upgrading:
         kept, host = self._has_kept(connection), looked.plan.hostname
         if not kept and self._is_current(connection, looked):
             return Upgraded()
-        if not kept and not hosts.required(self.cloud, host).up:
+        if not kept and not wait_for(lambda: hosts.required(self.cloud, host).up, self.patience, POLL):
             raise DockstackError(
                 f"nova-compute on {host} does not report now: whether an upgrade does it good could not be told.",
                 "`dockstack node check` names what is wrong there.",
@@ -129,7 +144,11 @@ class Upgrading:
         return not (plan.packages or plan.environments or plan.files) and self.adding.command_line.is_on(connection)
 
     def _has_kept(self, connection: Connection) -> bool:
-        return bool(look.ask(connection, f"test -e {shlex.quote(self.places.former)} && echo kept; :").lines)
+        return self._is_there(connection, self.places.former)
+
+    @staticmethod
+    def _is_there(connection: Connection, path: str) -> bool:
+        return bool(look.ask(connection, f"test -e {shlex.quote(path)} && echo there; :").lines)
 
     def _prove(self, connection: Connection, host: str, tell: Callable[[Event], None]) -> None:
         """Wait for a report of nova-compute that is newer than what the cloud has heard, and see that all is there."""

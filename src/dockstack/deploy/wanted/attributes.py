@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 DEFAULT = "default"
+COMMAND_LINE = "command line"
 """The source of a value that nobody set."""
 MAX_PORT = 65535
 MAX_MODE = 0o7777
@@ -257,7 +258,7 @@ def command_line_values(assignments: Iterable[str]) -> SourceValues:
             raise AttributeRefusedError(
                 f"The value of --set {assignment!r} is no YAML.", "Quote it, or write a list as [a, b]."
             ) from error
-    return SourceValues("command line", values)
+    return SourceValues(COMMAND_LINE, values)
 
 
 def _boolean(value: Any) -> bool:

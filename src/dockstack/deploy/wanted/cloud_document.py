@@ -16,7 +16,7 @@ import yaml
 
 from dockstack.deploy.atomic_write import write_atomically
 from dockstack.deploy.wanted import document
-from dockstack.deploy.wanted.attributes import DEFAULT, Attributes, Kind, Setting, SourceValues, resolve
+from dockstack.deploy.wanted.attributes import COMMAND_LINE, DEFAULT, Attributes, Kind, Setting, SourceValues, resolve
 from dockstack.deploy.wanted.cloud_keys import CLOUD_KEYS, OPEN_VSWITCH, OVN, Key, Need
 from dockstack.errors import DockstackError
 
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 LISTING = "dockstack cloud keys"
+SET_FILE = "--set-file "  # what a value's source begins with that was given so
 HEADING = """\
 # Written by `dockstack cloud import`. What is changed here by hand counts, until the next import.
-# `dockstack up` with compute nodes is one, too.
+# Where `dockstack up` writes it anew for its nodes, it keeps --set, --set-file and what stands here as KEY: VALUE.
 """
 FORMS = (
     ("messaging.transport_url", r"rabbit://\S+@\S+", "rabbit://USER:PASSWORD@HOST:PORT/"),
@@ -75,6 +76,22 @@ class CloudDocument:
         """Yield all keys with their values."""
         for key in CLOUD_KEYS:
             yield key, self.values.setting(key.name)
+
+    def said(self, path: str | Path) -> list[SourceValues]:
+        """Return what a person has said of our own cloud: by options of the import, or plainly in these files.
+
+        Its release is said by an attribute, and goes on with it.
+        """
+        own = {COMMAND_LINE, str(path), str(secrets_path(path))}
+        return [
+            SourceValues(one.source, {key.name: one.value})
+            for key, one in self.settings()
+            if (one.source in own or one.source.startswith(SET_FILE)) and key.name != "release"
+        ]
+
+    def is_of_another_cloud(self, other: CloudDocument) -> bool:
+        """Tell whether another document is of another cloud; one that has moved keeps its accounts, at least."""
+        return all(self.text(key) != other.text(key) for key in ("identity.auth_url", "accounts.nova.password"))
 
     def secrets(self) -> tuple[str, ...]:
         """Return all secret values that are there, for redaction."""

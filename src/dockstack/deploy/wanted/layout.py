@@ -64,18 +64,39 @@ def _require_reachable(controller: Node, others: tuple[Node, ...]) -> None:
             f"{names} need a controller, and {controller.name} (this machine) has not the role {lacking[0]}.",
             f"Give it roles: [{Role.CONTROLLER}, {Role.NETWORK}], and {Role.COMPUTE} if it runs servers, too.",
         )
-    address = {name: controller.attributes.text(name) for name in REACHED_AT}
-    hidden = [f"{name} is {value}" for name, value in address.items() if ipaddress.ip_address(value).is_loopback]
+    hidden = _unreachable(controller)
     if hidden:
         raise DockstackError(
-            f"{names} could not reach this machine: {' and '.join(hidden)}.",
-            f"Under nodes: {controller.name}: attributes: set {' and '.join(REACHED_AT)} to its address towards them, "
+            f"{names} could not reach this machine: {' and '.join(f'{name} is {at}' for name, at in hidden.items())}.",
+            f"Under nodes: {controller.name}: attributes: set {' and '.join(hidden)} to its address towards them, "
             "and tls.enable: true, so that no password crosses the network in clear (docs/tls.md).",
         )
-    tunnels = address["network.encap_ip"]
+    tunnels = controller.attributes.text("network.encap_ip")
     same = [node for node in others if node.attributes.text("network.encap_ip") == tunnels]
     if same:
         raise DockstackError(
             f"Tunnels of {same[0].name} would end at {tunnels}, which is this machine.",
             f"Say network.encap_ip under nodes: {controller.name}: attributes:, and not for all nodes or by --set.",
         )
+
+
+def _unreachable(controller: Node) -> dict[str, str]:
+    """Return which addresses of the controller lead other machines nowhere.
+
+    It may listen at all of its addresses; what nodes are told is then public_address.
+    """
+    address = {name: controller.attributes.text(name) for name in REACHED_AT}
+    public = controller.attributes.text("public_address")
+    if public:
+        address |= {"public_address": public}
+        if ipaddress.ip_address(address["listen_address"]).is_unspecified:
+            del address["listen_address"]
+    return {name: value for name, value in address.items() if _leads_nowhere(value)}
+
+
+def _leads_nowhere(address: str) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address == "localhost"  # other names are the person's to know
+    return found.is_loopback or found.is_unspecified

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from dockstack.deploy.administration.mapping import Mapping
 from dockstack.deploy.administration.proof import Proof
 from dockstack.deploy.configuration import migration
 from dockstack.deploy.distributions import DEBIAN_12
-from dockstack.deploy.join import remote_run
+from dockstack.deploy.join import look, remote_run, targets
 from dockstack.deploy.join.adding import Added, Adding
 from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.join.commission import commission
@@ -25,9 +26,10 @@ from dockstack.deploy.join.plan import NodePlan
 from dockstack.deploy.join.remote_run import RemoteRun
 from dockstack.deploy.join.survey import Survey
 from dockstack.deploy.node import environments
-from dockstack.deploy.node.connection import UnreachableError
+from dockstack.deploy.node.connection import UnreachableError, connect
 from dockstack.deploy.run.events import Event, Kind
 from dockstack.deploy.wanted.attributes import SourceValues
+from dockstack.deploy.wanted.inventory import load
 from dockstack.errors import DockstackError
 from fake_cloud import administered
 
@@ -85,6 +87,29 @@ def test_a_node_joins_and_that_is_noted(adding, looked, connected, tmp_path):
     (entry,) = one.journal.entries()
     assert (entry.node, entry.hostname, entry.step) == ("one", "one.example.org", Step.JOINED)
     assert (entry.release, entry.login) == ("2026.2", f"root@127.0.0.1:{connected.node.port}")
+
+
+def test_the_way_to_a_node_is_noted_so_that_its_name_is_enough_from_anywhere(
+    adding, looked, connected, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    node = replace(connected.node, key="id", known_hosts="~/known")  # HOME is this directory, too
+    one = adding(*WELL)
+    one.add(node, looked, lambda _: None)
+    (entry,) = one.journal.entries()
+    assert (entry.key, entry.known_hosts, entry.jump) == (str(tmp_path / "id"), str(tmp_path / "known"), "")
+    monkeypatch.chdir("/")
+    (again,) = targets.noted([entry], {}).values()
+    inventory = load(None, further={"one": again})
+    found = next(node for node in inventory.nodes if node.name == "one")
+    assert look.hostname(connect(found))
+
+
+def test_what_an_older_version_noted_is_read(tmp_path):
+    (tmp_path / "one.json").write_text('{"node": "one", "login": "root@one:22", "hostname": "one", "release": "2026.2"')
+    with (tmp_path / "one.json").open("a") as file:
+        file.write(', "step": "enabled", "at": 1.0, "problem": "", "cure": ""}')
+    assert Journal(tmp_path).entry("one") == Entry("one", "root@one:22", "one", "2026.2", Step.ENABLED, 1.0)
 
 
 def test_the_keys_of_a_node_that_has_joined_are_known_here_and_where_it_listens(adding, looked, connected):

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +18,7 @@ from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.engine_choice import Engines, settled
 from dockstack.deploy.join.survey import survey
 from dockstack.deploy.wanted.attributes import SourceValues
+from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
 OTHERS = ("web", "db", "cache", "mail")
@@ -40,6 +44,28 @@ def told(tmp_path, monkeypatch):
     path = tmp_path / "commission.json"
     monkeypatch.setattr(look, "TOLD", look.TOLD.replace(paths.COMMISSION, str(path)))
     return lambda node, cloud: path.write_text(commission(node, cloud, "10.1.0.31").text())
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    """Let the machine have an engine that runs, or containers of one; it answers by the program."""
+    pidfile, root = tmp_path / "docker.pid", tmp_path / "docker"
+    monkeypatch.setattr(engine_choice, "PIDFILE", str(pidfile))
+    monkeypatch.setattr(engine_choice, "MACHINES_DATA_ROOT", str(root))
+    (tmp_path / "dockerd").symlink_to(shutil.which("sleep"))  # the kernel names a process after the file that it runs
+    started = []
+
+    def have(*, running, containers):
+        (root / "containers" / ("abc" if containers else "")).mkdir(parents=True, exist_ok=True)
+        pidfile.unlink(missing_ok=True)
+        if running:
+            started.append(subprocess.Popen([str(tmp_path / "dockerd"), "60"]))
+            pidfile.write_text(f"{started[0].pid}\n")
+
+    yield have
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture
@@ -108,6 +134,50 @@ def test_a_machine_tells_whose_its_engine_is(program, told, connected):
     program("docker", ps=server, info="active\n")
     found = engine_choice.ask(connected)
     assert (found.others, found.kolla, found.swarm) == ((), False, True)
+
+
+@pytest.mark.parametrize(
+    ("answers", "silent"),
+    [
+        ({"running": "dockerd", "client": "/usr/bin/docker"}, True),
+        ({"kept": "abc", "client": "/usr/bin/docker"}, True),
+        ({"kept": "abc", "running": "dockerd"}, True),
+        ({"kept": "abc"}, True),
+        ({"running": "dockerd"}, False),
+        ({"client": "/usr/bin/docker"}, False),
+        ({}, False),
+        ({"containers": "answered", "running": "dockerd", "client": "/usr/bin/docker", "kept": "abc"}, False),
+    ],
+    ids=["hangs", "stopped", "no-client", "removed", "fresh-without-client", "fresh", "none", "answers"],
+)
+def test_an_engine_that_says_nothing_is_nobodys_only_if_it_is_fresh(compute, answers, silent):
+    told = {name: [answers[name]] if name in answers else [] for name in engine_choice.questions(compute())}
+    assert engine_choice.parse(told) == Engines(silent=silent)
+
+
+def test_a_machine_tells_whether_its_engine_is_silent(program, engine, connected):
+    assert not engine_choice.ask(connected).silent
+    engine(running=False, containers=False)
+    assert not engine_choice.ask(connected).silent
+    engine(running=True, containers=False)
+    assert engine_choice.ask(connected).silent, "it runs, and the client fails"
+    engine(running=False, containers=True)
+    assert engine_choice.ask(connected).silent, "it has containers"
+    program("docker", ps="", info="inactive\n")
+    assert not engine_choice.ask(connected).silent
+
+
+def test_whose_a_silent_engine_is_must_be_said(bare, compute):
+    silent = Engines(silent=True)
+    with pytest.raises(DockstackError, match=r"engine of \S+ does not answer") as refused:
+        settled(compute(), silent, bare)
+    assert "docker.own: true" in refused.value.resolution
+    for said in ("docker.own=true", "docker.own=false", "docker.socket=/run/theirs.sock"):
+        node = compute(said)
+        assert settled(node, silent, bare) is node
+    assert own(settled(compute(), replace(silent, file="{"), bare)), "whose it is can be told"
+    assert own(settled(compute(), replace(silent, told=True), bare))
+    assert not own(settled(compute(), replace(silent, told=False), bare))
 
 
 def test_a_machine_tells_what_it_was_told(told, connected, compute, cloud):

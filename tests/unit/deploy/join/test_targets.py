@@ -79,3 +79,11 @@ def test_nodes_that_were_added_are_reached_as_they_were_then():
     (found,) = targets.noted(entries, {"key": "id", "jump": None}).values()
     assert [found[name] for name in ("user", "address", "port", "key")] == ["admin", "fd00::7", 2222, "id"]
     assert "jump" not in found
+
+
+def test_how_a_node_was_reached_wins_over_what_is_said_for_all(tmp_path):
+    way = {"key": "/root/.ssh/nodes", "jump": "me@bastion:2022", "known_hosts": "/root/known"}
+    entries = [Entry("one", "admin@one:22", "one", "2026.2", **way), Entry("two", "admin@two:22", "two", "2026.2")]
+    found = targets.noted(entries, {"key": "id", "jump": None, "known_hosts": None})
+    assert {name: found["one"][name] for name in way} == way
+    assert (found["two"]["key"], "jump" in found["two"], "known_hosts" in found["two"]) == ("id", False, False)

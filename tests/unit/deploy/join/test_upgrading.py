@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from dockstack import waiting
 from dockstack.deploy.administration import api
+from dockstack.deploy.administration.enrolment import REASON
 from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.join import peers, remote_run, upgrading
 from dockstack.deploy.join.adding import Adding
@@ -91,16 +93,21 @@ def upgrade(fake, cloud, looked, connected, tmp_path):
     def run(connection, python):
         return RemoteRun(connection, python, f"{tmp_path}/commission.json", f"{tmp_path}/runs")
 
-    def go(*events, left=()):
+    def go(*events, left=(), patience=0.0):
         def look_again(node, document):
             return Survey(NodePlan("one.example.org", environments=left), looked.told, DEBIAN_12)
 
         adding = Adding(Shipped(tmp_path, events), journal, run, Peers(tmp_path / "peers"))
-        one = Upgrading(api.connect("dockstack"), cloud, adding, places, look_again)
+        one = Upgrading(api.connect("dockstack"), cloud, adding, places, look_again, patience)
         return one.upgrade(connected.node, look_again(None, None) if not events else looked, told.append)
 
+    def is_due(*environments):
+        adding = Adding(Shipped(tmp_path, WELL), journal)
+        known = Survey(NodePlan("one.example.org", environments=environments), looked.told, DEBIAN_12)
+        return Upgrading(api.connect("dockstack"), cloud, adding, places).is_due(connected.node, known)
+
     told = []
-    go.told, go.journal = told, journal
+    go.told, go.journal, go.is_due = told, journal, is_due
     return go
 
 
@@ -201,6 +208,38 @@ def test_one_that_does_not_report_before_is_refused(upgrade, fake, tmp_path):
     with pytest.raises(DockstackError, match="does not report now"):
         upgrade(*WELL)
     assert versions(tmp_path) == {"old"}
+
+
+def test_a_cloud_that_was_restarted_just_now_is_given_time_to_hear_from_it(upgrade, fake, monkeypatch):
+    service, looks = fake.services["one.example.org"], []
+    service["state"] = "down"
+
+    def comes_back(*_):
+        looks.append(service.update(state="up"))
+
+    monkeypatch.setattr(waiting.time, "sleep", comes_back)
+    assert upgrade(*WELL, patience=60).changes == 4
+    assert looks
+
+
+def test_a_node_that_is_in_with_another_dockstack_or_release_is_due(upgrade, fake, tmp_path):
+    assert upgrade.is_due()
+    upgrade(*WELL)
+    assert not upgrade.is_due()
+    assert upgrade.is_due("OpenStack 2026.2")
+    (tmp_path / "former").mkdir()
+    assert upgrade.is_due(), "its upgrade was killed"
+
+
+@pytest.mark.parametrize(("reason", "due"), [(REASON, False), ("broken fan", True)], ids=["new", "was-in"])
+def test_what_was_not_let_in_yet_has_nothing_to_go_back_to(upgrade, fake, reason, due):
+    fake.add_host("one.example.org", enabled=False, reason=reason)
+    assert upgrade.is_due() is due
+
+
+def test_another_machine_of_the_name_of_a_host_is_none_to_upgrade(upgrade, tmp_path):
+    (tmp_path / "commission.json").unlink()
+    assert not upgrade.is_due()
 
 
 def test_servers_that_were_started_anew_are_named(upgrade, tmp_path, monkeypatch):

@@ -14,6 +14,8 @@ from dockstack.errors import DockstackError
 pytestmark = pytest.mark.unit
 REACHED = "attributes: {listen_address: 192.0.2.1, network.encap_ip: 192.0.2.1, tls.enable: true}"
 HERE = f"here: {{roles: [controller, network], {REACHED}}}"
+EVERYWHERE = "here: {{attributes: {{listen_address: 0.0.0.0, tls.enable: true, network.encap_ip: {}}}}}, far: "
+EVERYWHERE += "{{connector: '@ssh', roles: [compute]}}"
 FAR = "far: {connector: '@ssh', roles: [compute]}"
 
 
@@ -33,8 +35,9 @@ def inventory(tmp_path):
         ("nodes: {here: {roles: [controller, compute]}}", []),
         (f"nodes: {{{HERE}, {FAR}}}", ["far"]),
         (f"nodes: {{here: {{{REACHED}}}, {FAR}, {FAR.replace('far', 'second')}}}", ["far", "second"]),
+        (f"nodes: {{{EVERYWHERE.format('192.0.2.1, public_address: cloud.example.org')}}}", ["far"]),
     ],
-    ids=["no-file", "one", "controller-alone", "two-nodes"],
+    ids=["no-file", "one", "controller-alone", "two-nodes", "listens-everywhere-and-has-a-name"],
 )
 def test_one_controller_here_and_compute_nodes_elsewhere_are_a_cloud(inventory, text, others):
     found = inventory(text)
@@ -63,10 +66,24 @@ def test_one_controller_here_and_compute_nodes_elsewhere_are_a_cloud(inventory, 
             "far could not reach this machine: network.encap_ip is 127.0.0.1.",
             "Under nodes: here: attributes:",
         ),
+        (EVERYWHERE.format("192.0.2.1"), "far could not reach this machine: listen_address is 0.0.0.0.", "listen_addr"),
+        (EVERYWHERE.format("0.0.0.0"), "listen_address is 0.0.0.0 and network.encap_ip is 0.0.0.0.", "encap_ip"),
+        (
+            EVERYWHERE.format("192.0.2.1, public_address: localhost"),
+            "this machine: public_address is localhost.",
+            "attributes: set public_address to its",
+        ),
+        (EVERYWHERE.format("192.0.2.1, public_address: 127.0.0.1"), "this machine: public_address is 127.0.0.1.", "se"),
+        (
+            EVERYWHERE.replace("0.0.0.0", "127.0.0.1").format("192.0.2.1, public_address: 192.0.2.1"),
+            "this machine: listen_address is 127.0.0.1.",
+            "listen_address",
+        ),
     ],
     ids=[
         *("second-controller", "controller-over-ssh", "network-elsewhere", "no-role", "two-here", "none-here"),
-        *("no-network", "no-controller", "loopback", "tunnels-on-loopback"),
+        *("no-network", "no-controller", "loopback", "tunnels-on-loopback", "everywhere", "tunnels-everywhere"),
+        *("public-localhost", "public-loopback", "public-that-nobody-listens-at"),
     ],
 )
 def test_anything_else_is_refused_with_what_to_write(inventory, text, brief, cure):

@@ -2,12 +2,18 @@
 """How queues of the message bus were declared: RabbitMQ refuses whoever declares one of the same name otherwise.
 
 A passive declaration tells only whether a queue is there. One that is there is then declared again: with the options
-that it has, that changes nothing, and with others it is refused (PRECONDITION_FAILED). So the options are tried, the
-document's first. What is declared by which option: oslo.messaging's impl_rabbit.py.
+that it has, that changes nothing, and with others it is refused (PRECONDITION_FAILED). So the options are tried. What
+is declared by which option: oslo.messaging's impl_rabbit.py.
+
+What has vanished since it was seen would be made by that, and wrongly by a guess; then services would be refused. By
+itself, only that vanishes which is deleted automatically. So such an exchange is held meanwhile; and of a queue, these
+options are tried first: where they are refused, it is one that stays, and where they are taken and nobody listens, the
+queue was made by this, and is removed.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from amqp import Connection
+    from amqp.protocol import queue_declare_ok_t
 
     from dockstack.deploy.join.probes.bus import Use
     from dockstack.deploy.wanted.cloud_document import CloudDocument
@@ -58,10 +65,12 @@ def ask(cloud: CloudDocument, use: Use = bus.OF_NOVA) -> str:
     """
     broker = bus.brokers(cloud.text(use.key))[0]  # one of a cluster, whose queues are everywhere the same
     with bus.session(cloud, broker, use) as connection:
-        there = [topic for topic in use.topics if _is_queue(connection, topic)]
+        there = [topic for topic in use.topics if _has_listeners(connection, topic)]
         differences = {each.name: each for topic in there for each in _compare(connection, topic, cloud)}
     if not there:
-        raise Skipped(f"{broker.place} has no queue {use.topics[0]} now, which would tell how queues are declared.")
+        raise Skipped(
+            f"{broker.place} has no queue {use.topics[0]} with a listener now to tell how queues are declared."
+        )
     if differences:
         raise _failure(broker.place, use, cloud, tuple(differences.values()))
     return f"{broker.place}: {' and '.join(there)} are declared as the document says, and so are their fan-outs."
@@ -96,9 +105,9 @@ def _compare(connection: Connection, topic: str, cloud: CloudDocument) -> Iterat
     """Yield the options of the document by which a topic's queue, or its fan-out, would not be what is there."""
     yield from _compare_queue(connection, topic, cloud)
     fanout = f"{topic}_fanout"
-    if _is_queue(connection, fanout):  # of streams RabbitMQ does not tell whether anybody reads them
+    if _seen(connection, fanout):  # a stream, which stays without readers; RabbitMQ does not tell of these
         yield from _compare_stream(connection, fanout, cloud)
-    elif _is_exchange(connection, fanout):
+    elif _holds_exchange(connection, fanout):
         wanted = {name: cloud.values.flag(_key(name)) for name in (STREAM, TRANSIENT_QUORUM)}
         durable = _takes_exchange(connection, fanout, durable=True)
         yield from _differing(wanted, {STREAM: False, TRANSIENT_QUORUM: durable})
@@ -111,6 +120,8 @@ def _compare_queue(connection: Connection, topic: str, cloud: CloudDocument) -> 
         arguments = {"x-queue-type": "quorum", **limits} if there[QUORUM] else {}
         declared = {"durable": there[DURABLE] or there[QUORUM], "auto_delete": there[AUTO_DELETE]}
         if _takes_queue(connection, topic, arguments, **declared):
+            if there[AUTO_DELETE]:
+                _require_not_ours(connection, topic)
             yield from _differing(wanted, there)
             return
     yield from (Difference(name, None) for name in LIMITS)
@@ -127,9 +138,9 @@ def _compare_stream(connection: Connection, fanout: str, cloud: CloudDocument) -
 
 
 def _nearest(wanted: Mapping[str, bool]) -> list[dict[str, bool]]:
-    """Return all that these options could be, with the fewest that differ first."""
+    """Return all that these options could be: of queues that can vanish first, then with the fewest that differ."""
     every = [dict(zip(wanted, values, strict=True)) for values in product((False, True), repeat=len(wanted))]
-    return sorted(every, key=lambda each: len(list(_differing(wanted, each))))
+    return sorted(every, key=lambda each: (not each[AUTO_DELETE], len(list(_differing(wanted, each)))))
 
 
 def _differing(wanted: Mapping[str, bool], there: Mapping[str, bool]) -> Iterator[Difference]:
@@ -139,20 +150,47 @@ def _differing(wanted: Mapping[str, bool], there: Mapping[str, bool]) -> Iterato
 # -- what RabbitMQ is asked; it closes a channel with each refusal, so each question has one of its own ----------------
 
 
-def _is_queue(connection: Connection, name: str) -> bool:
+def _seen(connection: Connection, queue: str) -> queue_declare_ok_t | None:
+    """Return what RabbitMQ tells of a queue, None if it is not there."""
     try:
-        connection.channel().queue_declare(name, passive=True)
+        return connection.channel().queue_declare(queue, passive=True)
+    except amqp_errors.NotFound:
+        return None
+
+
+def _has_listeners(connection: Connection, queue: str) -> bool:
+    seen = _seen(connection, queue)
+    return seen is not None and seen.consumer_count > 0
+
+
+def _holds_exchange(connection: Connection, name: str) -> bool:
+    """Bind a queue of this connection to an exchange, which RabbitMQ deletes with the last that is bound to it.
+
+    That makes no exchange. What is sent there meanwhile is dropped by that queue, and reaches all others.
+
+    Returns:
+        Whether it is there, and stays until the connection ends.
+    """
+    channel = connection.channel()
+    own = channel.queue_declare("", exclusive=True, arguments={"x-max-length": 0}).queue
+    try:
+        channel.queue_bind(own, name)
     except amqp_errors.NotFound:
         return False
     return True
 
 
-def _is_exchange(connection: Connection, name: str) -> bool:
-    try:
-        connection.channel().exchange_declare(name, "fanout", passive=True)
-    except amqp_errors.NotFound:
-        return False
-    return True
+def _require_not_ours(connection: Connection, queue: str) -> None:
+    """Remove a queue that is deleted automatically and has no listener: its last one has taken the cloud's with him.
+
+    Raises:
+        Skipped: so it was.
+    """
+    if _has_listeners(connection, queue):
+        return
+    with suppress(amqp_errors.PreconditionFailed, amqp_errors.NotFound):  # then somebody has it again, or nobody
+        connection.channel().queue_delete(queue, if_unused=True, if_empty=True)
+    raise Skipped(f"The last listener of the queue {queue} left while it was asked; ask again when one is back.")
 
 
 def _takes_queue(
