@@ -18,8 +18,8 @@ from dockstack.cli.watching import INTERRUPTED, stage_options, watch
 from dockstack.deploy import paths
 from dockstack.deploy.hypervisors import engine, storage
 from dockstack.deploy.node import baked
-from dockstack.deploy.node.environments import source_hash
 from dockstack.deploy.node.manifest import Manifest
+from dockstack.deploy.node.own_package import source_hash
 from dockstack.deploy.recipes import barbican, cinder
 from dockstack.deploy.run import preflight
 from dockstack.deploy.run.lock import exclusive

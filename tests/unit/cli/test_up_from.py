@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from dockstack.cli import up as command
 from dockstack.deploy.node import baked
-from dockstack.deploy.node.environments import source_hash
+from dockstack.deploy.node.own_package import source_hash
 
 pytestmark = pytest.mark.unit
 

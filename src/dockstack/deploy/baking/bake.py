@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +15,8 @@ from dockstack.deploy.configuration import migration
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.hypervisors.docker import Docker
 from dockstack.deploy.node import baked, baked_packages
-from dockstack.deploy.node.environments import lock_text, source_hash
 from dockstack.deploy.node.manifest import Manifest
+from dockstack.deploy.node.own_package import lock_digest, source_hash
 from dockstack.deploy.recipes import packages
 from dockstack.deploy.recipes.controller import MIGRATION
 from dockstack.errors import DockstackError
@@ -71,7 +70,7 @@ def require_installed(release: str) -> None:
     Raises:
         DockstackError: naming the cure.
     """
-    lock = hashlib.sha256(lock_text(f"{release}/openstack").encode()).hexdigest()
+    lock = lock_digest(f"{release}/openstack")
     wanted = {
         paths.LOCK_MARKER: lock,
         paths.DRIVER_MARKER: source_hash(),

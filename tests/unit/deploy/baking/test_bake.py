@@ -12,7 +12,7 @@ from dockstack.deploy.baking import bake as story
 from dockstack.deploy.baking.rehearsal import STATE
 from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.node import baked, baked_packages
-from dockstack.deploy.node.environments import lock_text, source_hash
+from dockstack.deploy.node.own_package import lock_digest, source_hash
 from dockstack.deploy.wanted import inventory
 from dockstack.errors import DockstackError
 
@@ -34,8 +34,7 @@ def installed(monkeypatch, tmp_path):
         monkeypatch.setattr(paths, name, str(path))
     for place in (openstack, cli):
         place.mkdir(parents=True)
-    lock = lock_text("2026.2/openstack").encode()
-    markers["LOCK_MARKER"].write_text(f"{story.hashlib.sha256(lock).hexdigest()}\n")
+    markers["LOCK_MARKER"].write_text(f"{lock_digest('2026.2/openstack')}\n")
     for marker in (markers["DRIVER_MARKER"], cli / ".dockstack-wheel"):
         marker.write_text(f"{source_hash()}\n")
     monkeypatch.setattr(baked_packages, "collect", lambda names, place: place.mkdir() or (place / names[0]).touch())
