@@ -15,6 +15,7 @@ from dockstack.deploy.configuration import migration
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.hypervisors.docker import Docker
 from dockstack.deploy.node import baked, baked_packages
+from dockstack.deploy.node.accepted import origin_here
 from dockstack.deploy.node.manifest import Manifest
 from dockstack.deploy.node.own_package import lock_digest, source_hash
 from dockstack.deploy.recipes import packages
@@ -43,9 +44,8 @@ def bake(out: Path, node: Node, rehearse: Callable[[Path], None], say: Callable[
     Raises:
         DockstackError: ``up`` has not installed this version here, or packages cannot be had.
     """
-    release, wanted_distribution = node.attributes.text("release"), node.attributes.text("distribution")
-    require_installed(release)
-    distribution = distributions.choose(wanted_distribution, distributions.here())
+    require_installed(node.attributes.text("release"))
+    distribution = distributions.choose(node.attributes.text("distribution"), distributions.here())
     with _workplace(out) as work:
         rehearse(work)
         databases = _databases(work)
@@ -61,7 +61,7 @@ def bake(out: Path, node: Node, rehearse: Callable[[Path], None], say: Callable[
             baked.OPENSTACK: Path(paths.OPENSTACK_VENV),
             baked.COMMAND_LINE: Path(paths.CLI_VENV),
         }
-        return baked.write(out, baked.origin_here(source_hash(), release, wanted_distribution), trees, say)
+        return baked.write(out, origin_here(node.attributes), trees, say, work=work)
 
 
 def require_installed(release: str) -> None:
