@@ -26,7 +26,6 @@ QUESTIONS = (
     "openstack --os-cloud dockstack endpoint list -f value -c ID",
     "openstack --os-cloud dockstack network list -f value -c ID",
     f'mariadb --no-defaults --socket=/run/dockstack/mariadb/mariadb.sock -N -e "{CELL}"',
-    "ovs-vsctl get open_vswitch . external_ids:system-id",
     "cat /var/lib/nova/compute_id",
 )
 KEYS = ("etc/keystone/fernet-keys/*", "etc/keystone/credential-keys/*")
