@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -47,6 +48,12 @@ def own_of(machine) -> Known:
     return Known(secrets, names)
 
 
+def stored(password: str) -> str:
+    """Return what MariaDB keeps of a password (mysql_native_password)."""
+    once = hashlib.sha1(password.encode()).digest()  # noqa: S324 - its format
+    return f"*{hashlib.sha1(once).hexdigest().upper()}"  # noqa: S324
+
+
 def files_with(values: set[str], directory: Path) -> list[str]:
     """Return the files that hold any of the values."""
     wanted = "\n".join(sorted(values))
@@ -86,8 +93,13 @@ def test_nothing_of_the_baking_cloud_is_in_the_archive(baker, tmp_path):
     archive = Archive.read(baker.root / FILE.lstrip("/"))
     for part in archive.parts:
         archive.unpack(part.name, tmp_path / part.name)
-    (tmp_path / "probe").write_text(f"-- {min(own.secrets)} --")
-    assert files_with(own.secrets | own.names, tmp_path) == [str(tmp_path / "probe")]
+    own.names.update(map(stored, own.secrets))
+    for name, value in (("probe", min(own.secrets)), ("stored", stored(min(own.secrets)))):
+        (tmp_path / name).write_text(f"-- {value} --")
+    found = files_with(own.secrets | own.names, tmp_path)
+    assert sorted(found) == [str(tmp_path / "probe"), str(tmp_path / "stored")]
+    host = baker.run("hostname").stdout.strip()  # a word that may well be in programs
+    assert not files_with({host}, tmp_path / "databases")
 
 
 @pytest.mark.timeout(7200)

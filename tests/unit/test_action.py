@@ -24,11 +24,16 @@ ACTION = yaml.safe_load((CHECKOUT / "action.yml").read_text())
 STEPS = {step["name"]: step for step in ACTION["runs"]["steps"]}
 SCRIPTS = {name: step["run"] for name, step in STEPS.items() if "run" in step}
 UP, USE = "Bring the cloud up", "Let the following steps use it"
+KEY = "steps.cloud.outputs.key"
 EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}")
 # Notes what it was to do as root, an argument a line, and an empty line after each; the cloud's file is not here.
 SUDO = """#!/bin/bash
 printf '%s\\n' "$@" "" >> "$NOTES"
+case $* in
+*" --from "*) [ ! -e "$NOTES.refused" ] ;;
+esac || exit 1
 case $1 in
+find) "$@" ;;
 cat) echo "clouds: {}" ;;
 cmp) echo "clouds: {}" | cmp -s - "$4" ;;
 esac
@@ -53,11 +58,12 @@ class Runner:
             "GITHUB_ACTION_PATH": str(CHECKOUT),
             "GITHUB_ENV": str(self.environment),
             "GITHUB_OUTPUT": str(directory / "output"),
+            "RUNNER_TEMP": str(directory),
         }
 
     def run(self, name: str, **inputs: str) -> subprocess.CompletedProcess[str]:
         """Run a step with its variables as GitHub fills them in, the way GitHub calls bash."""
-        given = {**{key: each["default"] for key, each in ACTION["inputs"].items()}, **inputs}
+        given = {key: each["default"] for key, each in ACTION["inputs"].items()} | {KEY: "the-key"} | inputs
         filled = {
             key: EXPRESSION.sub(lambda found: given[found[1].strip().removeprefix("inputs.")], value)
             for key, value in STEPS[name].get("env", {}).items()
@@ -69,12 +75,20 @@ class Runner:
         """Return what `dockstack up` is told, as it understands it."""
         done = self.run(UP, **inputs)
         assert done.returncode == 0, done.stdout + done.stderr
+        (told,) = self.told()
+        return told
+
+    def told(self) -> list[dict[str, object]]:
+        """Return all that `dockstack` was told, as it understands it."""
         calls = [call.split("\n") for call in self.notes.read_text().split("\n\n")]
-        (line,) = [call for call in calls if f"{CHECKOUT}/dockstack" in call]
-        command, *rest = line[line.index(f"{CHECKOUT}/dockstack") + 1 :]
-        up = cli.get_command(click.Context(cli), command)
-        assert up is not None
-        return up.make_context(command, rest).params
+        lines = [call for call in calls if f"{CHECKOUT}/dockstack" in call]
+        return [_understood(*line[line.index(f"{CHECKOUT}/dockstack") + 1 :]) for line in lines]
+
+
+def _understood(command: str, *rest: str) -> dict[str, object]:
+    verb = cli.get_command(click.Context(cli), command)
+    assert verb is not None
+    return verb.make_context(command, list(rest)).params
 
 
 @pytest.fixture
@@ -180,18 +194,57 @@ def test_what_is_cached_goes_by_the_system_and_the_locks(runner):
     assert re.fullmatch(r"key=dockstack-[a-z]+-[\w.]+-\w+-[0-9a-f]{16}\n", key), key
 
 
-def test_a_cloud_is_baked_once_and_the_next_run_comes_up_from_it(runner):
-    ready = runner.home / ".cache/dockstack-cloud/cloud.tar.zst"
-    assert runner.run("Name the ready-made cloud").returncode == 0
+NAME, BAKE = "Name the ready-made cloud", "Bake a cloud for the next run"
+
+
+def kept(runner, name="the-key"):
+    return runner.home / f".cache/dockstack-cloud/{name}.tar.zst"
+
+
+def test_what_is_kept_goes_by_all_files_of_dockstack_and_that_of_another_version_goes(runner):
+    kept(runner).parent.mkdir(parents=True)
+    kept(runner).touch()
+    assert runner.run(NAME).returncode == 0
     key = Path(runner.variables["GITHUB_OUTPUT"]).read_text()
     assert re.fullmatch(r"key=dockstack-cloud-[a-z]+-[\w.]+-\w+-default-[0-9a-f]{16}\n", key), key
-    assert runner.run("Bake a cloud for the next run").returncode == 0
-    assert runner.notes.read_text().split() == [f"{CHECKOUT}/dockstack", "bake", str(ready)]
+    assert not kept(runner).exists()
+    own = kept(runner, key.strip().removeprefix("key="))
+    own.touch()
+    assert runner.run(NAME).returncode == 0
+    assert own.exists()
+
+
+@pytest.mark.parametrize(
+    "inputs", [{}, {"release": "2026.1", "services": "volumes", "options": "region=A b"}], ids=["none", "some"]
+)
+def test_a_cloud_is_baked_once_as_it_was_brought_up(runner, inputs):
+    up = runner.asked(bake="true", **inputs)
     runner.notes.write_text("")
-    ready.touch()
-    assert runner.run("Bake a cloud for the next run").returncode == 0
+    assert runner.run(BAKE).returncode == 0
+    (told,) = runner.told()
+    assert (told["out"], told["assignments"]) == (kept(runner), up["assignments"])
+    runner.notes.write_text("")
+    kept(runner).parent.mkdir(parents=True)
+    kept(runner).touch()
+    assert runner.run(BAKE).returncode == 0
     assert not runner.notes.read_text()
-    assert runner.asked(bake="true")["archive"] == ready
+
+
+def test_the_next_run_comes_up_from_it(runner):
+    kept(runner).parent.mkdir(parents=True)
+    kept(runner).touch()
+    assert runner.asked(bake="true")["archive"] == kept(runner)
+
+
+def test_one_that_does_not_do_is_left_away_and_baked_anew(runner):
+    kept(runner).parent.mkdir(parents=True)
+    kept(runner).touch()
+    Path(f"{runner.notes}.refused").touch()
+    done = runner.run(UP, bake="true")
+    assert done.returncode == 0, done.stderr
+    assert "::warning::" in done.stdout
+    assert f"rm\n-f\n{kept(runner)}\n" in runner.notes.read_text()
+    assert [told["archive"] for told in runner.told()] == [kept(runner), None]
 
 
 def test_without_one_it_comes_up_as_ever(runner):

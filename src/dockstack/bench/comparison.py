@@ -8,6 +8,7 @@ is none of our work, all that is counted in seconds is compared as if that had n
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ MEDIANS_ERROR = 1.2533 * 1.4826  # of a median, as a multiple of MAD / sqrt(n), 
 HIGHER_IS_BETTER = ("servers a second",)
 BOOT = "boot: POST to ACTIVE"
 FACTS = ("cpu", "cores", "kernel", "system")
+_BASELINE = re.compile(r"(^|, )raw_")
 COLOURS = {"regression": "red", "better": "green"}
 
 
@@ -95,16 +97,17 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
     before, after = dict(figures(old)), dict(figures(new))
     engine = f"{BOOT}, {RAW}"
     machine, uncertain = 1.0, 0.0
-    if engine in before and engine in after:
+    measured = engine in before and engine in after
+    if measured:
         machine = after[engine].median / before[engine].median
         uncertain = math.hypot(before[engine].noise, after[engine].noise)
-    common = [name for name in before if name in after and not name.endswith(RAW) and before[name].median]
+    common = [name for name in before if name in after and not _is_baseline(name) and before[name].median]
     if not common:
         raise DockstackError(
             "The two files have no figure in common.", "Name two documents that one benchmark wrote, as boot.json."
         )
     changes = tuple(_change(name, before[name], after[name], machine, uncertain) for name in common)
-    return Comparison(changes, machine, tuple(_notes(old, new, machine, measured=engine in before)))
+    return Comparison(changes, machine, tuple(_notes(old, new, machine, measured=measured)))
 
 
 def figures(document: Mapping[str, Any]) -> Iterator[tuple[str, Series]]:
@@ -112,9 +115,9 @@ def figures(document: Mapping[str, Any]) -> Iterator[tuple[str, Series]]:
     samples = document.get("samples", {})
     if isinstance(samples, dict):
         for step, kinds in samples.items():
-            yield from ((f"{step}, {kind}", _series(values)) for kind, values in _kinds(kinds) if values)
+            yield from ((f"{step}, {kind}", _series(values)) for kind, values in kinds.items() if values)
     else:
-        yield from _of_rows(samples)
+        yield from _of_rows(samples, document.get("size"))
     for name in ("burst", "floor_burst"):
         if burst := document.get(name):
             yield f"{name.replace('_', ' ')}, {HIGHER_IS_BETTER[0]}", _series([burst["rate"]])
@@ -128,15 +131,18 @@ def figures(document: Mapping[str, Any]) -> Iterator[tuple[str, Series]]:
         )
 
 
-def _kinds(kinds: Any) -> Iterator[tuple[str, Sequence[float]]]:
-    """Yield the samples of each kind; `bench registry` has one kind."""
-    yield from kinds.items() if isinstance(kinds, dict) else (("all", kinds),)
+def _is_baseline(name: str) -> bool:
+    """Tell whether a figure is of what others do without us, beside which ours was measured."""
+    return name.endswith(RAW) or _BASELINE.search(name) is not None
 
 
-def _of_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Series]]:
-    """Yield the figures of rows that tell a size and seconds by name, as `bench images` writes them."""
-    for size in dict.fromkeys(row.get("size") for row in rows):
-        own = [row for row in rows if row.get("size") == size]
+def _of_rows(rows: Sequence[Mapping[str, Any]], one_size: int | None) -> Iterator[tuple[str, Series]]:
+    """Yield the figures of rows that tell seconds by name.
+
+    Each row has its own size in what `bench images` writes, all have one in what `bench registry` writes.
+    """
+    for size in dict.fromkeys(row.get("size", one_size) for row in rows):
+        own = [row for row in rows if row.get("size", one_size) == size]
         for key in own[0]:
             values = [row[key] for row in own if isinstance(row.get(key), int | float)]
             if key != "size" and values:
@@ -153,7 +159,7 @@ def _series(values: Sequence[float]) -> Series:
 
 def _change(name: str, old: Series, new: Series, machine: float, uncertain: float) -> Change:
     higher = name.endswith(HIGHER_IS_BETTER)
-    timed = not name.endswith("MiB") and "memory" not in name and "_mib" not in name and "cpu" not in name
+    timed = not any(word in name for word in ("memory", "_mib", "cpu"))
     factor = (1 / machine if higher else machine) if timed else 1.0
     grown = new.median / (old.median * factor) - 1
     noise = max(LEAST, SURE * math.hypot(old.noise, new.noise, uncertain if timed else 0.0))
@@ -164,7 +170,7 @@ def _notes(old: Mapping[str, Any], new: Mapping[str, Any], machine: float, *, me
     if measured:
         yield f"The engine alone took {machine:.2f} x as long as before; seconds are compared as if it had not."
     else:
-        yield "The engine alone was not timed, so a slower machine looks like a regression."
+        yield "The engine alone was not timed in both, so a slower machine looks like a regression."
     for fact in FACTS:
         before, after = (document.get("machine", {}).get(fact) for document in (old, new))
         if before != after:

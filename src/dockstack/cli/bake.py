@@ -40,6 +40,7 @@ def bake(out: Path, environment: str | None, assignments: tuple[str, ...], *, js
     """
     from dockstack.deploy.baking import bake as story  # noqa: PLC0415 - loads the recipes' engine
     from dockstack.deploy.baking.rehearsal import NAMESPACES  # noqa: PLC0415
+    from dockstack.deploy.run.apply import end_leftovers  # noqa: PLC0415
 
     settings = load(environment, assignments)
     require_root("bake")
@@ -50,13 +51,14 @@ def bake(out: Path, environment: str | None, assignments: tuple[str, ...], *, js
     def rehearse(directory: Path) -> None:
         line = [*NAMESPACES, sys.executable, "-m", "dockstack.deploy.baking.rehearsal", "--directory", str(directory)]
         line += stage_options(environment, assignments)
-        status = watch(line, LOG, "bake", json_lines=json_lines, ending=signal.SIGKILL)
+        status = watch(line, LOG, "bake", json_lines=json_lines, ending=signal.SIGKILL, again="it begins anew")
         if status == INTERRUPTED:
             raise KeyboardInterrupt
         if status:
             raise DockstackError("The databases could not be made.", "See above, and run `dockstack bake` again.")
 
     with exclusive("bake"):
+        end_leftovers()
         archive = story.bake(out.absolute(), settings.local, rehearse, say)
     size = archive.path.stat().st_size // MIB
     click.echo(f"{out} has {size} MiB. Use it: dockstack up --from {out}", err=json_lines)

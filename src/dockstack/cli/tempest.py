@@ -18,7 +18,8 @@ import psutil
 from dockstack.cli.watching import INTERRUPTED
 from dockstack.compute import support
 from dockstack.deploy import external_programs, paths
-from dockstack.deploy.node.environments import index_environment, lock_text
+from dockstack.deploy.node.environments import index_environment
+from dockstack.deploy.node.own_package import lock_text
 from dockstack.errors import DockstackError
 from dockstack.terminal import Screen, styled
 from dockstack.verify.cloud import DEFAULT_CLOUD, connect

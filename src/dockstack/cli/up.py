@@ -17,8 +17,8 @@ from dockstack.cli.node_hosts import FORKS
 from dockstack.cli.watching import INTERRUPTED, stage_options, watch
 from dockstack.deploy import paths
 from dockstack.deploy.hypervisors import engine, storage
-from dockstack.deploy.node import baked
-from dockstack.deploy.node.environments import source_hash
+from dockstack.deploy.node import accepted
+from dockstack.deploy.node.baked import Archive
 from dockstack.deploy.node.manifest import Manifest
 from dockstack.deploy.recipes import barbican, cinder
 from dockstack.deploy.run import preflight
@@ -98,7 +98,7 @@ def up(
     with exclusive("up"):
         preflight.check(settings.local)
         if archive is not None:
-            baked.accept(baked.Archive.read(archive), baked.origin_here(*origin(chosen)))
+            accepted.accept(Archive.read(archive), accepted.origin_here(chosen))
         remember(chosen, hosts)
         status_code = apply(environment, assignments, json_lines=json_lines, timeline=timeline)
         if not status_code:
@@ -130,11 +130,6 @@ def up(
         )
 
 
-def origin(chosen: Attributes) -> tuple[str, str, str]:
-    """Return what an archive must have been baked with to be of use here: see baked.origin_here."""
-    return source_hash(), chosen.text("release"), chosen.text("distribution")
-
-
 def remember(chosen: Attributes, hosts: int | None) -> None:
     """Note what later commands on this machine need to know, before anything is changed.
 
@@ -152,7 +147,7 @@ def settled(hosts: int | None) -> None:
     """Note what is true once all stages are done."""
     if hosts is not None:
         inventory.remember(paths.SAVED_OPTIONS, {"hosts": hosts})
-    baked.forget()
+    accepted.forget()
 
 
 def apply(environment: str | None, assignments: tuple[str, ...], *, json_lines: bool, timeline: str | None) -> int:

@@ -35,6 +35,7 @@ def watch(
     json_lines: bool,
     ending: signal.Signals = signal.SIGTERM,
     record: Callable[[Event], None] | None = None,
+    again: str = "it goes on from here",
 ) -> int:
     """Run a process that tells of its stages, and show that; return its exit status.
 
@@ -45,6 +46,7 @@ def watch(
         json_lines: whether the events are printed as they are.
         ending: what the process gets on Ctrl-C.
         record: is given each event, too.
+        again: what the command does then.
     """
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
     marked = {**os.environ, processes.RUN_MARK: str(os.getpid())}
@@ -74,7 +76,5 @@ def watch(
         return INTERRUPTED
     if not ended:
         details = Path(log_path).read_text()[-2000:]
-        raise DockstackError(
-            "The run ended before its end.", f"Run `dockstack {command}` again: it goes on from here.", details
-        )
+        raise DockstackError("The run ended before its end.", f"Run `dockstack {command}` again: {again}.", details)
     return child.returncode

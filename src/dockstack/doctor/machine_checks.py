@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.join.obstacles import MOST_CLOCK
-from dockstack.deploy.node.environments import lock_text
+from dockstack.deploy.node.own_package import lock_digest
 from dockstack.deploy.run import preflight
 from dockstack.doctor.model import Finding, Mend
 
@@ -126,7 +125,7 @@ def driver(subject: Subject) -> Iterator[Finding]:
 def versions(subject: Subject) -> Iterator[Finding]:
     """Whether the services are those that this dockstack installs."""
     release = subject.document.text("release") if subject.document else subject.node.attributes.text("release")
-    if subject.facts.lock != hashlib.sha256(lock_text(f"{release}/openstack").encode()).hexdigest():
+    if subject.facts.lock != lock_digest(f"{release}/openstack"):
         yield Finding(
             f"The services are not those that this dockstack has for {release}.",
             f"{UP} Servers go on meanwhile. Or use the dockstack that installed them.",

@@ -16,7 +16,7 @@ import pytest
 
 from dockstack.deploy import door
 from dockstack.deploy.door import State
-from dockstack.deploy.node import environments
+from dockstack.deploy.node import own_package
 from dockstack.errors import DockstackError
 
 pytestmark = pytest.mark.unit
@@ -341,7 +341,7 @@ def test_an_environment_s_directory_leads_to_its_python(environment):
 
 def test_the_wheel_holds_nothing_but_our_package(tmp_path):
     path = tmp_path / "dockstack.whl"
-    path.write_bytes(environments.build_wheel())
+    path.write_bytes(own_package.build_wheel())
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         assert archive.read("dockstack/compute/door.py") == door.content()

@@ -14,7 +14,7 @@ from packaging.version import Version
 from tools import lock as tool
 
 import locks
-from dockstack.deploy.node.environments import lock_text
+from dockstack.deploy.node.own_package import lock_text
 from dockstack.deploy.run import preflight
 from dockstack.deploy.wanted.catalogue import CATALOGUE
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from dockstack.deploy.hypervisors.engine_file import DISPATCHER, RUNTIME
 from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
 from dockstack.deploy.join.look import NodeFacts
-from dockstack.deploy.node.environments import lock_text
+from dockstack.deploy.node.own_package import lock_digest
 from dockstack.deploy.run.preflight import MachineFacts
 from dockstack.deploy.wanted import inventory
 from dockstack.doctor.checks import MACHINE
@@ -35,7 +34,7 @@ def healthy():
         node = inventory.load(None).local
         known = MachineFacts(engine=EngineFacts(info={**ENGINE, **(engine or {})}), installed=True)
         known = replace(known, **(machine or {}))
-        lock = hashlib.sha256(lock_text("2026.2/openstack").encode()).hexdigest()
+        lock = lock_digest("2026.2/openstack")
         seen = NodeFacts(machine=known, hostname="one", ours=True, controller=True, engine=True, lock=lock)
         place = HostFacts(
             nova="one",

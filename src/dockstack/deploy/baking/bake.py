@@ -3,23 +3,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dockstack.deploy import distributions, paths
-from dockstack.deploy.baking.rehearsal import STATE
+from dockstack.deploy import paths
+from dockstack.deploy.baking.rehearsal import COVERED, READ_ONLY, STATE
 from dockstack.deploy.base_image import base
 from dockstack.deploy.configuration import migration
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.hypervisors.docker import Docker
 from dockstack.deploy.node import baked, baked_packages
-from dockstack.deploy.node.environments import lock_text, source_hash
+from dockstack.deploy.node.accepted import origin_here
+from dockstack.deploy.node.connected_node import ConnectedNode
+from dockstack.deploy.node.connection import connect
 from dockstack.deploy.node.manifest import Manifest
+from dockstack.deploy.node.own_package import lock_digest, source_hash
+from dockstack.deploy.node.secrets import Secrets
 from dockstack.deploy.recipes import packages
 from dockstack.deploy.recipes.controller import MIGRATION
+from dockstack.deploy.wanted.catalogue import CATALOGUE
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -42,16 +47,17 @@ def bake(out: Path, node: Node, rehearse: Callable[[Path], None], say: Callable[
         say: told what goes on.
 
     Raises:
-        DockstackError: ``up`` has not installed this version here, or packages cannot be had.
+        DockstackError: there is no such place, ``up`` has not installed this version here, or packages cannot be had.
     """
-    release, wanted_distribution = node.attributes.text("release"), node.attributes.text("distribution")
-    require_installed(release)
-    distribution = distributions.choose(wanted_distribution, distributions.here())
+    require_place(out)
+    require_installed(node.attributes.text("release"))
+    machine = ConnectedNode(node, Secrets(paths.SECRETS_FILE), Manifest(paths.STATE_DIRECTORY), connect(node))
+    require_packages(machine)
     with _workplace(out) as work:
         rehearse(work)
         databases = _databases(work)
         say("Downloading the distribution's packages")
-        baked_packages.collect(package_names(node, distribution), work / baked.PACKAGES)
+        baked_packages.collect(package_names(node, machine.distribution), work / baked.PACKAGES)
         say("Building the base image")
         image = work / baked.BASE_IMAGE
         base.build().write(image)
@@ -62,7 +68,35 @@ def bake(out: Path, node: Node, rehearse: Callable[[Path], None], say: Callable[
             baked.OPENSTACK: Path(paths.OPENSTACK_VENV),
             baked.COMMAND_LINE: Path(paths.CLI_VENV),
         }
-        return baked.write(out, baked.origin_here(source_hash(), release, wanted_distribution), trees, say)
+        return baked.write(out, origin_here(node.attributes), trees, say, work=work)
+
+
+def require_place(out: Path) -> None:
+    """Refuse a place that is not there, or that the rehearsal does not see.
+
+    Raises:
+        DockstackError: naming the cure.
+    """
+    directory = out.parent.resolve()
+    if not directory.is_dir():
+        raise DockstackError(f"There is no directory {directory}.", "Make it, or name another place.")
+    for covered in (*COVERED, *READ_ONLY):
+        if directory.is_relative_to(covered):
+            cure = "Name a place elsewhere, as in /root/cloud.tar.zst, and move it afterwards."
+            raise DockstackError(f"{covered} is not to be written to while databases are made.", cure)
+
+
+def require_packages(machine: ConnectedNode) -> None:
+    """Refuse where packages are missing, for the rehearsal installs none.
+
+    Raises:
+        DockstackError: naming them.
+    """
+    wanted = machine.distribution.packages_of(*packages.wanted(machine.node))
+    missing = [name for name, version in machine.versions(wanted).items() if not version]
+    if missing:
+        brief = f"Packages of the cloud are not installed on this machine any more: {', '.join(missing)}."
+        raise DockstackError(brief, "Run `dockstack up`, which installs them, then bake again.")
 
 
 def require_installed(release: str) -> None:
@@ -71,9 +105,15 @@ def require_installed(release: str) -> None:
     Raises:
         DockstackError: naming the cure.
     """
-    lock = hashlib.sha256(lock_text(f"{release}/openstack").encode()).hexdigest()
+    installed = _content(paths.LOCK_MARKER)
+    for other in _releases():
+        if other != release and installed == lock_digest(f"{other}/openstack"):
+            raise DockstackError(
+                f"OpenStack {other} is installed here, and {release} was to be baked.",
+                f"Give `dockstack bake` what `dockstack up` was given: --set release={other}",
+            )
     wanted = {
-        paths.LOCK_MARKER: lock,
+        paths.LOCK_MARKER: lock_digest(f"{release}/openstack"),
         paths.DRIVER_MARKER: source_hash(),
         f"{paths.CLI_VENV}/.dockstack-wheel": source_hash(),
     }
@@ -104,6 +144,10 @@ def _databases(work: Path) -> Path:
     return tree
 
 
+def _releases() -> tuple[str, ...]:
+    return next(attribute.choices for attribute in CATALOGUE if attribute.name == "release")
+
+
 def _content(path: str) -> str:
     try:
         return Path(path).read_text().strip()
@@ -113,10 +157,12 @@ def _content(path: str) -> str:
 
 @contextmanager
 def _workplace(out: Path) -> Iterator[Path]:
-    """Give a directory beside the archive; a killed run's goes first."""
-    work = out.with_name(f".{out.name}.work")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(mode=0o700)
+    """Give a directory beside the archive; those of killed runs go, whose orphans must not find this one."""
+    prefix = f".{out.name}.work-"
+    for left in out.parent.iterdir():
+        if left.name.startswith(prefix):
+            shutil.rmtree(left, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
     try:
         yield work
     finally:

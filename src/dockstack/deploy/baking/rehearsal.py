@@ -10,8 +10,10 @@ accounts that have them.
 from __future__ import annotations
 
 import argparse
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +24,7 @@ from dockstack.deploy.node.manifest import Manifest
 from dockstack.deploy.node.secrets import Secrets
 from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.recipes.infrastructure import run_sql
-from dockstack.deploy.run import teardown
-from dockstack.deploy.run.apply import carry_out
+from dockstack.deploy.run.apply import carry_out, print_event
 from dockstack.deploy.run.plan import Task, node_stages, tasks
 from dockstack.deploy.supervision.machine import Machine
 from dockstack.deploy.wanted import inventory
@@ -31,9 +32,19 @@ from dockstack.deploy.wanted import inventory
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dockstack.deploy.run.events import Event
+
 # The databases of every cloud. What only some have is migrated when they come up.
 SETTINGS = ("services.backend=supervisor", "tls.enable=false", "volumes.enable=false", "key_manager.enable=false")
-NAMESPACES = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc")
+# Whatever becomes of the command, nothing of it goes on; the machine's name, which MariaDB would note, is not seen.
+NAMESPACES = (
+    *("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation=private", "--uts"),
+    *("--pid", "--fork", "--kill-child", "--mount-proc"),
+)
+NAMELESS = "localhost"  # of which MariaDB makes no account for the administrator of a machine
+COVERED = ("/etc", "/var/log", paths.VAR, "/run", paths.OPT)  # by directories in memory, or by some in the workplace
+READ_ONLY = ("/usr", "/var/lib/dpkg", "/var/lib/apt")
+_CURE = "`dockstack up` puts right what is missing on this machine; then run `dockstack bake` again."
 STATE = "state"  # what is seen as /var/lib/dockstack, below the directory that is given
 _PHASE = "databases"
 _MEMORY = ("-t", "tmpfs", "-o", "mode=755", "tmpfs")
@@ -41,9 +52,13 @@ _SERVICES = (*SERVICE_USERS, "cinder", "barbican", "dockstack", "openstack")  # 
 
 
 def cover(directory: Path) -> None:
-    """Have empty directories in the place of the cloud's, a copy of /etc without it, and its programs as they are."""
+    """Have empty directories in the place of the cloud's, a copy of /etc without it, and its programs as they are.
+
+    No socket of a daemon is there to be asked, and no package can be installed.
+    """
+    socket.sethostname(NAMELESS)
     etc, log, state, programs = (directory / name for name in ("etc", "log", STATE, "programs"))
-    for place in (etc, log, state, programs, Path(paths.RUN)):
+    for place in (etc, log, state, programs):
         place.mkdir(parents=True, exist_ok=True)
     _mount(*_MEMORY, str(etc))
     _run("cp", "-a", "/etc/.", str(etc))
@@ -51,8 +66,12 @@ def cover(directory: Path) -> None:
     _mount("--bind", paths.OPT, str(programs))
     for source, seen in ((etc, "/etc"), (log, "/var/log"), (state, paths.VAR)):
         _mount("--bind", str(source), seen)
-    for seen in (paths.RUN, paths.OPT):
+    for seen in ("/run", paths.OPT):
         _mount(*_MEMORY, seen)
+    Path(paths.RUN).mkdir()
+    for seen in READ_ONLY:
+        _mount("--bind", seen, seen)
+        _mount("-o", "remount,bind,ro", seen)
     for environment in (paths.OPENSTACK_VENV, paths.CLI_VENV):
         Path(environment).mkdir()
         _mount("--bind", str(programs / Path(environment).name), environment)
@@ -75,7 +94,13 @@ def dismiss(machine: Machine) -> None:
     """Remove the accounts, whose passwords nobody needs any more, and stop the database in good order."""
     drop = "".join(f"DROP USER '{user}'@'localhost';\n" for user in DATABASES)
     run_sql(machine, settings_of(machine), drop)
-    teardown.down(machine)
+    machine.backend.stop_all(machine.records.services(), lambda service: machine.say(f"Stopped {service.name}"))
+    machine.backend.finish()
+
+
+def tell(event: Event) -> None:
+    """Print an event; what cures a stage of ``up`` cures its rehearsal after one more step."""
+    print_event(replace(event, cure=_CURE) if event.cure else event)
 
 
 def _mount(*words: str) -> None:
@@ -97,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     node = inventory.load(options.environment, assignments, saved_options=paths.SAVED_OPTIONS).local
     cover(options.directory)
     secrets = Secrets(paths.SECRETS_FILE)
-    status = carry_out(node, rehearsed(tasks(node, node_stages(node))), secrets)
+    status = carry_out(node, rehearsed(tasks(node, node_stages(node))), secrets, tell)
     if not status:
         dismiss(Machine(node, secrets, Manifest(paths.STATE_DIRECTORY), connect(node)))
     return status

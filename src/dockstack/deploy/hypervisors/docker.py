@@ -17,7 +17,7 @@ from dockstack.deploy.hypervisors.engine import SERVICE, SYSTEM_CONTAINERD, engi
 from dockstack.deploy.hypervisors.engine_file import DISPATCHER, RUNTIME
 from dockstack.deploy.hypervisors.model import Contribution, Hypervisor
 from dockstack.deploy.hypervisors.nova_compute import OURS
-from dockstack.deploy.node import environments
+from dockstack.deploy.node import environments, own_package
 from dockstack.deploy.node.output import ENGINE_LIMIT, StepFailedError
 from dockstack.deploy.supervision import distribution_units
 from dockstack.deploy.supervision.restart import ensure_running
@@ -286,11 +286,11 @@ class Docker(Hypervisor):
         machine.directory(paths.RUNTIME_DIRECTORY)
         machine.directory(paths.PATCH_DIRECTORY, owner=self._nova.user, mode=0o755)
         machine.directory(self._nova.state, owner=self._nova.user, mode=0o700)
-        key = f"{environments.source_hash()} {machine.run(look, check=False).stdout.strip()}"
+        key = f"{own_package.source_hash()} {machine.run(look, check=False).stdout.strip()}"
         if machine.manifest.done("runtime") != key:
             machine.command(line)
             after = machine.run(look).stdout.strip()
-            machine.manifest.set_done("runtime", f"{environments.source_hash()} {after}")
+            machine.manifest.set_done("runtime", f"{own_package.source_hash()} {after}")
 
     def _reload(self, machine: Machine) -> None:
         self._hang_up(machine)

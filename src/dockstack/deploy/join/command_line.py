@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import tarfile
 import threading
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from dockstack.deploy import paths
 from dockstack.deploy.configuration import scripts
 from dockstack.deploy.join import look
-from dockstack.deploy.node import environments
+from dockstack.deploy.node import environments, own_package
 from dockstack.deploy.node.output import CHANGE_LIMIT, limited, tail
 from dockstack.deploy.node.shell import patience
 from dockstack.deploy.run.lock import LOCK_FILE
@@ -83,18 +82,18 @@ class CommandLine:
 
     @cached_property
     def _lock(self) -> str:
-        return hashlib.sha256(environments.lock_text(LOCK).encode()).hexdigest()
+        return own_package.lock_digest(LOCK)
 
     @cached_property
     def _version(self) -> str:
-        return environments.source_hash()
+        return own_package.source_hash()
 
     @cached_property
     def _archive(self) -> str:
         """The lock, its entry for uv, and the wheel."""
-        name, wheel = environments.named_wheel()
+        name, wheel = own_package.named_wheel()
         uv = environments.lock_entry(LOCK, "uv")
-        files = {"cli.txt": environments.lock_text(LOCK).encode(), "uv.txt": uv.encode(), name: wheel}
+        files = {"cli.txt": own_package.lock_text(LOCK).encode(), "uv.txt": uv.encode(), name: wheel}
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:gz") as archive:
             for path, content in files.items():

@@ -16,7 +16,7 @@ from dockstack.deploy.join.endpoints import endpoints
 from dockstack.deploy.join.file_changes import FileChange, file_change
 from dockstack.deploy.join.look import Questions, distribution_of, or_debian
 from dockstack.deploy.join.obstacles import namesakes, problems
-from dockstack.deploy.node.environments import lock_text
+from dockstack.deploy.node.own_package import lock_text
 from dockstack.deploy.recipes import mounts, packages, telemetry
 from dockstack.deploy.recipes.facts import settings_from
 from dockstack.deploy.run.preflight import FOREIGN_FILES, Problem

@@ -11,38 +11,40 @@ trusted as dockstack itself is.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import io
 import json
 import os
-import platform
 import shutil
 import subprocess
 import tarfile
-from contextlib import ExitStack, contextmanager
+import tempfile
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 import zstandard
 
-from dockstack.deploy import distributions, paths
-from dockstack.deploy.atomic_write import write_atomically
+from dockstack.deploy.atomic_write import sync_directory
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 FORMAT = 1
 CONTENTS = "bake.json"
 OPENSTACK, COMMAND_LINE, PACKAGES, DATABASES, BASE_IMAGE = "openstack", "cli", "packages", "databases", "base-image"
 LARGEST_CONTENTS = 1 << 20
-SPARE_MB = 1024  # that stay free of what the parts unpack to
 _CHUNK = 1 << 20
 _LEVEL = 9
 # Whatever an archive says: no devices, and nobody's files but root's. GNU tar itself refuses names with .. in them,
 # takes the first slash off others, and makes links that lead outside only when all else is unpacked.
 _EXTRACT = ("setpriv", "--bounding-set=-mknod", "tar", "--extract", "--no-same-owner", "--no-same-permissions")
+_QUIET = "--warning=no-timestamp"  # a machine's clock may be behind the baker's
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
 class BakedError(DockstackError):
@@ -112,7 +114,7 @@ class Archive:
             parts = tuple(Part(**part) for part in contents["parts"])
             return cls(path, Origin(**contents["origin"]), parts, start)
         except OSError as error:
-            raise BakedError(f"{path} cannot be read: {error.strerror}.", "Name a file of `dockstack bake`.") from error
+            raise _unreadable(path, error) from error
         except (zstandard.ZstdError, tarfile.TarError, ValueError, KeyError, TypeError) as error:
             raise BakedError(f"{path} is no archive of `dockstack bake`.", "Name one; or bake it again.") from error
 
@@ -142,64 +144,71 @@ class Archive:
                     "Bake it with this version of dockstack on a machine like this one, or leave --from away.",
                 )
 
+    @property
+    def identity(self) -> str:
+        """A hash of what the archive says of itself: another archive has another one."""
+        return hashlib.sha256(_contents(self.origin, self.parts)).hexdigest()
+
     def verify(self) -> None:
         """Compare every part with its digest.
 
         Raises:
             BakedError: the file is damaged.
         """
-        end = self.start + sum(part.size for part in self.parts)
-        if self.path.stat().st_size != end:
-            raise self._damaged()
         for part in self.parts:
             with self._open(part) as stream:
                 while stream.read(_CHUNK):
                     pass
 
     def unpack(self, name: str, place: Path) -> None:
-        """Have a part's tree at a place, whole or not at all; what stood there goes.
+        """Have a part's tree at a place, whole and on the disk, or not at all; what stood there goes.
 
         Raises:
-            BakedError: the part is damaged; the place is as it was.
+            BakedError: the part is damaged, or there is no room; the place is as it was.
         """
         staging = place.with_name(f".{place.name}.baked")
-        shutil.rmtree(staging, ignore_errors=True)  # a killed run's
-        staging.mkdir(parents=True, mode=0o700)
+        part = self.part(name)
         try:
-            with self._open(self.part(name)) as stream:
-                self._extract(stream, staging)
-            if place.exists():
-                place.rename(staging / "former")
-            (staging / name).rename(place)
+            shutil.rmtree(staging, ignore_errors=True)  # a killed run's
+            staging.mkdir(parents=True, mode=0o700)
+            self._extract(part, staging)
+            _sync(staging)
+            _exchange(staging / name, place)
+        except OSError as error:
+            raise self._unplaced(place, str(error)) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
-    def _extract(self, stream: _Hashed, directory: Path) -> None:
-        line = [*_EXTRACT, f"--directory={directory}"]
-        with subprocess.Popen(line, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as tar:
-            assert tar.stdin is not None  # noqa: S101 - both were asked for above
-            assert tar.stderr is not None  # noqa: S101
-            try:
-                with tar.stdin as pipe:
-                    zstandard.ZstdDecompressor().copy_stream(cast("BinaryIO", stream), pipe, write_size=_CHUNK)
-            except (zstandard.ZstdError, BrokenPipeError):
-                tar.kill()
-                raise self._damaged(tar.stderr.read().decode(errors="replace")) from None
-            said = tar.stderr.read().decode(errors="replace")
-        if tar.returncode:
-            raise self._damaged(said)
+    def _extract(self, part: Part, directory: Path) -> None:
+        """Have tar unpack a part, and judge it by the digest: a failure with a whole part is the disk's."""
+        with tempfile.TemporaryFile() as said:
+            with self._open(part) as stream:
+                status = _feed([*_EXTRACT, _QUIET, f"--directory={directory}"], stream, said)
+                while stream.read(_CHUNK):
+                    pass  # what tar did not want any more
+            if status:
+                said.seek(0)
+                raise self._unplaced(directory, said.read().decode(errors="replace")[-2000:])
 
     @contextmanager
     def _open(self, part: Part) -> Iterator[_Hashed]:
-        with self.path.open("rb") as file:
+        try:
+            file = self.path.open("rb")
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        with file:
             file.seek(self.start + part.offset)
             stream = _Hashed(file, part.size)
             yield stream
             if stream.left or stream.digest() != part.sha256:
                 raise self._damaged()
 
-    def _damaged(self, details: str = "") -> BakedError:
-        return BakedError(f"{self.path} is damaged.", "Copy or bake it again.", details[-2000:])
+    def _damaged(self) -> BakedError:
+        return BakedError(f"{self.path} is damaged.", "Copy or bake it again.")
+
+    def _unplaced(self, place: Path, details: str) -> BakedError:
+        cure = f"Make room there, as `df -h {place.parent}` and `df -i {place.parent}` show it, and try again."
+        return BakedError(f"{self.path} could not be unpacked in {place.parent}.", cure, details)
 
 
 class _Hashed:
@@ -237,7 +246,42 @@ def _first_frame(file: BinaryIO) -> tuple[bytes, int]:
         return member.read(), len(head) - len(decoder.unused_data)
 
 
-def write(path: Path, origin: Origin, trees: Mapping[str, Path], say: Callable[[str], None]) -> Archive:
+def _unreadable(path: Path, error: OSError) -> BakedError:
+    cure = "Name a file of `dockstack bake`; without --from, `dockstack up` fetches what it needs."
+    return BakedError(f"{path} cannot be read: {error.strerror}.", cure)
+
+
+def _feed(line: list[str], stream: _Hashed, said: IO[bytes]) -> int:
+    """Give a program what a part unpacks to; return its status. What it says goes to a file: a pipe would fill up."""
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stderr=said) as program:
+        assert program.stdin is not None  # noqa: S101 - it was asked for above
+        try:
+            with program.stdin as pipe:
+                zstandard.ZstdDecompressor().copy_stream(cast("BinaryIO", stream), pipe, write_size=_CHUNK)
+        except (zstandard.ZstdError, BrokenPipeError):
+            program.kill()
+    return program.returncode
+
+
+def _sync(directory: Path) -> None:
+    """Have all below a directory on the disk, by its file system: what says later that a part is there is durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _LIBC.syncfs(descriptor):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(new: Path, place: Path) -> None:
+    """Have a new tree at a place, and what stood there where the new one was; there is no moment without either."""
+    if not place.exists():
+        new.rename(place)
+    elif _LIBC.renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(place), _RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def write(path: Path, origin: Origin, trees: Mapping[str, Path], say: Callable[[str], None], *, work: Path) -> Archive:
     """Write an archive, whole or not at all.
 
     Args:
@@ -245,24 +289,27 @@ def write(path: Path, origin: Origin, trees: Mapping[str, Path], say: Callable[[
         origin: what it is for.
         trees: part -> the file or directory that becomes it, under the part's name.
         say: told which part is being written.
+        work: a directory on the same file system, for what is half done; the caller removes it.
     """
-    behind, whole = path.with_name(f"{path.name}.parts"), path.with_name(f"{path.name}.partial")
-    with ExitStack() as undo:
-        for temporary in (behind, whole):
-            undo.callback(temporary.unlink, missing_ok=True)
-        parts: list[Part] = []
-        with behind.open("wb") as file:
-            for name, tree in trees.items():
-                say(f"Packing {name}")
-                parts.append(_pack(file, name, tree))
-        contents = {"format": FORMAT, "origin": asdict(origin), "parts": [asdict(part) for part in parts]}
-        with whole.open("wb") as file, behind.open("rb") as rest:
-            file.write(_frame(json.dumps(contents, indent=1).encode()))
-            shutil.copyfileobj(rest, file, _CHUNK)
-            file.flush()
-            os.fsync(file.fileno())
-        whole.replace(path)
+    behind, whole = work / "parts", work / "whole"
+    parts: list[Part] = []
+    with behind.open("wb") as file:
+        for name, tree in trees.items():
+            say(f"Packing {name}")
+            parts.append(_pack(file, name, tree))
+    with whole.open("wb") as file, behind.open("rb") as rest:
+        file.write(_frame(_contents(origin, parts)))
+        shutil.copyfileobj(rest, file, _CHUNK)
+        file.flush()
+        os.fsync(file.fileno())
+    whole.replace(path)
+    sync_directory(path.parent)
     return Archive.read(path)
+
+
+def _contents(origin: Origin, parts: Sequence[Part]) -> bytes:
+    contents = {"format": FORMAT, "origin": asdict(origin), "parts": [asdict(part) for part in parts]}
+    return json.dumps(contents, indent=1).encode()
 
 
 def _frame(text: bytes) -> bytes:
@@ -290,55 +337,3 @@ def _pack(file: BinaryIO, name: str, tree: Path) -> Part:
         written.seek(offset)
         digest = hashlib.file_digest(written, "sha256").hexdigest()
     return Part(name, offset, size, digest, unpacked)
-
-
-def origin_here(dockstack: str, release: str, distribution: str) -> Origin:
-    """Return what an archive must be for, to be taken on this machine.
-
-    Args:
-        dockstack: the hash of the running version.
-        release: that the attributes ask for.
-        distribution: that the attributes name, or "auto".
-    """
-    chosen = distributions.choose(distribution, distributions.here())
-    line = [chosen.python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-    python = subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
-    return Origin(dockstack, release, chosen.name, platform.machine(), python)
-
-
-# -- what this machine comes up from ----------------------------------------------------------------------------------
-
-
-def accept(archive: Archive, wanted: Origin) -> None:
-    """Note the archive from which the stages of this and of later runs take what they need, until ``forget``.
-
-    Raises:
-        BakedError: it is for something else, is damaged, or has no room here; nothing was changed.
-    """
-    archive.require(wanted)
-    if not Path(paths.LOCK_MARKER).exists():
-        _require_room(archive)
-    archive.verify()
-    write_atomically(Path(paths.BAKED_NOTE), f"{archive.path.resolve()}\n")
-
-
-def _require_room(archive: Archive) -> None:
-    needed = sum(part.unpacked for part in archive.parts) // _CHUNK + SPARE_MB
-    for place in ("/opt", "/var/lib"):
-        free = shutil.disk_usage(place).free // _CHUNK
-        if free < needed:
-            raise BakedError(f"{place} has {free} MiB free; {archive.path} takes {needed} MiB.", "Make room there.")
-
-
-def noted() -> Archive | None:
-    """Return the archive that was accepted; None without one, or if it is gone."""
-    try:
-        return Archive.read(Path(Path(paths.BAKED_NOTE).read_text().strip()))
-    except (FileNotFoundError, BakedError):
-        return None
-
-
-def forget() -> None:
-    """Take away the note and what was unpacked for the installation alone."""
-    Path(paths.BAKED_NOTE).unlink(missing_ok=True)
-    shutil.rmtree(paths.BAKED, ignore_errors=True)

@@ -7,34 +7,79 @@ like any other. Files are not forced to the disk one by one: if power fails, dpk
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import lzma
+import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import zstandard
 
 from dockstack.deploy import paths
+from dockstack.deploy.node.baked import PACKAGES
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-DIRECTORY = f"{paths.BAKED}/packages"
+    from dockstack.deploy.node.baked import Archive
+    from dockstack.deploy.node.output import Output
+
+DIRECTORY = f"{paths.BAKED}/{PACKAGES}"
 _INDEX = "Packages"
 _SOURCES = "sources.list"
+_READ = "read"  # is there when apt has read the index
 _AR, _HEADER = b"!<arch>\n", 60
 _DECODERS: Mapping[str, Callable[[bytes], bytes]] = {
     "xz": lzma.decompress,
     "gz": gzip.decompress,
     "zst": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
 }
-_MINUTES = 600  # seconds that apt may take, mirrors being slow at times
+_DOWNLOAD_LIMIT = 600  # seconds that apt may take, mirrors being slow at times
 _READERS = 2
 _UNFORCED = ("-o", "Dpkg::Options::=--force-unsafe-io", "-o", "Dpkg::Options::=--force-confold")
+
+
+class Installer(Protocol):
+    """What a connected node does for an installation."""
+
+    def run(self, command: str | Sequence[str], *, check: bool = ...) -> Output:
+        """Run a command that asks."""
+
+    def command(self, command: str | Sequence[str], *, environment: Mapping[str, str] | None = ...) -> bool:
+        """Run a command that changes something."""
+
+    def say(self, text: str) -> None:
+        """Tell the person what is going on."""
+
+
+def install(names: Sequence[str], archive: Archive, node: Installer, directory: str = DIRECTORY) -> bool:
+    """Install packages out of an archive; False if they do not do here."""
+    with _alone(Path(directory).parent):
+        if not Path(directory, _READ).exists():
+            archive.unpack(PACKAGES, Path(directory))
+            node.run(update_line(directory))
+    if not node.run(install_line(names, directory, simulate=True), check=False).ok:
+        node.say("The archive's packages do not suffice here: the mirror is asked")
+        return False
+    return node.command(install_line(names, directory), environment={"DEBIAN_FRONTEND": "noninteractive"})
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Let one stage at a time do something in a directory: apt itself does not wait when two read one index."""
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def update_line(directory: str = DIRECTORY) -> str:
@@ -42,7 +87,7 @@ def update_line(directory: str = DIRECTORY) -> str:
     places = f"{directory}/lists/partial {directory}/cache/archives/partial"
     source = f"deb [trusted=yes] file:{directory}/ ./"
     read = " ".join(("apt-get", "-q", *_only(directory), "update"))
-    return f"mkdir -p {places} && echo '{source}' > {directory}/{_SOURCES} && {read}"
+    return f"mkdir -p {places} && echo '{source}' > {directory}/{_SOURCES} && {read} && touch {directory}/{_READ}"
 
 
 def install_line(names: Sequence[str], directory: str = DIRECTORY, *, simulate: bool = False) -> list[str]:
@@ -116,7 +161,7 @@ def _only(directory: str) -> list[str]:
 
 
 def _run(line: Sequence[str]) -> str:
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=_MINUTES)
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=_DOWNLOAD_LIMIT)
     if done.returncode:
         raise DockstackError(
             f"{line[0]} could not get the packages.",

@@ -15,7 +15,7 @@ import re
 import shlex
 import time
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyinfra.api.command import FileUploadCommand, StringCommand
@@ -26,7 +26,7 @@ from pyinfra.operations import apt, dnf
 
 from dockstack.deploy import distributions
 from dockstack.deploy.distributions import APT, DNF
-from dockstack.deploy.node import baked, baked_packages
+from dockstack.deploy.node import accepted, baked_packages
 from dockstack.deploy.node.output import (
     CHANGE_LIMIT,
     Output,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dockstack.deploy.distributions import Distribution
+    from dockstack.deploy.node.baked import Archive
     from dockstack.deploy.node.connection import Connection
     from dockstack.deploy.node.manifest import Manifest
     from dockstack.deploy.node.secrets import Secrets
@@ -141,9 +142,9 @@ class ConnectedNode(Shell):
         return distributions.choose(self.attributes.text("distribution"), self.read(distributions.OS_RELEASE) or "")
 
     @cached_property
-    def baked(self) -> baked.Archive | None:
+    def baked(self) -> Archive | None:
         """The archive from which this machine comes up; None without one, and on every other machine."""
-        return baked.noted() if self.node.connector == "@local" else None
+        return accepted.noted(self.attributes) if self.node.connector == "@local" else None
 
     def exists(self, path: str) -> bool:
         """Tell whether a path is there."""
@@ -369,7 +370,7 @@ class ConnectedNode(Shell):
                     unless='test -z "$(dpkg --audit)"',
                     environment={"DEBIAN_FRONTEND": "noninteractive"},
                 )
-            if not self._install_baked(missing):
+            if self.baked is None or not baked_packages.install(missing, self.baked, self):
                 install, options = INSTALLATION[self.distribution.manager.program]
                 self._apply(install, packages=missing, **options)
         finally:
@@ -381,18 +382,6 @@ class ConnectedNode(Shell):
         self._say(text)
 
     # -- inside ---------------------------------------------------------------------------------------------------
-
-    def _install_baked(self, names: Sequence[str]) -> bool:
-        """Install packages out of the archive that this machine comes up from; False if they do not do here."""
-        if self.baked is None:
-            return False
-        if not self.exists(baked_packages.DIRECTORY):
-            self.baked.unpack(baked.PACKAGES, Path(baked_packages.DIRECTORY))
-        self.run(baked_packages.update_line())
-        if not self.run(baked_packages.install_line(names, simulate=True), check=False).ok:
-            self._say("The archive's packages do not suffice here: the mirror is asked")
-            return False
-        return self.command(baked_packages.install_line(names), environment={"DEBIAN_FRONTEND": "noninteractive"})
 
     def _holding(self, locks: Sequence[str]) -> list[str]:
         return [self.distribution.python, "-c", HOLD_LOCKS, *locks, "--"]

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.node.environments import ensure_environment, ensure_wheel, lock_text, shim
+from dockstack.deploy.node.environments import ensure_environment, ensure_wheel, shim
+from dockstack.deploy.node.own_package import lock_text
 from dockstack.deploy.recipes.stage import Stage
 
 if TYPE_CHECKING:

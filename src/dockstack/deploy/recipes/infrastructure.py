@@ -91,7 +91,8 @@ def _place_baked(machine: Machine, final: Path) -> bool:
     unpacked = Path(paths.BAKED) / baked.DATABASES
     machine.baked.unpack(baked.DATABASES, unpacked)
     machine.absent(str(final))  # what a killed run has left
-    machine.command(["chown", "-R", "mysql:mysql", f"{unpacked}/mariadb"])
+    files = shlex.quote(f"{unpacked}/mariadb")
+    machine.command(f"chown -R mysql:mysql {files} && sync -f {files}")
     created = uuid.uuid4().hex
     machine.manifest.set_done("database-created", created)
     machine.manifest.set_done(_BAKED, created)

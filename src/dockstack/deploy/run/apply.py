@@ -256,18 +256,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return carry_out(node, tasks(node, node_stages(node)), Secrets(paths.SECRETS_FILE))
 
 
-def carry_out(node: Node, work: Sequence[Task], secrets: Secrets) -> int:
-    """Run tasks of this machine and print what they tell; return the exit status, as ``main`` does."""
+def carry_out(node: Node, work: Sequence[Task], secrets: Secrets, tell: Callable[[Event], None] = print_event) -> int:
+    """Run tasks of this machine and tell of them; return the exit status, as ``main`` does."""
     parallel = node.attributes.number("deploy.parallel")
-    runner = Runner({task.key: task for task in work}, parallel, print_event, secrets)
+    runner = Runner({task.key: task for task in work}, parallel, tell, secrets)
     signal.signal(signal.SIGTERM, runner.interrupt)
     signal.signal(signal.SIGINT, runner.interrupt)
-    print_event(Event(Kind.PLAN, tasks=tuple(runner.waiting)))
+    tell(Event(Kind.PLAN, tasks=tuple(runner.waiting)))
     ok = runner.run()
     if ok:
         runner.changes += retire_unwanted(node, secrets, runner.services)
     seconds = round(time.monotonic() - runner.began, 2)
-    print_event(Event(Kind.END, ok=ok, changes=runner.changes, seconds=seconds))
+    tell(Event(Kind.END, ok=ok, changes=runner.changes, seconds=seconds))
     return INTERRUPTED if runner.interrupted else int(not ok)
 
 

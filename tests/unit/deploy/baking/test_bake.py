@@ -12,7 +12,8 @@ from dockstack.deploy.baking import bake as story
 from dockstack.deploy.baking.rehearsal import STATE
 from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.node import baked, baked_packages
-from dockstack.deploy.node.environments import lock_text, source_hash
+from dockstack.deploy.node.own_package import lock_digest, source_hash
+from dockstack.deploy.recipes import packages
 from dockstack.deploy.wanted import inventory
 from dockstack.errors import DockstackError
 
@@ -34,10 +35,10 @@ def installed(monkeypatch, tmp_path):
         monkeypatch.setattr(paths, name, str(path))
     for place in (openstack, cli):
         place.mkdir(parents=True)
-    lock = lock_text("2026.2/openstack").encode()
-    markers["LOCK_MARKER"].write_text(f"{story.hashlib.sha256(lock).hexdigest()}\n")
+    markers["LOCK_MARKER"].write_text(f"{lock_digest('2026.2/openstack')}\n")
     for marker in (markers["DRIVER_MARKER"], cli / ".dockstack-wheel"):
         marker.write_text(f"{source_hash()}\n")
+    monkeypatch.setattr(story, "require_packages", lambda _: None)
     monkeypatch.setattr(baked_packages, "collect", lambda names, place: place.mkdir() or (place / names[0]).touch())
     image = SimpleNamespace(write=lambda path: path.write_text("image"))
     monkeypatch.setattr(story.base, "build", lambda: image)
@@ -96,3 +97,43 @@ def test_another_version_is_not_baked(installed, marker, content):
 def test_packages_are_those_of_a_whole_cloud_with_an_engine():
     found = story.package_names(node(), DEBIAN_12)
     assert {"docker.io", "lxcfs", "rabbitmq-server", "mariadb-server-core", "openssh-client"} <= set(found)
+
+
+def test_of_another_release_the_cure_is_to_name_it_and_not_to_upgrade_the_cloud(installed):
+    (installed / "opt/openstack/.dockstack-lock").write_text(lock_digest("2026.1/openstack"))
+    with pytest.raises(DockstackError) as caught:
+        story.bake(installed / "out", node(), lambda _: pytest.fail("it began"), lambda _: None)
+    assert "--set release=2026.1" in caught.value.resolution
+    assert "Run `dockstack up`" not in caught.value.resolution
+
+
+def test_a_package_that_was_removed_is_named_for_the_rehearsal_would_install_it(machine):
+    here = "\n".join(f"{name} installed 1" for name in DEBIAN_12.packages_of(*packages.wanted(node()))[1:])
+    with pytest.raises(DockstackError, match="not installed on this machine any more") as caught:
+        story.require_packages(machine({"dpkg-query": here}))
+    assert caught.value.brief.count(",") == 0
+
+
+@pytest.mark.parametrize(
+    "place", ["/etc", "/var/log", "/run/dockstack", "/opt/dockstack", "/var/lib/dockstack", "/usr"]
+)
+def test_a_place_that_the_rehearsal_does_not_see_is_refused(installed, place, monkeypatch):
+    monkeypatch.setattr(story.Path, "is_dir", lambda _: True)
+    with pytest.raises(DockstackError, match="not to be written to"):
+        story.bake(story.Path(place, "cloud.tar.zst"), node(), lambda _: pytest.fail("it began"), lambda _: None)
+
+
+def test_a_directory_that_is_not_there_is_refused(installed):
+    with pytest.raises(DockstackError, match="There is no directory"):
+        story.bake(installed / "no/out", node(), lambda _: pytest.fail("it began"), lambda _: None)
+
+
+def test_what_a_killed_run_left_goes_and_files_of_similar_names_stay(installed):
+    out = installed / "cloud.tar.zst"
+    (installed / ".cloud.tar.zst.work-abc/etc").mkdir(parents=True)
+    for name in ("cloud.tar.zst.parts", "cloud.tar.zst.partial"):
+        (installed / name).write_text("a person's own")
+    story.bake(out, node(), rehearse, lambda _: None)
+    found = {path.name: path for path in installed.glob("*cloud*")}
+    assert set(found) == {"cloud.tar.zst", "cloud.tar.zst.parts", "cloud.tar.zst.partial"}
+    assert found["cloud.tar.zst.parts"].read_text() == "a person's own"

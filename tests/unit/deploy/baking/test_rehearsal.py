@@ -3,10 +3,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import psutil
 import pytest
 
 from dockstack.deploy.baking import rehearsal
 from dockstack.deploy.configuration.settings import DATABASES
+from dockstack.deploy.run.events import Event, Kind, parse
 from dockstack.deploy.run.plan import node_stages, tasks
 from dockstack.deploy.wanted import inventory
 
@@ -41,7 +50,64 @@ def test_it_is_the_same_whatever_the_cloud_has(chosen):
 def test_no_account_stays_whose_password_might_be_known(machine, monkeypatch):
     said = []
     monkeypatch.setattr(rehearsal, "run_sql", lambda _machine, _settings, sql: said.append(sql))
-    monkeypatch.setattr(rehearsal.teardown, "down", lambda _machine: said.append("down"))
-    rehearsal.dismiss(machine({"hostname": "node1\nsystem"}))
-    assert said[-1] == "down"
+    one = machine({"hostname": "node1\nsystem"})
+    database = SimpleNamespace(name="mariadb")
+    monkeypatch.setattr(one.records, "services", lambda: [database])
+    monkeypatch.setattr(one.backend, "stop_all", lambda services, _ended: said.append(services))
+    monkeypatch.setattr(one.backend, "finish", lambda: said.append("finish"))
+    rehearsal.dismiss(one)
+    assert said[1:] == [[database], "finish"], "and no hypervisor is asked anything"
     assert all(f"DROP USER '{user}'@'localhost'" in said[0] for user in DATABASES)
+
+
+def test_a_stage_that_failed_is_cured_by_up_and_another_bake(capsys):
+    rehearsal.tell(Event(Kind.FAILED, "node1/database", cure="run `dockstack up` again: it goes on from here"))
+    rehearsal.tell(Event(Kind.SAY, "node1/database", text="something"))
+    failed, said = (parse(line) for line in capsys.readouterr().out.splitlines())
+    assert "`dockstack bake` again" in failed.cure
+    assert not said.cure
+
+
+LOOK = """
+import os, socket, sys
+from pathlib import Path
+from dockstack.deploy import paths
+from dockstack.deploy.baking import rehearsal
+work = Path(sys.argv[1])
+paths.OPT, paths.VAR = str(work / "opt"), str(work / "var")
+paths.OPENSTACK_VENV, paths.CLI_VENV = f"{paths.OPT}/openstack", f"{paths.OPT}/cli"
+(work / "below").mkdir()
+rehearsal.cover(work / "below")
+def refused(path):
+    try:
+        Path(path, "dockstack-was-here").touch()
+    except OSError as error:
+        return error.strerror == "Read-only file system"
+print(socket.gethostname(), sorted(os.listdir("/run")), os.listdir("/var/log"), Path("/etc/passwd").exists())
+print([refused(path) for path in (*rehearsal.READ_ONLY, paths.OPENSTACK_VENV)])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has namespaces")
+def test_it_sees_no_name_and_no_daemon_of_the_machine_and_can_install_nothing(tmp_path):
+    for place in ("opt/openstack", "opt/cli", "var"):
+        (tmp_path / place).mkdir(parents=True)
+    line = [*rehearsal.NAMESPACES, sys.executable, "-c", LOOK, str(tmp_path)]
+    told = subprocess.run(line, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    assert told == ["localhost ['dockstack', 'mount'] [] True", "[True, True, True, True]"]
+    assert os.uname().nodename != "localhost"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has namespaces")
+def test_nothing_of_it_outlives_a_killed_command(tmp_path):
+    note = tmp_path / "note"
+    work = f"while sleep 0.05; do echo >> {note}; done"
+    program = f"import subprocess; subprocess.run([*{rehearsal.NAMESPACES!r}, 'sh', '-c', '{work}'])"
+    with subprocess.Popen([sys.executable, "-c", program], start_new_session=True) as command:
+        while not note.exists():
+            time.sleep(0.01)
+        command.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while left := [one for one in psutil.process_iter(["cmdline"]) if work in (one.info["cmdline"] or ())]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.01)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import replace
 
@@ -25,7 +24,7 @@ from dockstack.deploy.join.peers import Peers
 from dockstack.deploy.join.plan import NodePlan
 from dockstack.deploy.join.remote_run import RemoteRun
 from dockstack.deploy.join.survey import Survey
-from dockstack.deploy.node import environments
+from dockstack.deploy.node import own_package
 from dockstack.deploy.node.connection import UnreachableError, connect
 from dockstack.deploy.run.events import Event, Kind
 from dockstack.deploy.wanted.attributes import SourceValues
@@ -59,9 +58,9 @@ def adding(tmp_path, monkeypatch):
         str(tmp_path / "cli"), str(tmp_path / "uv"), str(tmp_path / "state"), str(tmp_path / "guard")
     )
     (tmp_path / "cli" / "bin").mkdir(parents=True)
-    lock = hashlib.sha256(environments.lock_text("cli").encode()).hexdigest()
+    lock = own_package.lock_digest("cli")
     (tmp_path / "cli" / ".dockstack-lock").write_text(f"{lock}\n")
-    (tmp_path / "cli" / ".dockstack-wheel").write_text(f"{environments.source_hash()}\n")
+    (tmp_path / "cli" / ".dockstack-wheel").write_text(f"{own_package.source_hash()}\n")
 
     def build(*events, enrolment=None):
         program = tmp_path / "cli" / "bin" / "python"

@@ -11,7 +11,7 @@ import pytest
 
 from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.join.command_line import CommandLine
-from dockstack.deploy.node import environments
+from dockstack.deploy.node import own_package
 from dockstack.deploy.node.connection import connect
 from dockstack.deploy.node.manifest import Made, Manifest
 from dockstack.deploy.run.lock import exclusive
@@ -51,7 +51,7 @@ def ours(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "wheel", "w") as wheel:
         wheel.writestr("dockstack/__init__.py", "")
     content = (tmp_path / "wheel").read_bytes()
-    monkeypatch.setattr(environments, "build_wheel", lambda: content)
+    monkeypatch.setattr(own_package, "build_wheel", lambda: content)
     return CommandLine(
         str(tmp_path / "cli"), str(tmp_path / "uv"), *(str(tmp_path / name) for name in ("state", "guard"))
     )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import pytest
@@ -16,7 +15,7 @@ from dockstack.deploy.join import plan
 from dockstack.deploy.join.endpoints import endpoints
 from dockstack.deploy.join.look import NodeFacts, PresentFile
 from dockstack.deploy.join.plan import Joining, NodePlan
-from dockstack.deploy.node.environments import lock_text
+from dockstack.deploy.node.own_package import lock_digest
 from dockstack.deploy.run.preflight import MachineFacts
 from dockstack.deploy.wanted.attributes import SourceValues
 from dockstack.deploy.wanted.cloud_document import CloudDocument
@@ -41,7 +40,7 @@ def as_joined(joining, facts=FACTS):
         ours=True,
         engine=True,
         client=True,
-        lock=hashlib.sha256(lock_text(f"{release}/openstack").encode()).hexdigest(),
+        lock=lock_digest(f"{release}/openstack"),
     )
     return settled, files
 

@@ -5,26 +5,21 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import tarfile
+import time
 from dataclasses import replace
 
 import pytest
 import zstandard
 
-from dockstack.deploy import paths
 from dockstack.deploy.node import baked
 from dockstack.deploy.node.baked import Archive, BakedError, Origin
 
 pytestmark = pytest.mark.unit
 
 ORIGIN = Origin("0123456789abcdef", "2026.2", "debian-12", "x86_64", "3.11")
-
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    monkeypatch.setattr(paths, "BAKED", str(tmp_path / "var/baked"))
-    monkeypatch.setattr(paths, "BAKED_NOTE", str(tmp_path / "var/note"))
-    monkeypatch.setattr(paths, "LOCK_MARKER", str(tmp_path / "no-environment"))
 
 
 @pytest.fixture
@@ -36,9 +31,9 @@ def archive(tmp_path):
     (tree / "bin/program").chmod(0o755)
     (tree / "large").write_bytes(os.urandom(300_000))
     image.write_text("an image")
-    return baked.write(
-        tmp_path / "cloud.tar.zst", ORIGIN, {baked.OPENSTACK: tree, baked.BASE_IMAGE: image}, lambda _: None
-    )
+    trees, work = {baked.OPENSTACK: tree, baked.BASE_IMAGE: image}, tmp_path / "work"
+    work.mkdir()
+    return baked.write(tmp_path / "cloud.tar.zst", ORIGIN, trees, lambda _: None, work=work)
 
 
 def rebaked(archive, data):
@@ -113,33 +108,6 @@ def test_another_file_is_refused(tmp_path, content):
         Archive.read(tmp_path / "file")
 
 
-@pytest.mark.parametrize("name", ["dockstack", "release", "distribution", "architecture", "python"])
-def test_one_for_something_else_is_refused_and_nothing_is_noted(archive, name):
-    with pytest.raises(BakedError, match=f"was baked for {name}"):
-        baked.accept(archive, replace(ORIGIN, **{name: "another"}))
-    assert baked.noted() is None
-
-
-def test_one_without_room_is_refused_and_nothing_is_noted(archive, monkeypatch):
-    monkeypatch.setattr(baked, "SPARE_MB", 1 << 40)
-    with pytest.raises(BakedError, match="MiB free"):
-        baked.accept(archive, ORIGIN)
-    assert baked.noted() is None
-
-
-def test_later_runs_know_it_until_the_cloud_is_up(archive):
-    baked.accept(archive, ORIGIN)
-    assert baked.noted() == archive
-    baked.forget()
-    assert baked.noted() is None
-
-
-def test_one_that_is_gone_counts_for_nothing(archive):
-    baked.accept(archive, ORIGIN)
-    archive.path.unlink()
-    assert baked.noted() is None
-
-
 @pytest.mark.parametrize(
     "members",
     [
@@ -165,3 +133,84 @@ def test_a_hostile_part_reaches_nothing_outside(archive, tmp_path, members):
     assert not list(tmp_path.rglob("escaped"))
     assert (tmp_path / "precious").read_text() == "good"
     assert not (place / "device").exists()
+
+
+def test_tar_that_has_much_to_say_does_not_stand_still(archive, tmp_path):
+    """A pipe takes 64 KiB: whoever reads it only at the end waits for ever."""
+    members = [(f"openstack/{'x' * 100}{number}/../no", {}) for number in range(2000)]
+    with pytest.raises(BakedError) as caught:
+        rebaked(archive, hostile(*members)).unpack(baked.OPENSTACK, tmp_path / "opt/openstack")
+    assert "could not be unpacked" in str(caught.value)
+    assert len(caught.value.details) <= 2000
+
+
+def test_a_clock_that_is_behind_is_no_matter(archive, tmp_path):
+    future = {"type": tarfile.DIRTYPE, "mode": 0o755}, {"mtime": 4_000_000_000}
+    ahead = rebaked(archive, hostile(("openstack", future[0]), ("openstack/file", future[1])))
+    said = tmp_path / "said"
+    with said.open("wb") as errors, ahead._open(ahead.parts[0]) as stream:
+        line = [*baked._EXTRACT, baked._QUIET, f"--directory={tmp_path}"]
+        assert baked._feed(line, stream, errors) == 0
+    assert said.read_text() == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+@pytest.mark.parametrize("limit", ["size=128k", "nr_inodes=6"], ids=["bytes", "inodes"])
+def test_a_full_disk_is_named_as_what_it_is_and_changes_nothing(archive, tmp_path, limit):
+    program = f"""
+from pathlib import Path
+from dockstack.deploy.node.baked import Archive, BakedError
+place = Path("{tmp_path}/small/openstack")
+place.mkdir()
+try:
+    Archive.read(Path("{archive.path}")).unpack("openstack", place)
+except BakedError as error:
+    print(error, [path.name for path in place.parent.iterdir()])
+"""
+    (tmp_path / "small").mkdir()
+    mount = f"mount -t tmpfs -o {limit} tmpfs {tmp_path}/small"
+    line = ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$0" -c "$1"', sys.executable, program]
+    told = subprocess.run(line, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert "could not be unpacked" in told
+    assert "is damaged" not in told
+    assert "['openstack']" in told
+
+
+def test_what_stood_there_stays_if_a_part_is_not_what_its_name_says(archive, tmp_path):
+    place = tmp_path / "opt/openstack"
+    (place / "old").mkdir(parents=True)
+    with pytest.raises(BakedError, match="could not be unpacked"):
+        rebaked(archive, hostile(("another", {}))).unpack(baked.OPENSTACK, place)
+    assert [path.name for path in place.iterdir()] == ["old"]
+
+
+def test_whenever_it_is_killed_there_is_the_old_one_or_the_new_one(archive, tmp_path):
+    """A child unpacks again and again over what a cloud runs from, until it is killed."""
+    place = tmp_path / "opt/openstack"
+    program = f"""
+from pathlib import Path
+from dockstack.deploy.node.baked import Archive
+one = Archive.read(Path("{archive.path}"))
+while True:
+    one.unpack("openstack", Path("{place}"))
+"""
+    archive.unpack(baked.OPENSTACK, place)
+    for number in range(6):
+        with subprocess.Popen([sys.executable, "-c", program]) as child:
+            while not (place.parent / ".openstack.baked").exists():
+                assert child.poll() is None
+            end = time.monotonic() + number * 0.037
+            while time.monotonic() < end:
+                assert (place / "large").exists(), "there is a moment without"
+            assert child.poll() is None
+            child.kill()
+        assert sorted(path.name for path in place.iterdir()) == ["bin", "large"]
+    archive.unpack(baked.OPENSTACK, place)
+    assert [path.name for path in place.parent.iterdir()] == ["openstack"]
+
+
+def test_an_archive_that_vanishes_meanwhile_is_said_to_be_gone(archive, tmp_path):
+    archive.path.unlink()
+    for use in (archive.verify, lambda: archive.unpack(baked.OPENSTACK, tmp_path / "opt/it")):
+        with pytest.raises(BakedError, match="cannot be read"):
+            use()

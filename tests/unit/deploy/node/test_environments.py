@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from dockstack.deploy.node import environments
+from dockstack.deploy.node import environments, own_package
 
 pytestmark = pytest.mark.unit
 
@@ -41,9 +41,9 @@ def test_what_no_lock_names_is_not_installed():
 def test_an_installed_dockstack_and_its_checkout_are_of_one_version(tmp_path):
     """Else `dockstack up` after `./dockstack up` installs itself anew, over what it is running."""
     site = tmp_path / "lib" / "site-packages"
-    with zipfile.ZipFile(io.BytesIO(environments.build_wheel())) as wheel:
+    with zipfile.ZipFile(io.BytesIO(own_package.build_wheel())) as wheel:
         wheel.extractall(site)
-    line = "from dockstack.deploy.node import environments as e; print(e.checkout(), e.source_hash())"
+    line = "from dockstack.deploy.node import own_package as e; print(e.checkout(), e.source_hash())"
     told = subprocess.run(
         [sys.executable, "-c", line],
         cwd=tmp_path,
@@ -52,4 +52,4 @@ def test_an_installed_dockstack_and_its_checkout_are_of_one_version(tmp_path):
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert told.stdout.split() == ["None", environments.source_hash()]
+    assert told.stdout.split() == ["None", own_package.source_hash()]
