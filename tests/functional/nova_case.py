@@ -14,6 +14,7 @@ from unittest import mock
 import fixtures
 import nova.conf
 import nova_33_fixtures
+from glanceclient.exc import HTTPNotFound
 from nova import context as nova_context
 from nova import objects
 from nova.tests import fixtures as nova_fixtures
@@ -77,12 +78,14 @@ class DockerImages(fixtures.Fixture):
         self.data = {IMAGE: image_archive()}
         self.refusal: Exception | None = None  # how the next upload ends
         self.loses = 0  # bytes of each upload
+        self.members: set[tuple[str, str]] = set()  # image and project
 
     def _setUp(self) -> None:  # noqa: N802 - the fixtures library calls it so
         self.add(IMAGE, image_archive(), {"os_hash_value": CHECKSUM, "docker_env_COLOUR": "green"})
         self.useFixture(fixtures.MockPatchObject(self.glance, "download", self._download))
         self.fake_update = self.glance.update
         self.useFixture(fixtures.MockPatchObject(self.glance, "update", self._update))
+        self.useFixture(fixtures.MonkeyPatch("nova.image.glance.GlanceClientWrapper.call", self._call))
 
     def add(
         self,
@@ -90,8 +93,11 @@ class DockerImages(fixtures.Fixture):
         data: bytes,
         properties: dict[str, str] | None = None,
         container_format: str = "docker",
+        *,
+        owner: str | None = None,
+        visibility: str = "private",
     ) -> None:
-        """Upload an image."""
+        """Upload an image, for everybody unless it has an owner."""
         self.data[image_id] = data
         self.glance.create(
             None,
@@ -104,7 +110,9 @@ class DockerImages(fixtures.Fixture):
                 "disk_format": "raw",
                 "min_ram": 0,
                 "min_disk": 0,
-                "visibility": "public",
+                "visibility": visibility if owner else "public",
+                "is_public": owner is None,  # which is all that Nova tells of the visibility
+                "owner": owner,
                 "created_at": self.glance.timestamp,
                 "updated_at": self.glance.timestamp,
                 "deleted_at": None,
@@ -126,6 +134,15 @@ class DockerImages(fixtures.Fixture):
             metadata["properties"]["os_hash_value"] = digest
             metadata |= {"size": len(self.data[image_id]), "status": "active"}
         return self.fake_update(context, image_id, metadata, None, purge_props)
+
+    def _call(self, _wrapper, _context, _version, method, controller="images", args=()):
+        """Answer what Nova's records of images leave out, as Glance answers its client."""
+        assert method == "get"
+        if controller == "images":
+            return self.glance.images[args[0]]
+        if args not in self.members:
+            raise HTTPNotFound
+        return {"member_id": args[1], "status": "pending"}
 
     def _download(self, context, image_id, data=None, dst_path=None, trusted_certs=None):
         self.glance.show(context, image_id)

@@ -11,6 +11,7 @@ from nova_case import CHECKSUM, IMAGE, NOTHING, ServersCase
 
 pytestmark = pytest.mark.functional
 
+FOREIGN = "5e1f7ad6-2a5c-4d3e-9f6e-0000000000f0"
 ROOT = nova_fixtures.CinderFixture.IMAGE_BACKED_VOL
 DATA = nova_fixtures.CinderFixture.SWAP_OLD_VOL
 
@@ -109,6 +110,35 @@ class TestBootVolumes(ServersCase):
             assert reason in server["fault"]["message"]
             self._delete_server(server)
             assert self.world.leftovers() == NOTHING
+
+    def name_foreign_image(self):
+        """Say of the volume, as its owner may, that it was made of an image that only another project may see."""
+        self.images.add(FOREIGN, self.images.data[IMAGE], {"docker_env_SECRET": "theirs"}, owner="another project")
+        self.made_of["image_id"] = FOREIGN
+
+    def test_an_administrator_reads_no_image_for_a_server_that_its_project_may_not_see(self):
+        server = self.boot_from()
+        self._shelve_server(server)
+        self.name_foreign_image()
+        self.api.post_server_action(server["id"], {"unshelve": None})
+        self._wait_for_server_parameter(server, {"OS-EXT-STS:task_state": None})
+        assert self.world.roots == {}
+        assert f"nova-{server['id']}" not in self.world.containers
+        failed = self.instance(server).fault.message
+        assert f"image {FOREIGN} of its root volume is gone, or hidden from its project" in failed
+        assert failed.endswith("(openstack volume set --image-property image_id=ID VOLUME).")
+        self.made_of["image_id"] = IMAGE
+        self._unshelve_server(server)
+        assert self.world.roots == {server["id"]: ROOT}
+
+    def test_a_server_moves_whatever_its_volume_says_that_it_was_made_of(self):
+        self.flags(allow_resize_to_same_host=True)
+        server = self.boot_from()
+        larger = self._create_flavor(vcpu=1, memory_mb=128, disk=1, ephemeral=0)
+        self.made_of.clear()
+        self.api.post_server_action(server["id"], {"resize": {"flavorRef": larger}})
+        self._wait_for_state_change(server, "VERIFY_RESIZE")
+        assert self.world.roots == {server["id"]: ROOT}
 
     def test_no_rescue(self):
         server = self.boot_from()

@@ -218,6 +218,28 @@ class TestImages(TranslationCase):
         with pytest.raises(exception.ImageNotFound):
             glance.read_image(self.context, "5e1f7ad6-2a5c-4d3e-9f6e-0000000000ff")
 
+    def test_an_image_that_a_project_may_not_see_is_missing_to_it(self):
+        for number, (visibility, shared, readers) in enumerate(
+            (
+                ("private", False, {"theirs"}),
+                ("private", True, {"theirs"}),  # what was shared once is not any more
+                ("shared", False, {"theirs"}),
+                ("shared", True, {"theirs", "ours"}),
+                ("community", False, {"theirs", "ours", "others"}),
+            )
+        ):
+            image_id = f"5e1f7ad6-2a5c-4d3e-9f6e-0000000000f{number}"
+            self.images.add(image_id, b"x", owner="theirs", visibility=visibility)
+            if shared:
+                self.images.members.add((image_id, "ours"))
+            for project in ("theirs", "ours", "others"):
+                if project in readers:
+                    assert glance.read_image_for(self.context, image_id, project).id == image_id
+                else:
+                    with pytest.raises(exception.ImageNotFound):
+                        glance.read_image_for(self.context, image_id, project)
+        assert glance.read_image_for(self.context, IMAGE, "others").id == IMAGE
+
     def test_data(self):
         image = glance.read_image(self.context, IMAGE)
         with glance.reading_as(self.context):

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -214,8 +214,7 @@ class DockerDriver(driver.ComputeDriver):
         """Make a server and start it."""
         servers.refuse_unsupported(instance, block_device_info, accel_info)
         attached = nova_volumes.build_volumes(block_device_info)
-        image_id = boot_volumes.find_image_id(context, instance, attached)
-        image = glance.read_image(context, image_id, returning=servers.is_returning(instance))
+        image = boot_volumes.read_image(context, instance, attached)
         server = servers.build_new_server(instance, image, admin_password, injected_files)
         ports = partial(devices.build_ports, context, instance, network_info)
         drive = config_drive.find_drive(instance, network_info, server.files, admin_password)
@@ -440,7 +439,7 @@ class DockerDriver(driver.ComputeDriver):
                 servers.describe(each, network_info, block_device_info)
                 for each in (instance, migrations.with_flavor(instance, flavor))
             )
-            image = glance.find_image(context, boot_volumes.find_image_id(context, instance, server.volumes))
+            image = boot_volumes.find_image(context, instance, server.volumes)
             return cold_migration.begin(self._host, server, wanted, destination, image=image, timeout=timeout)
 
     def finish_migration(
@@ -462,8 +461,7 @@ class DockerDriver(driver.ComputeDriver):
         drive = config_drive.find_drive(instance, network_info)
         reading = glance.reading_as(context, instance.trusted_certs)
         with serving(instance, network_info, block_device_info) as server, reading:
-            image_id = boot_volumes.find_image_id(context, instance, server.volumes)
-            image = glance.find_image(context, image_id) or replace(server.image, id=image_id)
+            image = boot_volumes.find_or_name_image(context, instance, server.volumes)
             cold_migration.finish(self._host, server, disk_info, image, plugged, power_on=power_on, read_drive=drive)
 
     def confirm_migration(self, context: Any, migration: Any, instance: Any, network_info: Any) -> None:
@@ -712,8 +710,7 @@ class DockerDriver(driver.ComputeDriver):
         drive = config_drive.find_drive(instance, network_info)
         context = context or nova.context.get_admin_context()  # Nova gives none where it restores a deleted server
         with glance.reading_as(context, instance.trusted_certs):
-            image_id = boot_volumes.find_image_id(context, instance, server.volumes)
-            image = lambda: glance.find_image(context, image_id) or replace(server.image, id=image_id)  # noqa: E731
+            image = partial(boot_volumes.find_or_name_image, context, instance, server.volumes)
             incoming_migration.complete(self._host, server, image, drive)
 
     def _complete_ports(self, instance: Any, network_info: Any) -> Any:

@@ -197,14 +197,15 @@ def test_a_choice_of_nothing_is_refused(pattern):
 
 def test_the_impossible_are_few_and_each_has_a_reason():
     impossible = load_excluded(swap=True)
-    assert len(impossible) == 22
+    assert len(impossible) == 23
     assert all(len(why) > 20 for why in impossible.values())
 
 
 def test_the_guideline_s_tests_are_all_there():
     names = load_interop()
     assert len(names) == 173
-    assert not names & load_excluded(swap=True).keys()
+    wants_lsblk_heading = "test_attach_volume.AttachVolumeTestJSON.test_attach_detach_volume"
+    assert names & load_excluded(swap=True).keys() == {f"tempest.api.compute.volumes.{wants_lsblk_heading}"}
     assert "tempest.api.compute.servers.test_create_server.ServersTestJSON.test_verify_created_server_vcpus" in names
 
 

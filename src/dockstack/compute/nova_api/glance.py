@@ -6,10 +6,13 @@ from __future__ import annotations
 import tempfile
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import nova.conf
 from cryptography.exceptions import InvalidSignature
+from glanceclient.exc import HTTPForbidden, HTTPNotFound, HTTPUnauthorized
 from nova import exception
 from nova.compute import task_states
 from nova.image import glance
@@ -63,27 +66,25 @@ def read_image(context: Any, image_id: str, *, returning: bool = False) -> Image
     Raises:
         exception.ImageNotFound: the image is gone, or the tenant may not see it.
     """
+    return replace(_build_image(glance.API().get(context, image_id)), returning=returning)
+
+
+def read_image_for(context: Any, image_id: str, project_id: str) -> Image:
+    """Read an image that a project may see, whoever asks: an administrator could see every image.
+
+    Args:
+        context: the requester's, or an administrator's.
+        image_id: which.
+        project_id: the project.
+
+    Raises:
+        exception.ImageNotFound: the image is gone, or hidden from the project.
+        exception.ImageNotAuthorized: the requester may not see it.
+    """
     record = glance.API().get(context, image_id)
-    properties = {name: str(value) for name, value in (record.get("properties") or {}).items() if value is not None}
-    size = record.get("size")
-    return Image(
-        id=str(record["id"]),
-        name=printable(record.get("name") or record["id"]),
-        checksum=properties.get("os_hash_value") or record.get("checksum"),
-        size=int(size) if size is not None else None,
-        disk_format=record.get("disk_format"),
-        container_format=record.get("container_format"),
-        properties=properties,
-        returning=returning,
-    )
-
-
-def find_image(context: Any, image_id: str) -> Image | None:
-    """Read an image; None if it is gone, or hidden from the tenant by now."""
-    try:
-        return read_image(context, image_id)
-    except (exception.ImageNotFound, exception.ImageNotAuthorized):
-        return None
+    if record.get("is_public") or record.get("owner") == project_id or _is_given(context, image_id, project_id):
+        return _build_image(record)
+    raise exception.ImageNotFound(image_id=image_id)
 
 
 def download_image(image: Image) -> Iterable[bytes]:
@@ -152,6 +153,32 @@ def upload_snapshot(context: Any, image_id: str, update_task_state: Callable[...
             f"Glance has {stored.get('size')} bytes of it and {data.count} were sent. Look at Glance's log; try again."
         )
         raise exception.ImageUnacceptable(image_id=image_id, reason=reason)
+
+
+def _is_given(context: Any, image_id: str, project_id: str) -> bool:
+    """Whether an image is everybody's who knows it, or shared with a project; what Nova reads of it does not say so."""
+    ask = partial(glance.GlanceClientWrapper().call, context, 2, "get")
+    try:
+        visibility = ask(args=(image_id,))["visibility"]
+        return visibility == "community" or (
+            visibility == "shared" and bool(ask(controller="image_members", args=(image_id, project_id)))
+        )
+    except (HTTPForbidden, HTTPNotFound, HTTPUnauthorized):  # it has no such member, or the requester may not know
+        return False
+
+
+def _build_image(record: dict[str, Any]) -> Image:
+    properties = {name: str(value) for name, value in (record.get("properties") or {}).items() if value is not None}
+    size = record.get("size")
+    return Image(
+        id=str(record["id"]),
+        name=printable(record.get("name") or record["id"]),
+        checksum=properties.get("os_hash_value") or record.get("checksum"),
+        size=int(size) if size is not None else None,
+        disk_format=record.get("disk_format"),
+        container_format=record.get("container_format"),
+        properties=properties,
+    )
 
 
 class _Upload:

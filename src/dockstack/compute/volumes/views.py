@@ -35,6 +35,7 @@ _UP = {
     _NUMBERS: "../../devices/virtual/block",
 }
 _SECTOR, _BLOCK_BYTES = 512, 1024
+_BARE = ("serial",)  # the kernel ends this one with no newline: drivers/block/virtio_blk.c, serial_show
 _HEADING = "major minor  #blocks  name\n\n"
 
 
@@ -113,7 +114,7 @@ def _write(directory: Path, device: Device) -> None:
     own = directory / _DEVICES / name
     for file, text in describe(device).items():
         (own / file).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        (own / file).write_text(text + "\n")
+        (own / file).write_text(text if file in _BARE else text + "\n")
     number = f"{device.major}:{device.minor}"
     for path in list((directory / _NUMBERS).iterdir()):
         if path.readlink().name == name and path.name != number:
