@@ -165,6 +165,8 @@ class Broker:
                     self._declare_exchange(plug, channel, *loads("Bssbbbbb", arguments, 0)[0][1:6])
                 case (50, 10):
                     self._declare_queue(plug, channel, *loads("BsbbbbbF", arguments, 0)[0][1:])
+                case (50, 20):
+                    self._bind_queue(plug, channel, *loads("BsssbF", arguments, 0)[0][1:3])
                 case (10, 50):
                     self._send(plug, 0, (10, 51), b"")
                     return
@@ -179,14 +181,23 @@ class Broker:
             self._send(plug, channel, (40, 11), b"")
 
     def _declare_queue(self, plug, channel, name, *how):
-        passive, durable, _, _, _, arguments = how
+        passive, durable, exclusive, auto_delete, _, arguments = how
+        if exclusive:  # the connection's own, which ends with it
+            self._send(plug, channel, (50, 11), dumps("sll", ("own", 0, 0)))
+            return
         self.declared.append((name, passive))
         if name not in self.queues or (name in self.stuck and not passive):
             self._send(plug, channel, (20, 40), dumps("BsBB", (404, "NOT_FOUND", 50, 10)))
-        elif not passive and (durable, arguments) != self.queues[name]:
+        elif not passive and (auto_delete or (durable, arguments) != self.queues[name]):
             self._send(plug, channel, (20, 40), dumps("BsBB", (406, "PRECONDITION_FAILED", 50, 10)))
         else:
-            self._send(plug, channel, (50, 11), dumps("sll", (name, 0, 0)))
+            self._send(plug, channel, (50, 11), dumps("sll", (name, 0, 1)))  # somebody listens
+
+    def _bind_queue(self, plug, channel, _, exchange):
+        if exchange in self.exchanges:
+            self._send(plug, channel, (50, 21), b"")
+        else:
+            self._send(plug, channel, (20, 40), dumps("BsBB", (404, "NOT_FOUND", 50, 20)))
 
     @staticmethod
     def _send(plug, channel, method, arguments):
