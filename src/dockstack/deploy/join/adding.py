@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dockstack.deploy.administration import draining
 from dockstack.deploy.administration.enrolment import REASON
 from dockstack.deploy.join import peers
 from dockstack.deploy.join.command_line import CommandLine
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from dockstack.deploy.join.survey import Survey
     from dockstack.deploy.node.connection import Connection
     from dockstack.deploy.wanted.inventory import Node
+
+
+EMPTIED = {Step.DRAINING, Step.DRAINED}
 
 
 @dataclass(frozen=True)
@@ -80,22 +84,22 @@ class Adding:
         Raises:
             DockstackError: it could not be made one.
         """
-        entry = _entry(node, looked)
+        before, entry = self.journal.entry(node.name), _entry(node, looked)
         self.journal.note(entry)
         try:
-            added = self._add(node, looked, entry, tell)
-            return self._let_in(added, entry, tell, node.attributes.text("compute.aggregate"))
+            added = self._let_in(node, self._add(node, looked, entry, tell), entry, tell)
         except DockstackError as error:
             self.journal.note(entry.now(Step.FAILED, error.brief, error.resolution))
             raise
+        self.journal.note(is_in(entry, before, added.enrolled))
+        return added
 
-    def _let_in(self, added: Added, entry: Entry, tell: Callable[[Event], None], aggregate: str) -> Added:
+    def _let_in(self, node: Node, added: Added, entry: Entry, tell: Callable[[Event], None]) -> Added:
         if self.enrolment is None:
-            self.journal.note(entry.now(Step.JOINED))
             return added
         self.journal.note(entry.now(Step.PROVING))
+        aggregate = node.attributes.text("compute.aggregate")
         enrolled = self.enrolment.enrol(added.hostname, lambda text: tell(Event(Kind.SAY, text=text)), aggregate)
-        self.journal.note(entry.now(Step.ENABLED if enrolled.enabled else Step.JOINED))
         return replace(added, enrolled=enrolled)
 
     def _add(self, node: Node, looked: Survey, entry: Entry, tell: Callable[[Event], None]) -> Added:
@@ -120,6 +124,22 @@ class Adding:
             raise _failure(node, failures)
         self.peers.note(node.name, peers.ask(connection, str(looked.told.attributes["network.encap_ip"])))
         return Added(looked.plan.hostname, ended.changes, sent, ended.seconds)
+
+
+def is_in(entry: Entry, before: Entry | None, told: Enrolled | None) -> Entry:
+    """Return what is to be noted of a node that is in: what was emptied stays so until it is enabled.
+
+    Args:
+        entry: it.
+        before: what was noted of it when this began.
+        told: what the cloud says of it; None if nobody has asked.
+    """
+    if told is not None and told.enabled:
+        return entry.now(Step.ENABLED)
+    if before is not None and before.step in EMPTIED:
+        return entry.now(before.step, before.problem, before.cure)
+    drained = told is not None and told.reason.startswith(draining.REASON)
+    return entry.now(Step.DRAINING if drained else Step.JOINED)  # whether to its end, `drain` says when it runs again
 
 
 def _entry(node: Node, looked: Survey) -> Entry:

@@ -166,6 +166,40 @@ def test_with_an_administrators_account_it_registers_disabled_and_is_let_in(
     assert fake.services["one.example.org"]["status"] == "enabled"
 
 
+STUCK = {"problem": "1 servers could not move.", "cure": "Run it again."}
+
+
+@pytest.mark.parametrize(
+    "emptied",
+    [
+        ("dockstack node drain: new disks", Step.DRAINED, Step.DRAINED),
+        ("broken fan", Step.DRAINED, Step.DRAINED),
+        ("dockstack node drain", Step.DRAINING, Step.DRAINING),
+        ("dockstack node drain", Step.FAILED, Step.DRAINING),
+        ("broken fan", Step.ENABLED, Step.JOINED),
+        (None, Step.DRAINED, Step.ENABLED),
+    ],
+    ids=["drained", "disabled-before-it-was-drained", "draining", "failed-meanwhile", "somebody-elses", "enabled-anew"],
+)
+def test_one_that_was_emptied_stays_so_until_it_is_enabled(adding, looked, connected, let_in, emptied):
+    reason, before, after = emptied
+    fake, enrolment = let_in
+    fake.add_host("one.example.org", enabled=reason is None, reason=reason)
+    one = adding(*WELL, enrolment=enrolment)
+    one.journal.note(Entry("one", "root@one:22", "one.example.org", "2026.2", before, **STUCK))
+    one.add(connected.node, looked, lambda _: None)
+    entry = one.journal.entry("one")
+    assert entry.step is after
+    assert bool(entry.problem) == (before is after)
+
+
+def test_one_that_was_emptied_stays_so_without_an_administrators_account(adding, looked, connected):
+    one = adding(*WELL)
+    one.journal.note(Entry("one", "root@one:22", "one.example.org", "2026.2", Step.DRAINED))
+    one.add(connected.node, looked, lambda _: None)
+    assert one.journal.entry("one").step is Step.DRAINED
+
+
 def test_one_that_does_not_prove_itself_has_failed_and_stays_disabled(adding, looked, connected, let_in):
     fake, enrolment = let_in
     fake.add_host("one.example.org", enabled=False, reason=REASON)
