@@ -31,8 +31,8 @@ class Adding:
         self.added, self.introduced = [], []
         self.enrolment, self.journal, self.peers = None, noted, self
 
-    def made(self, enrolment):
-        self.enrolment = enrolment
+    def made(self, *, enrolment=None, command):
+        self.enrolment, self.command = enrolment, command
         return self
 
     def add(self, node, looked, tell):

@@ -96,6 +96,7 @@ def test_all_in_is_a_success_and_what_nodes_were_told_can_be_read_by_later_comma
     assert done.exit_code == 0, done.exception
     assert cloud_document.load(paths.CLOUD_DOCUMENT).text("release") == "2026.2"
     assert hosts.enrolment.proof is not None
+    assert hosts.command == "dockstack up", "what people are told to run again"
     assert sorted(hosts.introduced) == ["again", "good", "old"]
 
 

@@ -64,6 +64,7 @@ class Adding:
         peers: whom nodes let send them servers.
         enrolment: lets a node in; None without an administrator's credentials.
         certificates: what the cloud's authority gives nodes.
+        command: what a person runs here, to run it again when something is cured.
     """
 
     command_line: CommandLine = field(default_factory=CommandLine)
@@ -72,6 +73,7 @@ class Adding:
     peers: Peers = field(default_factory=Peers)
     enrolment: Enrolment | None = None
     certificates: NodeCertificates = field(default_factory=NodeCertificates)
+    command: str = "dockstack node add"
 
     def add(self, node: Node, looked: Survey, tell: Callable[[Event], None]) -> Added:
         """Make a machine a node that has been looked at and fits.
@@ -121,7 +123,7 @@ class Adding:
 
         ended = run.follow(run.start(), told)
         if not ended.ok:
-            raise _failure(node, failures)
+            raise _failure(node, failures, self.command)
         self.peers.note(node.name, peers.ask(connection, str(looked.told.attributes["network.encap_ip"])))
         return Added(looked.plan.hostname, ended.changes, sent, ended.seconds)
 
@@ -159,7 +161,7 @@ def _absolute(path: str | None) -> str:
     return str(Path(path).expanduser().absolute()) if path else ""
 
 
-def _failure(node: Node, failures: list[Event]) -> DockstackError:
+def _failure(node: Node, failures: list[Event], command: str) -> DockstackError:
     """Return what failed first; that later stages did not begin is no news."""
     if not failures:
         return DockstackError(
@@ -167,5 +169,5 @@ def _failure(node: Node, failures: list[Event]) -> DockstackError:
         )
     first = failures[0]
     what = f"{first.title}: {first.text}" if first.title else first.text
-    # The stages are those of `up`, and so are their words.
-    return DockstackError(what, first.cure.replace("`dockstack up`", "`dockstack node add`"), first.details)
+    # The stages are those of `up`, and so are their words; on a node, `up` is refused.
+    return DockstackError(what, first.cure.replace("`dockstack up`", f"`{command}`"), first.details)

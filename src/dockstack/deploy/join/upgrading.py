@@ -86,7 +86,7 @@ class Upgrading:
 
     cloud: Cloud
     document: CloudDocument
-    adding: Adding = field(default_factory=Adding)
+    adding: Adding = field(default_factory=lambda: Adding(command="dockstack node upgrade"))
     places: Places = field(default_factory=Places)
     look_again: Callable[[Node, CloudDocument], Survey] = survey
     patience: float = 0.0

@@ -128,11 +128,12 @@ def test_a_certificate_that_a_node_was_told_is_kept_for_the_next_time(adding, cl
     assert (tmp_path / "tls" / "one.pem").read_text() == "CERT\nKEY\n"
 
 
-def test_the_first_failure_is_told_in_the_words_of_this_command_and_noted(adding, looked, connected):
-    one = adding(*BADLY)
+@pytest.mark.parametrize("command", ["dockstack node add", "dockstack up", "dockstack node upgrade"])
+def test_the_first_failure_is_told_in_the_words_of_this_command_and_noted(adding, looked, connected, command):
+    one = replace(adding(*BADLY), command=command)
     with pytest.raises(DockstackError, match="Starting the switch: No") as refused:
         one.add(connected.node, looked, lambda _: None)
-    assert refused.value.resolution == "Run `dockstack node add` again."
+    assert refused.value.resolution == f"Run `{command}` again."
     (entry,) = one.journal.entries()
     assert (entry.step, entry.problem) == (Step.FAILED, "Starting the switch: No.")
 

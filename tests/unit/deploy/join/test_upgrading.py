@@ -134,6 +134,10 @@ def test_one_that_had_failed_is_in_again_when_it_is_upgraded(upgrade, fake, enab
     assert (entry.step, entry.problem) == (Step.ENABLED if enabled else Step.DRAINING, "")
 
 
+def test_what_to_run_again_is_this_command(cloud):
+    assert Upgrading(None, cloud).adding.command == "dockstack node upgrade"
+
+
 def test_a_second_run_changes_nothing(upgrade, tmp_path):
     upgrade(*WELL)
     ran = (tmp_path / "ran").read_text()
