@@ -149,7 +149,7 @@ class Broker:
         if response not in {"\0openstack\0bus-pw", b"\0openstack\0bus-pw"}:
             self._send(plug, 0, (10, 50), dumps("BsBB", (403, "ACCESS_REFUSED", 0, 0)))
             return
-        self._send(plug, 0, (10, 30), dumps("BlB", (10, 131072, 0)))
+        self._send(plug, 0, (10, 30), dumps("BlB", (100, 131072, 0)))
         self._receive(plug)  # tune-ok
         _, arguments = self._receive(plug)
         if loads("sbb", arguments, 0)[0][0] != "/":
@@ -166,7 +166,7 @@ class Broker:
                 case (50, 10):
                     self._declare_queue(plug, channel, *loads("BsbbbbbF", arguments, 0)[0][1:])
                 case (50, 20):
-                    self._bind_queue(plug, channel, *loads("BsssbF", arguments, 0)[0][1:3])
+                    self._bind(plug, channel, loads("Bsss", arguments, 0)[0][2])
                 case (10, 50):
                     self._send(plug, 0, (10, 51), b"")
                     return
@@ -180,10 +180,16 @@ class Broker:
         else:
             self._send(plug, channel, (40, 11), b"")
 
+    def _bind(self, plug, channel, exchange):
+        if exchange not in self.exchanges:
+            self._send(plug, channel, (20, 40), dumps("BsBB", (404, "NOT_FOUND", 50, 20)))
+        else:
+            self._send(plug, channel, (50, 21), b"")
+
     def _declare_queue(self, plug, channel, name, *how):
         passive, durable, exclusive, auto_delete, _, arguments = how
-        if exclusive:  # the connection's own, which ends with it
-            self._send(plug, channel, (50, 11), dumps("sll", ("own", 0, 0)))
+        if exclusive:  # it goes with its connection
+            self._send(plug, channel, (50, 11), dumps("sll", ("amq.gen-1", 0, 0)))
             return
         self.declared.append((name, passive))
         if name not in self.queues or (name in self.stuck and not passive):
@@ -191,13 +197,7 @@ class Broker:
         elif not passive and (auto_delete or (durable, arguments) != self.queues[name]):
             self._send(plug, channel, (20, 40), dumps("BsBB", (406, "PRECONDITION_FAILED", 50, 10)))
         else:
-            self._send(plug, channel, (50, 11), dumps("sll", (name, 0, 1)))  # somebody listens
-
-    def _bind_queue(self, plug, channel, _, exchange):
-        if exchange in self.exchanges:
-            self._send(plug, channel, (50, 21), b"")
-        else:
-            self._send(plug, channel, (20, 40), dumps("BsBB", (404, "NOT_FOUND", 50, 20)))
+            self._send(plug, channel, (50, 11), dumps("sll", (name, 0, 1)))
 
     @staticmethod
     def _send(plug, channel, method, arguments):

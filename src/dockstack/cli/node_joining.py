@@ -65,7 +65,7 @@ def join(
                 show_plan(name, outcome, whole=False)
             elif engine := engine_of(outcome):
                 say(f"{name}: engine {engine}")
-    adding = Adding(enrolment=enrolment)
+    adding = Adding(enrolment=enrolment, command=command)
     added = run(
         hosts,
         [one for one in hosts.nodes if one.name in surveys],

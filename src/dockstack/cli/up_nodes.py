@@ -88,10 +88,11 @@ def _stay_behind(hosts: Hosts, looked: dict[str, Survey | DockstackError], cloud
     One that does not tell its version counts as one that could not be looked at.
     """
     from dockstack.deploy.join import fleet  # noqa: PLC0415 - loads the recipes' engine
+    from dockstack.deploy.join.adding import Adding  # noqa: PLC0415
     from dockstack.deploy.join.plan import together  # noqa: PLC0415
     from dockstack.deploy.join.upgrading import Upgrading  # noqa: PLC0415
 
-    upgrading = Upgrading(cloud, hosts.document, patience=REPORTING)
+    upgrading = Upgrading(cloud, hosts.document, Adding(command=COMMAND), patience=REPORTING)
     fit = {name for name, outcome in together(plans(looked)).items() if fits(outcome)}
     surveys = {name: one for name, one in looked.items() if name in fit and not isinstance(one, DockstackError)}
     asked = [node for node in hosts.nodes if node.name in fit]

@@ -19,6 +19,7 @@ from dockstack.errors import DockstackError
 ENROLLED = {
     "good": Enrolled(enabled=True, proof=3.21),
     "again": Enrolled(enabled=True),
+    "theirs": Enrolled(enabled=True),
     "kept": Enrolled(enabled=False, reason="broken fan"),
 }
 HOSTNAMES = {"good": "good.example.org", "same": "good.example.org"}
@@ -31,8 +32,8 @@ class Adding:
         self.added, self.introduced = [], []
         self.enrolment, self.journal, self.peers = None, noted, self
 
-    def made(self, enrolment):
-        self.enrolment = enrolment
+    def made(self, *, enrolment=None, command):
+        self.enrolment, self.command = enrolment, command
         return self
 
     def add(self, node, looked, tell):
@@ -62,7 +63,8 @@ def hosts(monkeypatch, tmp_path):
         if node.name == "down":
             raise DockstackError("Node down cannot be reached.", "Check its address.")
         problems = (Problem("It holds a cloud.", "Use another."),) if node.name == "unfit" else ()
-        plan = NodePlan(HOSTNAMES.get(node.name, f"{node.name}.example.org"), problems)
+        engine = "of dockstack's own (the machine's is in a swarm)" if node.name == "theirs" else ""
+        plan = NodePlan(HOSTNAMES.get(node.name, f"{node.name}.example.org"), problems, engine=engine)
         return survey.Survey(plan, commission(node, document, "10.1.0.31"), DEBIAN_12)
 
     noted = Journal(tmp_path / "noted")

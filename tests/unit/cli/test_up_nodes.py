@@ -96,7 +96,15 @@ def test_all_in_is_a_success_and_what_nodes_were_told_can_be_read_by_later_comma
     assert done.exit_code == 0, done.exception
     assert cloud_document.load(paths.CLOUD_DOCUMENT).text("release") == "2026.2"
     assert hosts.enrolment.proof is not None
+    assert hosts.command == "dockstack up", "what people are told to run again"
     assert sorted(hosts.introduced) == ["again", "good", "old"]
+
+
+def test_an_engine_of_our_own_for_a_node_is_said(site):
+    site.describe("theirs", "good")
+    said = site.up().stdout
+    assert "theirs: engine of dockstack's own (the machine's is in a swarm)" in said
+    assert "good: engine" not in said
 
 
 def test_nothing_joins_a_cloud_that_did_not_come_up(site):

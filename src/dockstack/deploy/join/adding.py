@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dockstack.deploy.administration import draining
 from dockstack.deploy.administration.enrolment import REASON
 from dockstack.deploy.join import peers
 from dockstack.deploy.join.command_line import CommandLine
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from dockstack.deploy.join.survey import Survey
     from dockstack.deploy.node.connection import Connection
     from dockstack.deploy.wanted.inventory import Node
+
+
+EMPTIED = {Step.DRAINING, Step.DRAINED}
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Adding:
         peers: whom nodes let send them servers.
         enrolment: lets a node in; None without an administrator's credentials.
         certificates: what the cloud's authority gives nodes.
+        command: what a person runs here, to run it again when something is cured.
     """
 
     command_line: CommandLine = field(default_factory=CommandLine)
@@ -68,6 +73,7 @@ class Adding:
     peers: Peers = field(default_factory=Peers)
     enrolment: Enrolment | None = None
     certificates: NodeCertificates = field(default_factory=NodeCertificates)
+    command: str = "dockstack node add"
 
     def add(self, node: Node, looked: Survey, tell: Callable[[Event], None]) -> Added:
         """Make a machine a node that has been looked at and fits.
@@ -80,22 +86,22 @@ class Adding:
         Raises:
             DockstackError: it could not be made one.
         """
-        entry = _entry(node, looked)
+        before, entry = self.journal.entry(node.name), _entry(node, looked)
         self.journal.note(entry)
         try:
-            added = self._add(node, looked, entry, tell)
-            return self._let_in(added, entry, tell, node.attributes.text("compute.aggregate"))
+            added = self._let_in(node, self._add(node, looked, entry, tell), entry, tell)
         except DockstackError as error:
             self.journal.note(entry.now(Step.FAILED, error.brief, error.resolution))
             raise
+        self.journal.note(is_in(entry, before, added.enrolled))
+        return added
 
-    def _let_in(self, added: Added, entry: Entry, tell: Callable[[Event], None], aggregate: str) -> Added:
+    def _let_in(self, node: Node, added: Added, entry: Entry, tell: Callable[[Event], None]) -> Added:
         if self.enrolment is None:
-            self.journal.note(entry.now(Step.JOINED))
             return added
         self.journal.note(entry.now(Step.PROVING))
+        aggregate = node.attributes.text("compute.aggregate")
         enrolled = self.enrolment.enrol(added.hostname, lambda text: tell(Event(Kind.SAY, text=text)), aggregate)
-        self.journal.note(entry.now(Step.ENABLED if enrolled.enabled else Step.JOINED))
         return replace(added, enrolled=enrolled)
 
     def _add(self, node: Node, looked: Survey, entry: Entry, tell: Callable[[Event], None]) -> Added:
@@ -117,9 +123,25 @@ class Adding:
 
         ended = run.follow(run.start(), told)
         if not ended.ok:
-            raise _failure(node, failures)
+            raise _failure(node, failures, self.command)
         self.peers.note(node.name, peers.ask(connection, str(looked.told.attributes["network.encap_ip"])))
         return Added(looked.plan.hostname, ended.changes, sent, ended.seconds)
+
+
+def is_in(entry: Entry, before: Entry | None, told: Enrolled | None) -> Entry:
+    """Return what is to be noted of a node that is in: what was emptied stays so until it is enabled.
+
+    Args:
+        entry: it.
+        before: what was noted of it when this began.
+        told: what the cloud says of it; None if nobody has asked.
+    """
+    if told is not None and told.enabled:
+        return entry.now(Step.ENABLED)
+    if before is not None and before.step in EMPTIED:
+        return entry.now(before.step, before.problem, before.cure)
+    drained = told is not None and told.reason.startswith(draining.REASON)
+    return entry.now(Step.DRAINING if drained else Step.JOINED)  # whether to its end, `drain` says when it runs again
 
 
 def _entry(node: Node, looked: Survey) -> Entry:
@@ -139,7 +161,7 @@ def _absolute(path: str | None) -> str:
     return str(Path(path).expanduser().absolute()) if path else ""
 
 
-def _failure(node: Node, failures: list[Event]) -> DockstackError:
+def _failure(node: Node, failures: list[Event], command: str) -> DockstackError:
     """Return what failed first; that later stages did not begin is no news."""
     if not failures:
         return DockstackError(
@@ -147,5 +169,5 @@ def _failure(node: Node, failures: list[Event]) -> DockstackError:
         )
     first = failures[0]
     what = f"{first.title}: {first.text}" if first.title else first.text
-    # The stages are those of `up`, and so are their words.
-    return DockstackError(what, first.cure.replace("`dockstack up`", "`dockstack node add`"), first.details)
+    # The stages are those of `up`, and so are their words; on a node, `up` is refused.
+    return DockstackError(what, first.cure.replace("`dockstack up`", f"`{command}`"), first.details)

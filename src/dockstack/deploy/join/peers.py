@@ -99,7 +99,7 @@ def ask(connection: Connection, address: str) -> Peer:
     if len(said) != 2 or not all(_PUBLIC.fullmatch(key) for key in said):  # noqa: PLR2004 - a key each
         raise DockstackError(
             f"{connection.node.name} does not tell its keys for migrations.",
-            f"See {migration.KEYS} there; the next `dockstack node add` asks again.",
+            f"See {migration.KEYS} there; running the command again asks again.",
         )
     return Peer(address, *said)
 
@@ -117,5 +117,5 @@ def introduce(connection: Connection, peers: Iterable[Peer]) -> None:
         if not connection.run(limited(line, LIMIT), content, patience(LIMIT)).ok:
             raise DockstackError(
                 f"{connection.node.name} does not learn of other nodes: servers cannot move there.",
-                f"Can nova write {path} there? Then run `dockstack node add` again.",
+                f"Can nova write {path} there? Then run the command again.",
             )

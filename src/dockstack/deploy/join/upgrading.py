@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
 from dockstack.deploy.administration import hosts
-from dockstack.deploy.administration.enrolment import is_awaited
+from dockstack.deploy.administration.enrolment import Enrolled, is_awaited
 from dockstack.deploy.configuration import scripts
 from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.join import look
-from dockstack.deploy.join.adding import Adding
+from dockstack.deploy.join.adding import Adding, is_in
 from dockstack.deploy.join.journal import Step
 from dockstack.deploy.join.survey import survey
 from dockstack.deploy.node.connection import UnreachableError, connect
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from dockstack.deploy.administration.api import Cloud
+    from dockstack.deploy.join.journal import Entry
     from dockstack.deploy.join.survey import Survey
     from dockstack.deploy.node.connection import Connection
     from dockstack.deploy.wanted.cloud_document import CloudDocument
@@ -85,7 +86,7 @@ class Upgrading:
 
     cloud: Cloud
     document: CloudDocument
-    adding: Adding = field(default_factory=Adding)
+    adding: Adding = field(default_factory=lambda: Adding(command="dockstack node upgrade"))
     places: Places = field(default_factory=Places)
     look_again: Callable[[Node, CloudDocument], Survey] = survey
     patience: float = 0.0
@@ -133,11 +134,17 @@ class Upgrading:
             self.adding.journal.now(node.name, Step.FAILED, failure.brief, failure.resolution)
             raise failure from error
         self._shell(connection, f"rm -rf {shlex.quote(self.places.former)}")
-        if known is not None:
-            self.adding.journal.now(node.name, known.step)
+        self._note(node, host, known)
         after = self._running(connection, looked)
         disturbed = tuple(sorted(name for name in before if after.get(name) != before[name]))
         return Upgraded(added.changes + added.sent, added.seconds, disturbed)
+
+    def _note(self, node: Node, host: str, before: Entry | None) -> None:
+        """Note that a node is in with its new version, and whether it was emptied."""
+        entry = self.adding.journal.entry(node.name)
+        if entry is not None:
+            service = hosts.required(self.cloud, host)
+            self.adding.journal.note(is_in(entry, before, Enrolled(enabled=service.enabled, reason=service.reason)))
 
     def _is_current(self, connection: Connection, looked: Survey) -> bool:
         plan = looked.plan

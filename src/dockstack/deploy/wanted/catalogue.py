@@ -166,7 +166,7 @@ CATALOGUE: tuple[Attribute, ...] = (
         False,
         "Run an engine of our own beside the machine's, with another socket, data root and containerd namespace; where "
         "that one is in a swarm, or another deployer's. Choose it with the first `up`, which remembers. Unless this is "
-        "set, `node add` does so by itself where the machine's is somebody else's.",
+        "set, nodes over SSH (`node add`, and `up` for its nodes) have one where the machine's is somebody else's.",
     ),
     Attribute("docker.group", Kind.STRING, "docker", "The group that may speak to the engine; nova joins it."),
     Attribute("docker.socket", Kind.PATH, "/run/docker.sock", "The engine's socket."),

@@ -127,11 +127,12 @@ def test_a_certificate_that_a_node_was_told_is_kept_for_the_next_time(adding, cl
     assert (tmp_path / "tls" / "one.pem").read_text() == "CERT\nKEY\n"
 
 
-def test_the_first_failure_is_told_in_the_words_of_this_command_and_noted(adding, looked, connected):
-    one = adding(*BADLY)
+@pytest.mark.parametrize("command", ["dockstack node add", "dockstack up", "dockstack node upgrade"])
+def test_the_first_failure_is_told_in_the_words_of_this_command_and_noted(adding, looked, connected, command):
+    one = replace(adding(*BADLY), command=command)
     with pytest.raises(DockstackError, match="Starting the switch: No") as refused:
         one.add(connected.node, looked, lambda _: None)
-    assert refused.value.resolution == "Run `dockstack node add` again."
+    assert refused.value.resolution == f"Run `{command}` again."
     (entry,) = one.journal.entries()
     assert (entry.step, entry.problem) == (Step.FAILED, "Starting the switch: No.")
 
@@ -163,6 +164,40 @@ def test_with_an_administrators_account_it_registers_disabled_and_is_let_in(
     assert steps == [Step.RUNNING, *[Step.PROVING] * 3]
     assert one.journal.entry("one").step is Step.ENABLED
     assert fake.services["one.example.org"]["status"] == "enabled"
+
+
+STUCK = {"problem": "1 servers could not move.", "cure": "Run it again."}
+
+
+@pytest.mark.parametrize(
+    "emptied",
+    [
+        ("dockstack node drain: new disks", Step.DRAINED, Step.DRAINED),
+        ("broken fan", Step.DRAINED, Step.DRAINED),
+        ("dockstack node drain", Step.DRAINING, Step.DRAINING),
+        ("dockstack node drain", Step.FAILED, Step.DRAINING),
+        ("broken fan", Step.ENABLED, Step.JOINED),
+        (None, Step.DRAINED, Step.ENABLED),
+    ],
+    ids=["drained", "disabled-before-it-was-drained", "draining", "failed-meanwhile", "somebody-elses", "enabled-anew"],
+)
+def test_one_that_was_emptied_stays_so_until_it_is_enabled(adding, looked, connected, let_in, emptied):
+    reason, before, after = emptied
+    fake, enrolment = let_in
+    fake.add_host("one.example.org", enabled=reason is None, reason=reason)
+    one = adding(*WELL, enrolment=enrolment)
+    one.journal.note(Entry("one", "root@one:22", "one.example.org", "2026.2", before, **STUCK))
+    one.add(connected.node, looked, lambda _: None)
+    entry = one.journal.entry("one")
+    assert entry.step is after
+    assert bool(entry.problem) == (before is after)
+
+
+def test_one_that_was_emptied_stays_so_without_an_administrators_account(adding, looked, connected):
+    one = adding(*WELL)
+    one.journal.note(Entry("one", "root@one:22", "one.example.org", "2026.2", Step.DRAINED))
+    one.add(connected.node, looked, lambda _: None)
+    assert one.journal.entry("one").step is Step.DRAINED
 
 
 def test_one_that_does_not_prove_itself_has_failed_and_stays_disabled(adding, looked, connected, let_in):

@@ -119,8 +119,23 @@ def test_it_runs_the_new_version_and_its_servers_go_on(upgrade, tmp_path):
     assert upgrade(*WELL) == Upgraded(changes=4, seconds=1.5)
     assert versions(tmp_path) == {"new"}
     assert not (tmp_path / "former").exists()
-    assert upgrade.journal.entry("one").step is Step.ENABLED
+    entry = upgrade.journal.entry("one")
+    assert (entry.step, entry.login.startswith("root@127.0.0.1:")) == (Step.ENABLED, True)
     assert next(event.text for event in upgrade.told if event.kind is Kind.SAY) == "Keeping what it runs with"
+
+
+@pytest.mark.parametrize("enabled", [True, False], ids=["enabled", "drained"])
+def test_one_that_had_failed_is_in_again_when_it_is_upgraded(upgrade, fake, enabled):
+    with pytest.raises(DockstackError):
+        upgrade(*BADLY)
+    fake.add_host("one.example.org", enabled=enabled, reason=None if enabled else "dockstack node drain")
+    upgrade(*WELL)
+    entry = upgrade.journal.entry("one")
+    assert (entry.step, entry.problem) == (Step.ENABLED if enabled else Step.DRAINING, "")
+
+
+def test_what_to_run_again_is_this_command(cloud):
+    assert Upgrading(None, cloud).adding.command == "dockstack node upgrade"
 
 
 def test_a_second_run_changes_nothing(upgrade, tmp_path):
