@@ -31,7 +31,7 @@ def up(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "require_root", lambda _: None)
     monkeypatch.setattr(command, "exclusive", lambda _: nullcontext())
     monkeypatch.setattr(command.preflight, "check", lambda _: None)
-    monkeypatch.setattr(command.baked, "forget", lambda: None)
+    monkeypatch.setattr(command.accepted, "forget", lambda: None)
 
     def run(*options, status=0, before=None):
         if before:
