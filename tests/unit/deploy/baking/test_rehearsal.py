@@ -98,6 +98,10 @@ def test_it_sees_no_name_and_no_daemon_of_the_machine_and_can_install_nothing(tm
     assert os.uname().nodename != "localhost"
 
 
+def processes_with(argument):
+    return [one for one in psutil.process_iter(["cmdline"]) if argument in (one.info["cmdline"] or ())]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has namespaces")
 def test_nothing_of_it_outlives_a_killed_command(tmp_path):
     note = tmp_path / "note"
@@ -108,6 +112,8 @@ def test_nothing_of_it_outlives_a_killed_command(tmp_path):
             time.sleep(0.01)
         command.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while left := [one for one in psutil.process_iter(["cmdline"]) if work in (one.info["cmdline"] or ())]:
-        assert time.monotonic() < deadline, left
+    while (left := processes_with(work)) and time.monotonic() < deadline:
         time.sleep(0.01)
+    for one in left:
+        one.kill()
+    assert not left

@@ -197,13 +197,15 @@ while True:
     archive.unpack(baked.OPENSTACK, place)
     for number in range(6):
         with subprocess.Popen([sys.executable, "-c", program]) as child:
-            while not (place.parent / ".openstack.baked").exists():
+            try:
+                while not (place.parent / ".openstack.baked").exists():
+                    assert child.poll() is None
+                end = time.monotonic() + number * 0.037
+                while time.monotonic() < end:
+                    assert (place / "large").exists(), "there is a moment without"
                 assert child.poll() is None
-            end = time.monotonic() + number * 0.037
-            while time.monotonic() < end:
-                assert (place / "large").exists(), "there is a moment without"
-            assert child.poll() is None
-            child.kill()
+            finally:
+                child.kill()
         assert sorted(path.name for path in place.iterdir()) == ["bin", "large"]
     archive.unpack(baked.OPENSTACK, place)
     assert [path.name for path in place.parent.iterdir()] == ["openstack"]
