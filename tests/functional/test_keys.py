@@ -112,9 +112,7 @@ class TestAKeyManagerThatIsStillStarting:
         def get(context, key_id):
             if self.pauses < 3:
                 failure = KeyManagerError(reason="nobody listens")
-                failure.__context__ = ConnectFailure(
-                    "nobody listens"
-                )  # as castellan has it
+                failure.__context__ = ConnectFailure("nobody listens")  # as castellan has it
                 raise failure
             return give(context, key_id)
 
