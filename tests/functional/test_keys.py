@@ -8,6 +8,7 @@ import pytest
 from castellan.common.exception import Forbidden, KeyManagerError, ManagedObjectNotFoundError
 from castellan.common.objects.symmetric_key import SymmetricKey
 from keystoneauth1.exceptions import ConnectFailure
+from nova import exception
 from nova.volume import cinder
 
 from dockstack.compute.nova_api import keys
@@ -90,6 +91,68 @@ def test_whatever_the_refusal_the_next_one_is_asked_for(manager, refusal):
     manager.allowed = set()
     with pytest.raises(keys.NoKey, match="does not give the key"):
         keys.read_encryption("volume")
+
+
+class TestAKeyManagerThatIsStillStarting:
+    @pytest.fixture(autouse=True)
+    def clock(self, monkeypatch):
+        """Let it answer when the third pause is over."""
+        self.pauses, self.now = 0, keys._patient_until - 10
+
+        def sleep(seconds):
+            self.pauses, self.now = self.pauses + 1, self.now + seconds
+
+        monkeypatch.setattr(keys.time, "sleep", sleep)
+        monkeypatch.setattr(keys.time, "monotonic", lambda: self.now)
+
+    @pytest.fixture
+    def starting(self, manager, monkeypatch):
+        give = manager.get
+
+        def get(context, key_id):
+            if self.pauses < 3:
+                failure = KeyManagerError(reason="nobody listens")
+                failure.__context__ = ConnectFailure("nobody listens")  # as castellan has it
+                raise failure
+            return give(context, key_id)
+
+        manager.get = get
+        monkeypatch.setattr(keys.oslo_context, "get_current", lambda: None)
+
+    @pytest.mark.usefixtures("starting")
+    def test_is_waited_for(self):
+        assert keys.read_encryption("volume").key
+        assert self.pauses == 3
+
+    @pytest.mark.usefixtures("starting")
+    def test_is_not_waited_for_when_nova_compute_has_been_there_for_long(self):
+        self.now += 11
+        with pytest.raises(keys.NoKey, match="nobody listens"):
+            keys.read_encryption("volume")
+        assert self.pauses == 0
+
+    @pytest.mark.usefixtures("starting", "user")
+    def test_keeps_no_user_waiting(self):
+        with pytest.raises(keys.NoKey, match="nobody listens"):
+            keys.read_encryption("volume")
+        assert self.pauses == 0
+
+    def test_is_not_one_that_refuses(self, manager):
+        manager.allowed = set()
+        with pytest.raises(keys.NoKey, match="Forbidden"):
+            keys.read_encryption("volume")
+        assert self.pauses == 0
+
+    def test_and_so_is_cinder_waited_for(self, manager, monkeypatch):
+        def answer(_self, _context, _volume):
+            if self.pauses < 2:
+                raise exception.CinderConnectionFailed(reason="refused")
+            return SAID
+
+        monkeypatch.setattr(cinder.API, "get_volume_encryption_metadata", answer)
+        monkeypatch.setattr(keys.oslo_context, "get_current", lambda: None)
+        assert keys.read_encryption("volume").key
+        assert self.pauses == 2
 
 
 def test_a_class_of_os_brick_is_a_provider(manager, monkeypatch):

@@ -18,6 +18,7 @@ import psutil
 from dockstack.cli.watching import INTERRUPTED
 from dockstack.compute import support
 from dockstack.deploy import external_programs, paths
+from dockstack.deploy.hypervisors.storage_obstacles import has_file_system
 from dockstack.deploy.node.environments import index_environment
 from dockstack.deploy.node.own_package import lock_text
 from dockstack.errors import DockstackError
@@ -86,7 +87,8 @@ def tempest(
     with workspace.alone():
         with console.status("Installing Tempest, if it is not there"):
             workspace.install(lock_text("tempest"), uv_program(), index_environment())
-        selection = select(workspace.tests(), choice, load_excluded(swap=psutil.swap_memory().total > 0))
+        excluded = load_excluded(swap=psutil.swap_memory().total > 0, vfat=has_file_system("vfat"))
+        selection = select(workspace.tests(), choice, excluded)
         if list_only:
             click.echo("\n".join(name_of(test) for test in selection.tests))
             return

@@ -21,6 +21,7 @@ from dockstack.verify.tempest.model import Credentials, TempestFacts, VolumeFact
 from dockstack.verify.tempest.selection import (
     APART,
     NEED_SWAP,
+    NEED_VFAT,
     Choice,
     class_of,
     load_excluded,
@@ -182,11 +183,13 @@ def test_what_no_container_can_pass_is_left_out_with_its_reason():
     assert selection.excluded == {name_of(TESTS[1]): "why"}
 
 
-def test_what_needs_swap_is_left_out_of_a_machine_without():
-    with_swap, without = load_excluded(swap=True), load_excluded(swap=False)
-    assert NEED_SWAP.isdisjoint(with_swap)
-    assert without.keys() - with_swap.keys() == NEED_SWAP
-    assert all(why.startswith("No container can pass it: ") for why in with_swap.values())
+@pytest.mark.parametrize(("lacking", "left_out"), [("swap", NEED_SWAP), ("vfat", NEED_VFAT)])
+def test_what_a_machine_lacks_leaves_out_what_needs_it(lacking, left_out):
+    has = {"swap": True, "vfat": True}
+    everything, without = load_excluded(**has), load_excluded(**has | {lacking: False})
+    assert left_out.isdisjoint(everything)
+    assert without.keys() - everything.keys() == left_out
+    assert all(why.startswith("No container can pass it: ") for why in everything.values())
 
 
 @pytest.mark.parametrize("pattern", ["(", "no.such.test"])
@@ -196,7 +199,7 @@ def test_a_choice_of_nothing_is_refused(pattern):
 
 
 def test_the_impossible_are_few_and_each_has_a_reason():
-    impossible = load_excluded(swap=True)
+    impossible = load_excluded(swap=True, vfat=True)
     assert len(impossible) == 23
     assert all(len(why) > 20 for why in impossible.values())
 
@@ -205,7 +208,7 @@ def test_the_guideline_s_tests_are_all_there():
     names = load_interop()
     assert len(names) == 173
     wants_lsblk_heading = "test_attach_volume.AttachVolumeTestJSON.test_attach_detach_volume"
-    assert names & load_excluded(swap=True).keys() == {f"tempest.api.compute.volumes.{wants_lsblk_heading}"}
+    assert names & load_excluded(swap=True, vfat=True).keys() == {f"tempest.api.compute.volumes.{wants_lsblk_heading}"}
     assert "tempest.api.compute.servers.test_create_server.ServersTestJSON.test_verify_created_server_vcpus" in names
 
 
