@@ -85,7 +85,7 @@ def wait_until_ready(machine: Machine, backend: Backend, service: Service) -> No
     deaths, ran = 0, True
     while True:
         seen = backend.look(service)
-        if seen.ending:  # the one before; nova-compute finishes what it does
+        if seen.waiting:  # for the one before, as nova-compute finishes what it does; or for what it requires
             patience = _Patience(machine, service)
         deaths += ran and not seen.running
         ran = seen.running

@@ -262,11 +262,11 @@ def test_the_work_of_a_new_main_process_counts_from_its_start(starting):
     assert clock.now == 170
 
 
-def test_the_time_of_a_start_begins_when_the_one_before_has_ended(starting):
-    """As systemd tells of a restart whose stop takes long: nova-compute finishes what it does."""
+def test_the_time_of_a_start_begins_when_it_is_its_turn(starting):
+    """As systemd tells of a restart whose stop takes long, and of a start behind a message bus that takes long."""
     clock, one, backend = starting(ready=340, share=0.0)
     after = backend.look
-    backend.look = lambda service: RunState(running=False, ending=True) if clock.now < 300 else after(service)
+    backend.look = lambda service: RunState(running=False, waiting=True) if clock.now < 300 else after(service)
     wait_until_ready(one, backend, STARTING)
     assert clock.now == 340
 

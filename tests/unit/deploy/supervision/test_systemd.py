@@ -162,15 +162,17 @@ def test_define_again_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    ("answer", "running", "failed", "ending"),
+    ("answer", "running", "failed", "waiting"),
     [
         ("ActiveState=active\nMainPID=7\nResult=success\nSubState=running", True, False, False),
         ("ActiveState=failed\nMainPID=0\nResult=exit-code\nSubState=failed", False, True, False),
         ("ActiveState=inactive\nMainPID=0\nResult=success\nSubState=dead", False, False, False),
         ("ActiveState=activating\nMainPID=0\nResult=exit-code\nSubState=auto-restart", False, False, False),
         ("ActiveState=deactivating\nMainPID=7\nResult=success\nSubState=stop-sigterm", False, False, True),
+        ("ActiveState=inactive\nJob=4711\nMainPID=0\nResult=success\nSubState=dead", False, False, True),
+        ("ActiveState=activating\nJob=4711\nMainPID=7\nResult=success\nSubState=start-post", True, False, False),
     ],
 )
-def test_look(answer, running, failed, ending):
+def test_look(answer, running, failed, waiting):
     seen = Systemd(Shell({"systemctl show": answer})).look(SERVICE)
-    assert (seen.running, seen.failed, seen.ending) == (running, failed, ending)
+    assert (seen.running, seen.failed, seen.waiting) == (running, failed, waiting)

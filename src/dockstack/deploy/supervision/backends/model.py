@@ -21,14 +21,14 @@ class RunState:
         pid: of the main process.
         failed: it ended by itself and is not being started again.
         reason: the backend's words on why it does not run.
-        ending: it is asked to end, and has its own time for that; where it is started anew, that comes after.
+        waiting: its time has not begun: what ran before is asked to end, or what it requires is starting.
     """
 
     running: bool
     pid: int | None = None
     failed: bool = False
     reason: str = ""
-    ending: bool = False
+    waiting: bool = False
 
 
 class Backend(Protocol):

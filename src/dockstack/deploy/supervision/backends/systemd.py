@@ -180,15 +180,16 @@ class Systemd:
 
     def look(self, service: Service) -> RunState:
         """Ask systemd for the main process and its state."""
-        wanted = "--property=ActiveState,MainPID,Result,SubState"
+        wanted = "--property=ActiveState,Job,MainPID,Result,SubState"
         output = self._shell.run(["systemctl", "show", unit_name(service), wanted], check=False, limit=LOOK_LIMIT)
         values = dict(line.partition("=")[::2] for line in output.lines)
         active = values.get("ActiveState", "unknown")
         pid = int(values.get("MainPID") or 0)
         reason = f"{active} ({values.get('SubState')}, {values.get('Result')})"
         running = active in {"active", "reloading"} or (active == "activating" and pid > 0)
-        ending = active == "deactivating"
-        return RunState(running, pid or None, active == "failed", "" if running else reason, ending=ending)
+        queued = not running and values.get("Job", "0") not in {"", "0"}  # behind the units that it stands after
+        waiting = active == "deactivating" or queued
+        return RunState(running, pid or None, active == "failed", "" if running else reason, waiting=waiting)
 
     def start(self, service: Service) -> None:
         """Start or restart; a unit that failed too often gets a new chance."""
