@@ -7,6 +7,7 @@ import nova.context
 import pytest
 from castellan.common.exception import Forbidden, KeyManagerError, ManagedObjectNotFoundError
 from castellan.common.objects.symmetric_key import SymmetricKey
+from cinderclient.exceptions import ClientException
 from keystoneauth1.exceptions import ConnectFailure
 from nova import exception
 from nova.volume import cinder
@@ -97,23 +98,32 @@ class TestAKeyManagerThatIsStillStarting:
     @pytest.fixture(autouse=True)
     def clock(self, monkeypatch):
         """Let it answer when the third pause is over."""
-        self.pauses, self.now = 0, keys._patient_until - 10
+        self.pauses, self.now = 0, 1000.0
 
         def sleep(seconds):
             self.pauses, self.now = self.pauses + 1, self.now + seconds
 
         monkeypatch.setattr(keys.time, "sleep", sleep)
         monkeypatch.setattr(keys.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(keys, "_patience", keys.Patience())
+
+    @pytest.fixture(params=["silent", "behind a proxy"])
+    def failure(self, request):
+        if request.param == "silent":
+            return ConnectFailure("nobody listens")
+        refused = Exception("503 nobody listens")  # as barbicanclient's HTTPServerError
+        refused.status_code = 503
+        return refused
 
     @pytest.fixture
-    def starting(self, manager, monkeypatch):
+    def starting(self, manager, failure, monkeypatch):
         give = manager.get
 
         def get(context, key_id):
             if self.pauses < 3:
-                failure = KeyManagerError(reason="nobody listens")
-                failure.__context__ = ConnectFailure("nobody listens")  # as castellan has it
-                raise failure
+                told = KeyManagerError(reason="nobody listens")
+                told.__context__ = failure  # as castellan has it
+                raise told
             return give(context, key_id)
 
         manager.get = get
@@ -125,8 +135,14 @@ class TestAKeyManagerThatIsStillStarting:
         assert self.pauses == 3
 
     @pytest.mark.usefixtures("starting")
+    def test_is_waited_for_from_the_first_question_on(self):
+        self.now += 300
+        assert keys.read_encryption("volume").key
+        assert self.pauses == 3
+
+    @pytest.mark.usefixtures("starting")
     def test_is_not_waited_for_when_nova_compute_has_been_there_for_long(self):
-        self.now += 11
+        self.now += 700
         with pytest.raises(keys.NoKey, match="nobody listens"):
             keys.read_encryption("volume")
         assert self.pauses == 0
@@ -143,10 +159,15 @@ class TestAKeyManagerThatIsStillStarting:
             keys.read_encryption("volume")
         assert self.pauses == 0
 
-    def test_and_so_is_cinder_waited_for(self, manager, monkeypatch):
+    @pytest.mark.parametrize(
+        "failure",
+        [exception.CinderConnectionFailed(reason="refused"), ClientException(503)],
+        ids=["silent", "behind a proxy"],
+    )
+    def test_and_so_is_cinder_waited_for(self, manager, monkeypatch, failure):
         def answer(_self, _context, _volume):
             if self.pauses < 2:
-                raise exception.CinderConnectionFailed(reason="refused")
+                raise failure
             return SAID
 
         monkeypatch.setattr(cinder.API, "get_volume_encryption_metadata", answer)

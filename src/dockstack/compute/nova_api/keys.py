@@ -11,6 +11,7 @@ import nova.conf
 import nova.context
 from castellan import key_manager
 from castellan.common.exception import CastellanException
+from cinderclient.exceptions import ClientException as CinderError
 from keystoneauth1 import loading
 from keystoneauth1.exceptions import ClientException, ConnectionError, HttpServerError  # noqa: A004 - its name there
 from nova import exception
@@ -29,8 +30,8 @@ CONF = nova.conf.CONF
 LOG = logging.getLogger(__name__)
 _ACCOUNT = "service_user"  # of Nova itself
 _UNANSWERED = (ConnectionError, HttpServerError, exception.CinderConnectionFailed)
-_PATIENCE, _PAUSE = 60, 2  # seconds; the conductor, which this process waits for itself, answers by then
-_patient_until = time.monotonic() + _PATIENCE
+_SERVER_ERROR = 500  # a proxy's word, too, while nobody is behind it
+_YOUNG, _PATIENCE, _PAUSE = 600, 60, 2  # seconds
 
 
 class NoKey(DockstackError):  # noqa: N818 - said of the volume
@@ -39,6 +40,25 @@ class NoKey(DockstackError):  # noqa: N818 - said of the volume
 
 class NoAnswer(NoKey):
     """Whoever has it does not answer."""
+
+
+class Patience:
+    """How long nova-compute asks again: a minute from the first answer that it missed, if it was young then."""
+
+    def __init__(self) -> None:
+        """Be young from now on."""
+        self._young_until = time.monotonic() + _YOUNG
+        self._until: float | None = None
+
+    def lasts(self) -> bool:
+        """Tell whether to ask again."""
+        now = time.monotonic()
+        if self._until is None:
+            self._until = min(now, self._young_until) + _PATIENCE
+        return now <= self._until
+
+
+_patience = Patience()
 
 
 def read_encryption(volume_id: str) -> Encryption:
@@ -54,7 +74,7 @@ def read_encryption(volume_id: str) -> Encryption:
         try:
             return _read_encryption(volume_id)
         except NoAnswer as error:
-            if _has_requester() or time.monotonic() > _patient_until:
+            if _has_requester() or not _patience.lasts():
                 raise
             LOG.info("Waiting for what opens volume %s: %s", volume_id, error)
             time.sleep(_PAUSE)
@@ -94,9 +114,20 @@ def _read_key(volume_id: str, key_id: str) -> bytes:
     )
 
 
-def _is_unanswered(error: Exception) -> bool:
-    """Whether nobody answered; castellan says of some only that its own error came while it handled that one."""
-    return isinstance(error, _UNANSWERED) or isinstance(error.__context__, _UNANSWERED)
+def _is_unanswered(error: BaseException | None) -> bool:
+    """Whether nobody could answer; castellan says of some only that its own error came while it handled that one."""
+    while error is not None:
+        if isinstance(error, _UNANSWERED) or _status(error) >= _SERVER_ERROR:
+            return True
+        error = error.__context__
+    return False
+
+
+def _status(error: BaseException) -> int:
+    """Return the HTTP status of an error of cinderclient or barbicanclient, 0 of any other."""
+    if isinstance(error, CinderError):
+        return int(error.code)
+    return int(getattr(error, "status_code", 0))
 
 
 def _has_requester() -> bool:
