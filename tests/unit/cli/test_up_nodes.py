@@ -56,7 +56,7 @@ class Site:
 @pytest.fixture
 def site(hosts, tmp_path, monkeypatch):
     made = Site(tmp_path, monkeypatch)
-    for name in ("SAVED_OPTIONS", "CLOUD_DOCUMENT"):
+    for name in ("SAVED_OPTIONS", "CLOUD_DOCUMENT", "BAKED", "BAKED_NOTE"):
         monkeypatch.setattr(paths, name, str(tmp_path / name))
     monkeypatch.setattr(up, "require_root", lambda _: None)
     monkeypatch.setattr(up, "exclusive", lambda _: nullcontext())

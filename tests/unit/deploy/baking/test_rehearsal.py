@@ -18,6 +18,7 @@ from dockstack.deploy.configuration.settings import DATABASES
 from dockstack.deploy.run.events import Event, Kind, parse
 from dockstack.deploy.run.plan import node_stages, tasks
 from dockstack.deploy.wanted import inventory
+from namespaces import needs_namespaces
 
 pytestmark = pytest.mark.unit
 
@@ -88,7 +89,7 @@ print([refused(path) for path in (*rehearsal.READ_ONLY, paths.OPENSTACK_VENV)])
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has namespaces")
+@needs_namespaces
 def test_it_sees_no_name_and_no_daemon_of_the_machine_and_can_install_nothing(tmp_path):
     for place in ("opt/openstack", "opt/cli", "var"):
         (tmp_path / place).mkdir(parents=True)
@@ -102,13 +103,14 @@ def processes_with(argument):
     return [one for one in psutil.process_iter(["cmdline"]) if argument in (one.info["cmdline"] or ())]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has namespaces")
+@needs_namespaces
 def test_nothing_of_it_outlives_a_killed_command(tmp_path):
     note = tmp_path / "note"
     work = f"while sleep 0.05; do echo >> {note}; done"
     program = f"import subprocess; subprocess.run([*{rehearsal.NAMESPACES!r}, 'sh', '-c', '{work}'])"
     with subprocess.Popen([sys.executable, "-c", program], start_new_session=True) as command:
         while not note.exists():
+            assert command.poll() is None
             time.sleep(0.01)
         command.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 10

@@ -16,6 +16,7 @@ import zstandard
 
 from dockstack.deploy.node import baked
 from dockstack.deploy.node.baked import Archive, BakedError, Origin
+from namespaces import needs_namespaces
 
 pytestmark = pytest.mark.unit
 
@@ -154,7 +155,7 @@ def test_a_clock_that_is_behind_is_no_matter(archive, tmp_path):
     assert said.read_text() == ""
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+@needs_namespaces
 @pytest.mark.parametrize("limit", ["size=128k", "nr_inodes=6"], ids=["bytes", "inodes"])
 def test_a_full_disk_is_named_as_what_it_is_and_changes_nothing(archive, tmp_path, limit):
     program = f"""
