@@ -40,6 +40,7 @@ FOR_ROOT = {
     "qemu-storage-daemon": "qemu-system-common",
     "ssh": "openssh-client",
 }
+FOR_IMAGES_OF_VOLUMES = {"qemu-img": "qemu-utils"}  # tests say so and are skipped where nobody may install it
 FOR_AGENTS = {"conntrack": "conntrack"}
 FOR_MACHINES = {
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
@@ -175,7 +176,9 @@ def run(layer: Layer, extra: list[str]) -> Outcome:
         provide(ALWAYS | FOR_MACHINES)
     else:
         further = FOR_AGENTS if layer.name == "agents" else {}
-        provide(ALWAYS | FOR_ROOT | further if layer.needs_root else ALWAYS)
+        if layer.release and os.geteuid() == 0:
+            further = FOR_IMAGES_OF_VOLUMES
+        provide(ALWAYS | further | (FOR_ROOT if layer.needs_root else {}))
         if layer.needs_cloud or (layer.needs_root and not all(shutil.which(name) for name in ENGINE_PROGRAMS)):
             bring_up(HOSTS if layer.needs_cloud else 1)
     report = CHECKOUT / ".pytest_cache" / f"dockstack-{layer.name}.xml"
