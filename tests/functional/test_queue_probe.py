@@ -102,12 +102,22 @@ def conductor(url, topic, **options):
     target = oslo_messaging.Target(exchange=f"exchange-{topic}", topic=topic, server="controller")
     server = oslo_messaging.get_rpc_server(transport, target, [object()], executor="threading")
     server.start()
+    _await_listener(url, topic)
     try:
         yield
     finally:
         server.stop()
         server.wait()
         transport.cleanup()
+
+
+def _await_listener(url, topic):
+    """RabbitMQ counts the listeners of a quorum queue a moment after they are there."""
+    cloud, deadline = document(url), time.monotonic() + PATIENCE
+    with bus.session(cloud, bus.brokers(cloud.text("messaging.transport_url"))[0], use(topic)) as connection:
+        while not queues._has_listeners(connection, topic):
+            assert time.monotonic() < deadline, f"nobody listens on {topic}"
+            time.sleep(0.1)
 
 
 def document(url, **options):
