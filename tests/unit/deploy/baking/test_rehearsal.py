@@ -18,7 +18,7 @@ from dockstack.deploy.configuration.settings import DATABASES
 from dockstack.deploy.run.events import Event, Kind, parse
 from dockstack.deploy.run.plan import node_stages, tasks
 from dockstack.deploy.wanted import inventory
-from namespaces import needs_namespaces
+from own_mounts import needs_namespaces
 
 pytestmark = pytest.mark.unit
 

@@ -16,7 +16,7 @@ import zstandard
 
 from dockstack.deploy.node import baked
 from dockstack.deploy.node.baked import Archive, BakedError, Origin
-from namespaces import needs_namespaces
+from own_mounts import needs_namespaces
 
 pytestmark = pytest.mark.unit
 
