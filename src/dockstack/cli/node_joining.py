@@ -10,7 +10,7 @@ import click
 
 from dockstack.cli.node_hosts import plans
 from dockstack.cli.node_peers import acquaint, show_unmet, unmet_plain
-from dockstack.cli.node_report import added_plain, ended, engine_of, fits, plain, show_plan
+from dockstack.cli.node_report import added_plain, ended, engine_of, fitting, plain, show_plan
 from dockstack.cli.node_run import run
 from dockstack.errors import DockstackError
 from dockstack.terminal import say
@@ -52,11 +52,7 @@ def join(
     from dockstack.deploy.join.plan import together  # noqa: PLC0415
 
     found = together(plans(looked))
-    surveys = {
-        name: one
-        for name, one in looked.items()
-        if not isinstance(one, DockstackError) and fits(found[name]) and name not in stay
-    }
+    surveys = {name: one for name, one in fitting(looked, found).items() if name not in stay}
     if not hosts.as_json:
         for name, outcome in found.items():
             if name in stay:

@@ -11,9 +11,12 @@ from dockstack.errors import DockstackError
 from dockstack.terminal import Screen, say, say_lines, styled
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dockstack.deploy.administration.enrolment import Enrolled
     from dockstack.deploy.join.adding import Added
     from dockstack.deploy.join.plan import NodePlan
+    from dockstack.deploy.join.survey import Survey
 
     Outcome = NodePlan | DockstackError
 
@@ -21,6 +24,16 @@ if TYPE_CHECKING:
 def fits(outcome: Outcome) -> bool:
     """Tell whether a host would do."""
     return not isinstance(outcome, DockstackError) and outcome.fits
+
+
+def fitting(looked: Mapping[str, Survey | DockstackError], found: Mapping[str, Outcome]) -> dict[str, Survey]:
+    """Return what looking at hosts told of those that would do.
+
+    Args:
+        looked: what came of looking at each.
+        found: what would change on each, or why it would not do.
+    """
+    return {name: one for name, one in looked.items() if not isinstance(one, DockstackError) and fits(found[name])}
 
 
 def engine_of(outcome: Outcome) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dockstack.cli.node_hosts import FORKS, Hosts, administrator_option, host_options, look_at, plans, required_cloud
-from dockstack.cli.node_report import error_plain, fits, show_plan
+from dockstack.cli.node_report import error_plain, fits, fitting, show_plan
 from dockstack.cli.node_run import failed, run
 from dockstack.display import printable
 from dockstack.errors import DockstackError
@@ -56,8 +56,9 @@ def upgrade(*, hosts: Hosts, os_cloud: str | None, stop_after: int) -> None:
     hosts.require_named("upgrade")
     upgrading = Upgrading(required_cloud(hosts, os_cloud), hosts.document)
     looked = look_at(replace(hosts, forks=max(hosts.forks, FORKS)))  # to look harms none
-    surveys = {name: one for name, one in looked.items() if not isinstance(one, DockstackError) and one.plan.fits}
-    unfit = {name: one for name, one in plans(looked).items() if not fits(one)}
+    planned = plans(looked)
+    surveys = fitting(looked, planned)
+    unfit = {name: one for name, one in planned.items() if not fits(one)}
     if not hosts.as_json:
         for name, outcome in unfit.items():
             show_plan(name, outcome, whole=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dockstack.cli.cloud_document import of_this_machine, written
 from dockstack.cli.node_hosts import GROUP, LOGIN, Hosts, look_at, others, plans, required_cloud
 from dockstack.cli.node_joining import all_joined, enrolment, join
-from dockstack.cli.node_report import fits
+from dockstack.cli.node_report import fitting
 from dockstack.cli.node_upgrade import AT_A_TIME, FAILURES, upgrade_each
 from dockstack.deploy import paths
 from dockstack.deploy.join.journal import Journal
@@ -93,9 +93,8 @@ def _stay_behind(hosts: Hosts, looked: dict[str, Survey | DockstackError], cloud
     from dockstack.deploy.join.upgrading import Upgrading  # noqa: PLC0415
 
     upgrading = Upgrading(cloud, hosts.document, Adding(command=COMMAND), patience=REPORTING)
-    fit = {name for name, outcome in together(plans(looked)).items() if fits(outcome)}
-    surveys = {name: one for name, one in looked.items() if name in fit and not isinstance(one, DockstackError)}
-    asked = [node for node in hosts.nodes if node.name in fit]
+    surveys = fitting(looked, together(plans(looked)))
+    asked = [node for node in hosts.nodes if node.name in surveys]
     due = fleet.each(asked, hosts.forks, lambda node: upgrading.is_due(node, surveys[node.name]), lambda *_: None)
     looked |= {name: answer for name, answer in due.items() if isinstance(answer, DockstackError)}
     older = {name: surveys[name] for name, answer in due.items() if answer is True}
