@@ -132,8 +132,8 @@ def _entered(package: Path) -> str:
 def uncompressed(package: bytes) -> bytes | None:
     """Return a package whose files are not compressed; None if they are so in a way that is not known here.
 
-    The archive compresses all packages at once, and better. Whoever installs them saves what xz takes, a third of the
-    time. What dpkg unpacks is the same to the bit (deb(5): an ar archive of three members, data.tar.* the last).
+    The archive compresses all packages at once, and better, and whoever installs them saves what xz takes. What dpkg
+    unpacks is the same to the bit (deb(5): an ar archive of three members, data.tar.* the last).
     """
     position, plain = len(_AR), bytearray(_AR)
     while position < len(package):
