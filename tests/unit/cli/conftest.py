@@ -7,7 +7,7 @@ import pytest
 
 from dockstack.deploy.administration.enrolment import Enrolled
 from dockstack.deploy.distributions import DEBIAN_12
-from dockstack.deploy.join import adding, survey
+from dockstack.deploy.join import adding, own_host, survey
 from dockstack.deploy.join.adding import Added
 from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.journal import Entry, Journal, Step
@@ -48,6 +48,9 @@ class Adding:
 
     def knows(self, name):
         return name.startswith("old")
+
+    def forget(self, name):
+        assert name == own_host.NAME, "this machine is no host of that cloud"
 
     def introduce_to(self, node):
         self.introduced.append(node.name)
