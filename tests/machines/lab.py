@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Machines of the tests' own: systemd, sshd and an engine of its own in each, on a network that leads to the index.
 
-One run at a time has a laboratory; what a killed one has left, the next one removes before it begins.
+One run at a time has a laboratory; what a killed one has left, the next one removes before it begins. With
+DOCKSTACK_MACHINES_KEEP=1, machines stay, and such a run takes over those that are there, as they are: for work on a
+test that comes late in their life.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ import lan
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RUNNING = images.CACHE / "running"
+KNOWN = RUNNING / "machines.json"  # name, number and distribution of each that runs
 LOCK = images.CACHE / "lock"
 # How many times longer than on a quiet machine everything may take.
 PATIENCE = float(os.environ.get("DOCKSTACK_MACHINES_PATIENCE", "1"))
+KEEP = bool(os.environ.get("DOCKSTACK_MACHINES_KEEP"))
 RUNC = ("runc", "--root", "/run/dockstack-machines")
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 # What says where the package index is and how to reach it; what names a file names that of the authorities.
@@ -89,6 +93,10 @@ class Machine:
             subprocess.run(run, check=True, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         wait_for(self._answers, f"SSH on {self.name}", 120)
 
+    @property
+    def is_on(self) -> bool:
+        return _try(*RUNC, "exec", self.name, "true")
+
     def power_off(self) -> None:
         """Pull the plug."""
         _run(*RUNC, "delete", "--force", self.name)
@@ -117,6 +125,11 @@ class Machine:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(content)
         place.chmod(mode)
+
+    @property
+    def as_known(self) -> tuple[str, int, str]:
+        """What it takes to find it again."""
+        return self.name, self._number, self._distribution
 
     @property
     def known_hosts_line(self) -> str:
@@ -152,13 +165,22 @@ class Laboratory:
 
     def __init__(self) -> None:
         self.machines: dict[str, Machine] = {}
-        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "tests", "-f", str(RUNNING / "key"))
+        known = json.loads(KNOWN.read_text()) if KNOWN.exists() else []
+        self._kept = {name: Machine(name, number, distribution) for name, number, distribution in known}
+        if not (RUNNING / "key").exists():
+            _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "tests", "-f", str(RUNNING / "key"))
 
     def machine(self, name: str, distribution: str) -> Machine:
-        """Return a new machine, which runs."""
-        made = Machine(name, 10 + len(self.machines), distribution)
-        self.machines[name] = made
+        """Return a machine that runs: a new one, or one that was kept."""
+        if name in self._kept:
+            kept = self.machines[name] = self._kept[name]
+            if not kept.is_on:
+                kept.power_on()
+            return kept
+        number = 10 + len(self._kept)
+        made = self.machines[name] = self._kept[name] = Machine(name, number, distribution)
         made.start((RUNNING / "key.pub").read_text())
+        KNOWN.write_text(json.dumps([one.as_known for one in self._kept.values()]))
         return made
 
     def give_key(self, machine: Machine, others: tuple[Machine, ...]) -> None:
@@ -176,7 +198,7 @@ class Laboratory:
             text=True,
         ).stdout.split("\0")
         for name in filter(None, listed):
-            if (CHECKOUT / name).exists():  # not one that is about to be deleted
+            if (CHECKOUT / name).is_file():  # not one that is about to be deleted, nor a link to an environment
                 place = machine.root / "root/dockstack" / name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(CHECKOUT / name, place)
@@ -188,13 +210,15 @@ def laboratory():
     images.CACHE.mkdir(parents=True, exist_ok=True)
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        clear()
-        RUNNING.mkdir()
-        lan.set_up()
+        if not (KEEP and KNOWN.exists()):
+            clear()
+            RUNNING.mkdir()
+            lan.set_up()
         try:
             yield Laboratory()
         finally:
-            clear()
+            if not KEEP:
+                clear()
 
 
 def clear() -> None:

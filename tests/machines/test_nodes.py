@@ -95,16 +95,16 @@ def test_servers_on_all_machines_reach_each_other(cloud, nodes, servers):
         assert inside(machines[here], server, question) == address_of(server), f"metadata on {here}"
 
 
-def test_a_server_moves_from_one_distribution_to_the_other_and_back(cloud, nodes, servers):
-    twelve, thirteen = nodes
+def test_a_server_moves_from_one_distribution_to_the_other_and_over_the_controllers_host_back(cloud, nodes, servers):
+    (twelve, thirteen), controller = nodes, cloud.controller
     server, compute = servers["twelve"], cloud.connection.compute
     inside(twelve, server, "echo kept >/root/kept && sync")
-    for here, there in ((twelve, thirteen), (thirteen, twelve)):
+    for here, there in ((twelve, thirteen), (thirteen, controller), (controller, twelve)):
         compute.migrate_server(server, host=there.name)
         moved = compute.wait_for_server(server, status="VERIFY_RESIZE", wait=SERVER_SECONDS * PATIENCE)
         assert moved.compute_host == there.name
         assert inside(there, server, "cat /root/kept") == "kept"
-        inside(there, server, f"ping -c 2 -W 5 {address_of(servers['controller'])}")
+        inside(there, server, f"ping -c 2 -W 5 {address_of(servers['thirteen'])}")
         compute.confirm_server_resize(server)
         compute.wait_for_server(server, wait=SERVER_SECONDS * PATIENCE)
         wait_for(lambda one=here: not container_of(one, server), f"the end of what {here.name} had", 60)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dockstack.chaos.model import Act
 
 SETTLE_SECONDS = 180.0  # more than what Nova itself waits for anything, on a busy machine
-HOME_STEPS = 6
+AGAIN_SECONDS = 2.0  # until what was refused is asked for again
 
 
 @dataclass
@@ -101,17 +101,22 @@ class Lane:
                 self._note(decision.action, decision=decision.number, result="unanswered", why=str(error))
 
     def go_home(self, seconds: float) -> str:
-        """Bring the server to ACTIVE, whatever state it is in; return the state that it has in the end."""
+        """Bring the server to ACTIVE, whatever state it is in; return the state that it has in the end.
+
+        What is refused is asked for again, for as long as there is time: a service whose call was lost knows that only
+        when it gives up waiting for the answer, a minute later, and the server says until then what it said before.
+        """
         deadline = time.monotonic() + seconds
-        for _ in range(HOME_STEPS):
+        while True:
             server = self._settled(max(1.0, deadline - time.monotonic()))
             status = status_of(server)
             if status in (GONE, "ACTIVE") or status not in HOME or not is_settled(server):
                 return status
-            self._step(HOME[status], server, max(1.0, deadline - time.monotonic()))
+            accepted = self._step(HOME[status], server, max(1.0, deadline - time.monotonic()))
             if time.monotonic() > deadline:
-                break
-        return status_of(self._settled(1.0))
+                return status_of(self._settled(1.0))
+            if not accepted:
+                time.sleep(AGAIN_SECONDS)
 
     def check_log(self) -> Page | None:
         """Read the server's log and compare it with what was seen of it; None if the slot has no server.

@@ -49,6 +49,7 @@ def join(
         What came of each that fits, by its name. One that does not is left alone; why was said.
     """
     from dockstack.deploy.join.adding import Adding  # noqa: PLC0415 - loads the recipes' engine
+    from dockstack.deploy.join.one_by_one import OneByOne  # noqa: PLC0415
     from dockstack.deploy.join.plan import together  # noqa: PLC0415
 
     found = together(plans(looked))
@@ -61,10 +62,14 @@ def join(
                 show_plan(name, outcome, whole=False)
             elif engine := engine_of(outcome):
                 say(f"{name}: engine {engine}")
-    adding = Adding(enrolment=enrolment, command=command)
+    adding = Adding(enrolment=enrolment, command=command, one_by_one=OneByOne())
+    # Those that may have to wait for their turn come last: whoever waits takes the place of one that need not.
+    ordered = sorted(
+        (one for one in hosts.nodes if one.name in surveys), key=lambda one: surveys[one.name].plan.servers
+    )
     added = run(
         hosts,
-        [one for one in hosts.nodes if one.name in surveys],
+        ordered,
         lambda one, tell: adding.add(one, surveys[one.name], tell),
         ended,
         f"Nodes at work go on; run `{command}` again: it goes on from here.",

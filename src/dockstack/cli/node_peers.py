@@ -20,11 +20,19 @@ if TYPE_CHECKING:
 
 
 def acquaint(hosts: Hosts, peers: Peers, journal: Journal, nodes: Sequence[Node] = ()) -> dict[str, DockstackError]:
-    """Have nodes know each other, these and all others that were added from here; return who could not be told."""
-    from dockstack.deploy.join import fleet  # noqa: PLC0415 - loads the recipes' engine
+    """Have nodes know each other: these, all others that were added from here, and this machine's own compute host.
+
+    Returns:
+        Who could not be told.
+    """
+    from dockstack.deploy.join import fleet, own_host  # noqa: PLC0415 - loads the recipes' engine
 
     others = hosts.others(entry for entry in journal.entries() if peers.knows(entry.node))
-    met = fleet.each((*nodes, *others), hosts.forks, peers.introduce_to, lambda *_: None)
+    try:
+        here, untold = own_host.noted(peers, hosts.document), {}
+    except DockstackError as error:
+        here, untold = (), {own_host.NAME: error}
+    met = untold | fleet.each((*nodes, *others, *here), hosts.forks, peers.introduce_to, lambda *_: None)
     return {name: outcome for name, outcome in met.items() if isinstance(outcome, DockstackError)}
 
 

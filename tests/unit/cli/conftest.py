@@ -7,7 +7,7 @@ import pytest
 
 from dockstack.deploy.administration.enrolment import Enrolled
 from dockstack.deploy.distributions import DEBIAN_12
-from dockstack.deploy.join import adding, survey
+from dockstack.deploy.join import adding, own_host, survey
 from dockstack.deploy.join.adding import Added
 from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.journal import Entry, Journal, Step
@@ -32,8 +32,8 @@ class Adding:
         self.added, self.introduced = [], []
         self.enrolment, self.journal, self.peers = None, noted, self
 
-    def made(self, *, enrolment=None, command):
-        self.enrolment, self.command = enrolment, command
+    def made(self, *, enrolment=None, command, one_by_one=None):
+        self.enrolment, self.command, self.one_by_one = enrolment, command, one_by_one
         return self
 
     def add(self, node, looked, tell):
@@ -48,6 +48,9 @@ class Adding:
 
     def knows(self, name):
         return name.startswith("old")
+
+    def forget(self, name):
+        assert name == own_host.NAME, "this machine is no host of that cloud"
 
     def introduce_to(self, node):
         self.introduced.append(node.name)
@@ -64,7 +67,8 @@ def hosts(monkeypatch, tmp_path):
             raise DockstackError("Node down cannot be reached.", "Check its address.")
         problems = (Problem("It holds a cloud.", "Use another."),) if node.name == "unfit" else ()
         engine = "of dockstack's own (the machine's is in a swarm)" if node.name == "theirs" else ""
-        plan = NodePlan(HOSTNAMES.get(node.name, f"{node.name}.example.org"), problems, engine=engine)
+        name = HOSTNAMES.get(node.name, f"{node.name}.example.org")
+        plan = NodePlan(name, problems, engine=engine, servers=node.name == "busy")
         return survey.Survey(plan, commission(node, document, "10.1.0.31"), DEBIAN_12)
 
     noted = Journal(tmp_path / "noted")

@@ -48,6 +48,12 @@ def test_all_that_join_are_a_success_and_what_is_left_to_do_is_said(add):
     assert "nova-manage cell_v2 discover_hosts" in done.output
 
 
+def test_those_with_servers_come_last_and_take_turns_for_another_version(add, hosts):
+    add("busy", "good", "last", "--forks", "1")
+    assert hosts.added == ["good", "last", "busy"]
+    assert hosts.one_by_one is not None
+
+
 def test_with_an_administrators_account_they_are_let_in(add, hosts, tmp_path, monkeypatch):
     with administered(tmp_path, monkeypatch):
         done = add("good", "again", "kept", "--os-cloud", "dockstack", "--set", "deploy.map_command=echo hi")

@@ -137,11 +137,16 @@ def choose(named: str | None, identity_url: str) -> str | None:
         return named
     if os.environ.get("OS_AUTH_URL"):
         return FROM_ENVIRONMENT
+    return OUR_CLOUD if is_ours(identity_url) else None
+
+
+def is_ours(identity_url: str) -> bool:
+    """Tell whether a Keystone is that of the cloud that `dockstack up` made on this machine."""
     try:
         ours = OpenStackConfig().get_one(cloud=OUR_CLOUD).get_auth_args().get("auth_url", "")
     except (sdk_errors.ConfigException, OSError):
-        return None
-    return OUR_CLOUD if _place(ours) == _place(identity_url) else None
+        return False
+    return _place(ours) == _place(identity_url)
 
 
 def _place(url: str) -> tuple[str, int | None]:

@@ -20,11 +20,10 @@ from dockstack.deploy.node.accepted import origin_here
 from dockstack.deploy.node.connected_node import ConnectedNode
 from dockstack.deploy.node.connection import connect
 from dockstack.deploy.node.manifest import Manifest
-from dockstack.deploy.node.own_package import lock_digest, source_hash
+from dockstack.deploy.node.own_package import lock_digest, release_of, source_hash
 from dockstack.deploy.node.secrets import Secrets
 from dockstack.deploy.recipes import packages
 from dockstack.deploy.recipes.controller import MIGRATION
-from dockstack.deploy.wanted.catalogue import CATALOGUE
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -105,13 +104,12 @@ def require_installed(release: str) -> None:
     Raises:
         DockstackError: naming the cure.
     """
-    installed = _content(paths.LOCK_MARKER)
-    for other in _releases():
-        if other != release and installed == lock_digest(f"{other}/openstack"):
-            raise DockstackError(
-                f"OpenStack {other} is installed here, and {release} was to be baked.",
-                f"Give `dockstack bake` what `dockstack up` was given: --set release={other}",
-            )
+    installed = release_of(_content(paths.LOCK_MARKER))
+    if installed not in ("", release):
+        raise DockstackError(
+            f"OpenStack {installed} is installed here, and {release} was to be baked.",
+            f"Give `dockstack bake` what `dockstack up` was given: --set release={installed}",
+        )
     wanted = {
         paths.LOCK_MARKER: lock_digest(f"{release}/openstack"),
         paths.DRIVER_MARKER: source_hash(),
@@ -142,10 +140,6 @@ def _databases(work: Path) -> Path:
     for record in (state / "deploy" / "done").glob(f"{MIGRATION}*"):
         record.rename(tree / "done" / record.name)
     return tree
-
-
-def _releases() -> tuple[str, ...]:
-    return next(attribute.choices for attribute in CATALOGUE if attribute.name == "release")
 
 
 def _content(path: str) -> str:

@@ -6,6 +6,7 @@ With an administrator's credentials, it registers disabled and is let in when it
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dockstack.deploy.administration.enrolment import Enrolled, Enrolment
+    from dockstack.deploy.join.one_by_one import OneByOne
+    from dockstack.deploy.join.plan import NodePlan
     from dockstack.deploy.join.survey import Survey
     from dockstack.deploy.node.connection import Connection
     from dockstack.deploy.wanted.inventory import Node
@@ -65,6 +68,7 @@ class Adding:
         enrolment: lets a node in; None without an administrator's credentials.
         certificates: what the cloud's authority gives nodes.
         command: what a person runs here, to run it again when something is cured.
+        one_by_one: whose turn it is to have another version, of those with servers; None where a former one is kept.
     """
 
     command_line: CommandLine = field(default_factory=CommandLine)
@@ -74,6 +78,7 @@ class Adding:
     enrolment: Enrolment | None = None
     certificates: NodeCertificates = field(default_factory=NodeCertificates)
     command: str = "dockstack node add"
+    one_by_one: OneByOne | None = None
 
     def add(self, node: Node, looked: Survey, tell: Callable[[Event], None]) -> Added:
         """Make a machine a node that has been looked at and fits.
@@ -107,7 +112,22 @@ class Adding:
     def _add(self, node: Node, looked: Survey, entry: Entry, tell: Callable[[Event], None]) -> Added:
         connection = connect(node)
         sent = not self.command_line.is_on(connection)
-        if sent:
+        with self._turn(node, looked.plan, tell, another=sent or bool(looked.plan.environments)):
+            return self._run(connection, looked, entry, tell, send=sent)
+
+    def _turn(
+        self, node: Node, plan: NodePlan, tell: Callable[[Event], None], *, another: bool
+    ) -> AbstractContextManager[None]:
+        """Have a node wait for its turn if it has servers and gets another version."""
+        if self.one_by_one is None or not plan.servers or not another:
+            return nullcontext()
+        return self.one_by_one.turn(node.name, tell)
+
+    def _run(
+        self, connection: Connection, looked: Survey, entry: Entry, tell: Callable[[Event], None], *, send: bool
+    ) -> Added:
+        node = connection.node
+        if send:
             tell(Event(Kind.SAY, text="Sending dockstack; the node installs its environment (about 30 s)"))
             self.command_line.ship(connection, looked.distribution)
         self.journal.note(entry.now(Step.RUNNING))
@@ -125,7 +145,7 @@ class Adding:
         if not ended.ok:
             raise _failure(node, failures, self.command)
         self.peers.note(node.name, peers.ask(connection, str(looked.told.attributes["network.encap_ip"])))
-        return Added(looked.plan.hostname, ended.changes, sent, ended.seconds)
+        return Added(looked.plan.hostname, ended.changes, send, ended.seconds)
 
 
 def is_in(entry: Entry, before: Entry | None, told: Enrolled | None) -> Entry:

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fill the cloud document from the cloud that `dockstack up` made on this machine."""
+"""Fill the cloud document from the cloud that `dockstack up` made on this machine.
+
+What it runs with tells, not what a command line would give it now: `up` need not be told the same each time.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from dockstack.deploy import paths
-from dockstack.deploy.configuration.registry import wanted as has_registry
+from dockstack.deploy.configuration import oslo_file, registry
 from dockstack.deploy.join import service_files
+from dockstack.deploy.node.own_package import release_of
 from dockstack.deploy.recipes import neutron, nova
 from dockstack.deploy.wanted.attributes import SourceValues
 
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.wanted.attributes import Attributes
 
 FILES = (nova.CONF, neutron.CONF, neutron.ML2_CONF, neutron.AGENT_CONF)
+LOCK_MARKER, REGISTRY = Path(paths.LOCK_MARKER), Path(registry.CONF)
 # Database, its control socket, the key that it fills.
 DATABASES = (
     ("southbound", "/run/ovn/ovnsb_db.ctl", "ovn.southbound"),
@@ -30,14 +36,11 @@ _LISTENER = re.compile(r"^p(tcp|ssl):(\d+)(?::(\[[^]]+\]|[^:\s]+))?$")
 def values(attributes: Attributes, shell: Shell) -> service_files.Found:
     """Return what this machine's services run with, and where OVN's databases listen for other machines."""
     found = service_files.read(FILES)
-    release = attributes.setting("release")
-    sources = [*found.sources, SourceValues(f"attribute release ({release.source})", {"release": release.value})]
-    own = attributes.text("public_address") or attributes.text("listen_address")
-    registry = attributes.setting("registry.enable")
-    if has_registry(attributes):
-        scheme = "" if attributes.flag("tls.enable") else "http://"
-        address = f"{scheme}{own}:{attributes.number('ports.registry')}"
-        sources.append(SourceValues(f"attribute registry.enable ({registry.source})", {"registry.address": address}))
+    sources = [*found.sources, _release(attributes)]
+    own = _host(found)
+    if REGISTRY.exists():  # it goes with the registry
+        url = oslo_file.parse(REGISTRY.read_text(), str(REGISTRY))["registry"]["url"]
+        sources.append(SourceValues(f"{REGISTRY} [registry] url", {"registry.address": url.removeprefix("https://")}))
     for title, socket, key in DATABASES:
         command = ["ovs-appctl", "--timeout=10", "-t", socket, "ovsdb-server/list-remotes"]
         remotes = listeners(shell.run(command, check=False).lines, own)
@@ -48,6 +51,21 @@ def values(attributes: Attributes, shell: Shell) -> service_files.Found:
     if any(problem.key == "tls.authority" for problem in found.problems):
         sources.append(_content("tls.authority"))
     return service_files.Found(tuple(sources), found.problems)  # that it is a controller's is known
+
+
+def _release(attributes: Attributes) -> SourceValues:
+    """Return the release that is installed; what the attribute says where another dockstack has installed it."""
+    installed = release_of(LOCK_MARKER.read_text().strip()) if LOCK_MARKER.exists() else ""
+    if installed:
+        return SourceValues(f"what is installed in {paths.OPENSTACK_VENV}", {"release": installed})
+    said = attributes.setting("release")
+    return SourceValues(f"attribute release ({said.source})", {"release": said.value})
+
+
+def _host(found: service_files.Found) -> str:
+    """Return what everybody calls this machine: where Keystone is for all."""
+    urls = [str(one.values["identity.auth_url"]) for one in found.sources if "identity.auth_url" in one.values]
+    return urlsplit(urls[-1]).netloc.rpartition(":")[0] if urls else ""
 
 
 def _content(key: str) -> SourceValues:

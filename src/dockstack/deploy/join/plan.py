@@ -49,6 +49,7 @@ class NodePlan:
 
     Attributes:
         engine: why its servers are in an engine of our own, "" if they are in the machine's.
+        servers: how many are on it.
     """
 
     hostname: str
@@ -58,6 +59,7 @@ class NodePlan:
     files: tuple[FileChange, ...] = ()
     services: tuple[ServiceChange, ...] = ()
     engine: str = ""
+    servers: int = 0
 
     @property
     def fits(self) -> bool:
@@ -141,6 +143,7 @@ class Joining:
             hostname=facts.hostname,
             problems=(*problems(self.node, facts, ovn=self._ovn), *self._tunnels(facts), *self._uplinks()),
             engine=self._why_own(),
+            servers=facts.servers,
             packages=tuple(name for name in self._packages(facts) if name not in facts.packages),
             environments=tuple(self._environments(facts)),
             files=(changed := tuple(self._changed(facts, present))),

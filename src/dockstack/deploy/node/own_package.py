@@ -27,6 +27,12 @@ def lock_digest(name: str) -> str:
     return hashlib.sha256(lock_text(name).encode()).hexdigest()
 
 
+def release_of(digest: str) -> str:
+    """Return the OpenStack release whose lock has this hash; "" if it is none that ships with this dockstack."""
+    releases = (one.name for one in (resources.files("dockstack.deploy") / "locks").iterdir() if one.is_dir())
+    return next((release for release in releases if digest == lock_digest(f"{release}/openstack")), "")
+
+
 def checkout() -> Path | None:
     """Return the checkout that dockstack runs from, or None if it is installed."""
     root = Path(__file__).resolve().parents[4]

@@ -76,8 +76,8 @@ def settings_from(
     tunnels_end = hosts.machine_tunnel_address(attributes)
     filtered = attributes.text("release") not in UNFILTERED  # preflight refuses it; this is the second bolt
     registry = has_registry(attributes)
-    neighbours = () if ipaddress.ip_address(tunnels_end).is_loopback else tunnel_options(datapath)
-    on_this_machine = migration.options() if attributes.number("hosts") > 1 else ()
+    alone = ipaddress.ip_address(tunnels_end).is_loopback
+    neighbours = () if alone else (*tunnel_options(datapath), *migration.options())
     made = Settings(
         secrets=secrets,
         hostname=hostname,
@@ -125,7 +125,7 @@ def settings_from(
         buffer_pool_mb=attributes.number("database.buffer_pool_mb"),
         database_connections=attributes.number("database.max_connections"),
     )
-    return made.with_driver_options((*neighbours, *on_this_machine))
+    return made.with_driver_options(neighbours)
 
 
 def _image_quotas(attributes: Attributes) -> ImageQuotas:

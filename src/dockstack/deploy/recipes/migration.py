@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.configuration import extra_hosts, migration
@@ -24,7 +26,7 @@ _KEY, _HOST_KEY = f"{migration.KEYS}/id_ed25519", f"{migration.KEYS}/host_key"
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
-    """Return the stage that lets the hosts of one machine log in to each other; on a single host it removes that."""
+    """Return the stage that lets hosts send this one servers; where none can reach it, it removes that."""
     if not isinstance(chosen(node), Docker) or not node.has(Role.CONTROLLER):
         return ()
     keys = hosts.further_keys(node.attributes)
@@ -33,12 +35,19 @@ def stages(node: Node) -> tuple[Stage, ...]:
 
 
 def start(machine: Machine) -> None:
-    """Have an SSH server on each host, with a key pair that only the hosts have."""
+    """Have an SSH server on each host, with a key pair that only the hosts have.
+
+    A host whose tunnels other machines reach has one for these, too: nodes may come at any time. Whom it lets in, and
+    that is nobody until then, it is told as nodes are.
+    """
     settings = settings_of(machine)
     own = migration.server(settings)
     others = hosts.extra_hosts(machine.attributes, settings.hostname)
     if not others:
-        remove(machine)
+        if ipaddress.ip_address(settings.tunnel_address).is_loopback:
+            remove(machine)
+        else:
+            start_on_node(machine, replace(own, requires=("ovs-vswitchd",)))  # its address may be on a bridge
         return
     _prepare(machine)
     addresses = (settings.tunnel_address, *(host.tunnel_address for host in others))

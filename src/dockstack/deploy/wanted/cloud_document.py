@@ -80,7 +80,7 @@ class CloudDocument:
     def said(self, path: str | Path) -> list[SourceValues]:
         """Return what a person has said of our own cloud: by options of the import, or plainly in these files.
 
-        Its release is said by an attribute, and goes on with it.
+        Its release is what is installed, and goes on with it.
         """
         own = {COMMAND_LINE, str(path), str(secrets_path(path))}
         return [

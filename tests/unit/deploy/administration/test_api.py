@@ -20,6 +20,7 @@ def test_a_person_names_the_cloud_or_sources_an_openrc(fake, monkeypatch):
 def test_our_own_cloud_is_taken_unnamed_only_if_nodes_join_that_one(fake):
     assert api.choose(None, fake.keystone) == "dockstack"
     assert api.choose(None, "http://192.0.2.1:5000/v3") is None
+    assert [api.is_ours(url) for url in (fake.keystone, "http://192.0.2.1:5000/v3")] == [True, False]
 
 
 def test_without_clouds_yaml_there_are_no_credentials(monkeypatch, tmp_path):

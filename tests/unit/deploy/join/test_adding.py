@@ -20,6 +20,7 @@ from dockstack.deploy.join.command_line import CommandLine
 from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.journal import Entry, Journal, Step
 from dockstack.deploy.join.node_certificate import NodeCertificates
+from dockstack.deploy.join.one_by_one import OneByOne
 from dockstack.deploy.join.peers import Peers
 from dockstack.deploy.join.plan import NodePlan
 from dockstack.deploy.join.remote_run import RemoteRun
@@ -228,6 +229,40 @@ def test_each_step_is_noted_before_it_begins(adding, looked, connected, tmp_path
             lambda _: steps.append(one.journal.entries()[0].step),
         )
     assert steps == [Step.RUNNING, Step.SENDING]
+
+
+@pytest.mark.parametrize(
+    ("plan", "waits"),
+    [
+        ({"servers": 1, "environments": ("OpenStack",)}, True),
+        ({"servers": 0, "environments": ("OpenStack",)}, False),
+        ({"servers": 1, "environments": ()}, False),
+    ],
+    ids=["another version beside servers", "no servers", "the same version"],
+)
+def test_a_node_with_servers_does_not_get_a_version_that_another_has_failed_with(
+    adding, looked, connected, plan, waits
+):
+    turns = OneByOne()
+    with pytest.raises(DockstackError), turns.turn("first", print):
+        raise DockstackError("No.", "Mend it.")
+    looked = replace(looked, plan=replace(looked.plan, **plan))
+    one = replace(adding(*WELL), one_by_one=turns)
+    if not waits:
+        assert one.add(connected.node, looked, print).changes == 3
+        return
+    with pytest.raises(DockstackError, match="one has servers and runs its former version on: first failed"):
+        one.add(connected.node, looked, print)
+
+
+def test_a_dockstack_that_is_to_be_sent_is_another_version(adding, looked, connected, tmp_path):
+    (tmp_path / "cli" / ".dockstack-wheel").write_text("another\n")
+    turns = OneByOne()
+    with pytest.raises(DockstackError), turns.turn("first", print):
+        raise DockstackError("No.", "Mend it.")
+    one = replace(adding(*WELL), one_by_one=turns)
+    with pytest.raises(DockstackError, match="first failed with this one"):
+        one.add(connected.node, replace(looked, plan=replace(looked.plan, servers=1)), print)
 
 
 def test_a_machine_that_goes_down_meanwhile_is_noted(adding, looked, connected, server):

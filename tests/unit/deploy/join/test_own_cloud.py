@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from dockstack.deploy.configuration import neutron, nova
+from dockstack.deploy.configuration import neutron, nova, registry
 from dockstack.deploy.configuration.ini import render_ini
 from dockstack.deploy.configuration.settings import SECRET_NAMES
 from dockstack.deploy.join import own_cloud
 from dockstack.deploy.node.output import Output
+from dockstack.deploy.node.own_package import lock_digest
 from dockstack.deploy.node.shell import LocalShell
 from dockstack.deploy.recipes.facts import settings_from
 from dockstack.deploy.wanted import inventory
@@ -31,7 +32,8 @@ class Answering(LocalShell):
 def own(tmp_path, monkeypatch):
     """The document of a cloud with these attributes, from the files that `up` writes for it."""
 
-    def build(*assignments, listeners="ptcp:6642:0.0.0.0"):
+    def build(*assignments, listeners="ptcp:6642:0.0.0.0", said_again=True, installed=""):
+        """``said_again``: whether the command line that imports says what that of `up` said."""
         attributes = inventory.load(None, assignments).local.attributes
         secrets = {name: f"{name}-value" for name in SECRET_NAMES}
         settings = settings_from(attributes, None, secrets, hostname="one", datapath="system")
@@ -45,7 +47,15 @@ def own(tmp_path, monkeypatch):
         for path, ini in zip(paths, inis, strict=True):
             path.write_text(render_ini(ini))
         monkeypatch.setattr(own_cloud, "FILES", paths)
-        return CloudDocument(own_cloud.values(attributes, Answering(listeners)).sources)
+        for name in ("REGISTRY", "LOCK_MARKER"):
+            monkeypatch.setattr(own_cloud, name, tmp_path / name)
+            (tmp_path / name).unlink(missing_ok=True)
+        if registry.wanted(attributes):
+            (tmp_path / "REGISTRY").write_text(render_ini(registry.registry_conf(settings)))
+        if installed:
+            (tmp_path / "LOCK_MARKER").write_text(f"{lock_digest(f'{installed}/openstack')}\n")
+        said = attributes if said_again else inventory.load(None).local.attributes
+        return CloudDocument(own_cloud.values(said, Answering(listeners)).sources)
 
     return build
 
@@ -59,6 +69,22 @@ def test_a_cloud_that_listens_for_others_can_be_joined(own):
     assert document.values["ovn.southbound"] == ("tcp:192.0.2.1:6642",)
     assert document.text("messaging.transport_url") == "rabbit://openstack:rabbitmq_password-value@192.0.2.1:5672/"
     assert document.text("accounts.neutron.username") == "nova"
+
+
+def test_what_up_was_told_need_not_be_said_again(own):
+    """What the cloud runs with tells where its registry is, its databases, and which release it has."""
+    document = own(*OPEN, "release=2026.2", said_again=False)
+    document.require_usable("")
+    assert document.text("registry.address") == "http://192.0.2.1:5005"
+    assert document.values["ovn.southbound"] == ("tcp:192.0.2.1:6642",)
+    assert own(*OPEN, "registry.enable=false", said_again=False).text("registry.address") == ""
+    wild = own("listen_address=0.0.0.0", "public_address=192.0.2.7", "network.encap_ip=192.0.2.7", said_again=False)
+    assert wild.values["ovn.southbound"] == ("tcp:192.0.2.7:6642",)
+
+
+def test_its_release_is_the_installed_one(own):
+    assert own(*OPEN, "release=2026.1", said_again=False, installed="2026.1").text("release") == "2026.1"
+    assert own(*OPEN, "release=2026.1").text("release") == "2026.1", "installed by another dockstack: as it is said"
 
 
 def test_a_cloud_with_tls_can_be_joined_with_all_that_is_needed_to_trust_it(own, tmp_path, monkeypatch):

@@ -58,6 +58,13 @@ def test_servers_behind_tunnels_of_the_userspace_switch_finish_their_checksums(a
     assert (("checksum_offload", "false") not in made.hypervisor_options[0][1]) is unfinished
 
 
+@pytest.mark.parametrize(
+    ("assignment", "sends"), [("network.encap_ip=192.0.2.9", True), ("hosts=2", True), ("hosts=1", False)]
+)
+def test_servers_move_by_ssh_where_there_may_be_another_host(assignment, sends):
+    assert (("migration_transport", "ssh") in settings(assignment).hypervisor_options[0][1]) is sends
+
+
 def test_floating_addresses_leave_the_first_ones_free():
     assert settings().networks.external_pool == ("198.51.100.10", "198.51.100.254")
 

@@ -24,3 +24,13 @@ def test_a_host_that_was_always_alone_is_left_as_it_is(machine):
     one = machine(ANSWERS)
     recipe.start(one)
     assert not any("usermod" in command for command in one.commands)
+
+
+def test_a_host_that_other_machines_reach_has_a_server_for_them_that_lets_nobody_in_so_far(machine, monkeypatch):
+    """Nodes may come at any time; whom it lets in, it is told as they are."""
+    placed = []
+    monkeypatch.setattr(recipe, "start_on_node", lambda _, service: placed.append(service))
+    recipe.start(machine(ANSWERS, "network.encap_ip=192.0.2.1"))
+    (server,) = placed
+    assert server.check.target == "192.0.2.1:8222"
+    assert server.requires == ("ovs-vswitchd",), "its address may be on a bridge"
