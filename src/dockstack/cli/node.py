@@ -55,11 +55,12 @@ def node() -> None:
 def plan(*, hosts: Hosts, diff: bool) -> None:
     """Show what would change on each host: packages, files, services; nothing is changed.
 
-    What keeps a host from becoming a node is said by name. A host that cannot be reached stops only itself. Exit status
-    0: all would do; 1: one would not.
+    The cloud is asked first whether it would take nodes with this document. What keeps a host from becoming a node is
+    said by name. A host that cannot be reached stops only itself. Exit status 0: all would do; 1: one would not.
     """
     from dockstack.deploy.join.plan import together  # noqa: PLC0415 - loads the recipes' engine
 
+    hosts.require_accepted()
     found = together(plans(look_at(hosts)))
     if hosts.as_json:
         click.echo(json.dumps({name: plain(outcome) for name, outcome in found.items()}, indent=1))
@@ -85,6 +86,7 @@ def add(*, hosts: Hosts, os_cloud: str | None, no_proof: bool, image: str, flavo
     Kill this at any moment and run it again: it goes on. A second run changes nothing. Exit status 0: all are in; 1:
     one is not.
     """
+    hosts.require_accepted()
     cloud = administrated(hosts, os_cloud)
     let_in = enrolment(hosts, cloud, proof=not no_proof, image=image, flavor=flavor)
     added = join(hosts, look_at(hosts), let_in, "dockstack node add")

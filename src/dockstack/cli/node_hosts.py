@@ -71,6 +71,17 @@ class Hosts:
 
         return journal.hostname(node.name) or look.hostname(connect(node))
 
+    def require_accepted(self) -> None:
+        """Refuse hosts that the cloud would refuse as nodes, before one is looked at.
+
+        Raises:
+            DockstackError: it would; why, and what to do.
+        """
+        from dockstack.deploy.join import probes  # noqa: PLC0415 - loads the recipes' engine
+
+        with Screen(stderr=True).status("Asking the cloud ..."):
+            probes.require_accepted(self.document)
+
     def end(self, found: Mapping[str, Any], plain: Callable[[Any], dict[str, Any]], **further: Any) -> None:
         """For machines, print what came of all hosts, and what else there is to say, as the last line."""
         if self.as_json:

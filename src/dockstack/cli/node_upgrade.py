@@ -54,6 +54,7 @@ def upgrade(*, hosts: Hosts, os_cloud: str | None, stop_after: int) -> None:
     from dockstack.deploy.join.upgrading import Upgrading  # noqa: PLC0415 - loads the recipes' engine
 
     hosts.require_named("upgrade")
+    hosts.require_accepted()
     upgrading = Upgrading(required_cloud(hosts, os_cloud), hosts.document)
     looked = look_at(replace(hosts, forks=max(hosts.forks, FORKS)))  # to look harms none
     planned = plans(looked)

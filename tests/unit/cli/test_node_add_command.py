@@ -22,6 +22,7 @@ pytestmark = pytest.mark.unit
 @pytest.fixture
 def add(hosts, tmp_path, monkeypatch):
     monkeypatch.setattr(probes, "require_release", lambda _: None)  # nobody is there whom it could ask
+    monkeypatch.setattr(probes, "require_accepted", lambda _: None)
     document = str(tmp_path / "cloud.yaml")
     files = [str(path) for path in cloud_files.write(cloud_files.KOLLA, tmp_path)]
     CliRunner().invoke(cloud, ["import", "--cloud", document, "--set", "release=2026.2", *files])
@@ -39,6 +40,16 @@ def test_a_host_that_breaks_or_does_not_fit_stops_only_itself(add, hosts):
     assert "breaks: failed\n  Starting the switch: No.\n  | last words\n  what to do: Mend it." in done.output
     assert "down: cannot be looked at" in done.output
     assert "It holds a cloud." in done.output
+
+
+def test_a_cloud_that_would_refuse_nodes_is_said_before_any_host_is_touched(add, hosts, monkeypatch):
+    def refuse(_):
+        raise DockstackError("The cloud would refuse nodes.", "Correct the document.")
+
+    monkeypatch.setattr(probes, "require_accepted", refuse)
+    with pytest.raises(DockstackError, match="would refuse nodes"):
+        add("good")
+    assert hosts.added == []
 
 
 def test_all_that_join_are_a_success_and_what_is_left_to_do_is_said(add):

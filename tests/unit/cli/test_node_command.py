@@ -27,6 +27,7 @@ def plan(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     monkeypatch.setattr(probes, "require_release", lambda _: None)  # nobody is there whom it could ask
+    monkeypatch.setattr(probes, "require_accepted", lambda _: None)
     key = paramiko.ECDSAKey.generate()
     key.write_private_key_file(str(tmp_path / "id"))
     document = str(tmp_path / "cloud.yaml")
@@ -64,11 +65,12 @@ def test_each_host_has_its_plan_and_one_that_is_down_stops_only_itself(plan):
     assert "cannot be reached" in found["down"]["error"]
 
 
-def test_a_cloud_that_must_not_have_such_nodes_is_refused_before_a_host_is_asked(plan, monkeypatch):
+@pytest.mark.parametrize("question", ["require_release", "require_accepted"])
+def test_a_cloud_that_must_not_have_such_nodes_is_refused_before_a_host_is_asked(plan, monkeypatch, question):
     def refuse(_):
         raise DockstackError("The cloud is of 2026.1.", "Upgrade it first.")
 
-    monkeypatch.setattr(probes, "require_release", refuse)
+    monkeypatch.setattr(probes, question, refuse)
     with pytest.raises(DockstackError, match=r"The cloud is of 2026\.1"):
         plan()
     assert plan.server.commands == []

@@ -12,7 +12,7 @@ import cloud_files
 from dockstack.cli import node as command
 from dockstack.cli.cloud_document import cloud
 from dockstack.deploy.distributions import DEBIAN_12
-from dockstack.deploy.join import checking, journal, survey, upgrading
+from dockstack.deploy.join import checking, journal, probes, survey, upgrading
 from dockstack.deploy.join.checking import Checked, Finding, Level
 from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.journal import Entry, Journal, Step
@@ -150,7 +150,17 @@ def upgrades(monkeypatch, noted):
 
     monkeypatch.setattr(survey, "survey", look)
     monkeypatch.setattr(upgrading.Upgrading, "upgrade", upgrade)
+    monkeypatch.setattr(probes, "require_accepted", lambda _: None)
     return begun
+
+
+def test_no_host_is_upgraded_to_what_the_cloud_would_refuse(node, upgrades, monkeypatch):
+    def refuse(_):
+        raise DockstackError("The cloud would refuse nodes.", "Correct the document.")
+
+    monkeypatch.setattr(probes, "require_accepted", refuse)
+    assert "would refuse nodes" in str(node("upgrade", "a").exception)
+    assert upgrades == []
 
 
 def test_no_further_host_is_begun_with_when_one_has_failed(node, upgrades):

@@ -23,6 +23,7 @@ function is_service_enabled {
         case $service in
         nova) [[ ,$ENABLED_SERVICES == *,n-* ]] && return 0 ;;
         neutron) [[ ,$ENABLED_SERVICES == *,q-* ]] && return 0 ;;
+        cinder) [[ ,$ENABLED_SERVICES == *,c-* ]] && return 0 ;;
         *) [[ ,$ENABLED_SERVICES, == *,$service,* ]] && return 0 ;;
         esac
     done

@@ -245,6 +245,21 @@ def test_attributes_are_given_to_every_verb(stub):
     assert all(wanted in line for line in verbs)
 
 
+def test_with_cinder_servers_can_mount_their_volumes(devstack):
+    services = "key,n-api,n-cpu,placement-api,placement-client,g-api,q-svc,q-ovn-agent,ovn-controller,c-api,c-sch,c-vol"
+    assert devstack.run("stack", f"{DOCKER}\nENABLED_SERVICES={services}") == 0, devstack.said
+    verbs = [line for line in devstack.calls if "hypervisor" in line]
+    assert len(verbs) == 6
+    assert all(" --set volumes.enable=true" in line for line in verbs)
+    assert (
+        devstack.run("stack", f"{DOCKER}\nDOCKSTACK_ATTRIBUTES=volumes.enable=false\nENABLED_SERVICES={services}") == 0
+    )
+    verbs = [line for line in devstack.calls if "hypervisor" in line]
+    assert all(line.index("volumes.enable=true") < line.index("volumes.enable=false") for line in verbs), (
+        "the last wins"
+    )
+
+
 def test_the_proof_is_chosen_and_left_out(stub):
     stub.run("stack", f'{DOCKER}\nDOCKSTACK_VERIFY="docker login"\nPRIVATE_NETWORK_NAME=mine')
     assert stub.calls[-1] == ("dockstack verify --os-cloud devstack --network mine --only docker --only login")

@@ -11,10 +11,15 @@ from dockstack.names import MOUNT_SOCKET
 HOLDER = "mount-holder"
 BROKER = "mount-broker"
 HOLDER_PROGRAM = f"{paths.OPENSTACK_VENV}/bin/dockstack-mount-holder"
+BROKER_PROGRAM = f"{paths.OPENSTACK_VENV}/bin/dockstack-mount-broker"
+OURS = ((HOLDER_PROGRAM,), (BROKER_PROGRAM,))
 
 
-def services() -> tuple[Service, ...]:
+def services(programs: tuple[tuple[str, ...], tuple[str, ...]] = OURS) -> tuple[Service, ...]:
     """Return both, in the order of their start.
+
+    Args:
+        programs: the command of each, in an environment that has the driver.
 
     An upgrade restarts the broker alone: what the holder keeps cannot be had again. When it is stopped while servers
     need it, it leaves a child that goes on until the next holder has taken over, as an engine leaves its shims.
@@ -23,7 +28,7 @@ def services() -> tuple[Service, ...]:
         Service(
             name=HOLDER,
             title="What servers' mounts need while the broker is away",
-            command=(HOLDER_PROGRAM,),
+            command=programs[0],
             environment=PYTHON_ENVIRONMENT,
             check=Check(CheckKind.COMMAND, command=("test", "-S", str(MOUNT_SOCKET))),
             kill_mode="process",
@@ -32,7 +37,7 @@ def services() -> tuple[Service, ...]:
         Service(
             name=BROKER,
             title="Mounts of volumes within servers",
-            command=(f"{paths.OPENSTACK_VENV}/bin/dockstack-mount-broker",),
+            command=programs[1],
             environment=PYTHON_ENVIRONMENT,
             watch=(paths.LOCK_MARKER, paths.DRIVER_MARKER),
             oom_score=-500,

@@ -51,7 +51,7 @@ TOLD = f"test -f {paths.COMMISSION} && {{ {OWN_ENGINE} {paths.COMMISSION} && ech
 ACTIVE = 'systemctl -q is-active "dockstack-$each" && echo "$each"'
 
 
-CHASSIS = "ovs-vsctl --timeout=5 --if-exists get Open_vSwitch . external-ids:hostname"
+IDENTITY = "ovs-vsctl --timeout=5 --if-exists get Open_vSwitch . external-ids:"
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ class NodeFacts:
         nova_compute: whether somebody's nova-compute runs.
         controller: whether it holds a cloud that `up` made.
         chassis: OVN's name of it, "" if it has none.
+        chassis_id: by which OVN tells its chassis from others, "" if it has none.
         lock: what our environment was installed from.
         silent: endpoints that do not answer.
     """
@@ -126,6 +127,7 @@ class NodeFacts:
     nova_compute: bool = False
     controller: bool = False
     chassis: str = ""
+    chassis_id: str = ""
     lock: str = ""
     silent: tuple[str, ...] = ()
 
@@ -214,8 +216,8 @@ def script(questions: Questions) -> str:
         "servers": shlex.join(servers),
         "nova-compute": "grep -lx nova-compute /proc/[0-9]*/comm",
         "controller": f"ls {paths.SECRETS_FILE}",
-        # Kolla-Ansible's switch is in a container.
-        "chassis": f"{CHASSIS} || timeout 10 docker exec openvswitch_vswitchd {CHASSIS}",
+        "chassis": _of_switch("hostname"),
+        "chassis-id": _of_switch("system-id"),
         "lock": f"cat {paths.LOCK_MARKER}",
         "foreign": _each(questions.foreign, FOREIGN),
         "silent": f"{_each(_words(questions.endpoints), KNOCK)}; wait",
@@ -241,6 +243,11 @@ def answers_of(text: str) -> dict[str, list[str]]:
         elif line:
             lines.append(line)
     return answers
+
+
+def _of_switch(name: str) -> str:
+    """Return the question for what a switch says of itself; Kolla-Ansible's is in a container."""
+    return f"{IDENTITY}{name} || timeout 10 docker exec openvswitch_vswitchd {IDENTITY}{name}"
 
 
 def _words(endpoints: Iterable[tuple[str, int]]) -> tuple[str, ...]:
@@ -278,6 +285,7 @@ def parse(text: str, distribution: Distribution | Problem, began: float, ended: 
         nova_compute=bool(answers["nova-compute"]),
         controller=bool(answers["controller"]),
         chassis=_first(answers["chassis"]).strip('"'),
+        chassis_id=_first(answers["chassis-id"]).strip('"'),
         lock=_first(answers["lock"]),
         silent=tuple(sorted(":".join(line.rsplit("/", 1)) for line in answers["silent"])),
     )

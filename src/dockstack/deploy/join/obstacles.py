@@ -52,6 +52,25 @@ def problems(node: Node, facts: NodeFacts, *, ovn: bool = True) -> Iterator[Prob
         yield Problem(f"Its clock is {abs(facts.clock):.0f} s {where} this machine's.", "Have both keep time (chrony).")
 
 
+def clones(chassis: Mapping[str, str]) -> dict[str, Problem]:
+    """Return a problem for each node whose switch has the number of another's, as copies of one image have.
+
+    Args:
+        chassis: by which number OVN knows the machine of each node.
+    """
+    found = {}
+    for name, number in chassis.items():
+        same = [other for other, known in chassis.items() if known == number]
+        if len(same) > 1:
+            found[name] = Problem(
+                f"The switches of {', '.join(same)} are all the chassis {number}: each would take the others' servers "
+                "off the network.",
+                "Give each its own: remove /etc/openvswitch/system-id.conf there, have its deployer run again, and "
+                "delete the chassis that is left over in OVN (ovn-sbctl chassis-del).",
+            )
+    return found
+
+
 def namesakes(hostnames: Mapping[str, str]) -> dict[str, Problem]:
     """Return a problem for each node whose machine calls itself as another one does.
 

@@ -15,7 +15,7 @@ from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.join.endpoints import endpoints
 from dockstack.deploy.join.file_changes import FileChange, file_change
 from dockstack.deploy.join.look import Questions, distribution_of, or_debian
-from dockstack.deploy.join.obstacles import namesakes, problems
+from dockstack.deploy.join.obstacles import clones, namesakes, problems
 from dockstack.deploy.node.own_package import lock_text
 from dockstack.deploy.recipes import mounts, packages, telemetry
 from dockstack.deploy.recipes.facts import settings_from
@@ -50,6 +50,7 @@ class NodePlan:
     Attributes:
         engine: why its servers are in an engine of our own, "" if they are in the machine's.
         servers: how many are on it.
+        chassis: by which number OVN knows its switch, where that is the deployer's; ours have the hostname.
     """
 
     hostname: str
@@ -60,6 +61,7 @@ class NodePlan:
     services: tuple[ServiceChange, ...] = ()
     engine: str = ""
     servers: int = 0
+    chassis: str = ""
 
     @property
     def fits(self) -> bool:
@@ -144,6 +146,7 @@ class Joining:
             problems=(*problems(self.node, facts, ovn=self._ovn), *self._tunnels(facts), *self._uplinks()),
             engine=self._why_own(),
             servers=facts.servers,
+            chassis=facts.chassis_id if self._ovn and not self.cloud.own_switch else "",
             packages=tuple(name for name in self._packages(facts) if name not in facts.packages),
             environments=tuple(self._environments(facts)),
             files=(changed := tuple(self._changed(facts, present))),
@@ -214,5 +217,7 @@ def together(found: Mapping[str, NodePlan | DockstackError]) -> dict[str, NodePl
     """Return what came of each node, with the problems that only all of them together tell."""
     plans = {name: outcome for name, outcome in found.items() if not isinstance(outcome, DockstackError)}
     same = namesakes({name: plan.hostname for name, plan in plans.items()})
-    refused = {name: replace(plans[name], problems=(*plans[name].problems, problem)) for name, problem in same.items()}
+    copied = clones({name: plan.chassis for name, plan in plans.items() if plan.chassis})
+    further = {name: [each[name] for each in (same, copied) if name in each] for name in (*same, *copied)}
+    refused = {name: replace(plans[name], problems=(*plans[name].problems, *more)) for name, more in further.items()}
     return {**found, **refused}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dockstack.deploy.configuration import extra_hosts, mounts
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.hypervisors.docker import Docker
+from dockstack.deploy.hypervisors.nova_compute import OURS, NovaCompute
 from dockstack.deploy.node import processes
 from dockstack.deploy.recipes import host_removal
 from dockstack.deploy.recipes.stage import Stage
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _TITLE = "Letting servers mount their volumes"
 STAGE = "mounts"
+NAMES = (mounts.HOLDER, mounts.BROKER)
 GRACE = 5.0
 OPEN, CLOSED = "600", "400"  # of the socket: a server that starts uses one that may be written to
 
@@ -58,15 +60,21 @@ def after_holder(machine: Machine, service: Service, key: str = "") -> Service:
     return replace(service, requires=(*service.requires, holder)) if known else service
 
 
-def services(node: Node) -> tuple[Service, ...]:
-    """Return what the node's attributes ask for on the machine itself; pure."""
+def services(node: Node, served: NovaCompute = OURS) -> tuple[Service, ...]:
+    """Return what the node's attributes ask for on the machine itself, in the environment of a nova-compute; pure."""
     wanted = isinstance(chosen(node), Docker) and node.attributes.flag("volumes.enable")
-    return mounts.services() if wanted else ()
+    return mounts.services(_programs(served)) if wanted else ()
 
 
-def start(machine: Machine) -> None:
+def _programs(served: NovaCompute) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if served.ours:
+        return mounts.OURS
+    return tuple(served.program("dockstack.mounts.holder")), tuple(served.program("dockstack.mounts.broker"))
+
+
+def start(machine: Machine, served: NovaCompute = OURS) -> None:
     """Have the machine's broker running, if volumes are wanted or servers need it."""
-    _settle(machine, services(machine.node), (mounts.HOLDER, mounts.BROKER), str(MOUNT_SOCKET))
+    _settle(machine, services(machine.node, served), NAMES, str(MOUNT_SOCKET))
 
 
 def start_on(machine: Machine, key: str) -> None:
@@ -76,9 +84,18 @@ def start_on(machine: Machine, key: str) -> None:
     _settle(machine, wanted, names, hosts.outside(key, str(MOUNT_SOCKET)))
 
 
-def end() -> None:
+def remove(machine: Machine, served: NovaCompute) -> None:
+    """Have nothing of the broker on a machine whose servers are gone, and whose Nova is somebody else's."""
+    known = {service.name: service for service in machine.records.services()}
+    for name in reversed([name for name in NAMES if name in known]):
+        host_removal.forget(machine, known[name])
+    end(served)
+    machine.absent(str(MOUNT_SOCKET.parent))
+
+
+def end(served: NovaCompute = OURS) -> None:
     """End what goes on of holders that were stopped while servers ran; after the servers."""
-    processes.end(processes.with_arguments(mounts.HOLDER_PROGRAM), GRACE)
+    processes.end(processes.with_arguments(_programs(served)[0][-1]), GRACE)
 
 
 def _settle(machine: Machine, wanted: tuple[Service, ...], names: tuple[str, ...], door: str) -> None:

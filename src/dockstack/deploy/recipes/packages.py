@@ -11,6 +11,7 @@ from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
     from dockstack.deploy.supervision.machine import Machine
+    from dockstack.deploy.wanted.attributes import Attributes
     from dockstack.deploy.wanted.inventory import Node
 
 # What is needed, as distributions.py names it.
@@ -59,9 +60,11 @@ def wanted(node: Node, *, switch: bool = True, ovn: bool = True) -> tuple[str, .
     if serves_metadata or node.attributes.flag("tls.enable"):
         names += METADATA
     if node.has(Role.COMPUTE):
-        names += COMPUTE
-        if node.attributes.flag("volumes.enable"):
-            names += MOUNTS
-            if node.attributes.flag("key_manager.enable"):
-                names += DECRYPTION
+        names += for_servers(node.attributes)
     return tuple(names)
+
+
+def for_servers(attributes: Attributes) -> tuple[str, ...]:
+    """Return what servers need of their host besides the engine's, whoever runs Nova and the switch there."""
+    volumes = MOUNTS if attributes.flag("volumes.enable") else ()
+    return (*COMPUTE, *volumes, *(DECRYPTION if volumes and attributes.flag("key_manager.enable") else ()))

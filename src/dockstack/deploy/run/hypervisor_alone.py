@@ -14,8 +14,8 @@ from dockstack.deploy.hypervisors import nova_compute
 from dockstack.deploy.hypervisors.docker import CONTAINER_LINE, Docker, our_containers
 from dockstack.deploy.hypervisors.engine import engine_of
 from dockstack.deploy.node.output import ENGINE_LIMIT
-from dockstack.deploy.recipes import environments, foundation
-from dockstack.deploy.recipes.packages import COMPUTE
+from dockstack.deploy.recipes import environments, foundation, mounts
+from dockstack.deploy.recipes.packages import for_servers
 from dockstack.deploy.run.teardown import ENGINE_SERVICES
 from dockstack.errors import DockstackError
 from dockstack.names import UUID_LABEL
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dockstack.deploy.supervision.machine import Machine
     from dockstack.deploy.supervision.records import Records
 
-OUR_SERVICES = ENGINE_SERVICES | {"lxcfs"}
+OUR_SERVICES = ENGINE_SERVICES | {"lxcfs", *mounts.NAMES}
 
 
 def require_no_cloud(records: Records) -> None:
@@ -56,7 +56,7 @@ class HypervisorAlone:
         foundation.lay(self._machine)
         if self._machine.backend.name == "supervisor":  # which runs from there, and outlives a checkout
             environments.command_line(self._machine)
-        self._machine.packages(*self._machine.distribution.packages_of(*COMPUTE))
+        self._machine.packages(*self._machine.distribution.packages_of(*for_servers(self._machine.attributes)))
         self._plugin.install(self._machine)
 
     def configure(self, served: NovaCompute) -> None:
@@ -65,9 +65,10 @@ class HypervisorAlone:
         self._plugin.configure(self._machine)
 
     def start(self) -> None:
-        """Have the engine and LXCFS running."""
+        """Have the engine and LXCFS running, and where there are volumes what mounts them for servers."""
         environments.supervise(self._machine)
         self._plugin.start(self._machine)
+        mounts.start(self._machine, self._served)
 
     def stop(self) -> None:
         """Stop LXCFS, and the engine if we started it; servers go on."""
@@ -83,13 +84,18 @@ class HypervisorAlone:
         plugin.refuse_hung(machine)
         servers = self._servers()
         plugin.cleanup(machine)
+        mounts.remove(machine, self._served)
         self._unplug(servers)
-        for directory in (paths.PATCH_DIRECTORY, nova_compute.remembered(machine.manifest).state):
+        for directory in (paths.PATCH_DIRECTORY, self._served.state):
             machine.absent(directory)
 
     @property
     def _plugin(self) -> Docker:
-        return Docker(self._machine.attributes, nova_compute.remembered(self._machine.manifest))
+        return Docker(self._machine.attributes, self._served)
+
+    @property
+    def _served(self) -> NovaCompute:
+        return nova_compute.remembered(self._machine.manifest)
 
     def _servers(self) -> list[str]:
         """Return the uuids of the servers in the engine; none if it does not answer."""

@@ -7,6 +7,7 @@ import pytest
 
 from dockstack.deploy.configuration import compute_node, oslo_file
 from dockstack.deploy.distributions import DEBIAN_12
+from dockstack.deploy.join import plan
 from dockstack.deploy.join.commission import commission
 from dockstack.deploy.join.endpoints import endpoints
 from dockstack.deploy.join.look import NodeFacts, script
@@ -59,6 +60,26 @@ def test_the_plan_installs_no_switch_and_wants_theirs_there(theirs, compute):
     asked = script(joining.questions(""))
     assert "/etc/neutron/neutron.conf" not in asked, "their agent's file is no obstacle"
     assert "/etc/nova/nova.conf" in asked
+
+
+def test_a_chassis_that_two_machines_are_is_refused_on_both(theirs, cloud, compute):
+    """As copies of one image are; a switch of ours is numbered by its host's name."""
+    machines = {
+        "a": ("one", "4711"),
+        "b": ("two", "4712"),
+        "c": ("three", "4711"),
+        "d": ("four", ""),
+        "e": ("five", ""),
+    }
+
+    def planned(document):
+        facts = {name: NodeFacts(hostname=host, chassis_id=it, source="x") for name, (host, it) in machines.items()}
+        return plan.together({name: Joining(compute(), document).plan(each, {}) for name, each in facts.items()})
+
+    made = planned(theirs)
+    assert [name for name, each in made.items() if not each.fits] == ["a", "c"]
+    assert "a, c are all the chassis 4711" in made["a"].problems[-1].brief
+    assert all(each.fits for each in planned(cloud).values())
 
 
 def test_the_node_itself_does_as_planned(theirs, node, machine, monkeypatch):

@@ -81,6 +81,16 @@ def test_what_runs_there_is_seen(program, here):
     assert facts.servers == 1
 
 
+def test_a_switch_in_a_container_is_asked_as_well(program, here):
+    program("ovs-vsctl")
+    program("docker", '"in-a-container"\n', unless="external-ids:hostname")
+    facts = look.gather(here, QUESTIONS)
+    assert (facts.chassis, facts.chassis_id) == ("", "in-a-container")
+    program("docker", '"one.example.org"\n', unless="external-ids:system-id")
+    facts = look.gather(here, QUESTIONS)
+    assert (facts.chassis, facts.chassis_id) == ("one.example.org", "")
+
+
 @pytest.mark.parametrize(("running", "seen"), [("nova-compute", True), ("nova-compute-2", False)])
 def test_a_running_nova_compute_is_seen_whoever_started_it(program, here, tmp_path, running, seen):
     text = look.script(QUESTIONS).replace("/proc/[0-9]*/comm", str(tmp_path / "comm"))

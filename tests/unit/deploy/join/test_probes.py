@@ -214,6 +214,23 @@ def test_nodes_that_their_cloud_must_not_have_are_refused_before_a_host_is_looke
     probes.require_release(document(**{"identity.auth_url": "http://127.0.0.1:1/v3"}))  # the nodes may reach it
 
 
+def test_nodes_that_would_be_refused_are_refused_before_a_host_is_looked_at(services, document):
+    probes.require_accepted(document())
+    services[1].queues["conductor"] = (True, {"x-queue-type": "quorum"})
+    with pytest.raises(DockstackError, match="nothing was changed") as refused:
+        probes.require_accepted(document(**{"accounts.placement.password": "wrong-password"}))
+    account, queues = refused.value.details.splitlines()
+    assert "Keystone refuses the account for placement" in account, "two probes were told so, and it is said once"
+    assert "--set messaging.rabbit_quorum_queue=true" in queues
+    assert not [secret for secret in SECRETS if secret in refused.value.details]
+
+
+@pytest.mark.parametrize("name", ["identity.auth_url", "messaging.transport_url"])
+def test_what_does_not_answer_from_here_may_answer_nodes(services, document, name):
+    away = {"identity.auth_url": "http://127.0.0.1:1/v3", "messaging.transport_url": "rabbit://a:b@127.0.0.1:1/"}
+    probes.require_accepted(document(**{name: away[name]}))
+
+
 # -- transport URLs, tunnels, TLS -------------------------------------------------------------------------------------
 
 

@@ -8,11 +8,14 @@ import json
 import pytest
 
 from dockstack.deploy.hypervisors import lxcfs, nova_compute
-from dockstack.deploy.recipes import environments
+from dockstack.deploy.hypervisors.docker import Docker
+from dockstack.deploy.node import processes
+from dockstack.deploy.recipes import environments, mounts
 from dockstack.deploy.run.hypervisor_alone import HypervisorAlone, require_no_cloud
 from dockstack.deploy.supervision.records import Records
 from dockstack.deploy.supervision.services import Service
 from dockstack.errors import DockstackError
+from dockstack.names import MOUNT_SOCKET
 
 pytestmark = pytest.mark.unit
 
@@ -87,6 +90,42 @@ def test_start_has_the_supervisor_first_and_stop_ends_all(machine, monkeypatch):
     del seen[:]
     HypervisorAlone(one).stop()
     assert seen == ["lxcfs", "docker", "finish"]
+
+
+VOLUMES = ("volumes.enable=true", "key_manager.enable=true")
+
+
+def test_with_volumes_servers_have_what_mounts_and_decrypts_them(machine, monkeypatch):
+    """In the environment of that Nova: there may be no other, and scripts are where its installer likes them."""
+    one, started = machine(BARE, *VOLUMES), []
+    monkeypatch.setattr(one.backend, "name", "systemd")
+    HypervisorAlone(one).install()
+    made = {entry.name for entry in one.manifest.entries() if entry.kind == "package"}
+    assert {"e2fsprogs", "dosfstools", "cryptsetup-bin", "qemu-system-common"} <= made
+    nova_compute.remember(one.manifest, SERVED)
+    monkeypatch.setattr(Docker, "start", lambda *_: started.append("docker"))
+    monkeypatch.setattr(environments, "supervise", lambda _: None)
+    monkeypatch.setattr(mounts, "ensure_running", lambda _, service: started.append(service))
+    HypervisorAlone(one).start()
+    engine, holder, broker = started
+    assert (engine, holder.name, broker.name) == ("docker", "mount-holder", "mount-broker")
+    assert holder.command == (PYTHON, "-P", "-c", "from dockstack.mounts.holder import main; main()")
+    assert broker.command == (PYTHON, "-P", "-c", "from dockstack.mounts.broker import main; main()")
+    require_no_cloud(one.records)
+
+
+def test_cleanup_leaves_nothing_of_what_mounts_once_the_servers_are_gone(machine, monkeypatch):
+    one, seen = machine({}, *VOLUMES), []
+    nova_compute.remember(one.manifest, SERVED)
+    for service in mounts.services(one.node, SERVED):
+        one.records.define(service)
+    monkeypatch.setattr(Docker, "cleanup", lambda *_: seen.append("servers"))
+    monkeypatch.setattr(one.backend, "remove", lambda service: seen.append(service.name))
+    monkeypatch.setattr(processes, "with_arguments", lambda *last: seen.append(last[0].split()[1]) or [])
+    HypervisorAlone(one).cleanup()
+    assert seen == ["servers", "mount-broker", "mount-holder", "dockstack.mounts.holder"]
+    assert not one.records.services()
+    assert any(line.startswith("rm ") and str(MOUNT_SOCKET.parent) in line for line in one.commands)
 
 
 def test_cleanup_takes_servers_off_a_switch_that_stays(machine):

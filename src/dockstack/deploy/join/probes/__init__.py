@@ -9,8 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.join.probes import apis, bus, databases, queues, tunnels
-from dockstack.deploy.join.probes.model import Failed, Outcome, Probe, Skipped, Verdict
-from dockstack.deploy.join.probes.releases import Refused
+from dockstack.deploy.join.probes.model import Failed, Outcome, Probe, Refused, Skipped, Verdict
 from dockstack.deploy.node.secrets import GivenSecrets
 from dockstack.deploy.wanted.cloud_keys import OVN
 from dockstack.errors import DockstackError
@@ -18,7 +17,9 @@ from dockstack.errors import DockstackError
 if TYPE_CHECKING:
     from dockstack.deploy.wanted.cloud_document import CloudDocument
 
-__all__ = ["Outcome", "Verdict", "probes", "require_release", "run"]
+OF_DOCUMENT = ("accounts", "placement", "bus", "queues", "neutron-bus", "neutron-queues")
+
+__all__ = ["Outcome", "Verdict", "probes", "require_accepted", "require_release", "run"]
 
 
 def probes(cloud: CloudDocument) -> tuple[Probe, ...]:
@@ -65,3 +66,35 @@ def require_release(cloud: CloudDocument) -> None:
         raise DockstackError(refused.seen, f"{refused.means} {refused.cure}") from refused
     except (Failed, Skipped):
         return
+
+
+def require_accepted(cloud: CloudDocument) -> None:
+    """Refuse nodes to which the cloud says no already here: their accounts, their bus, the queues that they declare.
+
+    By the node itself, that would be found once all is installed there. What cannot be asked from here, nodes may
+    reach. The release was asked for before (``require_release``).
+
+    Raises:
+        DockstackError: it says no; all of it at once.
+    """
+    asked = [probe for probe in probes(cloud) if probe.name in OF_DOCUMENT]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        found = [one for one in pool.map(_refusal, asked) if one]
+    if found:
+        redact = GivenSecrets(cloud.secrets()).redact
+        told = "\n".join(dict.fromkeys(f"- {one.seen} {one.means} {one.cure}" for one in found))
+        raise DockstackError(
+            "The cloud would refuse nodes with this cloud document; nothing was changed.",
+            "Correct the document, or the cloud; `dockstack cloud check` asks again.",
+            redact(told),
+        )
+
+
+def _refusal(probe: Probe) -> Refused | None:
+    try:
+        probe.ask()
+    except Refused as refused:
+        return refused
+    except (Failed, Skipped):
+        return None
+    return None

@@ -18,7 +18,7 @@ from keystoneauth1.session import Session
 from dockstack.deploy.join.endpoints import DEFAULT_PORTS
 from dockstack.deploy.join.obstacles import MOST_CLOCK
 from dockstack.deploy.join.probes import releases
-from dockstack.deploy.join.probes.model import Failed, Skipped
+from dockstack.deploy.join.probes.model import Failed, Refused, Skipped
 from dockstack.deploy.wanted.cloud_keys import ACCOUNTS
 
 if TYPE_CHECKING:
@@ -167,13 +167,13 @@ def _get(question: Any, account: str, service: str = "identity") -> Any:
     try:
         return question()
     except exceptions.Unauthorized as error:
-        raise Failed(
+        raise Refused(
             f"Keystone refuses the account for {account}.",
             f"The node's services could not speak to the cloud's as {account}.",
             f"Check accounts.{account}.username, .password, .project and the domains.",
         ) from error
     except exceptions.Forbidden as error:
-        raise Failed(
+        raise Refused(
             f"The account for {account} may not do what a compute node does.",
             "The node would never be reported to Placement, and Nova place nothing on it.",
             "Give it the role service (and, before 2025.1, admin) in its project.",
@@ -194,8 +194,8 @@ def _get(question: Any, account: str, service: str = "identity") -> Any:
         ) from error
 
 
-def _absent(service: str) -> Failed:
-    return Failed(
+def _absent(service: str) -> Refused:
+    return Refused(
         f"The catalogue has no endpoint for {service} in this region, of this interface.",
         "The node's services would not find it.",
         REGION,

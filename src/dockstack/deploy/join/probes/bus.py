@@ -15,7 +15,7 @@ from amqp import Connection
 from amqp import exceptions as amqp_errors
 
 from dockstack.deploy.join.endpoints import BUS_HOST, DEFAULT_PORTS
-from dockstack.deploy.join.probes.model import Failed
+from dockstack.deploy.join.probes.model import Failed, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,19 +148,19 @@ def _refusal(broker: Broker, error: amqp_errors.AMQPError, use: Use) -> Failed:
     """Say what RabbitMQ refused, by the type of its answer."""
     match error:
         case amqp_errors.NotFound():
-            return Failed(
+            return Refused(
                 f"RabbitMQ at {broker.place} has no exchange {use.exchange} in virtual host {broker.virtual_host!r}.",
                 f"{use.partner} does not speak there, so it is not the message bus of the nodes; {use.unjoined}",
                 f"Take {use.key} from a compute node's own file; with cells, of one in the nodes' cell.",
             )
         case amqp_errors.NotAllowed():
-            return Failed(
+            return Refused(
                 f"RabbitMQ at {broker.place} does not let {broker.user} into virtual host {broker.virtual_host!r}.",
                 use.unjoined,
                 f"Is the virtual host the cloud's? It is what follows the port in {use.key}.",
             )
         case amqp_errors.AccessRefused():
-            return Failed(
+            return Refused(
                 f"RabbitMQ at {broker.place} refuses {broker.user}, or what it may do in {broker.virtual_host!r}.",
                 use.unjoined,
                 f"Check user and password in {use.key}, and `rabbitmqctl list_permissions` there.",

@@ -28,6 +28,10 @@ class Failed(Exception):  # noqa: N818 - said of a probe
         self.seen, self.means, self.cure = seen, means, cure
 
 
+class Refused(Failed):
+    """The cloud said no, and would say so to a node, wherever that asks from."""
+
+
 class Skipped(Exception):  # noqa: N818 - said of a probe
     """Nobody can tell from here; the text says why."""
 
@@ -61,7 +65,7 @@ class Probe:
     Attributes:
         name: a word.
         title: what is asked.
-        ask: returns what was seen; raises Failed or Skipped.
+        ask: returns what was seen; raises Failed, which may be Refused, or Skipped.
     """
 
     name: str

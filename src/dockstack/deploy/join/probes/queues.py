@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from amqp import exceptions as amqp_errors
 
 from dockstack.deploy.join.probes import bus
-from dockstack.deploy.join.probes.model import Failed, Skipped
+from dockstack.deploy.join.probes.model import Refused, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,7 +60,7 @@ def ask(cloud: CloudDocument, use: Use = bus.OF_NOVA) -> str:
     """Compare how queues are declared with the document's options.
 
     Raises:
-        Failed: a node's would be refused.
+        Refused: a node's would be, too.
         Skipped: no queue is there now by which to tell.
     """
     broker = bus.brokers(cloud.text(use.key))[0]  # one of a cluster, whose queues are everywhere the same
@@ -76,7 +76,7 @@ def ask(cloud: CloudDocument, use: Use = bus.OF_NOVA) -> str:
     return f"{broker.place}: {' and '.join(there)} are declared as the document says, and so are their fan-outs."
 
 
-def _failure(place: str, use: Use, cloud: CloudDocument, differences: tuple[Difference, ...]) -> Failed:
+def _failure(place: str, use: Use, cloud: CloudDocument, differences: tuple[Difference, ...]) -> Refused:
     told = [one for one in differences if one.there is not None]
     said = ", ".join(f"{one.name} {_word(cloud.values[_key(one.name)])}" for one in differences)
     seen = [f"{one.name} {_word(one.there)}" for one in told] + [
@@ -86,7 +86,7 @@ def _failure(place: str, use: Use, cloud: CloudDocument, differences: tuple[Diff
     further = [one.otherwise for one in differences if one.otherwise]
     if len(told) < len(differences):
         further.insert(0, "A service's own file has it in [oslo_messaging_rabbit].")
-    return Failed(
+    return Refused(
         f"RabbitMQ at {place} has queues that were declared with {', '.join(seen)}; the document says {said}.",
         f"RabbitMQ would refuse the node's queues (PRECONDITION_FAILED). {use.unjoined}",
         " ".join((f"Have the document say what the cloud has: `dockstack cloud import` with {options}.", *further)),

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dockstack.deploy.join.probes.model import Failed
+from dockstack.deploy.join.probes.model import Refused
 
 Microversion = tuple[int, int]
-
-
-class Refused(Failed):
-    """The cloud must not have nodes of that release."""
 
 
 NEWEST: dict[Microversion, str] = {
