@@ -40,7 +40,8 @@ FOR_ROOT = {
     "qemu-storage-daemon": "qemu-system-common",
     "ssh": "openssh-client",
 }
-FOR_IMAGES_OF_VOLUMES = {"qemu-img": "qemu-utils"}  # tests say so and are skipped where nobody may install it
+# Tests that want one of these are skipped, and say so, where nobody may install it: images of volumes, registries
+FOR_IMAGES = {"buildah": "buildah", "podman": "podman", "qemu-img": "qemu-utils", "skopeo": "skopeo"}
 FOR_AGENTS = {"conntrack": "conntrack"}
 FOR_MACHINES = {
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
@@ -177,7 +178,7 @@ def run(layer: Layer, extra: list[str]) -> Outcome:
     else:
         further = FOR_AGENTS if layer.name == "agents" else {}
         if layer.release and os.geteuid() == 0:
-            further = FOR_IMAGES_OF_VOLUMES
+            further = FOR_IMAGES
         provide(ALWAYS | further | (FOR_ROOT if layer.needs_root else {}))
         if layer.needs_cloud or (layer.needs_root and not all(shutil.which(name) for name in ENGINE_PROGRAMS)):
             bring_up(HOSTS if layer.needs_cloud else 1)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's word is the measure: what it loads and runs, a server boots from (legal_archives and odd_archives)."""
+"""The engine's word is the measure: what it loads and runs, a server boots from (legal, odd and rare archives)."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
+import subprocess
 import tarfile
 import uuid
 from contextlib import nullcontext
@@ -24,6 +25,7 @@ from dockstack.oci.documents import ImageRejected
 from image_archives import pieces, tar
 from legal_archives import CASES, IMPORTED, Maker, node, rootfs, save
 from odd_archives import ODD, RUNNING
+from rare_archives import RARE, RARE_RUNNING
 
 SHELL = Path(shutil.which("busybox") or "/bin/false").read_bytes()
 STAYS = {"docker_command": json.dumps(["/bin/sh", "-c", "echo up; exec /bin/sleep 1000"])}
@@ -54,17 +56,18 @@ def spawn(lab, private_engine, tmp_path):
         host.images.remove(server.image.id)
 
 
-def loaded(load, refusal: type[Exception]) -> set[str]:
-    """The ids of what was loaded; none if it was refused."""
+def loaded(load, *refusals: type[Exception], because: str = "") -> set[str]:
+    """The ids of what was loaded; none if it was refused, for the reason that is meant."""
     try:
         return load()
-    except refusal as error:
-        print(error)
+    except refusals as error:
+        if not re.search(because, f"{error}{error.details}"):
+            raise
         return set()
 
 
 LONG = {"layers-125"}  # the engine takes its time, and that it loads is seen when it runs
-ALL = CASES | ODD
+ALL = CASES | ODD | RARE
 COMPARED = [name for name, case in ALL.items() if case.engine is not IMPORTED and name not in LONG]
 
 
@@ -73,7 +76,8 @@ def test_the_table_says_what_the_engine_does(name, engine, private_engine, tmp_p
     case, data = ALL[name], ALL[name].build(Maker(5))
     host = lab_host(private_engine, tmp_path, lambda _image: pieces(data))
     image = Image(id=str(uuid.uuid4()), name=name, size=len(data))
-    ours = loaded(lambda: {host.images.ensure(image, 1 << 30).engine_id}, ImageRejected)
+    refusals = ImageRejected, ImageUnusable
+    ours = loaded(lambda: {host.images.ensure(image, 1 << 30).engine_id}, *refusals, because=case.refused)
     host.images.remove(image.id)  # an engine that has a layer does not look at it again
     assert bool(ours) != bool(case.refused)
     theirs = loaded(lambda: set(engine.load_image(pieces(data))), EngineError)
@@ -84,7 +88,7 @@ def test_the_table_says_what_the_engine_does(name, engine, private_engine, tmp_p
     assert not (ours and theirs) or ours == theirs, "it is another image than the engine takes it for"
 
 
-@pytest.mark.parametrize("name", [*BOOTED, *RUNNING])
+@pytest.mark.parametrize("name", [*BOOTED, *RUNNING, *RARE_RUNNING])
 def test_it_runs(name, spawn, lab):
     data = ALL[name].build(Maker(6, SHELL))
     host, server = spawn(data, **(STAYS if ALL[name].engine is IMPORTED else {}))
@@ -93,6 +97,17 @@ def test_it_runs(name, spawn, lab):
         lifecycle.stop(host, server, 1)
         lifecycle.start(host, server)
     assert lab.state(server).exit_code is None
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, case in RARE.items() if name.startswith("volume") and not case.refused]
+)
+def test_no_volume_of_the_engine_comes_about(name, spawn, private_engine):
+    """It would be a disk without a bound; the engine reads names in any case."""
+    _, server = spawn(ALL[name].build(Maker(6, SHELL)))
+    command = ["docker", "-H", private_engine.url, "inspect", "-f", "{{json .Mounts}}", server.container_name]
+    mounts = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert [mount["Destination"] for mount in mounts if mount["Type"] == "volume"] == []
 
 
 def test_what_a_layer_has_twice_is_for_the_engine_to_refuse(engine, private_engine, tmp_path):

@@ -29,6 +29,7 @@ from dockstack.deploy.base_image.packages import architecture
 from dockstack.deploy.system_image import recipe
 from dockstack.deploy.system_image.builder import build as build_system
 from dockstack.deploy.system_image.packages import default_mirrors
+from dockstack.deploy.system_image.upload import describe
 from dockstack.display import printable
 from dockstack.errors import DockstackError
 from dockstack.oci.documents import Reference
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from dockstack.deploy.system_image.packages import Progress as Steps
 
 _CHUNK = 1 << 20
-_GIGABYTE = 1 << 30
 _ENGINE_SECONDS = 10
 _CHECK_SECONDS = 1800  # what a host gives an image by default
 _FORMATS = (ARCHIVE_FORMAT, REFERENCE_FORMAT)
@@ -117,16 +117,7 @@ def _build_debian(output: str | None, **options: Any) -> tuple[BuiltImage, str]:
         built = build_system(wanted, mirrors, progress)
     name = options["name"] or wanted.name
     if connection is not None:
-        upload = glance.Upload(
-            name,
-            built.size(),
-            built.archive,
-            built.configuration.platform.architecture,
-            public=options["public"],
-            min_disk=built.layer.size + _GIGABYTE - 1 >> 30,
-            min_ram=recipe.MEMORY_MB,
-            properties=wanted.properties(),
-        )
+        upload = describe(wanted, built, name, public=options["public"])
         with _progress(name) as sent:
             _tell(glance.import_image(connection, upload, sent))
     return built, output or ("" if into_cloud else f"{wanted.name}.tar")

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ from dockstack.verify.tempest.discover import discover
 from dockstack.verify.tempest.model import Verdict
 from dockstack.verify.tempest.progress import Progress
 from dockstack.verify.tempest.selection import Choice, Selection, load_excluded, load_interop, name_of, select
+from dockstack.verify.tempest.signing import signed_image
 from dockstack.verify.tempest.sweep import swept
 from dockstack.verify.tempest.workspace import Workspace
 
@@ -97,12 +99,17 @@ def tempest(
             facts = discover(connection, workspace.directory)
             refuse_few(len(facts.hosts), hosts)
             flags = support.tempest_flags(support.load())
-            workspace.configure(configuration.build(facts, flags, workspace.directory))
+            settings = configuration.build(facts, flags, workspace.directory)
+            workspace.configure(settings)
         directory = target or workspace.directory / "reports" / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         directory.mkdir(parents=True, exist_ok=True)
         record = workspace.directory / "foreign-accounts"
         started = time.monotonic()
-        with swept(connection, record, lambda text: console.print(text, style="dim")):
+        with (
+            swept(connection, record, lambda text: console.print(text, style="dim")),
+            signed_image(connection, facts, workspace.directory) if selection.signed else nullcontext() as signed,
+        ):
+            workspace.of_signed_images.configure(configuration.of_signed_image(settings, signed))
             outcomes, finished = run(console, workspace, selection, concurrency, directory)
     seconds = time.monotonic() - started
     about = describe(facts, os_cloud, choice, concurrency, started=datetime.now(UTC))

@@ -8,7 +8,6 @@ writes (moby/image/tarexport). Nothing here touches a disk, an engine or a netwo
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import tarfile
@@ -36,6 +35,7 @@ _LAYER_TYPES = re.compile(
     r"|application/vnd\.docker\.(container\.)?image\.rootfs\.(foreign\.)?diff([.+-][a-z.+-]+)?"
 )
 
+_CONFIGURATION = ("architecture", "config", "os", "rootfs", "variant")  # what is read of a configuration
 _HEX_LENGTH = {"sha256": 64, "sha512": 128}
 _REFERENCE = re.compile(
     r"(?:(?P<registry>localhost(?::\d+)?|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d+)?|[A-Za-z0-9-]+:\d+|\[[0-9a-fA-F:]+\](?::\d+)?)/)?"
@@ -284,15 +284,19 @@ class Configuration:
         Raises:
             ImageRejected: it is not the configuration of a container image.
         """
-        document = json_object(raw, "image configuration")
-        rootfs = document.get("rootfs")
+        document = as_go_reads(json_object(raw, "configuration"), _CONFIGURATION, "configuration")
+        system, rootfs = _text(document.get("os")), document.get("rootfs")
+        if system != system.lower():  # an engine looks for such a one's own storage, and breaks down
+            raise ImageRejected(
+                f"The image's configuration is for a system {shown(system)}.", "Build it again for 'linux'."
+            )
         if not isinstance(rootfs, dict):
             raise ImageRejected(
                 "The archive holds something that is no container image: its configuration names no root file system.",
                 "Give an image that `docker run` starts.",
             )
         process = document.get("config")
-        diff_ids = tuple(Digest.parse(item) for item in _list(rootfs, "diff_ids"))
+        diff_ids = tuple(map(Digest.parse, _list(as_go_reads(rootfs, ("diff_ids",), "rootfs"), "diff_ids")))
         return cls(raw, Platform.of(document), diff_ids, process if isinstance(process, dict) else {})
 
     @classmethod
@@ -414,15 +418,45 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
 
 
 def json_value(data: bytes, what: str) -> Any:
-    """Read any JSON value that a stranger wrote.
+    """Read any JSON value that a stranger wrote, if each reader takes it for the same: UTF-8, no name twice.
 
     Raises:
-        ImageRejected: it is no JSON or too deeply nested.
+        ImageRejected: it is no JSON, too deeply nested, or says something twice.
     """
     try:
-        return json.load(io.BytesIO(data))
+        return json.loads(data.decode(), object_pairs_hook=lambda pairs: _each_once(pairs, what))
     except (ValueError, RecursionError) as error:
         raise _malformed(what) from error
+
+
+def as_go_reads(document: dict[str, Any], names: Iterable[str], what: str) -> dict[str, Any]:
+    """Return an object with these names in their right case.
+
+    The engine, in Go, takes them in any, and merges what is there twice: by another case, or the same name again, an
+    image could have it do what nobody has looked at (encoding/json: "preferring exact matches but also accepting ...").
+
+    Args:
+        document: the object.
+        names: as they should be written.
+        what: the object's name, for a refusal.
+
+    Raises:
+        ImageRejected: one of them is there in two cases.
+    """
+    right = {name.casefold(): name for name in names}
+    return _each_once([(right.get(name.casefold(), name), value) for name, value in document.items()], what)
+
+
+def _each_once(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ImageRejected(
+                f"The image's {what} says {shown(name)} twice.",
+                "Do not use it: it shows one thing to one tool and another to the next.",
+            )
+        found[name] = value
+    return found
 
 
 def _list(document: dict[str, Any], key: str) -> list[Any]:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dockstack.names import SPARSE_LABEL
-from dockstack.oci.documents import ImageRejected
+from dockstack.oci.documents import ImageRejected, as_go_reads
+
+_READ = ("Cmd", "Entrypoint", "Env", "Healthcheck", "Labels", "StopSignal", "User", "Volumes", "WorkingDir")
+_HEALTHCHECK = ("Interval", "Retries", "StartInterval", "StartPeriod", "Test", "Timeout")
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,23 @@ def image_config(process: dict[str, Any]) -> ImageConfig:
     """Translate a configuration's "config" member.
 
     Raises:
-        ImageRejected: a member has a type that the engine would not take.
+        ImageRejected: a member has a type that the engine would not take, or what no runtime starts.
     """
+    process = as_go_reads(process, _READ, "configuration")
     healthcheck = process.get("Healthcheck")
     volumes, labels = process.get("Volumes") or {}, process.get("Labels")
     for name, value in (("Healthcheck", healthcheck or {}), ("Volumes", volumes)):
         if not isinstance(value, dict):
             raise _ill_typed(name)
-    pairs = (item.partition("=") for item in _strings(process, "Env"))
+    healthcheck = as_go_reads(healthcheck or {}, _HEALTHCHECK, "health check")
+    pairs = [item.partition("=") for item in _strings(process, "Env") if item]
+    if not all(name for name, _, _ in pairs):
+        raise ImageRejected(
+            "The image's configuration has a variable without a name in Env: no runtime starts such a process.",
+            "Build the image again without it.",
+        )
     return ImageConfig(
-        env={name: value for name, _, value in pairs if name},
+        env={name: value for name, _, value in pairs},
         command=_words(process, "Cmd"),
         entrypoint=_words(process, "Entrypoint"),
         user=_string(process, "User"),

@@ -19,6 +19,7 @@ from dockstack.oci.documents import (
     Index,
     Manifest,
     Platform,
+    as_go_reads,
     go_architecture,
     shown,
 )
@@ -111,6 +112,7 @@ def _docker_images(archive: Archive) -> list[dict[str, Any]]:
     images = archive.json("manifest.json", "manifest.json")
     if not isinstance(images, list) or not all(isinstance(image, dict) for image in images) or not images:
         raise ImageRejected("The image's manifest.json is malformed.", "Save the image again with `docker save`.")
+    images = [as_go_reads(image, ("Config", "Layers"), "manifest.json") for image in images]
     if not all(isinstance(image.get("Config"), str) for image in images):
         raise ImageRejected("The image's manifest.json names no configuration.", "Save the image again.")
     return images

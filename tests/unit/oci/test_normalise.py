@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dockstack.errors import DockstackError
+from dockstack.oci.documents import Configuration
 from dockstack.oci.normalise import ImageLimits, ImageRejected, check, normalise
 from dockstack.oci.process import ImageConfig, image_config
 from dockstack.oci.spool import Spool, open_spools, read_slice
@@ -325,3 +326,51 @@ def test_image_config_reads_all_that_the_engine_keeps():
         volumes=("/a", "/v"),
         healthcheck={"Test": ["CMD", "x"]},
     )
+
+
+@pytest.mark.parametrize("variable", ["=x", "="])
+def test_a_variable_without_a_name_is_refused_as_no_runtime_starts_such_a_process(variable):
+    with pytest.raises(ImageRejected, match="a variable without a name in Env"):
+        image_config({"Env": ["PATH=/bin", variable]})
+
+
+def test_an_empty_variable_is_none_as_for_the_engine():
+    assert image_config({"Env": ["", "A"]}).env == {"A": ""}
+
+
+TWO_READINGS = {
+    "a name in another case": ('"config": {', '"config": {"volumes": {"/data": {}}, '),
+    "a name with another k": ('"config": {', '"config": {"Volume\u017f": {"/data": {}}, '),
+    "a name again": ('"config": {', '"config": {"Volumes": {"/data": {}}, "Volumes": {}, '),
+    "all again": ('{"architecture"', '{"config": {"Volumes": {"/data": {}}}, "architecture"'),
+    "all again in another case": ('{"architecture"', '{"Config": {"Volumes": {"/data": {}}}, "architecture"'),
+    "a system in another case": ('"os"', '"OS": "plan9", "os"'),
+}
+
+
+@pytest.mark.parametrize("name", TWO_READINGS)
+def test_what_the_engine_would_read_besides_is_refused(name, tmp_path):
+    """It takes names in any case, and merges what is there twice; a volume of its own has no bound."""
+    before, after = TWO_READINGS[name]
+    layer = sample_layer()
+    raw = config([layer], Volumes={}).decode().replace(before, after, 1).encode()
+    with pytest.raises(ImageRejected, match="twice"):
+        run(docker_save([layer], raw_config=raw), tmp_path)
+
+
+def test_names_in_another_case_alone_are_read_as_the_engine_reads_them():
+    read = Configuration.parse(b'{"OS":"linux","Config":{"cmd":["/x"],"volumes":{"/v":{}}},"RootFS":{"Diff_IDs":[]}}')
+    assert (read.platform.os, image_config(read.process)) == ("linux", ImageConfig(command=("/x",), volumes=("/v",)))
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\xef\xbb\xbf{}", "{}".encode("utf-16"), b'{"author": "\xff"}'], ids=["mark", "16", "latin"]
+)
+def test_a_document_in_no_utf_8_is_none(raw):
+    with pytest.raises(ImageRejected, match="malformed"):
+        Configuration.parse(raw)
+
+
+def test_a_system_that_the_engine_breaks_down_over_is_refused():
+    with pytest.raises(ImageRejected, match="for a system 'Linux'"):
+        Configuration.parse(b'{"os":"Linux","rootfs":{"diff_ids":[]}}')

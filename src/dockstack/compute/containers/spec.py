@@ -247,6 +247,7 @@ def labels(server: Server, image: ImageConfig, host: str) -> dict[str, str]:
         "console": _console(_settings(server)),
         "init": image.init,
         "rescue": "",
+        "payload": "",
         "root": server.root_volume,
         "crash_signal": _settings(server).signal("docker_crash_signal", "SIGABRT") or "SIGABRT",
     }

@@ -272,7 +272,7 @@ def _awaits_holes(container: Container) -> bool:
     The image's labels show through. What another host has sent has its own way for holes.
     """
     never_ran = container.started_at.startswith("0001-")
-    return never_ran and container.labels.get(SPARSE_LABEL) == "true" and PAYLOAD_LABEL not in container.labels
+    return never_ran and container.labels.get(SPARSE_LABEL) == "true" and not container.labels.get(PAYLOAD_LABEL)
 
 
 def _begin(host: Host, container_id: str) -> None:

@@ -74,6 +74,8 @@ def glance_api_conf(settings: Settings) -> Ini:
         "paste_deploy": {"flavor": "keystone", "config_file": "/etc/glance/glance-api-paste.ini"},
         "oslo_concurrency": {"lock_path": f"{STATE_DIRECTORY}/lock"},
         **oslo.messaging_sections(settings),
+        # By which an image's signature is verified while it is uploaded (img_signature_certificate_uuid).
+        **oslo.key_manager_sections(settings, "glance"),
     }
 
 

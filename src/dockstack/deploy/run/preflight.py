@@ -138,6 +138,7 @@ def problems(node: Node, facts: MachineFacts) -> list[Problem]:
     if node.has(Role.CONTROLLER):
         found += _commissioned() if facts.commissioned else []
         found += _base_image(facts.distribution)
+        found += _system_images(node, facts.distribution)
         found += _ports(node, facts.listeners)
         found += _registry(node, facts.registry_port)
         tls = tls_obstacles.obstacles(node.attributes, facts.certificate_failure, facts.listeners)
@@ -195,6 +196,15 @@ def _base_image(distribution: Distribution | Problem) -> Iterable[Problem]:
         yield Problem(
             f"A controller cannot run on {distribution.title} yet: its base image is built from Debian's packages.",
             "Make this machine a compute node of a cloud whose controller runs on Debian.",
+        )
+
+
+def _system_images(node: Node, distribution: Distribution | Problem) -> Iterable[Problem]:
+    wanted = node.attributes.items("image.system")
+    if wanted and isinstance(distribution, Distribution) and "debian" not in distribution.ids:
+        yield Problem(
+            f"image.system: {distribution.title}'s package manager has no archive of Debian to build them from.",
+            f"Set it to []; later: dockstack image build debian --suite {wanted[0]} --mirror URL --import --public",
         )
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from dockstack.verify.tempest.model import Credentials, TempestFacts, VolumeFacts
+    from dockstack.verify.tempest.model import Credentials, SignedImage, TempestFacts, VolumeFacts
 
 Settings = dict[str, dict[str, str]]
 
@@ -82,6 +82,18 @@ def build(facts: TempestFacts, flags: Mapping[str, bool], directory: Path) -> Se
     }
     settings |= _volumes(facts.volumes) if facts.volumes else {}
     return {name: dict(sorted(options.items())) for name, options in settings.items()}
+
+
+def of_signed_image(settings: Settings, signed: SignedImage | None) -> Settings:
+    """Return the settings of the test that boots a signed image; without one, Tempest skips it and says why."""
+    if signed is None:
+        return settings
+    accounts = {"use_dynamic_credentials": "false", "test_accounts_file": str(signed.accounts)}
+    certified = {
+        "certified_image_ref": signed.image,
+        "certified_image_trusted_certs": signed.certificate,
+    }
+    return settings | {"auth": settings["auth"] | accounts, "compute": settings["compute"] | certified}
 
 
 def of_docker(flags: Mapping[str, bool]) -> Settings:

@@ -55,6 +55,21 @@ class VolumeFacts:
 
 
 @dataclass(frozen=True)
+class SignedImage:
+    """An image with a signature, and who may read its certificate.
+
+    Attributes:
+        image: its id.
+        certificate: the id of the certificate in the key manager.
+        accounts: a file of Tempest's with the users of the image's project.
+    """
+
+    image: str
+    certificate: str
+    accounts: Path
+
+
+@dataclass(frozen=True)
 class TempestFacts:
     """What Tempest must know of a cloud.
 

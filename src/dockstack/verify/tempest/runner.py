@@ -13,7 +13,7 @@ from importlib import resources
 from typing import IO, TYPE_CHECKING, Any
 
 from dockstack.verify.tempest.model import Outcome, Verdict
-from dockstack.verify.tempest.selection import class_of, name_of
+from dockstack.verify.tempest.selection import SIGNED, class_of, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,7 +54,8 @@ def run(
     """
     with log.open("w") as said:
         for tests in rounds:
-            yield from _run(workspace, tests, concurrency, said)
+            signed = SIGNED.issuperset(map(name_of, tests))
+            yield from _run(workspace.of_signed_images if signed else workspace, tests, concurrency, said)
 
 
 def _run(workspace: Workspace, tests: Sequence[str], concurrency: int, said: IO[str]) -> Iterator[Began | Outcome]:

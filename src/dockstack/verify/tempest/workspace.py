@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dockstack.errors import DockstackError
@@ -29,9 +29,11 @@ class Workspace:
 
     Attributes:
         directory: belongs to us alone; holds a password.
+        configured_by: the name of the file there that Tempest is configured by.
     """
 
     directory: Path
+    configured_by: str = "tempest.conf"
 
     @property
     def environment(self) -> Path:
@@ -46,7 +48,12 @@ class Workspace:
     @property
     def configuration_file(self) -> Path:
         """Tempest's configuration."""
-        return self.directory / "tempest.conf"
+        return self.directory / self.configured_by
+
+    @property
+    def of_signed_images(self) -> Workspace:
+        """The same, configured for the tests that boot signed images."""
+        return replace(self, configured_by="signed-images.conf")
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -93,7 +100,7 @@ class Workspace:
         stamp.write_text(wanted)
 
     def configure(self, settings: configuration.Settings) -> None:
-        """Write tempest.conf, for us alone to read."""
+        """Write Tempest's configuration, for us alone to read."""
         partial = self.configuration_file.with_suffix(".partial")
         partial.touch(mode=0o600)
         partial.write_text(configuration.render(settings))

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sample_server
+from dockstack import names
 from dockstack.compute.containers import spec
 from dockstack.compute.engine import ContainerSpec
 from dockstack.compute.model import Address, Confinement, Port, Route, Server
@@ -439,3 +440,10 @@ def test_patch_says_what_the_servers_ports_are() -> None:
 def test_a_server_never_gets_the_hosts_resolvers() -> None:
     patch = spec.build_patch(replace(SERVER, ports=()), CONFIG)
     assert patch.contents["/etc/resolv.conf"] == "# Its subnets name no DNS server.\n"
+
+
+def test_no_label_of_ours_can_be_an_image_s():
+    """An image's labels show through where a container has none of that name: it could pass for one that was sent."""
+    ours = {value for name, value in vars(names).items() if name.endswith("_LABEL") and isinstance(value, str)}
+    set_elsewhere = {names.REQUEST_LABEL, names.SPARSE_LABEL}  # by each create; by snapshots, and meant to show through
+    assert ours - set_elsewhere <= spec.labels(SERVER, ImageConfig(), "node").keys()

@@ -82,6 +82,13 @@ def test_container_formats_are_appended_never_replaced(settings):
     assert len(formats) == len(set(formats))
 
 
+def test_glance_asks_the_key_manager_for_certificates_of_signed_images_where_there_is_one(settings):
+    assert "key_manager" not in glance.glance_api_conf(settings)
+    conf = glance.glance_api_conf(replace(settings, key_manager=True))
+    assert conf["key_manager"] == {"backend": "barbican"}
+    assert conf["barbican_service_user"]["username"] == "glance"
+
+
 def test_glance_asks_keystone_for_limits_as_itself(settings):
     conf = glance.glance_api_conf(replace(settings, region="North"))
     assert conf["DEFAULT"]["use_keystone_limits"] == "true"

@@ -72,6 +72,15 @@ def test_a_controller_needs_debian_s_packages(node):
     assert "A controller cannot run on RHEL 9 yet" in briefs(node(), distribution=distributions.RHEL_9)[-1]
 
 
+def test_system_images_need_an_apt_that_has_debian_s_archive(node):
+    wanted = node("image.system=[trixie]")
+    (problem,) = [
+        each for each in problems(wanted, replace(GOOD, distribution=distributions.UBUNTU_24_04)) if not each.warning
+    ]
+    assert "image.system: Ubuntu 24.04" in problem.brief
+    assert problems(wanted, replace(GOOD, distribution=distributions.DEBIAN_12)) == []
+
+
 def test_this_machine_is_recognised_and_an_unknown_one_is_a_problem(node, monkeypatch):
     monkeypatch.setattr(preflight.distributions, "here", lambda: 'ID=debian\nVERSION_ID="12"\n')
     assert preflight.gather(node(NO_ENGINE)).distribution is distributions.DEBIAN_12
