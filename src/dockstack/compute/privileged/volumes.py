@@ -190,6 +190,11 @@ def read(server: str, volume: str) -> dict[str, Any]:
     return dict(found)
 
 
+def list_of(server: str) -> list[str]:
+    """List the volumes that a server holds."""
+    return [volume for found, volume in _list_records() if found == server]
+
+
 def number_of(record: dict[str, Any]) -> int:
     """Return the device number that a record names."""
     return os.makedev(int(record["major"]), int(record["minor"]))
