@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from server_lab import docker_archive, lab_host
 
-from dockstack.compute.flows import boot_volumes, lifecycle, volumes
-from dockstack.compute.model import Image, Volume
+from dockstack.compute.flows import boot_volumes, lifecycle, quiesce, volumes
+from dockstack.compute.host import quiesced
+from dockstack.compute.model import Image, PowerState, Volume
 from dockstack.compute.network import ovs
 from dockstack.compute.privileged import boot_volumes as root_side
 from dockstack.compute.privileged import loops
@@ -221,3 +222,62 @@ def test_nothing_but_ext4_that_e2fsck_likes_is_touched(host, server, volume) -> 
     assert root_side.prepare(server.uuid, volume.id, len(ARCHIVE), sha512(ARCHIVE).hexdigest())
     assert path_of(volume).read_bytes() == before
     volumes.release(host, server.uuid)
+
+
+WRITE = "i=0; while :; do i=$((i+1)); echo line $i >> /data/own; done"
+
+
+def test_quiesced_all_that_it_wrote_is_on_its_volume_and_it_stands_still(lab, host, server, volume, tmp_path) -> None:
+    spawn(host, server, volume)
+    lab.run(server, "sh", "-c", f"({WRITE}) >/dev/null 2>&1 &")
+    lab.run(server, "sh", "-c", "until [ -s /data/own ]; do :; done")
+    quiesce.quiesce(host, server)
+    quiesce.quiesce(host, server)  # again
+    container = host.container(server.uuid)
+    assert container.state is PowerState.PAUSED
+    written, taken = Path(f"/proc/{container.pid}/root/data/own").read_text(), tmp_path / "snapshot"
+    subprocess.run(["cp", "--sparse=always", path_of(volume), taken], check=True)
+    quiesce.unquiesce(host, server.uuid)
+    quiesce.unquiesce(host, server.uuid)
+    lab.run(server, "sh", "-c", f"until [ $(wc -c < /data/own) -gt {len(written)} ]; do :; done")
+    assert subprocess.run(["e2fsck", "-fp", taken], check=False, capture_output=True).returncode in (0, 1)
+    read = ["debugfs", "-R", "cat /data/own", str(taken)]
+    assert subprocess.run(read, check=True, capture_output=True, text=True).stdout == written
+
+
+def test_quiesced_and_then_paused_it_stays_so_and_one_that_nobody_lets_go_on_goes_on(
+    host, server, volume, monkeypatch
+) -> None:
+    monkeypatch.setattr(lifecycle.veth, "link_down", lambda _server: None)
+    spawn(host, server, volume)
+    quiesce.quiesce(host, server)
+    lifecycle.pause(host, server)
+    quiesce.unquiesce(host, server.uuid)
+    assert host.container(server.uuid).state is PowerState.PAUSED
+    host.engine.unpause(server.container_name)
+
+    quiesce.quiesce(host, server)
+    quiesce.sweep(host)
+    assert host.container(server.uuid).state is PowerState.PAUSED, "whoever asked for it may be at work"
+    os.utime(quiesced._find(host) / server.uuid, (0, 0))
+    quiesce.sweep(host)
+    assert host.container(server.uuid).state is PowerState.RUNNING
+    assert not quiesced.list_older(host, -1)
+
+
+def test_what_cannot_be_written_out_leaves_it_running(host, server, volume, monkeypatch) -> None:
+    spawn(host, server, volume)
+    calls = []
+
+    def lose(*_arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(5, "lost")
+
+    monkeypatch.setattr(quiesce.server_devices, "write_out", lose)
+    with pytest.raises(DockstackError, match="lost"):
+        quiesce.quiesce(host, server)
+    assert host.container(server.uuid).state is PowerState.RUNNING
+    lifecycle.stop(host, server, 0)
+    with pytest.raises(DockstackError, match="does not run"):
+        quiesce.quiesce(host, server)

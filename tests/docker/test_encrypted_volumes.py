@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -187,6 +189,38 @@ def test_opened_anew_at_once_no_dead_device_stays(host, volume, how) -> None:
     assert not [loop for loop, file in files_of_loops() - before if file in {path, "/"}], "its name without a mount"
 
 
+def test_one_that_stalls_keeps_calls_about_no_other_volume_waiting(lab, host, server, volume, said) -> None:
+    """Its storage is stuck, so that its process answers nobody: not the kernel either, which asks it of its file."""
+    volumes.attach(host, server, volume)
+    said.attachments[server.uuid] = [volume]
+    other = Volume(str(uuid.uuid4()), "vdc", "local", {"device_path": str(path_of(volume).with_name("other"))})
+    path_of(other).touch()
+    os.truncate(path_of(other), MIB)
+
+    def use_other() -> None:
+        volumes.attach(host, server, other)
+        said.attachments[server.uuid].append(other)
+        volumes.sweep(host, lambda _server: False)
+        lab.run(server, "dd", "if=/dev/zero", "of=/dev/vdc", "bs=4096", "count=1", "conv=fsync")
+        volumes.extend(host, server, other, MIB)
+        volumes.detach(host, server, other)
+
+    process = process_of(volume)
+    seen = {"device": volume.device, "read_only": False}
+    with ThreadPoolExecutor(2) as beside:
+        os.kill(process, signal.SIGSTOP)
+        try:
+            time.sleep(1.1)  # for a second the kernel remembers what the process said of its file
+            arguments = server.uuid, volume.id, str(Path(decryption.DECRYPTED_DIRECTORY, volume.id, "plain"))
+            waiting = beside.submit(privileged.hold, *arguments, connector.tag(host.name), seen)
+            beside.submit(use_other).result(60)
+            assert not waiting.done()
+        finally:
+            os.kill(process, signal.SIGCONT)
+        assert waiting.result(60)["size"]
+    said.attachments.clear()
+
+
 def test_it_grows_in_use(lab, host, server, volume) -> None:
     volumes.attach(host, server, volume)
     before = int(lab.run(server, "cat", "/sys/class/block/vdb/size"))
@@ -235,6 +269,21 @@ def test_the_broker_mounts_it(lab, host, tmp_path, volume) -> None:
         broker.clean()
     decryption.close(volume.id)
     assert SECRET not in path_of(volume).read_bytes()
+
+
+def test_the_broker_finds_others_while_one_stalls(lab, host, tmp_path, volume) -> None:
+    plain = decryption.decrypt(volume.id, str(path_of(volume)), KEY, CIPHER)
+    broker, process = VolumeLab(lab, tmp_path), process_of(volume)
+    broker.over(volume.id, Path(plain))
+    held = broker.volume()
+    with ThreadPoolExecutor(1) as beside:
+        os.kill(process, signal.SIGSTOP)
+        try:
+            time.sleep(1.1)  # for a second the kernel remembers what the process said of its file
+            assert beside.submit(broker.mounted, held).result(20) is None
+        finally:
+            os.kill(process, signal.SIGCONT)
+    broker.clean()
 
 
 def test_with_no_more_rights_than_the_helper_has(volume, tmp_path) -> None:

@@ -335,7 +335,7 @@ def test_what_a_kill_leaves_is_swept(request, host, make_volume, monkeypatch, de
 
 def test_no_record_vanishes_while_they_are_listed(host) -> None:
     with ThreadPoolExecutor(1) as beside:
-        with privileged._locked():
+        with privileged._records_locked():
             listed = beside.submit(privileged.list_held)
             with pytest.raises(TimeoutError):
                 listed.result(0.2)

@@ -113,11 +113,33 @@ class EngineBaseline:
 
     def write(self, server_id: str, size: int) -> None:
         """Have a server write random bytes, MiB, and wait until it has."""
-        line = ["dd", "if=/dev/urandom", "of=/bench", "bs=1M", f"count={size}"]
+        self.execute(server_id, ["dd", "if=/dev/urandom", "of=/bench", "bs=1M", f"count={size}"])
+
+    def execute(self, server_id: str, line: list[str]) -> str:
+        """Run a program in a server as root, and return what it said.
+
+        Raises:
+            DockstackError: it failed.
+        """
         run = self._api.exec_create(f"nova-{server_id}", line, user="0")
-        self._api.exec_start(run["Id"])
+        said = self._api.exec_start(run["Id"]).decode(errors="replace")
         if self._api.exec_inspect(run["Id"])["ExitCode"]:
-            raise DockstackError(f"Server {server_id} could not write {size} MiB.", "Is its disk or the engine's full?")
+            raise DockstackError(
+                f"Server {server_id} could not do what it was to: {' '.join(line)}.",
+                "Is its disk or the engine's full?",
+                said,
+            )
+        return str(said)
+
+    def put(self, server_id: str, path: Path, place: Path) -> None:
+        """Give a server a file of this machine, in a place where it has none."""
+        with suppress(engine_errors.NotFound):
+            self._api.get_archive(f"nova-{server_id}", str(place))
+            return
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            archive.add(path.resolve(), arcname=str(place))
+        self._api.put_archive(f"nova-{server_id}", "/", buffer.getvalue())
 
     def leftovers(self) -> Iterator[str]:
         """Yield the containers that a killed run left."""

@@ -14,6 +14,7 @@ from dockstack.bench.density import Densities
 from dockstack.bench.images import Throughputs
 from dockstack.bench.model import Measurements, goal_of, summarise
 from dockstack.bench.registry import PROGRAM, Transfers
+from dockstack.bench.volumes import Measured
 
 mpl.use("Agg")  # no display; before pyplot is imported
 from matplotlib import pyplot as plt
@@ -66,6 +67,22 @@ def _draw_registry(measured: Transfers, path: Path) -> None:
     panel.set_xlabel("MiB a second, median")
     panel.legend()
     panel.set_title(f"dockstack bench registry: {measured.size} MiB, {measured.machine.get('cores')} cores")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+@draw.register
+def _draw_volumes(measured: Measured, path: Path) -> None:
+    """Draw what each target writes a second, and what a sync takes there."""
+    targets = list(measured.writes)
+    figure, (rate, sync) = plt.subplots(1, 2, figsize=(10, 2.6), layout="constrained", sharey=True)
+    rate.barh(range(len(targets)), [measured.rate(name) for name in targets], height=0.5)
+    rate.set_yticks(range(len(targets)), targets)
+    rate.invert_yaxis()
+    rate.set_xlabel(f"MiB a second, {measured.size} MiB in pieces of 1 MiB, median")
+    sync.barh(range(len(targets)), [measured.sync(name) for name in targets], height=0.5)
+    sync.set_xlabel("ms for 4 KiB and their sync, median")
+    figure.suptitle(f"dockstack bench volumes: {measured.machine.get('cores')} cores")
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -195,6 +195,35 @@ def registry(*, size: int, count: int, os_cloud: str, output: Path | None, as_js
     present(room, "registry", partial(room.measure, size=size, count=count), os_cloud, output, as_json=as_json)
 
 
+@bench.command()
+@click.option("--size", default=512, show_default=True, type=click.IntRange(16, 10000), help="MiB that are written.")
+@click.option("--count", default=7, show_default=True, type=click.IntRange(1, 100), help="Rounds.")
+@click.option("--network", default="private", show_default=True, help="The servers' network.")
+@click.option("--no-floor", is_flag=True, help="Leave out the fake driver.")
+@measuring("volumes")
+def volumes(
+    *,
+    size: int,
+    count: int,
+    image: str,
+    flavor: str,
+    network: str,
+    no_floor: bool,
+    os_cloud: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Time attaching a volume beside the fake driver, and writing to it beside a bare loop device and a file.
+
+    Run it on the cloud's machine, as root, while nothing else runs there.
+    """
+    from dockstack.bench import volumes as room  # noqa: PLC0415 - only this command needs it
+    from dockstack.bench.fixture import Request  # noqa: PLC0415 - as above
+
+    run = partial(room.measure, request=Request(image, flavor, network, not no_floor), size=size, count=count)
+    present(room, "volumes", run, os_cloud, output, as_json=as_json)
+
+
 def numbers(text: str, option: str) -> list[int]:
     """Read rising numbers from a list with commas.
 

@@ -29,6 +29,7 @@ from dockstack.compute.flows import (
     incoming_migration,
     interfaces,
     lifecycle,
+    quiesce,
     recovery,
     references,
     report,
@@ -535,6 +536,16 @@ class DockerDriver(driver.ComputeDriver):
         old, new = (nova_volumes.build_volume(info, mountpoint) for info in (old_connection_info, new_connection_info))
         with serving(instance) as server:
             volumes.swap(self._host, server, old, new)
+
+    def quiesce(self, context: Any, instance: Any, image_meta: Any) -> None:
+        """Have a server stand still, with what it has written on its volumes, for snapshots of these."""
+        with serving(instance) as server:
+            quiesce.quiesce(self._host, server)
+
+    def unquiesce(self, context: Any, instance: Any, image_meta: Any) -> None:
+        """Let a server go on after that."""
+        with serving(instance) as server:
+            quiesce.unquiesce(self._host, server.uuid)
 
     def extend_volume(self, context: Any, connection_info: Any, instance: Any, requested_size: int) -> None:
         """Let a server see that its volume has become larger."""

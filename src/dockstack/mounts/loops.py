@@ -109,7 +109,7 @@ def locked(name: str, seconds: float) -> Iterator[tuple[Loop, ...]]:
     deadline = time.monotonic() + seconds
     with opened(name) as loop, ExitStack() as stack:
         found: dict[str, Loop] = {}
-        for each in sorted({name, *_find(loop.status.backing, VOLUME_LABEL)}):
+        for each in sorted({name, *_find(loop, VOLUME_LABEL)}):
             with suppress(OSError) if each != name else nullcontext():
                 other = loop if each == name else stack.enter_context(opened(each))
                 _lock(other, deadline)
@@ -145,21 +145,27 @@ def is_mounted_as_ext4(name: str) -> bool:
 
 def find_mounted(volume: Loop) -> str | None:
     """Return the name of the second device of a volume, if it has one that was not taken away."""
-    return next(iter(_find(volume.status.backing, MOUNTED_LABEL)), None)
+    return next(iter(_find(volume, MOUNTED_LABEL)), None)
 
 
-def find_volume(backing: tuple[int, int]) -> str | None:
-    """Return the name of a volume's own device over a file, if there is one."""
-    return next(iter(_find(backing, VOLUME_LABEL)), None)
+def find_volume(mounted: Loop) -> str | None:
+    """Return the name of a volume's own device over the file of a second one, if there is one."""
+    return next(iter(_find(mounted, VOLUME_LABEL)), None)
 
 
-def _find(backing: tuple[int, int], label: bytes) -> list[str]:
-    """Return the names of devices over a file with labels that begin so, without those that were taken away."""
-    names = []
+def _find(loop: Loop, label: bytes) -> list[str]:
+    """Return the names of devices over the file of one, with labels that begin so, without those that were taken away.
+
+    Devices over files of other names are not asked: the kernel asks their files then, and one may answer nobody.
+    """
+    names, file = [], _read_file(loop.name)
     for name in _names():
-        with suppress(OSError), opened(name) as other:
-            found = other.status
-            if found.backing == backing and found.label.startswith(label) and found.limit in (0, SHORT):
+        with suppress(OSError):
+            if _read_file(name) != file:
+                continue
+            with opened(name) as other:
+                found = other.status
+            if found.backing == loop.status.backing and found.label.startswith(label) and found.limit in (0, SHORT):
                 names.append(name)
     return names
 
@@ -180,8 +186,7 @@ def give_back(volume: Loop) -> None:
 @contextmanager
 def second(volume: Loop, *, read_only: bool) -> Iterator[Loop]:
     """Have a second device over a volume's file; it is gone after the block, if nothing has mounted it."""
-    path = (_BLOCK / volume.name / "loop/backing_file").read_bytes().rstrip(b"\n")
-    file = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NOFOLLOW)
+    file = os.open(_read_file(volume.name), (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         found = os.fstat(file)
         if (found.st_dev, found.st_ino) != volume.status.backing:
@@ -240,6 +245,11 @@ def unsettled_volumes() -> tuple[str, ...]:
         wrong = 0 if mounted else SHORT
         found += [name for name, limit, autoclear in loops if limit == wrong and not autoclear]
     return tuple(found)
+
+
+def _read_file(name: str) -> bytes:
+    """Return the path of a device's file, as the kernel remembers it."""
+    return (_BLOCK / name / "loop/backing_file").read_bytes().rstrip(b"\n")
 
 
 def _names() -> list[str]:

@@ -133,7 +133,7 @@ def unmount_device(standing: Standing, name: bytes, device: int, flags: int) -> 
     with loops.opened(mounted) as loop:
         if not loop.status.label.startswith(loops.MOUNTED_LABEL):
             raise Refusal(f"{name!r} is no mount of a volume")
-        volume = loops.find_volume(loop.status.backing)
+        volume = loops.find_volume(loop)
     # A volume that is detached has no device of its own any more.
     with loops.locked(volume, LOCK_SECONDS) if volume else nullcontext() as locked:
         _take_off(standing, name, device, flags)

@@ -91,7 +91,7 @@ def closing(tmp_path, monkeypatch):
     (tmp_path / "held").mkdir()
 
     def clear(directory):
-        records = os.open(tmp_path / "held", os.O_RDONLY)
+        records = os.open(tmp_path / "held/.locks", os.O_RDONLY | os.O_CREAT, 0o600)
         try:
             fcntl.flock(records, fcntl.LOCK_EX | fcntl.LOCK_NB)
             closed.append((directory.name, "nobody waits"))
@@ -110,6 +110,10 @@ def test_nobody_waits_for_a_volume_that_is_closed(closing):
     assert volumes.let_go(SERVER, VOLUME, HOST)
     volumes.close_left_open(VOLUME)
     assert closing == [(VOLUME, "nobody waits")] * 2
+
+
+def test_calls_that_wait_for_storage_leave_threads_to_others():
+    assert privileged.attaching.conf.thread_pool_size >= 64
 
 
 def test_one_that_a_server_holds_by_now_stays_open(closing, tmp_path):

@@ -16,7 +16,7 @@ from dockstack.compute.containers import inits, limits, lxcfs, namespaces, runti
 from dockstack.compute.engine import Conflict, EngineError, EngineUnavailable, ImageUnusable, NotFound
 from dockstack.compute.flows import boot_volumes, guest_access, interfaces, volumes
 from dockstack.compute.guest.injected_files import PlacementError
-from dockstack.compute.host import config_drives, copies, creation, disks, originals, received, set_aside
+from dockstack.compute.host import config_drives, copies, creation, disks, originals, quiesced, received, set_aside
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import ovs, veth
 from dockstack.compute.resources import usage
@@ -211,6 +211,7 @@ def destroy(host: Host, server: Server) -> None:
     with host.busy.hold(server.uuid):
         devices = interfaces.find_devices(host, server)
         remove_container(host, server)
+        quiesced.forget(host, server.uuid)
         interfaces.disconnect_devices(devices)
         namespaces.remove(server.uuid)
         volumes.release(host, server.uuid)
@@ -357,6 +358,7 @@ def pause(host: Host, server: Server) -> None:
         NotFound: it has no container.
     """
     with host.busy.hold(server.uuid):
+        quiesced.forget(host, server.uuid)  # it stays still, whoever had it stand still before
         freeze(host, server)
         veth.link_down(server.uuid)
     host.audit.forget(server.uuid)

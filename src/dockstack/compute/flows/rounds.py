@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from dockstack.compute.failures import isolated
-from dockstack.compute.flows import incoming_migration, recovery
+from dockstack.compute.flows import incoming_migration, quiesce, recovery
 from dockstack.compute.host import received
 from dockstack.errors import DockstackError
 
@@ -76,6 +76,7 @@ class Rounds:
         Nova is asked after the engine: what is made in between is Nova's by then, and left alone.
         """
         listed = self._host.engine.containers()
+        quiesce.sweep(self._host)
         with isolated("the round's sweep"):
             recovery.sweep_listed(self._host, self._read_claims(), listed, self._named)
         incoming_migration.sweep_listed(self._host, listed)

@@ -7,6 +7,7 @@ daemon has many threads, so nothing here forks, and whatever enters a namespace 
 
 from __future__ import annotations
 
+from oslo_config import cfg
 from oslo_privsep import capabilities, priv_context
 
 context = priv_context.PrivContext(
@@ -55,3 +56,7 @@ attaching = priv_context.PrivContext(
         capabilities.CAP_SYS_PTRACE,  # seeing which devices a server's processes have open
     ],
 )
+
+# Its calls wait for storage, that of one volume perhaps for ever, and calls about others go on beside them. By default
+# there are as many threads as processors.
+cfg.CONF.set_default("thread_pool_size", 64, group="dockstack_attaching")

@@ -102,6 +102,12 @@ def has_died(volume: str) -> bool:
     return directory.exists() and not storage_daemon.is_running(directory)
 
 
+def others_than(volume: str) -> Callable[[str], bool]:
+    """Return what says whether a path is the file of a decrypted volume, and not of this one; it asks no file."""
+    own = str(DECRYPTED_DIRECTORY / volume / storage_daemon.PLAIN)
+    return lambda path: path.startswith(f"{DECRYPTED_DIRECTORY}/") and path != own
+
+
 def list_open() -> list[str]:
     """List the volumes that are decrypted, or of which a process that was killed has left something."""
     return sorted(path.name for path in DECRYPTED_DIRECTORY.glob("*") if _UUID.fullmatch(path.name))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the control groups of a server that runs let it do with one block device: use it, and how fast.
 
-A rule names one device by its exact numbers; no rule of ours ever names more.
+A rule names one device by its exact numbers; no rule of ours ever names more. With cgroup v1 rules are lines of a file;
+with v2 they are a program (``device_programs``).
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import os
 import re
 from pathlib import Path
 
+from dockstack.compute.privileged import device_programs
+
 _GROUPS = Path("/sys/fs/cgroup")
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
 
-# Of cgroup v1, in the order of the rates: bytes and requests, read and written, a second.
-_THROTTLES = ("read_bps_device", "write_bps_device", "read_iops_device", "write_iops_device")
+# In the order of the rates: bytes read and written, and requests to read and to write, a second.
+_THROTTLES = ("read_bps_device", "write_bps_device", "read_iops_device", "write_iops_device")  # of cgroup v1
+_BOUNDS = ("rbps", "wbps", "riops", "wiops")  # of v2, in io.max
 
 
 class Gone(OSError):  # noqa: N818 - nothing is wrong
@@ -39,24 +43,38 @@ def find_groups(pid: int, container_id: str) -> dict[str, Path]:
     for line in lines:
         _, names, path = line.split(":", 2)
         for name in names.split(","):
-            groups[name] = _GROUPS / name / path.lstrip("/")
+            groups[name] = _find_own(_GROUPS / name, path, container_id)
     if not any(container_id in str(path) for path in groups.values()):
         raise Gone(errno.ESRCH, f"process {pid} is none of container {container_id[:12]}")
     return groups
+
+
+def _find_own(root: Path, path: str, container_id: str) -> Path:
+    """Return the directory of a container's topmost group: its first process may be in one that it made below."""
+    parts = path.strip("/").split("/")
+    own = next((place for place, part in enumerate(parts) if container_id in part), len(parts) - 1)
+    return root.joinpath(*parts[: own + 1])
 
 
 def allow(groups: dict[str, Path], number: int, *, read_only: bool) -> None:
     """Let a server use a device.
 
     Raises:
-        OSError: the kernel refused, or its control groups are of a kind that takes no further rule.
+        OSError: the kernel refused.
     """
-    _write_rule(groups, "devices.allow", number, "r" if read_only else "rw")
+    if "devices" in groups:
+        _write_rule(groups, "devices.allow", number, "r" if read_only else "rw")
+        return
+    access = device_programs.READ | (0 if read_only else device_programs.WRITE)
+    device_programs.change(groups[""], lambda allowed: allowed.update({number: access}))
 
 
 def deny(groups: dict[str, Path], number: int) -> None:
     """Let a server open a device no more; what is open stays open."""
-    _write_rule(groups, "devices.deny", number, "rw")
+    if "devices" in groups:
+        _write_rule(groups, "devices.deny", number, "rw")
+        return
+    device_programs.change(groups[""], lambda allowed: allowed.pop(number, None))
 
 
 def limit(groups: dict[str, Path], number: int, rates: list[int]) -> None:
@@ -67,24 +85,30 @@ def limit(groups: dict[str, Path], number: int, rates: list[int]) -> None:
         number: the device's.
         rates: bytes read and written, requests to read and to write; 0 is no bound.
     """
-    for name, rate in zip(_THROTTLES, rates, strict=True) if "blkio" in groups else ():
-        path = groups["blkio"] / f"blkio.throttle.{name}"
-        with contextlib.suppress(FileNotFoundError):
-            path.write_text(f"{_spell(number)} {rate}\n")
+    if "blkio" in groups:
+        for name, rate in zip(_THROTTLES, rates, strict=True):
+            with contextlib.suppress(FileNotFoundError):
+                (groups["blkio"] / f"blkio.throttle.{name}").write_text(f"{_spell(number)} {rate}\n")
+        return
+    words = " ".join(f"{name}={rate or 'max'}" for name, rate in zip(_BOUNDS, rates, strict=True))
+    try:
+        (groups[""] / "io.max").write_text(f"{_spell(number)} {words}\n")
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):  # the kernel does not bound devices; it is gone
+            raise
 
 
 def check(groups: dict[str, Path]) -> None:
-    """Refuse what takes no rules while a server runs.
+    """Refuse a server that runs and whose rules cannot be changed.
 
     Raises:
-        OSError: the host has cgroup v2, where the rules are a program that the engine loads at a start.
+        OSError: saying why.
     """
     if "devices" not in groups:
-        raise OSError(errno.EOPNOTSUPP, "this host has cgroup v2: stop the server for it")
+        device_programs.check(groups[""])
 
 
 def _write_rule(groups: dict[str, Path], name: str, number: int, access: str) -> None:
-    check(groups)
     (groups["devices"] / name).write_text(f"b {_spell(number)} {access}\n")
 
 

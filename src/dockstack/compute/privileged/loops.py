@@ -14,7 +14,7 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Iterator  # noqa: TC003 - mypy wants it for the decorated function
+from collections.abc import Callable, Iterator  # noqa: TC003 - mypy wants it for the decorated function
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,11 +54,19 @@ class Loop:
         return _find_device(self.number)
 
 
-def find_all(prefix: str) -> list[Loop]:
-    """List the loop devices whose labels begin so."""
+def find_all(prefix: str, passing: Callable[[str], bool] = lambda _path: False) -> list[Loop]:
+    """List the loop devices whose labels begin so.
+
+    Args:
+        prefix: of their labels.
+        passing: says of a file, by its path, that its device is passed by: the kernel tells a device's label only when
+            it has asked the file, which takes as long as whoever serves it takes to answer.
+    """
     found = []
     for path in _SYSFS.glob("loop*/loop"):
         with contextlib.suppress(OSError):  # it lost its file meanwhile
+            if passing(os.fsdecode((path / "backing_file").read_bytes().rstrip(b"\n"))):
+                continue
             number = int(path.parent.name.removeprefix("loop"))
             info = _read(number)
             if _label_of(info).startswith(prefix):

@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 
 from dockstack.compute.privileged import attaching, device_rules, mounts, volumes
-from dockstack.compute.privileged.kernel import in_thread
+from dockstack.compute.privileged.kernel import checked, in_thread, libc
 from dockstack.names import volume_link
 
 DISK_GROUP = 6  # of every distribution
@@ -121,6 +121,43 @@ def is_used(pid: int, container_id: str, server: str, volume: str) -> bool:
     group = groups.get("devices") or groups[""]
     processes = [int(line) for path in group.rglob("cgroup.procs") for line in path.read_text().split()]
     return bool(_list_mounts(pid, number)) or any(_has_open(process, number) for process in processes)
+
+
+@attaching.entrypoint
+def write_out(pid: int, container_id: str, server: str) -> None:
+    """Have what a server that runs has written to file systems on its volumes on these; one that has ended is fine.
+
+    Raises:
+        OSError: some of it is lost.
+    """
+    numbers: set[int] = set()
+    for volume in volumes.list_of(server):
+        numbers |= {volumes.number_of(volumes.read(server, volume)), *volumes.find_mounted(volume)}
+    try:
+        namespace = os.open(f"/proc/{int(pid)}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    try:
+        device_rules.find_groups(pid, container_id)
+        in_thread(_write_out, namespace, _list_mounts(pid, *numbers))
+    except device_rules.Gone:
+        return
+    finally:
+        os.close(namespace)
+
+
+def _write_out(namespace: int, mounted: list[str]) -> None:
+    """Work in the server's mount namespace; the thread ends in there."""
+    mounts.enter(namespace)
+    for path in mounted:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:  # unmounted meanwhile, which has written it out
+            continue
+        try:
+            checked(libc.syncfs(descriptor), f"writing out {path}")
+        finally:
+            os.close(descriptor)
 
 
 def _show(namespace: int, name: str, number: int, link: str, trees: dict[str, int]) -> None:

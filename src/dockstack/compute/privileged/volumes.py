@@ -3,6 +3,9 @@
 
 A volume that is a file has one loop device on a host, whichever servers hold it. Records and devices are both gone
 after a reboot of the machine; what a killed process has left of either is found by the other.
+
+What a volume's bytes are on may answer nobody any more: a server of storage, or the process that decrypts it. So
+whoever asks a file or a device has that volume to himself, and no other one; and nobody asks those of others.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ import json
 import os
 import re
 import stat
+import struct
 import time
+import uuid
 from collections.abc import Iterator  # noqa: TC003 - mypy wants it for the decorated function
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +38,9 @@ _ROOT = "vda"  # the server's root file system, which the runtime mounts
 _PATIENCE, _INTERVAL = 15.0, 0.05  # seconds
 _OWN, _MOUNTED = "dockstack:", "dockmount:"  # what labels begin with; the latter are the mount broker's
 _KINDS = (_MOUNTED, _OWN)  # who writes, ends first
+_LOCKS = ".locks"
+_LOCK = struct.Struct("hhqqi4x")  # struct flock (fcntl(2)) where file offsets have 64 bits
+_PLACES = (1 << 62) - 1
 
 
 @attaching.entrypoint
@@ -53,7 +61,7 @@ def hold(server: str, volume: str, path: str, host: str, seen: dict[str, Any]) -
         OSError: the path cannot be had, or is neither file nor block device.
     """
     _check(server, volume, device=seen["device"])
-    with decryption.kept(volume, path), _locked():
+    with decryption.kept(volume, path), _alone(volume):
         number = _find_device(server, volume, path, _label(volume, host))
         numbers = {"major": os.major(number), "minor": os.minor(number)}
         seen = {"device": seen["device"], "read_only": bool(seen["read_only"])}
@@ -76,15 +84,12 @@ def let_go(server: str, volume: str, host: str) -> bool:
     for loop in _find_loops(volume, host):  # before the lock: it takes as long as a tenant has written
         if not decryption.has_died(volume):
             loops.flush(loop)
-    with _locked():
+    with _alone(volume):
         last = all(found == server for found, held in _list_records() if held == volume)
-        for path in (_path(server, volume), _path(server, volume).with_suffix(_HALF)):
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # it holds others, or none any more
-            _path(server, volume).parent.rmdir()
+        _erase(server, volume)
         if last:
             with contextlib.ExitStack() as locks:
-                for loop in loops.find_all(_label(volume, host)):
+                for loop in _find(_label(volume, host), volume):
                     locks.enter_context(loops.locked(loop))
                 for loop in _find_loops(volume, host):
                     loops.revoke(loop)
@@ -96,31 +101,34 @@ def let_go(server: str, volume: str, host: str) -> bool:
 @attaching.entrypoint
 def list_held() -> list[list[str]]:
     """List which servers hold which volumes as which device."""
-    with _locked():
+    with _records_locked():
         return [[server, volume, read(server, volume)["device"]] for server, volume in _list_records()]
 
 
 @attaching.entrypoint
 def drop_strays(host: str) -> list[str]:
-    """Let go of the loop devices of this host that no server holds; return their volumes."""
-    with _locked():
-        held = {volume for _, volume in _list_records()}
-        every = [loop for kind in _KINDS for loop in loops.find_all(kind)]
-        found = [loop for loop in every if loop.label.endswith(f":{host}")]
-        strays = [(loop.label.split(":")[1], loop) for loop in found if not loop.revoked]
-        dropped = [volume for volume, _ in strays if volume not in held]
-        for volume, loop in strays:
-            if volume in dropped:
-                loops.revoke(loop)
-    return sorted(set(dropped))
+    """Let go of the loop devices of this host that no server holds; return their volumes.
+
+    Those of decrypted volumes go with what decrypts (``close_left_open``).
+    """
+    every = [loop for kind in _KINDS for loop in _find(kind)]
+    found = {loop.label.split(":")[1] for loop in every if loop.label.endswith(f":{host}") and not loop.revoked}
+    return [volume for volume in sorted(found) if _drop_stray(volume, host)]
+
+
+def _drop_stray(volume: str, host: str) -> bool:
+    """Let go of a volume's devices on this host; say whether there was one that no server holds."""
+    with _alone(volume):
+        strays = [] if _is_held(volume) else [loop for loop in _find_loops(volume, host) if not loop.revoked]
+        for loop in strays:
+            loops.revoke(loop)
+    return bool(strays)
 
 
 @attaching.entrypoint
 def list_left_open() -> list[str]:
     """List the encrypted volumes that are open, or half so, and that no server holds: one may be on its way there."""
-    with _locked():
-        held = {volume for _, volume in _list_records()}
-        return [volume for volume in decryption.list_open() if volume not in held]
+    return [volume for volume in decryption.list_open() if not _is_held(volume)]
 
 
 @attaching.entrypoint
@@ -182,6 +190,11 @@ def read(server: str, volume: str) -> dict[str, Any]:
     return dict(found)
 
 
+def list_of(server: str) -> list[str]:
+    """List the volumes that a server holds."""
+    return [volume for found, volume in _list_records() if found == server]
+
+
 def number_of(record: dict[str, Any]) -> int:
     """Return the device number that a record names."""
     return os.makedev(int(record["major"]), int(record["minor"]))
@@ -189,17 +202,17 @@ def number_of(record: dict[str, Any]) -> int:
 
 def find_mounted(volume: str) -> list[int]:
     """Return the numbers of the devices by which a mount broker has mounted a volume, on this machine."""
-    return [loop.device for loop in loops.find_all(f"{_MOUNTED}{volume}:")]
+    return [loop.device for loop in _find(f"{_MOUNTED}{volume}:", volume)]
 
 
 def find_own(volume: str) -> list[int]:
     """Return the numbers of all devices that a volume is on this machine, also of those that are taken away."""
-    return [loop.device for loop in loops.find_all(f"{_OWN}{volume}:")]
+    return [loop.device for loop in _find(f"{_OWN}{volume}:", volume)]
 
 
 def is_mounted(volume: str) -> bool:
     """Say whether a mount broker has mounted a volume on this machine, or is about to."""
-    return bool(find_mounted(volume)) or any(loop.mounted for loop in loops.find_all(f"{_OWN}{volume}:"))
+    return bool(find_mounted(volume)) or any(loop.mounted for loop in _find(f"{_OWN}{volume}:", volume))
 
 
 def measure(number: int) -> int:
@@ -213,16 +226,8 @@ def measure(number: int) -> int:
 
 
 def _close(volume: str) -> None:
-    """Close an encrypted volume unless a server holds it.
-
-    Its own lock is enough, which ``hold`` has, too: what was written goes to the disk, and others need not wait for it.
-    """
-
-    def is_held() -> bool:
-        with _locked():
-            return any(held == volume for _, held in _list_records())
-
-    decryption.close(volume, unless=is_held)
+    """Close an encrypted volume unless a server holds it, which is certain under the lock that it has then."""
+    decryption.close(volume, unless=lambda: _is_held(volume))
 
 
 def _find_device(server: str, volume: str, path: str, label: str) -> int:
@@ -233,11 +238,11 @@ def _find_device(server: str, volume: str, path: str, label: str) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(f"{path} is neither a file nor a block device")
     known = _read_number(server, volume)
-    every = sorted(loops.find_all(label), key=lambda loop: loop.device != known)
+    every = sorted(_find(label, volume), key=lambda loop: loop.device != known)
     for loop in (loop for loop in every if not loop.revoked):
         if loop.file == (found.st_dev, found.st_ino):
             return loop.device
-        if any(held == volume for _, held in _list_records()):
+        if _is_held(volume):
             raise OSError(f"another file than {path} is volume {volume} here, and a server holds it")
         loops.revoke(loop)
     return loops.make(path, label).device
@@ -303,6 +308,10 @@ def write_all(descriptor: int, data: bytes, offset: int) -> None:
         left, offset = left[written:], offset + written
 
 
+def _is_held(volume: str) -> bool:
+    return any(held == volume for _, held in _list_records())
+
+
 def _list_records() -> list[tuple[str, str]]:
     """List servers and the volumes that they hold."""
     return [(path.parent.name, path.stem) for path in sorted(VOLUMES_DIRECTORY.glob("*/*.json"))]
@@ -310,10 +319,20 @@ def _list_records() -> list[tuple[str, str]]:
 
 def _write(server: str, volume: str, record: dict[str, Any]) -> None:
     path = _path(server, volume)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    new = path.with_suffix(_HALF)
-    new.write_text(json.dumps(record))
-    new.rename(path)
+    with _records_locked():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        new = path.with_suffix(_HALF)
+        new.write_text(json.dumps(record))
+        new.rename(path)
+
+
+def _erase(server: str, volume: str) -> None:
+    path = _path(server, volume)
+    with _records_locked():
+        for each in (path, path.with_suffix(_HALF)):
+            each.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it holds others, or none any more
+            path.parent.rmdir()
 
 
 def _path(server: str, volume: str) -> Path:
@@ -334,7 +353,12 @@ def _labels(volume: str, host: str) -> list[str]:
 
 
 def _find_loops(volume: str, host: str) -> list[loops.Loop]:
-    return [loop for label in _labels(volume, host) for loop in loops.find_all(label)]
+    return [loop for label in _labels(volume, host) for loop in _find(label, volume)]
+
+
+def _find(prefix: str, volume: str = "") -> list[loops.Loop]:
+    """List the loop devices whose labels begin so, without those over other decrypted volumes than this one."""
+    return loops.find_all(prefix, passing=decryption.others_than(volume))
 
 
 def _check(server: str, volume: str, device: str = "vda") -> None:
@@ -343,12 +367,30 @@ def _check(server: str, volume: str, device: str = "vda") -> None:
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
-    """Have records and devices to oneself, also from the process of a nova-compute that has just been killed."""
-    VOLUMES_DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(VOLUMES_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+def _alone(volume: str) -> Iterator[None]:
+    """Have a volume to oneself, also from the process of a nova-compute that has just been killed.
+
+    Its number is a place in one file, of which the kernel locks a byte, so that no file of its own stays.
+    """
+    place = uuid.UUID(volume).int & _PLACES
+    with _opened_locks() as descriptor:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLKW, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0))
+        yield
+
+
+@contextmanager
+def _records_locked() -> Iterator[None]:
+    """Have the records to oneself, for a moment: who has this lock asks no file and no device of anything."""
+    with _opened_locks() as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _opened_locks() -> Iterator[int]:
+    VOLUMES_DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(VOLUMES_DIRECTORY / _LOCKS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)

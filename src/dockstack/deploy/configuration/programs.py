@@ -59,9 +59,7 @@ _TITLES = {
     "neutron-ovn-agent": "Metadata for servers",
     "neutron-openvswitch-agent": "Networks and security groups in Open vSwitch",
     "cinder-api": "Block storage API",
-    "cinder-scheduler": "Cinder's scheduler",
-    "cinder-volume": "Volumes and snapshots",
-    "cinder-backup": "Backups of volumes",
+    "cinder-volume": "Volumes, snapshots and backups",
     "barbican-api": "Key manager API",
 }
 
@@ -272,14 +270,12 @@ def neutron(settings: Settings) -> tuple[Service, ...]:
 
 
 def cinder(settings: Settings) -> tuple[Service, ...]:
-    """Return Cinder: its API, its scheduler, what makes volumes (by a script of ours), and what backs them up."""
+    """Return Cinder: its API, and by a script of ours what makes volumes, with the scheduler and the backups."""
     files = ("/etc/cinder/cinder.conf",)
     volume = _daemon(settings, "cinder-volume", "cinder", files, watch=(DRIVER_MARKER,))
     return (
         _api(settings, "cinder-api", "cinder", settings.ports.cinder, (*files, "/etc/cinder/api-paste.ini")),
-        _daemon(settings, "cinder-scheduler", "cinder", files),
         _by_script(settings, volume, CINDER_VOLUME),
-        _daemon(settings, "cinder-backup", "cinder", files),
     )
 
 

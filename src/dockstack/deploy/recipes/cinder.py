@@ -17,6 +17,7 @@ from dockstack.deploy.hypervisors import chosen, storage
 from dockstack.deploy.node.environments import ensure_wheel
 from dockstack.deploy.recipes.controller import (
     copy_paste_file,
+    forget,
     install_script,
     migrate,
     once_in_database,
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
 
 VOLUME_POOL = "volume-pool"
 """The manifest's kind of a file system in a file that holds volumes."""
-SERVICES = ("cinder-api", "cinder-scheduler", "cinder-volume", "cinder-backup")
+SERVICES = ("cinder-api", "cinder-volume")
+_FORMER = ("cinder-scheduler", "cinder-backup")
+"""What ran on its own before it became a part of cinder-volume."""
 SUDOERS = "/etc/sudoers.d/dockstack-cinder"
 FILES = "cinder-files"
 _ACCOUNT = "cinder-account"
@@ -202,6 +205,7 @@ def start(machine: Machine) -> None:
     """Have Cinder running."""
     if chosen(machine.node) is None:  # otherwise the driver of volumes came with that of servers
         ensure_wheel(machine, paths.OPENSTACK_VENV, extras_installed=paths.DRIVER_MARKER)
+    forget(machine, _FORMER)
     for service in services(machine):
         ensure_running(machine, service)
 
@@ -214,4 +218,4 @@ def types(machine: Machine) -> None:
 def stop(machine: Machine) -> None:
     """Have no Cinder, and none in the catalogue; volumes and backups stay, and are there again when it runs again."""
     desired = desired_state.volumes(settings_of(machine))
-    retire(machine, SERVICES, (CONF, SUDOERS), provided=_ACCOUNT, desired=desired)
+    retire(machine, (*SERVICES, *_FORMER), (CONF, SUDOERS), provided=_ACCOUNT, desired=desired)

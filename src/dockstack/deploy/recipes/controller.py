@@ -129,8 +129,18 @@ def retire(
     if machine.manifest.done(provided) not in (None, _WITHDRAWN):
         provision(machine, "withdraw", desired)
         machine.manifest.set_done(provided, _WITHDRAWN)
+    for path in files if forget(machine, services) else ():
+        machine.absent(path)
+
+
+def forget(machine: Machine, services: Collection[str]) -> bool:
+    """Stop services that an earlier run had started, and forget them; say whether there were any.
+
+    Args:
+        machine: the controller.
+        services: their names.
+    """
     running = [service for service in machine.records.services() if service.name in services]
     for service in running:
         host_removal.forget(machine, service)
-    for path in files if running else ():
-        machine.absent(path)
+    return bool(running)

@@ -143,7 +143,7 @@ def wait_for_volume(ctx: Context, volume_id: str, status: str) -> Any:
         if volume.status.startswith("error"):
             raise CheckFailed(
                 f"Volume {volume.name} went to {volume.status}.",
-                "Look for its id in /var/log/cinder/cinder-volume.log and cinder-scheduler.log.",
+                "Look for its id in /var/log/cinder/cinder-volume.log.",
                 volume_id,
             )
         return volume if volume.status == status else None

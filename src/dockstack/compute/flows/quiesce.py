@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers that stand still while Cinder takes snapshots of their volumes, with all that they have written on these.
+
+Nova asks for it when a server that boots from a volume becomes an image, and lets it go on when the snapshots are
+there. If nobody does, a round does it after a while.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from oslo_log import log as logging
+
+from dockstack.compute.engine import Conflict, NotFound
+from dockstack.compute.failures import isolated
+from dockstack.compute.flows import lifecycle
+from dockstack.compute.host import quiesced
+from dockstack.compute.model import PowerState
+from dockstack.compute.privileged import server_devices
+from dockstack.compute.undo import undo_on_error
+from dockstack.errors import DockstackError
+from dockstack.names import NAME_PREFIX
+
+if TYPE_CHECKING:
+    from dockstack.compute.host.host import Host
+    from dockstack.compute.model import Server
+
+LOG = logging.getLogger(__name__)
+
+LONGEST = 300.0  # seconds; a snapshot of our own backend takes one or two
+
+
+class CannotQuiesce(DockstackError):  # noqa: N818 - said of the request
+    """A server cannot stand still now; it is as it was."""
+
+
+def quiesce(host: Host, server: Server) -> None:
+    """Have what a server has written on its volumes, and its processes stand still; one that does is fine.
+
+    Most is written before they stand still, so that they do for a moment only, and not at all if storage is stuck.
+
+    Raises:
+        CannotQuiesce: it does not run, or the kernel cannot write.
+        NotFound: it has no container.
+    """
+    with host.busy.hold(server.uuid), undo_on_error() as undo:
+        container = host.container(server.uuid)
+        if quiesced.read(host, server.uuid) == container.id:
+            return
+        if container.state is not PowerState.RUNNING:
+            raise CannotQuiesce("The server does not run, so it stands still already.", "Take the snapshot as it is.")
+        _write_out(container.pid, container.id, server.uuid)
+        quiesced.note(host, server.uuid, container.id)
+        undo.push(unquiesce, host, server.uuid)
+        lifecycle.freeze(host, server)
+        _write_out(container.pid, container.id, server.uuid)
+
+
+def unquiesce(host: Host, server_uuid: str) -> None:
+    """Let a server go on; one that does not stand still, or was paused meanwhile, is fine."""
+    with host.busy.hold(server_uuid):
+        noted, container = quiesced.read(host, server_uuid), host.find_own(NAME_PREFIX + server_uuid)
+        if noted and container is not None and container.id == noted and container.state is PowerState.PAUSED:
+            try:
+                host.engine.unpause(noted)
+            except (Conflict, NotFound):
+                LOG.info("It has ended while it stood still", instance_uuid=server_uuid)
+        quiesced.forget(host, server_uuid)
+
+
+def sweep(host: Host) -> None:
+    """Let servers go on that have stood still for too long, as whoever was to say so is dead."""
+    for server_uuid in quiesced.list_older(host, LONGEST):
+        with isolated("letting it go on after snapshots of its volumes", server_uuid):
+            LOG.warning(
+                "It stood still for snapshots of its volumes, and nobody let it go on", instance_uuid=server_uuid
+            )
+            unquiesce(host, server_uuid)
+
+
+def _write_out(pid: int, container_id: str, server_uuid: str) -> None:
+    try:
+        server_devices.write_out(pid, container_id, server_uuid)
+    except (OSError, ValueError) as error:
+        raise CannotQuiesce(
+            f"What the server has written is not on its volumes: {error}.", "See the kernel's log of this host."
+        ) from error
