@@ -7,13 +7,14 @@ Its supervisor starts, signals and awaits this process, which passes on signals 
 it is killed, the kernel kills the service (fork_server.py:die_with). If nobody answers at the socket, it becomes the
 command itself, so that nothing needs a fork server.
 
-There is one for each service, so it imports only what is built into Python. Its name in lists of processes says for
-which process it stands, and by it one finds the service's processes (dockstack/deploy/node/processes.py).
+There is one for each service, so it imports only what is built into Python; ``signal`` is three times the size of what
+it is made of. Its name in lists of processes says for which process it stands, and by that name one finds the service's
+processes (dockstack/deploy/node/processes.py).
 """
 
 from __future__ import annotations
 
-import _signal as signal  # type: ignore[import-not-found] - what `signal` is made of, at a third of its size
+import _signal as signal  # type: ignore[import-not-found]
 import _socket as socket
 import os
 import select
