@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dockstack.deploy.configuration import openvswitch, rabbitmq, scripts
+from dockstack.deploy.configuration import fork_server, openvswitch, rabbitmq, scripts
 from dockstack.deploy.configuration.apis import MODULES
 from dockstack.deploy.configuration.openvswitch import DATABASE_SOCKET
 from dockstack.deploy.paths import API_CERTIFICATE, DRIVER_MARKER, ETC, LOCK_MARKER
@@ -20,7 +20,7 @@ OVS_GROUP = "dockstack-ovs"
 """Whoever is in it may speak to Open vSwitch's and OVN's databases."""
 
 CACHE_GROUP = "dockstack-cache"
-"""Whoever is in it may read the token cache."""
+"""Whoever is in it may read the token cache, and have processes forked."""
 
 # What consoles' proxies, and with Nova 33 nova-compute, do not yet choose by themselves.
 NATIVE_THREADS = {"OS_NOVA_DISABLE_EVENTLET_PATCHING": "true"}
@@ -72,6 +72,11 @@ _QUIET = ("-vconsole:info", "-vsyslog:off", "-vfile:off")
 def infrastructure(settings: Settings) -> tuple[Service, ...]:
     """Return the database, the message bus and the cache."""
     return (_mariadb(settings), *_rabbitmq(settings), _memcached(settings))
+
+
+def forks(settings: Settings) -> Service:
+    """Return what the Python services are forked from."""
+    return fork_server.service(settings, CACHE_GROUP, {**PYTHON_ENVIRONMENT, **NATIVE_THREADS})
 
 
 def tls_proxy(settings: Settings) -> Service:
@@ -216,7 +221,9 @@ def _conductor(settings: Settings, files: tuple[str, ...]) -> Service:
 def _by_script(settings: Settings, service: Service, name: str) -> Service:
     """Have a daemon run by a script of ours, with the same arguments."""
     script = scripts.python_script(name)
-    command = (f"{settings.virtualenv}/bin/python", script, *service.command[1:])
+    program = service.command.index(f"{settings.virtualenv}/bin/{service.name}")
+    run = (f"{settings.virtualenv}/bin/python", script)
+    command = (*service.command[:program], *run, *service.command[program + 1 :])
     return replace(service, command=command, watch=(*service.watch, script))
 
 
@@ -431,7 +438,7 @@ def _api(
 ) -> Service:
     """An API in one uWSGI process."""
     module = (scripts.python_script(MODULES[name]),) if name in MODULES else ()
-    return Service(
+    service = Service(
         name=name,
         title=_TITLES[name],
         command=(f"{settings.virtualenv}/bin/uwsgi", "--ini", uwsgi_file(name)),
@@ -450,6 +457,22 @@ def _api(
         watch=(*files, *module, uwsgi_file(name), LOCK_MARKER),
         end_statuses=(UWSGI_END,),
     )
+    return _forked(settings, service)
+
+
+def _forked(settings: Settings, service: Service) -> Service:
+    """Have a service forked if there is a family for it: Cinder and Barbican have none."""
+    family = _FAMILIES.get(service.user)
+    return fork_server.forked(settings, service, family) if family else service
+
+
+_FAMILIES = {
+    "keystone": fork_server.COMMON,
+    "placement": fork_server.COMMON,
+    "glance": fork_server.COMMON,
+    "nova": fork_server.NOVA,
+    "neutron": fork_server.NEUTRON,
+}
 
 
 _CONFIGURATION_ENVIRONMENT = {
@@ -473,7 +496,7 @@ def _daemon(
 ) -> Service:
     """Return a daemon of the services' environment that reads the given files."""
     options = tuple(part for file in files for part in ("--config-file", file))
-    return Service(
+    service = Service(
         name=name,
         title=_TITLES[name],
         command=(f"{settings.virtualenv}/bin/{name}", *options),
@@ -484,3 +507,4 @@ def _daemon(
         requires=(*requires, *_through(settings)),
         watch=(*files, LOCK_MARKER, *watch),
     )
+    return _forked(settings, service)

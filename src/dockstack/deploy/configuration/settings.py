@@ -111,6 +111,7 @@ class Settings:
         controller_address: what everybody calls the controller, itself included.
         flavors: further ones, each as name:vcpus:memory:disk.
         compatibility: whose users, roles, flavors and clouds there shall be besides ours; "": nobody's.
+        fork_server: whether Python services are forked from a process that has imported for them.
         http_images: whether Glance may have images that it reads from the registry; also where that ran once.
     """
 
@@ -147,6 +148,7 @@ class Settings:
     volume_pool: str = "/var/lib/cinder/volumes"
     volume_backups: str = "/var/lib/cinder/backups"
     key_manager: bool = False
+    fork_server: bool = False
     debug: bool = False
     compute_driver: str = ""
     hypervisor_options: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,8 @@ SERVICE_MARK = (
     "DOCKSTACK_SERVICE"  # in the environment of every process that supervisor starts for us, and its children
 )
 RUN_MARK = "DOCKSTACK_UP"  # in the environment of `up` and of every command that it runs
-LISTING = ("ps", "-e", "-o", "pid=,ppid=,cputimes=")
+LISTING = ("ps", "-e", "-o", "pid=,ppid=,cputimes=,comm=")
+FORKED = "forked:"  # begins the name of a shim that stands for another process (payload/fork_shim.py)
 POLL = 0.05
 KILL_GRACE = 5.0
 ENDED = frozenset({psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
@@ -43,7 +44,16 @@ class Process:
 
 def snapshot() -> dict[int, Process]:
     """Return all processes by pid; those that end meanwhile are left out."""
-    return {pid: process for pid in psutil.pids() if (process := look(pid)) is not None}
+    return _adopted({pid: process for pid in psutil.pids() if (process := look(pid)) is not None})
+
+
+def _adopted(everything: dict[int, Process]) -> dict[int, Process]:
+    """Have each process that was forked for a shim be the shim's child: to its supervisor, it is."""
+    for shim in [one for one in everything.values() if one.name.startswith(FORKED)]:
+        forked = everything.get(int(shim.name.removeprefix(FORKED)))
+        if forked is not None:
+            everything[forked.pid] = replace(forked, parent=shim.pid)
+    return everything
 
 
 def look(pid: int) -> Process | None:
@@ -85,10 +95,10 @@ def tree(pid: int, all_processes: dict[int, Process]) -> set[int]:
 
 def processor_seconds(pid: int, listing: Iterable[str]) -> int:
     """Return what a process and its descendants have used; the listing is the output of LISTING on their machine."""
-    rows = [tuple(map(int, line.split())) for line in listing]
-    everything = {one: Process(one, parent, 0, "") for one, parent, _ in rows}
-    wanted = tree(pid, everything)
-    return sum(seconds for one, _, seconds in rows if one in wanted)
+    rows = [line.split(maxsplit=3) for line in listing]
+    everything = {int(one): Process(int(one), int(parent), 0, name) for one, parent, _, name in rows}
+    wanted = tree(pid, _adopted(everything))
+    return sum(int(seconds) for one, _, seconds, _ in rows if int(one) in wanted)
 
 
 def mark(pid: int, name: str) -> str | None:

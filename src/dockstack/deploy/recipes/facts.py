@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
@@ -15,6 +16,7 @@ from dockstack.deploy.configuration.settings import SECRET_NAMES, ImageQuotas, N
 from dockstack.deploy.distributions import DEBIAN_12
 from dockstack.deploy.hypervisors import Contribution, chosen
 from dockstack.deploy.wanted import hosts
+from dockstack.deploy.wanted.inventory import Role
 from dockstack.errors import DockstackError
 
 if TYPE_CHECKING:
@@ -36,7 +38,9 @@ _QUESTION = (
 
 def settings_of(machine: Machine) -> Settings:
     """Return the settings of the cloud as one node needs them."""
-    return settings_with(machine, {name: machine.secrets.get(name) for name in SECRET_NAMES})
+    made = settings_with(machine, {name: machine.secrets.get(name) for name in SECRET_NAMES})
+    forks = machine.attributes.flag("services.fork_server") and machine.node.has(Role.CONTROLLER)
+    return replace(made, fork_server=forks)
 
 
 def settings_with(machine: Machine, secrets: dict[str, str]) -> Settings:

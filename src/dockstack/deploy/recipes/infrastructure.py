@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MariaDB, RabbitMQ and memcached: instances of our own, separate from any that the machine has."""
+"""MariaDB, RabbitMQ and memcached, instances of our own; and the fork server."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockstack.deploy import paths
-from dockstack.deploy.configuration import mariadb, programs, rabbitmq
+from dockstack.deploy.configuration import fork_server, mariadb, programs, rabbitmq
 from dockstack.deploy.configuration.ini import render_ini
+from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.node import baked
 from dockstack.deploy.recipes import encryption
+from dockstack.deploy.recipes.controller import install_script
 from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.recipes.stage import Stage
 from dockstack.deploy.supervision.restart import ensure_running
@@ -30,15 +32,24 @@ DATABASE_OPTIONS = f"{paths.ETC}/mariadb.cnf"
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
-    """Return a stage for each of the three."""
+    """Return a stage for each of the three, and one for what Python services are forked from."""
     if not node.has(Role.CONTROLLER):
         return ()
     # Whatever comes later waits for one of these, and speaks through the proxy, if there is one.
     before = ("packages", "accounts", "supervisor", *((encryption.PROXY,) if encryption.wanted(node) else ()))
+    installed = ("hypervisor-configure",) if chosen(node) is not None else ()  # it imports the driver
     return (
         Stage("database", "Starting the database", database, before, phase="infrastructure"),
         Stage("message-bus", "Starting the message bus", message_bus, before, phase="infrastructure"),
-        Stage("token-cache", "Starting the token cache", token_cache, before, phase="infrastructure"),
+        Stage(
+            "fork-server",
+            "Starting what Python services are forked from",
+            start_fork_server,
+            ("openstack-environment", "accounts", "supervisor", *installed),
+            phase="infrastructure",
+        ),
+        # All Python services come after the cache, and so after what they are forked from.
+        Stage("token-cache", "Starting the token cache", token_cache, (*before, "fork-server"), phase="infrastructure"),
     )
 
 
@@ -144,3 +155,12 @@ def token_cache(machine: Machine) -> None:
     for service in programs.infrastructure(settings_of(machine)):
         if service.name == "memcached":
             ensure_running(machine, service)
+
+
+def start_fork_server(machine: Machine) -> None:
+    """Have Python services forked from one process, if that is wanted; without it they import for themselves."""
+    settings = settings_of(machine)
+    if settings.fork_server:
+        for name in (fork_server.SERVER, fork_server.SHIM):
+            install_script(machine, name)
+        ensure_running(machine, programs.forks(settings))

@@ -138,6 +138,13 @@ CATALOGUE: tuple[Attribute, ...] = (
         ("auto", "systemd", "supervisor"),
     ),
     Attribute(
+        "services.fork_server",
+        Kind.BOOLEAN,
+        True,
+        "Have OpenStack's Python services on the controller forked from a process that has imported their modules, "
+        "whose memory they share. Without it each imports for itself: more memory, and a slower start.",
+    ),
+    Attribute(
         "distribution",
         Kind.STRING,
         distributions.AUTOMATIC,

@@ -226,7 +226,7 @@ def starting(machine, monkeypatch):
         monkeypatch.setattr(restart, "_answer", lambda *_: Answer() if clock.now >= ready else answer)
 
         def run(command, **_):
-            listing = [f"{pid(clock.now)} 1 {int(clock.now * share)}", "99 1 100000"]
+            listing = [f"{pid(clock.now)} 1 {int(clock.now * share)} it", "99 1 100000 other"]
             return Output(True, "\n".join(listing if command == processes.LISTING else []), "")
 
         monkeypatch.setattr(one, "run", run)
@@ -275,7 +275,7 @@ def test_what_processes_have_used_is_read_from_ps():
     lines = LocalShell().run(processes.LISTING).lines
     own = psutil.Process().cpu_times()
     assert processes.processor_seconds(os.getpid(), lines) >= int(own.user + own.system) - 1  # and its descendants'
-    assert processes.processor_seconds(2, ["1 0 500", "2 1 3", "3 2 4", "4 1 50", "5 3 1"]) == 8
+    assert processes.processor_seconds(2, ["1 0 500 a", "2 1 3 b", "3 2 4 c d", "4 1 50 e", "5 3 1 f"]) == 8
     assert processes.processor_seconds(6, lines[:1]) == 0
 
 
