@@ -90,6 +90,8 @@ def tell(cloud: Cloud, nodes: tuple[Machine, ...], wishes: Wishes) -> Outcome:
             hunter=MachineHunter(machines, places),
             journal=journal,
             patience=CALM_SECONDS * PATIENCE,
+            # Floating IPs lead to the controller's external bridge; from here there is no way to it.
+            answers=lambda address: cloud.controller.run(f"ping -c 1 -W 2 {address}", check=False).returncode == 0,
         )
         run = Run(draw(wishes), stage)
         ctx.stack.callback(run.clean_up)

@@ -21,6 +21,7 @@ from dockstack.chaos.victims import Absent
 from dockstack.deploy.supervision.status import conditions
 from dockstack.errors import DockstackError
 from dockstack.verify.diagnosis import about_server
+from dockstack.verify.probe import answers_ping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,7 @@ class Stage:
     Attributes:
         connect: makes a connection; each thread has its own, because they are not made for several.
         patience: seconds until something that has not come right counts as found.
+        answers: pings an address once, from where the cloud's floating IPs lead to.
     """
 
     connect: Callable[[], Any]
@@ -57,6 +59,7 @@ class Stage:
     hunter: Hunter
     journal: Journal
     patience: float
+    answers: Callable[[str], bool] = answers_ping
 
 
 class Run:
@@ -249,7 +252,8 @@ class Run:
         stage = self._stage
         label, network = stage.means.name("ip"), stage.means.external_network
         try:
-            return find_silent(self._connection, network, label, servers, min(stage.patience, PING_SECONDS))
+            seconds = min(stage.patience, PING_SECONDS)
+            return find_silent(self._connection, network, label, servers, seconds=seconds, answers=stage.answers)
         except DockstackError as error:
             return [Finding(Category.STUCK, "everything can be looked at", error.brief, error.details or "")]
 
