@@ -54,16 +54,16 @@ def prepare(release: str) -> Path:
 
 
 def _install(environment: Path, python: Path, lock: Path, alone: Path) -> None:
-    """Install a lock, and a further one without looking at what its packages want besides."""
+    """Install a lock and a further one, all that they name and nothing that its packages want besides."""
     beside = Path(sys.prefix) / "bin/uv"  # the test environment's own
     uv = str(beside) if beside.exists() else shutil.which("uv")
     if uv is None:
         raise FileNotFoundError(f"{beside} is missing: run this with the test environment's Python (CONTRIBUTING.md)")
     shutil.rmtree(environment, ignore_errors=True)
     subprocess.run([uv, "venv", "--quiet", "--python", INTERPRETER, str(environment)], check=True)
-    install = [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes"]
+    install = [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "--no-deps"]
     subprocess.run([*install, "-r", str(lock)], check=True)
-    subprocess.run([*install, "--no-deps", "-r", str(alone)], check=True)
+    subprocess.run([*install, "-r", str(alone)], check=True)
 
 
 def _join(environment: Path) -> None:

@@ -86,6 +86,8 @@ def ensure_environment(machine: ConnectedNode, venv: str, lock: str, *, title: s
         "-q",
         "--compile-bytecode",
         "--require-hashes",
+        # What a lock leaves out on purpose (without.in) is missing no hash; what it names is all there is to be.
+        "--no-deps",
         *(["--reinstall"] if broken else []),
     ]
     install += ["--python", f"{venv}/bin/python", "-r", "-"]

@@ -33,6 +33,16 @@ def test_uv_is_installed_in_the_locked_version_and_by_hash(machine, monkeypatch)
     assert not lock.rstrip().endswith("\\")
 
 
+def test_what_a_lock_leaves_out_keeps_it_from_nobody(machine, monkeypatch):
+    """uv would look for the hashes of what a package wants and no lock names, as ``without.in`` of 2026.1 has it."""
+    one = machine({"cat /venv/.dockstack-lock": {"success": False}})
+    given = []
+    monkeypatch.setattr(one, "command", lambda line, **more: given.append((line, more.get("stdin"))))
+    environments.ensure_environment(one, "/venv", "nova==33.0.2", title="")
+    (install,) = [line for line, stdin in given if stdin == "nova==33.0.2"]
+    assert {"--require-hashes", "--no-deps"} <= set(install)
+
+
 def test_what_no_lock_names_is_not_installed():
     with pytest.raises(LookupError):
         environments.lock_entry("cli", "no-such-package")
