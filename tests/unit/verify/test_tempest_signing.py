@@ -13,8 +13,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from openstack import exceptions as sdk_errors
 from test_tempest_set_up import FACTS, TESTS
 
+from dockstack.errors import DockstackError
 from dockstack.verify.tempest import signing
 from dockstack.verify.tempest.configuration import build, of_signed_image
 from dockstack.verify.tempest.model import SignedImage
@@ -44,7 +46,7 @@ class Cloud:
         self.log.append((self.user, "role", f"{user.name} is {role} of {project.name}"))
 
     def delete_secret(self, secret):
-        self.log.append((self.user, "delete_secret", secret.name))
+        self.log.append((self.user, "delete_secret", secret))
 
     def __getattr__(self, name):
         kind = name.removeprefix("create_")
@@ -74,13 +76,13 @@ def test_it_is_signed_by_a_certificate_that_its_project_may_read(facts, tmp_path
     ((owner, secret),), ((uploader, image),) = cloud.made("create_secret"), cloud.made("create_image")
     assert owner == uploader
     assert owner.endswith(f" in {image['name']}")
-    kept = x509.load_der_x509_certificate(base64.b64decode(secret["payload"]))
+    kept = x509.load_pem_x509_certificate(base64.b64decode(secret["payload"]))
     scheme = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH)
     kept.public_key().verify(base64.b64decode(image["img_signature"]), b"an image", scheme, hashes.SHA256())
     with pytest.raises(InvalidSignature):
         kept.public_key().verify(base64.b64decode(image["img_signature"]), b"another", scheme, hashes.SHA256())
     assert image["img_signature_certificate_uuid"] == "secret-id"
-    assert cloud.made("delete_secret") == [(owner, secret["name"])]
+    assert cloud.made("delete_secret") == [(owner, "secret-id")]
 
 
 def test_what_a_killed_run_leaves_is_swept_or_ends_by_itself(facts, tmp_path):
@@ -91,6 +93,22 @@ def test_what_a_killed_run_leaves_is_swept_or_ends_by_itself(facts, tmp_path):
         assert all(made["name"].startswith("tempest-") for _, made in cloud.made(f"create_{kind}")), kind
     (_, secret), *_ = cloud.made("create_secret")
     assert secret["expiration"]
+    assert len(cloud.made("delete_secret")) == 1
+
+
+def test_a_cloud_that_refuses_it_is_said_and_nothing_of_it_stays(facts, tmp_path, monkeypatch):
+    cloud = Cloud()
+
+    def refuse(*_names, **_attributes):
+        raise sdk_errors.BadRequestException("Unable to load PEM file")
+
+    monkeypatch.setattr(Cloud, "create_image", refuse, raising=False)
+    with (
+        pytest.raises(DockstackError, match="No signed image") as caught,
+        signing.signed_image(cloud, facts, tmp_path),
+    ):
+        pass
+    assert "PEM" in caught.value.details
     assert len(cloud.made("delete_secret")) == 1
 
 
@@ -116,7 +134,7 @@ def test_where_no_key_manager_is_there_is_none_and_tempest_says_so(tmp_path):
 
 
 def test_its_certificate_is_one_that_nova_trusts():
-    made = x509.load_der_x509_certificate(signing.certificate(KEY, "x"))
+    made = x509.load_pem_x509_certificate(signing.certificate(KEY, "x"))
     made.verify_directly_issued_by(made)
     assert made.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     assert made.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
