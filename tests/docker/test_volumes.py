@@ -119,6 +119,29 @@ def test_attached_while_it_runs_and_detached(lab, host, server, make_volume) -> 
     volumes.detach(host, server, volume)  # again
 
 
+def test_a_block_device_of_the_hosts_is_given_as_it_is_and_left_when_it_goes(lab, host, server, make_volume) -> None:
+    """What iSCSI and the like end in: another one's device, which os-brick takes off the host when it is let go."""
+    file = make_volume()
+    foreign = loops.make(str(path_of(file)), f"foreign:{os.getpid()}")
+    node = Path(f"/dev/loop{foreign.number}")
+    volume = Volume(str(uuid.uuid4()), "vdb", "iscsi", {"device_path": str(node)})
+    try:
+        volumes.attach(host, server, volume)
+        assert not own_loops(), "no device over a device"
+        lab.run(server, "sh", "-c", "echo written > /dev/vdb && sync")
+        assert lab.run(server, "cat", "/sys/class/block/vdb/size").strip() == str(8 * MIB // 512)
+        object.__setattr__(host, "attachments", lambda _server_uuid: (volume,))
+        lifecycle.reboot(host, server, hard=True)
+        assert lab.run(server, "head", "-c", "7", "/dev/vdb") == "written"
+        volumes.detach(host, server, volume)
+        assert not can_read(lab, server)
+        assert not privileged.list_held()
+        assert loops.find_all("foreign:"), "it is not ours to take away"
+        assert path_of(file).read_bytes().startswith(b"written\n")
+    finally:
+        loops.revoke(foreign)
+
+
 def test_only_that_device_is_open_to_it(lab, host, server, make_volume, tmp_path) -> None:
     other = make_volume()
     loop = loops.make(str(path_of(other)), f"dockstack:{other.id}:{os.getpid():016x}")

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 _ROOT_HELPER = "sudo"  # what os-brick runs as root goes by its own privsep context
 _HOST_DIGITS = 16
-_FILE = "local"
+_LOCAL, _RBD = "local", "rbd"
+_SHARES = ("nfs", "glusterfs", "quobyte", "scality", "vzstorage")  # a volume is a file of what is mounted
+SHARES_DIRECTORY = "/var/lib/nova/mnt"  # where Nova's other drivers have them, too
 
 
 class Unreachable(DockstackError):  # noqa: N818 - said of the volume
@@ -64,12 +66,12 @@ def disconnect(volume: Volume) -> None:
 
 
 def grow(volume: Volume) -> None:
-    """Have this host see that a volume has become larger; a file of the host's is as large as it is.
+    """Have this host see that a volume has become larger; a file is as large as it is.
 
     Raises:
         Unreachable: that cannot be done.
     """
-    if volume.protocol == _FILE:
+    if volume.protocol in (_LOCAL, *_SHARES):
         return
     try:
         _find(volume).extend_volume(dict(volume.connection))
@@ -83,5 +85,12 @@ def _find(volume: Volume) -> Any:
     """Return os-brick's connector. Its import takes long, and most hosts' servers never have a volume."""
     from os_brick.initiator import connector  # noqa: PLC0415
 
-    more = {"do_local_attach": True} if volume.protocol == "rbd" else {}  # else it gives no device
+    more: dict[str, Any] = {}
+    if volume.protocol == _RBD:
+        more["do_local_attach"] = True  # else it gives no device
+    if volume.protocol in _SHARES:
+        more["conn"] = {
+            **volume.connection,
+            "mount_point_base": SHARES_DIRECTORY,
+        }  # Cinder says where it has them itself
     return connector.InitiatorConnector.factory(volume.protocol, _ROOT_HELPER, **more)
