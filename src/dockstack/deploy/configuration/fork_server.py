@@ -44,7 +44,7 @@ def forked(settings: Settings, service: Service, family: str) -> Service:
         service,
         command=(*shim(settings, family), *service.command),
         requires=(*service.requires, NAME),
-        watch=(*service.watch, scripts.python_script(SHIM)),
+        watch=(*service.watch, *map(scripts.python_script, (SERVER, SHIM))),
     )
 
 

@@ -80,8 +80,6 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "nova.cmd.scheduler",
         "nova.cmd.compute",
         "nova.conductor.manager",
-        "nova.scheduler.manager",
-        "nova.compute.manager",
         "nova.api.metadata.handler",
         "nova.api.openstack.compute",
         "nova.api.openstack.wsgi_app",
@@ -262,11 +260,16 @@ def receive(connection: socket.socket) -> Request:
     """Read a request.
 
     Raises:
-        ValueError: it is none.
+        SystemExit: there is none: somebody looked whether this server answers.
+        ValueError: it is no request.
     """
     connection.settimeout(10)
     data, files, _, _ = socket.recv_fds(connection, LONGEST_REQUEST, FILES)
+    while more := connection.recv(LONGEST_REQUEST):
+        data += more
     connection.settimeout(None)
+    if not data:
+        sys.exit()
     umask, directory, count, *words = data.split(b"\0")
     if len(files) != FILES:
         raise ValueError("not a request of a shim")
@@ -307,7 +310,7 @@ def _listen(path: str) -> socket.socket:
     """Listen before anything is imported: shims that come early wait."""
     with suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     os.chmod(path, 0o666)  # noqa: PTH101, S103 - its directory says who may come near
     listener.listen(WAITING)

@@ -204,9 +204,10 @@ def test_a_stranger_gets_no_more_than_he_is(server):
 
 
 def test_nonsense_makes_no_service_and_harms_no_other(server):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stranger:
         stranger.connect(str(server.directory / f"{FAMILY}.sock"))
         stranger.send(b"nonsense")
+        stranger.shutdown(socket.SHUT_WR)
         stranger.settimeout(PATIENCE)
         assert len(stranger.recv(64)) == 4  # the status of a process that failed
     assert forks_again(server)
