@@ -38,7 +38,8 @@ COMMON = "common"
 """The family of those that have nothing more in common than all have."""
 
 # A module that is missing, as another release may have it elsewhere, is left to the services. None of these starts a
-# thread, and none makes Nova refuse to run on native threads by importing eventlet (see _Refusal).
+# thread, none makes Nova refuse to run on native threads by importing eventlet (see _Refusal), and none reads while it
+# is imported an option that we set: Nova's managers do, so each service imports its own.
 FAMILIES: dict[str, tuple[str, ...]] = {
     COMMON: (
         "asyncio",
@@ -143,7 +144,8 @@ def main() -> None:
     _make_room()
     directory = sys.argv[1]
     sys.path.pop(0)  # our scripts' place, which belongs to no service
-    listeners = {family: _listen(f"{directory}/{family}.sock") for family in FAMILIES}
+    # The first one last: who finds it there finds all.
+    listeners = {family: _listen(f"{directory}/{family}.sock") for family in reversed(FAMILIES)}
     gc.disable()  # the collector writes to each object that it looks at, and so copies what is shared
     with _Refusal():
         load(FAMILIES[COMMON])
@@ -307,13 +309,14 @@ def run(command: Sequence[str]) -> None:
 
 
 def _listen(path: str) -> socket.socket:
-    """Listen before anything is imported: shims that come early wait."""
-    with suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108
+    """Listen before anything is imported: shims that come early wait. Whom they find there answers at once."""
+    new = Path(f"{path}.new")
+    new.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    os.chmod(path, 0o666)  # noqa: PTH101, S103 - its directory says who may come near
+    listener.bind(str(new))
+    new.chmod(0o666)  # its directory says who may come near
     listener.listen(WAITING)
+    new.rename(path)
     return listener
 
 
