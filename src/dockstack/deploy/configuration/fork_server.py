@@ -18,7 +18,7 @@ DIRECTORY = f"{RUN}/{NAME}"
 SERVER, SHIM = "fork_server", "fork_shim"
 """The scripts; the recipe puts them where the scripts are."""
 
-COMMON, NOVA, NEUTRON = "common", "nova", "neutron"
+COMMON, NOVA, NEUTRON = FAMILIES = "common", "nova", "neutron"
 """The families: each has a process whose memory its services share."""
 
 
@@ -30,7 +30,10 @@ def service(settings: Settings, group: str, environment: dict[str, str]) -> Serv
         title="What Python services are forked from",
         command=(f"{settings.virtualenv}/bin/python", script, DIRECTORY),
         environment=environment,
-        prepare=(("install", "-d", "-g", group, "-m", "750", DIRECTORY),),
+        prepare=(
+            ("install", "-d", "-g", group, "-m", "750", DIRECTORY),
+            ("rm", "-f", *(_socket(family) for family in FAMILIES)),  # systemd would take an old one for an answer
+        ),
         check=Check(CheckKind.UNIX, _socket(COMMON)),
         watch=(script, LOCK_MARKER, *settings.agent_watch),
     )
@@ -44,7 +47,7 @@ def forked(settings: Settings, service: Service, family: str) -> Service:
         service,
         command=(*shim(settings, family), *service.command),
         requires=(*service.requires, NAME),
-        watch=(*service.watch, scripts.python_script(SHIM)),
+        watch=(*service.watch, *map(scripts.python_script, (SERVER, SHIM))),
     )
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from dockstack.deploy.configuration import fork_server
@@ -128,7 +127,7 @@ def sudoers(settings: Settings, user: str, *, rootwrap: bool = True) -> str:
     contexts = "|".join(_CONTEXTS[user])
     config_file = _CONFIG_FILES[user].replace(".", r"\.")
     program, *forked = f"{_forked(settings, user)}{settings.virtualenv}/bin/privsep-helper".split()
-    before = "".join(f"{re.escape(word)} " for word in forked)
+    before = "".join(f"{word} " for word in forked).replace(".", r"\.")
     options = f"--config-file {config_file} --privsep_context ({contexts}) --privsep_sock_path /[a-zA-Z0-9_/.]+"
     return (
         f"# Written by dockstack: {user} gains root only through its privsep helpers.\n"

@@ -38,7 +38,8 @@ COMMON = "common"
 """The family of those that have nothing more in common than all have."""
 
 # A module that is missing, as another release may have it elsewhere, is left to the services. None of these starts a
-# thread, and none makes Nova refuse to run on native threads by importing eventlet (see _Refusal).
+# thread, none makes Nova refuse to run on native threads by importing eventlet (see _Refusal), and none reads while it
+# is imported an option that we set: Nova's managers do, so each service imports its own.
 FAMILIES: dict[str, tuple[str, ...]] = {
     COMMON: (
         "asyncio",
@@ -80,8 +81,6 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "nova.cmd.scheduler",
         "nova.cmd.compute",
         "nova.conductor.manager",
-        "nova.scheduler.manager",
-        "nova.compute.manager",
         "nova.api.metadata.handler",
         "nova.api.openstack.compute",
         "nova.api.openstack.wsgi_app",
@@ -145,7 +144,8 @@ def main() -> None:
     _make_room()
     directory = sys.argv[1]
     sys.path.pop(0)  # our scripts' place, which belongs to no service
-    listeners = {family: _listen(f"{directory}/{family}.sock") for family in FAMILIES}
+    # The first one last: who finds it there finds all.
+    listeners = {family: _listen(f"{directory}/{family}.sock") for family in reversed(FAMILIES)}
     gc.disable()  # the collector writes to each object that it looks at, and so copies what is shared
     with _Refusal():
         load(FAMILIES[COMMON])
@@ -262,11 +262,16 @@ def receive(connection: socket.socket) -> Request:
     """Read a request.
 
     Raises:
-        ValueError: it is none.
+        SystemExit: there is none: somebody looked whether this server answers.
+        ValueError: it is no request.
     """
     connection.settimeout(10)
     data, files, _, _ = socket.recv_fds(connection, LONGEST_REQUEST, FILES)
+    while more := connection.recv(LONGEST_REQUEST):
+        data += more
     connection.settimeout(None)
+    if not data:
+        sys.exit()
     umask, directory, count, *words = data.split(b"\0")
     if len(files) != FILES:
         raise ValueError("not a request of a shim")
@@ -304,13 +309,14 @@ def run(command: Sequence[str]) -> None:
 
 
 def _listen(path: str) -> socket.socket:
-    """Listen before anything is imported: shims that come early wait."""
-    with suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener.bind(path)
-    os.chmod(path, 0o666)  # noqa: PTH101, S103 - its directory says who may come near
+    """Listen before anything is imported: shims that come early wait. Whom they find there answers at once."""
+    new = Path(f"{path}.new")
+    new.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(new))
+    new.chmod(0o666)  # its directory says who may come near
     listener.listen(WAITING)
+    new.rename(path)
     return listener
 
 

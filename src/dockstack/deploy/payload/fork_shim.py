@@ -28,7 +28,7 @@ PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signa
 def main() -> None:
     """Have the service forked, and stand for it."""
     place, *command = sys.argv[1:]
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         lifeline = ask(connection, place, command)
         service = awaited(connection)
@@ -57,7 +57,9 @@ def ask(connection: socket.socket, place: str, command: list[str]) -> int:
     words = [str(umask), os.getcwd(), str(len(command)), *command]  # noqa: PTH109
     data = b"\0".join((*map(os.fsencode, words), *environment))
     files = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2, *own, lost))
-    connection.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
+    sent = connection.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
+    connection.sendall(data[sent:])
+    connection.shutdown(socket.SHUT_WR)
     for number in (*own, lost):
         os.close(number)
     return lifeline

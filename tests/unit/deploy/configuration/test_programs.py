@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-from dockstack.deploy.configuration import programs
+from dataclasses import replace
+
+from dockstack.deploy.configuration import fork_server, programs
 from dockstack.deploy.supervision.services import in_start_order
 
 
@@ -65,3 +67,18 @@ def test_the_conductor_is_the_script_that_ends_forgotten_builds(settings):
     script = "/opt/dockstack/libexec/nova_conductor.py"
     assert conductor.command[:2] == ("/opt/dockstack/openstack/bin/python", script)
     assert script in conductor.watch, "a newer script restarts it"
+
+
+def test_python_services_and_privileged_helpers_are_forked_if_the_node_has_a_fork_server(settings):
+    plain, forking = settings, replace(settings, fork_server=True)
+    for before, after in zip(programs.nova_control(plain), programs.nova_control(forking), strict=True):
+        shim = fork_server.shim(forking, "nova")
+        at = after.command.index(shim[0])
+        assert (*after.command[:at], *after.command[at + len(shim) :]) == before.command
+        assert after.command[at : at + len(shim)] == shim
+        assert set(after.requires) - set(before.requires) == {fork_server.NAME}
+        assert set(after.watch) > set(before.watch)
+    (keystone,) = programs.keystone(forking)
+    assert f"{fork_server.DIRECTORY}/common.sock" in keystone.command
+    for service in programs.cinder(forking):
+        assert fork_server.NAME not in service.requires

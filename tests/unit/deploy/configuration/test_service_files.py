@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ from dockstack.deploy.configuration import (
     barbican,
     cinder,
     desired_state,
+    fork_server,
     glance,
     keystone,
     mariadb,
@@ -21,7 +23,7 @@ from dockstack.deploy.configuration.apis import uwsgi_files
 from dockstack.deploy.configuration.clients import clouds_yaml, openrc
 from dockstack.deploy.configuration.haproxy import tls_proxy_cfg
 from dockstack.deploy.configuration.ini import render_ini
-from dockstack.deploy.configuration.privilege import helper_sections, sudoers
+from dockstack.deploy.configuration.privilege import helper_command, helper_sections, sudoers
 from dockstack.deploy.configuration.settings import DATABASES, SECRET_NAMES, ImageQuotas
 from dockstack.deploy.paths import AUTHORITY
 
@@ -254,3 +256,19 @@ def test_servers_whose_subnets_name_no_name_servers_get_those_that_dhcp_offers(s
 
     assert offered("192.0.2.53", "192.0.2.54") == ("192.0.2.53,192.0.2.54",) * 2
     assert offered() == ("", "")
+
+
+@pytest.mark.parametrize("user", ["nova", "neutron", "cinder"])
+def test_sudo_allows_the_helper_that_the_configuration_names_and_no_other(settings, user):
+    forking = replace(settings, fork_server=True)
+    program, _, pattern = sudoers(forking, user).splitlines()[-1].partition("NOPASSWD: ")[2].partition(" ")
+    context = {"nova": "dockstack.compute.privileged.context", "neutron": "neutron.privileged.default"}.get(
+        user, "os_brick.privileged.default"
+    )
+    rest = f"--privsep_context {context} --privsep_sock_path /tmp/a/privsep.sock"
+    sudo, option, *command = [*helper_command(forking, user).split(), *rest.split()]
+    assert (sudo, option, command[0]) == ("sudo", "-n", program)
+    assert re.fullmatch(pattern, " ".join(command[1:]))
+    if user != "cinder":
+        assert fork_server.DIRECTORY in pattern.replace("\\", "")
+        assert not re.fullmatch(pattern, " ".join(command[1:]).replace("privsep-helper", "python"))

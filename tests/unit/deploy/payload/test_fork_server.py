@@ -60,7 +60,11 @@ class Server:
         environment = {"PATH": os.environ["PATH"], processes.SERVICE_MARK: "the-server"}
         command = [sys.executable, str(self.directory / "fork_server.py"), str(self.directory)]
         self.process = subprocess.Popen(command, env=environment, start_new_session=True, cwd="/")
-        assert wait_for((self.directory / f"{FAMILY}.sock").exists, PATIENCE, 0.02)
+        assert wait_for(self.answers, PATIENCE, 0.02)
+
+    def answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plug:
+            return plug.connect_ex(str(self.directory / f"{FAMILY}.sock")) == 0
 
     def kill(self) -> None:
         """Kill it, and wait until its families are gone, too."""
@@ -174,7 +178,7 @@ def test_services_outlive_the_server_and_the_next_forks_again(server):
     assert told(alone)["pid"] == alone.pid
     assert alone.wait(PATIENCE) == 3
     server.start()
-    assert wait_for(lambda: forks_again(server), PATIENCE, 0.1)
+    assert forks_again(server)
     assert processes.look(pid) is not None
     shim.send_signal(signal.SIGTERM)
     assert shim.wait(PATIENCE) != 0  # of which kind, only the server that is gone could say
@@ -204,9 +208,10 @@ def test_a_stranger_gets_no_more_than_he_is(server):
 
 
 def test_nonsense_makes_no_service_and_harms_no_other(server):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stranger:
         stranger.connect(str(server.directory / f"{FAMILY}.sock"))
         stranger.send(b"nonsense")
+        stranger.shutdown(socket.SHUT_WR)
         stranger.settimeout(PATIENCE)
         assert len(stranger.recv(64)) == 4  # the status of a process that failed
     assert forks_again(server)
