@@ -9,7 +9,9 @@ from unittest import mock
 import pytest
 from nova import context as nova_context
 from nova import objects
+from nova.compute import utils as compute_utils
 from nova_case import NOTHING, ServersCase, wait_until
+from oslo_messaging import MessagingTimeout
 from oslo_utils import timeutils
 
 from dockstack.compute.nova_api import forgotten_tasks
@@ -71,9 +73,27 @@ class TestForgottenTasks(ServersCase):
         self.look(after=LONG)
         self.look(busy=(server["id"],))
         assert self.task(server) == "suspending"
-        self.begin(server)
-        self.look()
+        event = ("compute_suspend_instance", "host1", server["id"])
+        with compute_utils.EventReporter(nova_context.get_admin_context(), *event):
+            self.look()
+            assert self.task(server) == "suspending"
+
+    def test_one_whose_failure_could_not_be_written_down_is_a_fault(self):
+        """The process that began it lives, and works on it no more: the database was away when it failed."""
+        server = self.boot()
+        self.lose(server, "suspend_instance", {"suspend": {}})
+        event = ("compute_suspend_instance", "host1", server["id"])
+        away = mock.patch.object(objects.InstanceActionEvent, "event_finish_with_failure", side_effect=MessagingTimeout)
+        reporter = compute_utils.EventReporter(nova_context.get_admin_context(), *event)
+        with pytest.raises(MessagingTimeout), away, reporter:
+            self.look()
+        del reporter  # Nova has none after the request
         assert self.task(server) == "suspending"
+        self.look()
+        found = self.api.get_server(server["id"])
+        assert (found["status"], found["OS-EXT-STS:task_state"]) == ("ERROR", None)
+        assert "could not write that down" in found["fault"]["message"]
+        self._reboot_server(server, hard=True)
 
     def test_a_build_whose_failure_could_not_be_written_down_is_a_fault(self):
         server = self.boot()

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from container import CGROUP
 from lab import PATIENCE, RUNC, RUNNING
 
-from dockstack.chaos import machine
+from dockstack.chaos import machine, survey
 from dockstack.chaos.journal import Journal
 from dockstack.chaos.machine import Place
 from dockstack.chaos.model import Outcome, Victim, Wishes
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from lab import Machine
 
 CALM_SECONDS = 300.0
+LIVING = survey.list_living  # of the whole kernel
 ENGINE_UNIT = "docker"  # all others are called dockstack-NAME
 
 
@@ -66,6 +69,13 @@ class MachineHunter:
         if done.returncode or main == "0":
             raise Absent(f"{name} does not run on {self._machines[number].name}.")
         return {int(main): name}
+
+
+def list_living() -> frozenset[str]:
+    """Return those of the machines' containers that have processes: another cloud's chaos may run beside."""
+    groups = (path for top in Path("/sys/fs/cgroup").glob(f"*{CGROUP}") for path in top.rglob("*"))
+    ours = {identity for group in groups for identity in survey.CONTAINER_ID.findall(group.name)}
+    return LIVING() & ours
 
 
 def tell(cloud: Cloud, nodes: tuple[Machine, ...], wishes: Wishes) -> Outcome:

@@ -5,11 +5,14 @@ A request to a compute node is a message without an answer. Whoever takes it off
 none over its own death; what a nova-compute was doing when it died, nobody goes on with. Nova looks at some tasks when
 its service starts, and at none later, so a server may say for ever that it is being suspended, and nothing can be asked
 of it. Who works on a server is told by its events (``nova.compute.utils.EventReporter``): a compute node begins one
-with each request, and ends it when it is done.
+with each request, and ends it when it is done. Where the database or the conductors are away in that moment, the end is
+written down nowhere, and neither is what the request failed with. So of its own events this process knows better: each
+has a reporter, which lives for as long as the request is being worked on.
 """
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 import nova.context
@@ -39,8 +42,8 @@ class TaskForgotten(exception.NovaException):  # type: ignore[misc] # Nova has n
     """What the server's fault says."""
 
     msg_fmt = (
-        "The compute service stopped during %(task)s, and nobody goes on with it. Nothing of the server was removed: "
-        "reboot it with --hard."
+        "The compute service stopped during %(task)s, or failed and could not write that down. Nobody goes on with it, "
+        "and nothing of the server was removed: reboot it with --hard."
     )
 
 
@@ -72,7 +75,8 @@ def end_all(host: str, began: dt.datetime, is_busy: Callable[[str], bool]) -> No
         with isolated(f"ending {instance.task_state}, on which nobody works any more", instance.uuid):
             open_events = _list_open_events(context, instance)
             # Where the database was away when a build failed, the end of its event is not there either.
-            if instance.task_state is None or not any(_is_alive(event, host, began) for event in open_events):
+            alive = any(_is_alive(event, instance.uuid, host, began) for event in open_events)
+            if instance.task_state is None or not alive:
                 _end(context, instance, begun=bool(open_events))
 
 
@@ -89,10 +93,20 @@ def _list_open_events(context: Any, instance: Any) -> list[Any]:
     return [event for event in events if event.finish_time is None]
 
 
-def _is_alive(event: Any, host: str, began: dt.datetime) -> bool:
-    if event.host == host:
-        return bool(event.start_time.replace(tzinfo=None) >= began)
-    return not _is_older(event.start_time, ELSEWHERE)
+def _is_alive(event: Any, server_uuid: str, host: str, began: dt.datetime) -> bool:
+    if event.host != host:
+        return not _is_older(event.start_time, ELSEWHERE)
+    return event.start_time.replace(tzinfo=None) >= began and _is_reported(server_uuid, event.event)
+
+
+def _is_reported(server_uuid: str, name: str) -> bool:
+    """Whether this process is at work on a request: its reporter is referred to by that alone.
+
+    Nova keeps no list of them, so they are looked for among all objects; that takes some tenths of a second, and is
+    done only for a server that has stood still for minutes.
+    """
+    reporters = (each for each in gc.get_objects() if isinstance(each, compute_utils.EventReporter))
+    return any(each.event_name == name and server_uuid in each.instance_uuids for each in reporters)
 
 
 def _end(context: Any, instance: Any, *, begun: bool) -> None:
