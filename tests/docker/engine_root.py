@@ -20,8 +20,9 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("DOCKSTACK_ENGINES", "/var/cache/dockstack-engines"))
 SUITES = ("trixie", "sid")
-# The engine; what the runtime wrapper is written in, and checks volumes with; what a shell needs to start that.
-PACKAGES = ("docker.io", "containerd", "runc", "python3", "e2fsprogs", "dash", "coreutils", "mount")
+# The engine, and what it calls for layers; what the runtime wrapper is written in, and checks volumes with; what a
+# shell needs to start that.
+PACKAGES = ("docker.io", "containerd", "runc", "xz-utils", "python3", "e2fsprogs", "dash", "coreutils", "mount")
 # A mirror whose copy of sid is some weeks old is as good; who signed it is looked at all the same.
 OPTIONS = ("--variant=extract", "--aptopt=Acquire::Check-Valid-Until false")
 FRESH = 7 * 24 * 3600  # seconds

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from private_engine import remove_directory, wait_for
+from private_engine import ENGINE_ROOT, ENTER_ENGINE_ROOT, remove_directory, wait_for
 from server_lab import docker_archive
 
 from dockstack.compute.engine import Engine
@@ -40,7 +40,8 @@ def foreign(private_engine, image_id):
 @pytest.fixture
 def own(private_engine, monkeypatch):
     """An engine of our own, as nodes get one, in directories of the test's; both have one containerd."""
-    place = Path(tempfile.mkdtemp(prefix="dsown-", dir="/tmp"))  # a socket's path is short
+    # Where the other's daemons see what is mounted, too, whatever root they are in.
+    place = Path(tempfile.mkdtemp(prefix="own-", dir=private_engine.directory))
     monkeypatch.setattr(paths, "RUN", str(place))
     monkeypatch.setattr(paths, "VAR", str(place / "var"))
     monkeypatch.setattr(engine, "OWN_DAEMON_JSON", str(place / "docker.json"))
@@ -50,7 +51,8 @@ def own(private_engine, monkeypatch):
         engine_file.wanted_keys(attributes), runtime_path=str(private_engine.runtime_directory / "dockstack-runtime")
     )
     Path(places.daemon_json).write_text(daemon_json.merge(None, wanted, places.daemon_json))
-    command = ["dockerd", f"--host=unix://{places.socket}", f"--pidfile={places.pidfile}", *places.options]
+    enter = ENTER_ENGINE_ROOT if ENGINE_ROOT else ()
+    command = [*enter, "dockerd", f"--host=unix://{places.socket}", f"--pidfile={places.pidfile}", *places.options]
     running = _Own(places, [*command, f"--containerd={private_engine.containerd_socket}"], place / "log")
     try:
         running.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dockstack.deploy import paths
 from dockstack.deploy.join.probes import releases
 from dockstack.doctor.cloud_checks import COMPUTE
 from dockstack.doctor.model import Finding
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from dockstack.doctor.machine import Subject
 
 CONDUCTOR = "nova-conductor"
+# Its own configuration names no database, as nova-compute reads that, too.
+_FILES = "--config-file /etc/nova/nova.conf --config-file /etc/nova/nova-db.conf"
+MAP = f"{paths.OPENSTACK_VENV}/bin/nova-manage {_FILES} cell_v2 discover_hosts"
 
 
 def versions(subject: Subject) -> Iterator[Finding]:
@@ -44,6 +48,5 @@ def mapping(subject: Subject) -> Iterator[Finding]:
     for host in sorted(hosts - mapped):
         yield Finding(
             f"The compute host {host} is mapped to no cell.",
-            "A cloud of `dockstack up` maps hosts within seconds: see `dockstack logs nova-scheduler`. By hand, "
-            "one at a time: nova-manage cell_v2 discover_hosts",
+            f"A cloud of `dockstack up` maps hosts within seconds: see `dockstack logs nova-scheduler`. By hand: {MAP}",
         )

@@ -95,6 +95,8 @@ def test_they_come_back(node, fake, noted):
     done = node("undrain", "a", "b")
     assert "a: enabled\n" in done.output
     assert "b: enabled, as it was\n" in done.output
+    told = json.loads(node("undrain", "--json", "b", "nowhere").stdout.splitlines()[-1])["hosts"]
+    assert (told["b"]["enabled"], bool(told["nowhere"]["cure"])) == (True, True)
     assert (noted.entry("a").step, fake.services["a.example.org"]["status"]) == (Step.ENABLED, "enabled")
 
 

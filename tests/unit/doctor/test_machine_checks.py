@@ -14,7 +14,9 @@ from dockstack.deploy.distributions import DEBIAN_13
 from dockstack.deploy.hypervisors.engine_obstacles import EngineFacts
 from dockstack.deploy.node.listeners import Listener
 from dockstack.deploy.node.output import Output
+from dockstack.deploy.recipes.nova import DATABASE_CONF
 from dockstack.display import printable
+from dockstack.doctor import controller_checks
 from dockstack.doctor.checks import MACHINE, NAMES
 from dockstack.doctor.cloud import Server
 from dockstack.doctor.host import ANSWERED, Container, Interface, host_of
@@ -263,3 +265,10 @@ def test_what_a_host_says_is_understood(server):
 def test_a_host_that_says_nothing_is_understood():
     told = host_of("", {"containers": [], "interfaces": ["no json"], "addresses": ["nor this"]})
     assert (told.switch, told.engine, told.mtus, told.nova) == (False, False, {}, "")
+
+
+def test_an_unmapped_host_is_mapped_by_a_command_that_knows_the_database(healthy):
+    """Nova's default files name none on a controller: nova-compute reads them, too, and would refuse to start."""
+    (finding,) = controller_checks.mapping(healthy(**FAULTS["mapping"]))
+    assert finding.brief.startswith("The compute host two is mapped")
+    assert f"--config-file {DATABASE_CONF} cell_v2 discover_hosts" in finding.cure

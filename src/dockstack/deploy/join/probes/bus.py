@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from dockstack.deploy.wanted.cloud_document import CloudDocument
 
-PATIENCE = 8  # seconds for a connection, and for each answer
+KNOCK, PATIENCE = 3, 8  # seconds until somebody is there, which the kernel answers, and for each answer
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def session(cloud: CloudDocument, broker: Broker, use: Use) -> Iterator[Connecti
         login_method="PLAIN",
         virtual_host=broker.virtual_host,
         ssl=_encryption(cloud, broker.host),
-        connect_timeout=PATIENCE,
+        connect_timeout=KNOCK,
         read_timeout=PATIENCE,
         write_timeout=PATIENCE,
         client_properties={"product": "dockstack cloud check"},
