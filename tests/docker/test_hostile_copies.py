@@ -280,3 +280,20 @@ def test_attributes_whose_names_no_archive_can_carry_are_left_out(tmp_path) -> N
             name: value for name, value in read.getmember("file").pax_headers.items() if name == "mtime"
         }
     assert archive.left_out == {"attributes of a name that no archive can carry": 3}
+
+
+def test_small_files_are_written_together_and_all_come_as_they_are(tmp_path, monkeypatch) -> None:
+    sizes = [*range(0, 2000, 50), archives._GATHERED - 1, archives._GATHERED, archives._GATHERED + 1, 3_000_000]
+    root = tmp_path / "root"
+    root.mkdir()
+    for number, size in enumerate(sizes):
+        (root / str(number)).write_bytes(os.urandom(size))
+    writes = []
+    really_write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: writes.append(1) or really_write(descriptor, data))
+    with (tmp_path / "archive").open("wb") as written:
+        archives._Archive(written.fileno(), trees.Names(ENTRIES)).write(os.fsencode(root))
+    with tarfile.open(tmp_path / "archive") as read:
+        for number in range(len(sizes)):
+            assert read.extractfile(str(number)).read() == (root / str(number)).read_bytes()
+    assert len(writes) <= 12, "each is a piece that others have to take, check and send on"

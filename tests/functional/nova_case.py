@@ -126,7 +126,9 @@ class DockerImages(fixtures.Fixture):
     def _update(self, context, image_id, metadata, data=None, purge_props=False):
         """Take an upload as Glance's client does, in small pieces."""
         if data is not None:
-            received = b"".join(iter(lambda: data.read(1000), b""))
+            pieces = list(iter(lambda: data.read(1000), b""))
+            assert {len(piece) for piece in pieces[:-1]} <= {1000}, "each piece costs Glance more than its bytes do"
+            received = b"".join(pieces)
             if self.refusal is not None:
                 raise self.refusal
             self.data[image_id] = received[: len(received) - self.loses]

@@ -77,27 +77,37 @@ def normalise(
         return NormalisedImage(verdict, spools, stack.pop_all())
 
 
-def measure(chunks: Iterable[bytes], *, limits: ImageLimits, timeout: float) -> tuple[Digest, int]:
-    """Read a root file system, check it as a layer, and return its digest and size.
+@contextmanager
+def measuring(*, limits: ImageLimits, timeout: float) -> Iterator[Callable[[Iterable[bytes]], tuple[Digest, int]]]:
+    """Start what reads a root file system, checks it as a layer and returns its digest and size.
+
+    It is made ready (a tenth of a second) while the body gets the files together; what it is given is a tar in chunks.
 
     Args:
-        chunks: it, as a tar.
         limits: what hosts accept.
-        timeout: seconds until both reading and checking must be done.
+        timeout: seconds until both reading and checking must be done, once it is called.
 
     Raises:
-        Exception: as ``normalise``.
+        Exception: as ``normalise``, also when it is called; that is possible once.
     """
-    answer = _Check({"task": "layer"}, limits, (), timeout).run(chunks)
-    with _understanding():
-        return Digest.parse(answer["layer"]["digest"]), int(answer["layer"]["size"])
+    check = _Check({"task": "layer"}, limits, (), timeout)
+
+    def measure(chunks: Iterable[bytes]) -> tuple[Digest, int]:
+        answer = check.run(chunks)
+        with _understanding():
+            return Digest.parse(answer["layer"]["digest"]), int(answer["layer"]["size"])
+
+    try:
+        yield measure
+    finally:
+        check.end()
 
 
 class _Check:
     """One check."""
 
     def __init__(self, request: dict[str, Any], limits: ImageLimits, spools: Sequence[int], timeout: float) -> None:
-        self._deadline = time.monotonic() + timeout
+        self._deadline = float("inf")
         self._timeout = timeout
         seconds = max(_MINIMUM_SECONDS, int(timeout))
         arguments = json.dumps(request | {"limits": asdict(limits), "spools": list(spools), "seconds": seconds})
@@ -112,6 +122,7 @@ class _Check:
         Raises:
             Exception: as ``normalise``.
         """
+        self._deadline = time.monotonic() + self._timeout
         try:
             feeder = _Feeder(self._process, chunks)
             feeder.start()
@@ -121,7 +132,7 @@ class _Check:
                 raise feeder.error
             return self._judge(said)
         finally:
-            self._end()
+            self.end()
 
     def _listen(self, feeder: _Feeder) -> bytes:
         """Read all that the other process says, until it ends or the time is over."""
@@ -166,7 +177,7 @@ class _Check:
                     raise _FAULTS[kind](said_of)
         return answer
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """End the other process if it goes on; the feeder notices, and closes its pipe itself."""
         self._process.kill()
         self._process.wait()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dockstack.errors import DockstackError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from dockstack.oci.streams import ImageLimits
+
+    Read = Callable[[], Iterable[bytes]]  # starts reading a root file system as a tar archive, the same each time
 
 # What a server may run with otherwise than its image says (the specification's names)
 _SETTINGS = ("Env", "Cmd", "Entrypoint", "User", "WorkingDir", "StopSignal", "Volumes")
@@ -68,31 +71,36 @@ def describe_process(process: Mapping[str, Any]) -> dict[str, str]:
     return described
 
 
-def measure(read: Callable[[], Iterable[bytes]], limits: ImageLimits, timeout: float) -> Layer:
-    """Read a root file system and return it as a layer.
+@contextmanager
+def measuring(limits: ImageLimits, timeout: float) -> Iterator[Callable[[Read], Layer]]:
+    """Start what reads a root file system and returns it as a layer; it gets ready while the body makes the copy.
 
     A server's files are a stranger's, so they are read in a process of their own, as images are.
 
     Args:
-        read: starts reading it as a tar archive, the same each time.
         limits: what hosts accept, so that nothing is sent that could not boot.
         timeout: seconds that the reading may take.
 
     Raises:
-        SnapshotError: no server could boot from it.
-        InputTooSlow: the reading did not end in time.
+        SnapshotError: when it is called: no server could boot from it.
+        InputTooSlow: when it is called: the reading did not end in time.
         CannotCheck: the host's own trouble.
         Exception: whatever ``read`` raises.
     """
-    try:
-        digest, size = sandbox.measure(read(), limits=limits, timeout=timeout)
-    except ImageRejected as error:
-        raise SnapshotError(
-            f"The server's root file system cannot become an image. {error.brief}",
-            "Remove what the message names from the server, then try again.",
-            error.details,
-        ) from error
-    return Layer(digest, size, lambda: _unchanged(read(), digest))
+    with sandbox.measuring(limits=limits, timeout=timeout) as checked:
+
+        def measure(read: Read) -> Layer:
+            try:
+                digest, size = checked(read())
+            except ImageRejected as error:
+                raise SnapshotError(
+                    f"The server's root file system cannot become an image. {error.brief}",
+                    "Remove what the message names from the server, then try again.",
+                    error.details,
+                ) from error
+            return Layer(digest, size, lambda: _unchanged(read(), digest))
+
+        yield measure
 
 
 def build_configuration(layer: Layer, process: dict[str, Any], architecture: str, comment: str) -> Configuration:

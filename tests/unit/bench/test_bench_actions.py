@@ -62,8 +62,10 @@ def do_all(compute, kind=SERVER):
         compute.there, compute.server.status = True, "ACTIVE"
         connection = SimpleNamespace(
             compute=compute,
-            image=SimpleNamespace(delete_image=lambda *_a, **_k: compute.asked.append("delete_image")),
-            wait_for_image=lambda image, timeout: image,
+            image=SimpleNamespace(
+                delete_image=lambda *_a, **_k: compute.asked.append("delete_image"),
+                get_image=lambda image: SimpleNamespace(id=image, status="active"),
+            ),
         )
         return Subject(connection, "server", ServerTemplate("image", "flavor", "network", "zone"), "larger")
 

@@ -94,3 +94,41 @@ def test_the_quota_comes_back_after_a_failure():
     with pytest.raises(KeyboardInterrupt), roomy_quota(SimpleNamespace(compute=compute, current_project_id="p")):
         raise KeyboardInterrupt
     assert written == [dict.fromkeys(("instances", "cores", "ram"), -1), {"instances": 10, "cores": 20, "ram": 51200}]
+
+
+class Kept:
+    """A cloud whose image of a server is in Glance when it is looked at a third time; or never, if it fails."""
+
+    def __init__(self, fails=False):
+        self.looks, self.fails, self.deleted = 0, fails, []
+        self.compute = self.image = self
+
+    def create_server_image(self, _server, _name):
+        return SimpleNamespace(id="kept")
+
+    def get_image(self, image):
+        self.looks += 1
+        if self.fails and self.looks > 1:
+            raise sdk_errors.NotFoundException("gone")
+        return SimpleNamespace(id=image, status="active" if self.looks > 2 else "saving", size=1)
+
+    def delete_image(self, image, ignore_missing):
+        self.deleted.append((image, ignore_missing))
+
+
+def test_an_image_of_a_server_is_looked_at_as_often_as_a_server(monkeypatch):
+    waits = []
+    monkeypatch.setattr(servers, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(servers.time, "sleep", waits.append)
+    cloud = Kept()
+    with servers.snapshot(cloud, "server", "x") as kept:
+        assert kept.status == "active"
+    assert waits == [0.1, 0.1], "the client library's own wait looks every two seconds"
+    assert cloud.deleted == [("kept", True)]
+
+
+def test_an_image_of_a_server_that_nova_gives_up_ends_the_wait():
+    cloud = Kept(fails=True)
+    with pytest.raises(DockstackError, match="failed"), servers.snapshot(cloud, "server", "x"):
+        pass
+    assert cloud.deleted

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from dockstack import confinement
 from dockstack.oci import snapshot
 from dockstack.oci.documents import Layer, hybrid_archive
 from dockstack.oci.normalise import ImageLimits, normalise
@@ -84,9 +86,30 @@ def test_an_environment_that_glance_cannot_hold_is_left_to_the_configuration():
     assert snapshot.describe_process({"Env": ["A=" + "x" * 70_000]})["docker_env"] == "{}"
 
 
+def measure(read, limits):
+    with snapshot.measuring(limits, 60) as measured:
+        return measured(read)
+
+
+def test_the_time_of_a_reading_begins_with_it():
+    data = rootfs(("root/written", b"kept"))
+    with snapshot.measuring(ImageLimits(), 1.5) as measured:
+        time.sleep(2)  # so long the copy took, which is not the reading's fault
+        assert measured(lambda: pieces(data)).size == len(data)
+
+
+def test_a_reading_that_never_comes_leaves_no_process(monkeypatch):
+    started = []
+    start = confinement.start
+    monkeypatch.setattr(confinement, "start", lambda *a, **k: started.append(start(*a, **k)) or started[-1])
+    with pytest.raises(OSError, match="no room"), snapshot.measuring(ImageLimits(), 60):
+        raise OSError("no room for the copy")
+    assert started[0].returncode is not None
+
+
 def test_what_is_sent_loads_everywhere(tmp_path: Path):
     data = rootfs(("root/written", b"kept"))
-    layer = snapshot.measure(lambda: pieces(data, 777), ImageLimits(), 60)
+    layer = measure(lambda: pieces(data, 777), ImageLimits())
     assert_loads(layer, data, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -105,7 +128,7 @@ def assert_loads(layer: Layer, data: bytes, tmp_path: Path) -> None:
 
 def test_a_root_file_system_that_changes_between_the_readings_is_noticed():
     readings = [rootfs(("root/written", text)) for text in (b"one", b"two")]
-    layer = snapshot.measure(lambda: pieces(readings.pop(0)), ImageLimits(), 60)
+    layer = measure(lambda: pieces(readings.pop(0)), ImageLimits())
     configuration = snapshot.build_configuration(layer, {}, "x86_64", "a test")
     with pytest.raises(snapshot.SnapshotError, match="changed while it was read"):
         b"".join(hybrid_archive(configuration, [layer]))
@@ -121,7 +144,7 @@ def test_a_root_file_system_that_changes_between_the_readings_is_noticed():
 )
 def test_what_could_not_boot_is_refused_before_it_is_sent(data, why):
     with pytest.raises(snapshot.SnapshotError, match=why):
-        snapshot.measure(lambda: pieces(data), ImageLimits(max_unpacked_bytes=8 << 20), 60)
+        measure(lambda: pieces(data), ImageLimits(max_unpacked_bytes=8 << 20))
 
 
 @pytest.mark.parametrize(("size", "wanted"), [(1, 1), (1 << 30, 1), ((1 << 30) + 1, 2)])

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dockstack.compute.engine import Container
     from dockstack.compute.host.host import Host
     from dockstack.compute.model import Server
+    from dockstack.oci.documents import Layer
 
 LOG = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def take(host: Host, server: Server, image_id: str, upload: Callable[[Snapshot],
         Exception: whatever ``upload`` raises.
     """
     with host.busy.hold(image_id), ExitStack() as cleanup:
+        measure = cleanup.enter_context(host.images.measuring())
         with host.busy.hold(server.uuid):  # it may be deleted while its image is still being sent
             received.refuse_unfinished(host, server.uuid)
             if not server.rescued and originals.put_back(host, server):
@@ -56,7 +58,8 @@ def take(host: Host, server: Server, image_id: str, upload: Callable[[Snapshot],
             process = snapshot.build_process(_read_image(host, container), host.engine.process(container.id))
             cleanup.callback(copies.remove, host, image_id)
             copies.make(host, container, image_id, lambda: _standing_still(host, server, container, image_id))
-        upload(_describe(host, container, process, copies.RootFileSystem(host, image_id)))
+        root = copies.RootFileSystem(host, image_id)
+        upload(_describe(host, container, process, root, measure(root.read)))
 
 
 @contextmanager
@@ -75,10 +78,11 @@ def _read_image(host: Host, container: Container) -> dict[str, Any]:
     return dict(made_from.config) if made_from else {}
 
 
-def _describe(host: Host, container: Container, process: dict[str, Any], root: copies.RootFileSystem) -> Snapshot:
-    """Read a root file system, and say what it is as an image."""
+def _describe(
+    host: Host, container: Container, process: dict[str, Any], root: copies.RootFileSystem, layer: Layer
+) -> Snapshot:
+    """Say what a root file system, which was read as a layer, is as an image."""
     architecture = host.facts().architecture
-    layer = host.images.measure(root.read)
     if root.left_out:
         said = ", ".join(f"{count} {kind}" for kind, count in sorted(root.left_out.items()))
         LOG.info("An image cannot carry all that the server has: %s", said, instance_uuid=container.server_uuid)

@@ -40,6 +40,7 @@ from dockstack.oci.sandbox import InputTooSlow, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from dockstack.compute.engine import Engine, EngineImage
@@ -261,13 +262,13 @@ class ImageStore:
         if self.registries is not None:
             self.registries.kept.sweep()
 
-    def measure(self, read: Callable[[], Iterable[bytes]]) -> Layer:
-        """Read a server's root file system as a layer, which is read again when it is sent.
+    def measuring(self) -> AbstractContextManager[Callable[[Callable[[], Iterable[bytes]]], Layer]]:
+        """Start what reads a server's root file system as a layer, which is read again when it is sent.
 
         Raises:
-            DockstackError: as ``dockstack.oci.snapshot.measure``.
+            DockstackError: as ``dockstack.oci.snapshot.measuring``.
         """
-        return snapshot.measure(read, self.limits, self._timeout)
+        return snapshot.measuring(self.limits, self._timeout)
 
     def _join(self, image: Image, max_bytes: int) -> tuple[_Flight, bool]:
         """Find the flight for an image, or open one; True if it is ours to fly."""

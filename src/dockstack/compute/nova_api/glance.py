@@ -191,16 +191,25 @@ class _Upload:
         self._left = memoryview(b"")
 
     def read(self, size: int) -> bytes:
-        """Return 1 to ``size`` bytes; none at the end."""
-        while not self._left:
+        """Return ``size`` bytes, fewer at the end, none after it.
+
+        An archive comes in pieces as small as a header. Sent as they come, each costs Glance more than its bytes do.
+        """
+        pieces: list[memoryview] = []
+        missing = size
+        while missing and self._has_some():
+            piece, self._left = self._left[:missing], self._left[missing:]
+            missing -= len(piece)
+            pieces.append(piece)
+        self.count += size - missing
+        return b"".join(pieces)
+
+    def _has_some(self) -> bool:
+        while not self._left and not self.complete:
             chunk = next(self._chunks, None)
-            if chunk is None:
-                self.complete = True
-                return b""
-            self._left = memoryview(chunk)
-        piece, self._left = self._left[:size], self._left[size:]
-        self.count += len(piece)
-        return bytes(piece)
+            self.complete = chunk is None
+            self._left = memoryview(chunk or b"")
+        return bool(self._left)
 
 
 def _download_verified(image: Image, requester: Requester) -> Iterator[bytes]:

@@ -38,6 +38,8 @@ _XATTR = "SCHILY.xattr."
 _DEFAULT = f"{_XATTR}{trees.ACCESS_LISTS}default"
 _BLOCK = tarfile.BLOCKSIZE
 _SEND = 1 << 20
+_SHORTER = "a file of a copy is shorter than it was"
+_GATHERED = 64 << 10  # bytes of what is small, which are written at once: a system has ten thousand headers and files
 
 
 @copying.entrypoint
@@ -88,6 +90,7 @@ class _Archive:
 
     def __init__(self, descriptor: int, names: trees.Names) -> None:
         self._descriptor, self._names = descriptor, names
+        self._gathered = bytearray()
         self._links: dict[tuple[int, int], tuple[str, dict[str, Any] | None]] = {}
         self._directories: list[tarfile.TarInfo] = []  # that come at the end
         self.index: list[dict[str, Any]] = []
@@ -110,6 +113,7 @@ class _Archive:
         if self.index:
             self._index()
         self._put(bytes(2 * _BLOCK))
+        self._flush()
 
     def _file(self, name: bytes, path: bytes, found: os.stat_result) -> None:
         member = self._describe(name, path, found)
@@ -197,16 +201,30 @@ class _Archive:
         self._put(member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
 
     def _put(self, data: bytes) -> None:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(self._descriptor, left) :]
+        self._gathered += data
+        if len(self._gathered) >= _GATHERED:
+            self._flush()
+
+    def _flush(self) -> None:
+        with memoryview(self._gathered) as gathered:
+            done = 0
+            while done < len(gathered):
+                done += os.write(self._descriptor, gathered[done:])
+        self._gathered.clear()
 
     def _send(self, source: int, start: int, length: int) -> None:
+        if length < _GATHERED:
+            data = os.pread(source, length, start)
+            if len(data) < length:
+                raise OSError(_SHORTER)
+            self._put(data)
+            return
+        self._flush()
         end = start + length
         while start < end:
             count = os.sendfile(self._descriptor, source, start, min(end - start, _SEND))
             if not count:
-                raise OSError("a file of a copy is shorter than it was")
+                raise OSError(_SHORTER)
             start += count
 
 
