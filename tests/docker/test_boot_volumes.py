@@ -15,8 +15,8 @@ import pytest
 from server_lab import docker_archive, lab_host
 
 from dockstack.compute.flows import boot_volumes, lifecycle, quiesce, volumes
-from dockstack.compute.host import quiesced
-from dockstack.compute.model import Image, PowerState, Volume
+from dockstack.compute.host import ephemeral, quiesced
+from dockstack.compute.model import Ephemeral, Image, PowerState, Volume
 from dockstack.compute.network import ovs
 from dockstack.compute.privileged import boot_volumes as root_side
 from dockstack.compute.privileged import loops
@@ -281,3 +281,50 @@ def test_what_cannot_be_written_out_leaves_it_running(host, server, volume, monk
     lifecycle.stop(host, server, 0)
     with pytest.raises(DockstackError, match="does not run"):
         quiesce.quiesce(host, server)
+
+
+def blank(device: str = "vdb", kind: str = "ext4", number: int = 0) -> Volume:
+    return Volume(str(uuid.uuid4()), device, "ephemeral", ephemeral=Ephemeral(1, kind, f"ephemeral{number}"))
+
+
+def test_ephemeral_disks_are_there_from_the_start_and_go_with_the_server(lab, host, server) -> None:
+    first, second = blank(), blank("vdc", "ext3", 1)
+    spawn(host, server, first, second)
+    assert lab.run(server, "cat", "/sys/block/vdb/serial").strip() == first.id[:20]
+    assert lab.run(server, "cat", "/sys/class/block/vdc/size").strip() == str((1 << 30) // 512)
+    for disk, label in ((first, "ephemeral0"), (second, "ephemeral1")):
+        line = ["blkid", "-o", "export", ephemeral.find(host, server.uuid, disk)]
+        said = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+        assert {f"LABEL={label}", f"TYPE={disk.ephemeral.file_system}"} <= set(said.split())
+    lab.run(server, "sh", "-c", "printf kept | dd of=/dev/vdb bs=1M seek=500 conv=fsync 2>/dev/null")
+    volumes.sweep(host, lambda _server_uuid: False)
+    lifecycle.reboot(host, server, hard=True)
+    assert lab.run(server, "sh", "-c", "dd if=/dev/vdb bs=1M skip=500 count=1 2>/dev/null | head -c 4") == "kept"
+    lifecycle.destroy(host, server)
+    assert not own_loops()
+    assert not ephemeral.list_servers(host)
+
+
+def test_an_ephemeral_disk_that_is_gone_keeps_the_server_from_starting(host, server) -> None:
+    disk = blank()
+    spawn(host, server, disk)
+    lifecycle.stop(host, server, 0)
+    volumes.release(host, server.uuid)
+    ephemeral.find(host, server.uuid, disk).unlink()
+    with pytest.raises(DockstackError, match="not at"):
+        lifecycle.start(host, server)
+
+
+def test_ephemeral_disks_that_are_left_of_a_server_are_swept_and_others_stay(host, server) -> None:
+    ephemeral.make(host, server.uuid, [blank()])
+    volumes.sweep(host, lambda _server_uuid: None)
+    assert ephemeral.list_servers(host) == [server.uuid]
+    volumes.sweep(host, lambda _server_uuid: True)
+    assert not ephemeral.list_servers(host)
+
+
+def test_a_file_system_that_nobody_makes_is_refused_and_nothing_is_left(host, server) -> None:
+    with pytest.raises(DockstackError, match="ntfs"):
+        spawn(host, server, blank(kind="ntfs"))
+    assert not ephemeral.list_servers(host)
+    assert host.find_own(server.container_name) is None

@@ -116,6 +116,35 @@ class TestVolumes(ServersCase):
         self._delete_server(server)
         assert self.world.leftovers() == NOTHING
 
+    def fault_of(self, server):
+        fault = objects.InstanceFault.get_latest_for_instance(nova_context.get_admin_context(), server["id"])
+        return fault.message if fault else ""
+
+    def test_ephemeral_disks_of_the_flavor_come_and_go_with_the_server(self):
+        self.flags(allow_resize_to_same_host=True)
+        self.flavor = self._create_flavor(vcpu=1, memory_mb=64, disk=1, ephemeral=2)
+        server = self.boot()
+        ((identity, name),) = self.shown(server).items()
+        assert name == "vdb"
+        (file,) = (self.world.directory / "ephemeral").glob("*/*")
+        assert (file.parent.name, file.name, file.stat().st_size) == (server["id"], identity, 2 << 30)
+        self.attach(server)
+        assert self.shown(server) == {identity: "vdb", VOLUME: "vdc"}
+        self._reboot_server(server, hard=True)
+        assert self.shown(server) == {identity: "vdb", VOLUME: "vdc"}
+        self.detach(server)
+        other = self._create_flavor(vcpu=1, memory_mb=128, disk=1, ephemeral=2)
+        self.api.post_server_action(server["id"], {"resize": {"flavorRef": other}})
+        wait_until(lambda: "ephemeral disks" in self.fault_of(server))
+        self._wait_for_state_change(server, "ACTIVE")
+        self.api.post_server_action(server["id"], {"rebuild": {"imageRef": IMAGE}})
+        self._wait_for_state_change(server, "ACTIVE")
+        (anew,) = (self.world.directory / "ephemeral").glob("*/*")
+        assert anew.name == identity
+        self._delete_server(server)
+        assert not list((self.world.directory / "ephemeral").glob("*"))
+        assert self.world.leftovers() == NOTHING
+
     def test_one_that_cannot_be_attached_leaves_nothing(self):
         server = self.boot()
         steps = ("volume.connect", "volume.hold", "volume.limit", "volume.present")

@@ -213,7 +213,7 @@ class DockerDriver(driver.ComputeDriver):
         accel_info: Any = None,
     ) -> None:
         """Make a server and start it."""
-        servers.refuse_unsupported(instance, block_device_info, accel_info)
+        servers.refuse_unsupported(instance, accel_info)
         attached = nova_volumes.build_volumes(block_device_info)
         image = boot_volumes.read_image(context, instance, attached)
         server = servers.build_new_server(instance, image, admin_password, injected_files)
@@ -433,7 +433,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> str:
         """Begin a resize or a cold migration: refuse what is impossible, stop the server if need be, send its files."""
         with move_faults(instance):
-            migrations.refuse_unsupported(flavor)
+            migrations.refuse_unsupported(instance, flavor)
             here = Destination(self._host.name, self.get_host_ip_addr())
             destination = migrations.find_destination(context, instance, dest, here)
             server, wanted = (

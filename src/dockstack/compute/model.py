@@ -211,8 +211,17 @@ class Server:
 
 
 @dataclass(frozen=True)
+class Ephemeral:
+    """A disk that a host makes for a server, and that goes with it."""
+
+    size_gb: int
+    file_system: str
+    label: str  # by which the server finds it
+
+
+@dataclass(frozen=True)
 class Volume:
-    """A Cinder volume that Nova has attached to a server, or is attaching."""
+    """A Cinder volume that Nova has attached to a server, or is attaching; or another disk that it gets as a device."""
 
     id: str
     device: str  # its name in the server: "vdb"
@@ -220,6 +229,7 @@ class Volume:
     connection: dict[str, object] = field(default_factory=dict, repr=False)  # may hold secrets
     read_only: bool = False
     rates: DiskRates = DiskRates()
+    ephemeral: Ephemeral | None = None  # it is one, and no volume of Cinder's
 
     @property
     def is_root(self) -> bool:

@@ -16,7 +16,17 @@ from dockstack.compute.containers import inits, limits, lxcfs, namespaces, runti
 from dockstack.compute.engine import Conflict, EngineError, EngineUnavailable, ImageUnusable, NotFound
 from dockstack.compute.flows import boot_volumes, guest_access, interfaces, volumes
 from dockstack.compute.guest.injected_files import PlacementError
-from dockstack.compute.host import config_drives, copies, creation, disks, originals, quiesced, received, set_aside
+from dockstack.compute.host import (
+    config_drives,
+    copies,
+    creation,
+    disks,
+    ephemeral,
+    originals,
+    quiesced,
+    received,
+    set_aside,
+)
 from dockstack.compute.model import PowerState
 from dockstack.compute.network import ovs, veth
 from dockstack.compute.resources import usage
@@ -97,6 +107,8 @@ def spawn(
         undo.push(namespaces.remove, server.uuid)
         namespaces.prepare(server.uuid)
         boot.reached("container")
+        undo.push(ephemeral.drop, host, server.uuid)
+        ephemeral.make(host, server.uuid, attached)
         undo.push(volumes.release, host, server.uuid)
         devices = volumes.connect_all(host, server, attached)
         boot_volumes.prepare(server, devices)
@@ -215,6 +227,7 @@ def destroy(host: Host, server: Server) -> None:
         interfaces.disconnect_devices(devices)
         namespaces.remove(server.uuid)
         volumes.release(host, server.uuid)
+        ephemeral.drop(host, server.uuid)
         config_drives.remove(host, server.uuid)
     host.audit.forget(server.uuid)
 
@@ -230,6 +243,7 @@ def clean_up(host: Host, server: Server, *, keep_ports: bool) -> None:
     if keep_ports:
         remove_container(host, server)
         volumes.release(host, server.uuid)
+        ephemeral.drop(host, server.uuid)
         config_drives.remove(host, server.uuid)
         host.audit.forget(server.uuid)
     else:

@@ -15,6 +15,7 @@ from oslo_log import log as logging
 
 from dockstack.compute.containers.runtime import Disk, Mount
 from dockstack.compute.failures import isolated
+from dockstack.compute.host import ephemeral
 from dockstack.compute.model import ROOT_DEVICE, Device, DeviceUsage, Volume
 from dockstack.compute.privileged import decryption, server_devices
 from dockstack.compute.privileged import volumes as privileged
@@ -159,12 +160,30 @@ def connect(host: Host, server: Server, volume: Volume) -> Device:
     """
     _refuse_unfit(server, volume)
     with host.busy.hold(volume.id):
-        path = connector.connect(volume)
+        path = _find_path(host, server.uuid, volume)
         if volume.encrypted:
             path = _decrypt(host, volume, path)
         seen = {"device": volume.device, "read_only": volume.read_only}
         with _on_host(volume):
             return Device(volume, **privileged.hold(server.uuid, volume.id, path, connector.tag(host.name), seen))
+
+
+def _find_path(host: Host, server_uuid: str, volume: Volume) -> str:
+    """Return the file or block device of this host that a volume is.
+
+    Raises:
+        CannotAttach: it is a disk that this host has made, and is not there any more.
+        DockstackError: it cannot be had.
+    """
+    if volume.ephemeral is None:
+        return connector.connect(volume)
+    path = ephemeral.find(host, server_uuid, volume)
+    if not path.is_file():
+        raise CannotAttach(
+            f"The server's ephemeral disk /dev/{volume.device} is not at {path} any more.",
+            "Rebuild the server, which makes an empty one, or bring the file back.",
+        )
+    return str(path)
 
 
 def _decrypt(host: Host, volume: Volume, path: str) -> str:
@@ -193,7 +212,7 @@ def let_go(host: Host, server_uuid: str, volume: Volume) -> None:
     with host.busy.hold(volume.id):
         with _on_host(volume):
             last = privileged.let_go(server_uuid, volume.id, connector.tag(host.name))
-        if last and volume.protocol:
+        if last and volume.protocol and volume.ephemeral is None:
             connector.disconnect(volume)
 
 
@@ -218,6 +237,7 @@ def sweep(host: Host, release_server: Callable[[str], bool | None]) -> None:
         host: where.
         release_server: asks Nova whether what is left of a server may go; see ``recovery.Claims``.
     """
+    _sweep_ephemeral(host, release_server)
     if not VOLUMES_DIRECTORY.exists() and not DECRYPTED_DIRECTORY.exists():
         return
     servers = {server_uuid for server_uuid, _, _ in privileged.list_held()}
@@ -343,6 +363,15 @@ def _close_left_open(host: Host) -> None:
             with host.busy.hold(volume):
                 privileged.close_left_open(volume)
             LOG.info("Closed encrypted volume %s, which no server of this host holds", volume)
+
+
+def _sweep_ephemeral(host: Host, release_server: Callable[[str], bool | None]) -> None:
+    for server_uuid in ephemeral.list_servers(host):
+        with isolated("looking for ephemeral disks that are left of the server", server_uuid):
+            if server_uuid not in host.busy and release_server(server_uuid):
+                with host.busy.hold(server_uuid):
+                    release(host, server_uuid)
+                    ephemeral.drop(host, server_uuid)
 
 
 def _sweep_server(host: Host, server_uuid: str, *, gone: bool) -> None:

@@ -12,15 +12,16 @@ from dockstack.compute.model import Destination
 from dockstack.compute.nova_api import limits, security_profile
 
 
-def refuse_unsupported(flavor: Any) -> None:
-    """Refuse a flavor with what a container cannot have yet.
+def refuse_unsupported(instance: Any, flavor: Any) -> None:
+    """Refuse to move a server with what cannot be moved yet, or to give it that.
 
     Raises:
         exception.ResizeError: naming it and what to do instead.
     """
-    if flavor.ephemeral_gb:
+    if flavor.ephemeral_gb or instance.flavor.ephemeral_gb:
         raise exception.ResizeError(
-            reason="servers on Docker hosts have no ephemeral disks. Choose a flavor whose root disk has their room."
+            reason="ephemeral disks of servers on Docker hosts neither move nor change. Keep what is needed elsewhere, "
+            "and make the server anew."
         )
 
 

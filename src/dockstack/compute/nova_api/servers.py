@@ -10,7 +10,6 @@ import nova.conf
 from nova import exception
 from nova.compute import vm_states
 from nova.network import model as network_model
-from nova.virt import driver
 
 from dockstack.compute.model import Address, Image, InjectedFile, Port, Route, Server
 from dockstack.compute.nova_api import limits
@@ -191,7 +190,7 @@ def list_unbound(network_info: Iterable[Any] | None) -> list[Any]:
     return [vif for vif in network_info or () if vif["type"] in UNBOUND]
 
 
-def refuse_unsupported(instance: Any, block_device_info: Any, accel_info: Any) -> None:
+def refuse_unsupported(instance: Any, accel_info: Any) -> None:
     """Refuse what a container cannot be given yet, rather than boot a server that silently lacks it.
 
     Raises:
@@ -199,12 +198,6 @@ def refuse_unsupported(instance: Any, block_device_info: Any, accel_info: Any) -
     """
     refuse_unreadable(instance)
     limits.refuse_unreadable(instance)
-    for unsupported, reason in (
-        (
-            driver.block_device_info_get_ephemerals(block_device_info),
-            "servers on Docker hosts have no ephemeral disks. Choose a flavor whose root disk has their room.",
-        ),
-        (accel_info, "servers on Docker hosts cannot use accelerators yet."),
-    ):
-        if unsupported:
-            raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=reason)
+    if accel_info:
+        reason = "servers on Docker hosts cannot use accelerators yet."
+        raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=reason)

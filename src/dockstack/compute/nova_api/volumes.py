@@ -8,11 +8,13 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import nova.conf
 import nova.context
 from nova import exception, objects
+from nova.block_device import new_format_is_ephemeral
 from nova.virt import block_device, driver
 
-from dockstack.compute.model import ROOT_DEVICE, DiskRates, Volume
+from dockstack.compute.model import ROOT_DEVICE, DiskRates, Ephemeral, Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from dockstack.compute.model import DeviceUsage
 
 _PREFIX = "/dev/"
+_EPHEMERAL, _FILE_SYSTEM = "ephemeral", "ext4"
 _LETTERS = "bcdefghijklmnopqrstuvwxyz"  # a server's root file system, which is no device, is vda in Nova's records
 
 
@@ -45,9 +48,15 @@ def build_volume(connection_info: Any, mountpoint: str) -> Volume:
 def build_volumes(block_device_info: Any) -> tuple[Volume, ...]:
     """Translate the volumes that Nova hands to a driver."""
     mapping = driver.block_device_info_get_mapping(block_device_info)
-    return tuple(
+    volumes = [
         build_volume(each["connection_info"], _place(each["mount_device"], each.get("boot_index"))) for each in mapping
-    )
+    ]
+    blank = driver.block_device_info_get_ephemerals(block_device_info)
+    disks = [
+        _build_ephemeral(each.uuid, each["device_name"], each["size"], each["guest_format"], number)
+        for number, each in enumerate(blank)
+    ]
+    return (*volumes, *disks)
 
 
 def read_volumes(server_uuid: str) -> tuple[Volume, ...]:
@@ -57,8 +66,14 @@ def read_volumes(server_uuid: str) -> tuple[Volume, ...]:
 
 
 def build_recorded(block_devices: Iterable[Any]) -> tuple[Volume, ...]:
-    """Translate those of Nova's records of a server's block devices that are volumes."""
-    return tuple(_build_recorded(bdm) for bdm in block_devices if bdm.is_volume and bdm.device_name)
+    """Translate those of Nova's records of a server's block devices that are devices in it."""
+    known = [bdm for bdm in block_devices if bdm.device_name]
+    blank = [bdm for bdm in known if new_format_is_ephemeral(bdm)]
+    disks = [
+        _build_ephemeral(bdm.uuid, bdm.device_name, bdm.volume_size, bdm.guest_format, number)
+        for number, bdm in enumerate(blank)
+    ]
+    return (*(_build_recorded(bdm) for bdm in known if bdm.is_volume), *disks)
 
 
 def complete(instance: Any, volume: Volume) -> Volume:
@@ -108,6 +123,12 @@ def build_usage(instance: Any, volume_id: str, used: DeviceUsage) -> dict[str, A
 def count(used: DeviceUsage) -> list[int]:
     """Return requests and bytes read, then requests and bytes written."""
     return [used.read_requests, used.read_bytes, used.written_requests, used.written_bytes]
+
+
+def _build_ephemeral(identity: str, device_name: str, size_gb: int, file_system: str | None, number: int) -> Volume:
+    wanted = file_system or nova.conf.CONF.default_ephemeral_format or _FILE_SYSTEM
+    about = Ephemeral(int(size_gb or 0), wanted, f"ephemeral{number}")  # as Nova's other drivers label it
+    return Volume(identity, device_name.removeprefix(_PREFIX), _EPHEMERAL, ephemeral=about)
 
 
 def _place(device_name: str, boot_index: int | None) -> str:

@@ -249,7 +249,7 @@ CATALOGUE: tuple[Attribute, ...] = (
         Kind.BOOLEAN,
         False,
         "Run Cinder on the controller: volumes, snapshots and backups; and on each node with Docker servers a broker, "
-        "by which these mount their volumes. It takes about 500 MB of memory. Turned off again, the services go and "
+        "by which these mount their volumes. It takes about 360 MB of memory. Turned off again, the services go and "
         "the volumes stay.",
     ),
     Attribute("volumes.store", Kind.PATH, "/var/lib/cinder/volumes", "Where the volumes are."),
