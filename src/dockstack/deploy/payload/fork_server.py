@@ -360,6 +360,8 @@ def _join_control_groups(shim: int) -> None:
         _, controllers, path = line.split(":", 2)
         if line not in own:
             root = Path("/sys/fs/cgroup") / controllers.removeprefix("name=")
+            if not controllers and (root / "unified").is_dir():  # version 2 beside version 1
+                root /= "unified"
             (root / path.lstrip("/") / "cgroup.procs").write_text(str(os.getpid()))
 
 
