@@ -20,22 +20,16 @@ from dockstack.bench import up_bench
 from dockstack.bench.machine import describe_machine
 from dockstack.errors import DockstackError
 from dockstack.terminal import Screen
+from dockstack.verify.interrupts import interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
 
 @click.group()
 def bench() -> None:
     """Measure the cloud beside two baselines in the same run: Nova's fake driver, and the bare engine."""
     signal.signal(signal.SIGTERM, interrupt)
-
-
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """Treat SIGTERM as Ctrl-C, so that everything is taken back."""
-    del number, frame
-    raise KeyboardInterrupt
 
 
 def measuring(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -31,13 +31,12 @@ from dockstack.errors import DockstackError
 from dockstack.terminal import Screen
 from dockstack.verify.cloud import DEFAULT_CLOUD, Choices, connect, find_facts
 from dockstack.verify.context import Context
+from dockstack.verify.interrupts import interrupt
 from dockstack.verify.model import PREFIX, Capability, Timeouts
 from dockstack.verify.resources import PING, SSH, make_group
 from dockstack.verify.sweep import only_run, sweep
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from dockstack.chaos.model import Outcome, Story
 
 NEEDS = frozenset({Capability.HOST, Capability.ADMIN, Capability.DOCKER})
@@ -138,12 +137,6 @@ def chaos(
         outcome = tell(ctx, story, wanted, places[: story.wishes.hosts], console)
     if outcome.findings:
         sys.exit(1)
-
-
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """Treat SIGTERM as Ctrl-C, so that everything is taken back."""
-    del number, frame
-    raise KeyboardInterrupt
 
 
 def refuse_strangers(connection: Any, *, yes: bool) -> None:

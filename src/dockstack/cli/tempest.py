@@ -25,6 +25,7 @@ from dockstack.deploy.node.own_package import lock_text
 from dockstack.errors import DockstackError
 from dockstack.terminal import Screen, styled
 from dockstack.verify.cloud import DEFAULT_CLOUD, connect
+from dockstack.verify.interrupts import interrupt
 from dockstack.verify.tempest import configuration, report, runner
 from dockstack.verify.tempest.discover import discover
 from dockstack.verify.tempest.model import Verdict
@@ -35,8 +36,6 @@ from dockstack.verify.tempest.sweep import swept
 from dockstack.verify.tempest.workspace import Workspace
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from dockstack.verify.tempest.model import Outcome, TempestFacts
 
 _SHOWN_NAMES = 3
@@ -118,12 +117,6 @@ def tempest(
         sys.exit(INTERRUPTED)
     if report.count(outcomes)[Verdict.FAILED]:
         sys.exit(1)
-
-
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """Treat SIGTERM as Ctrl-C, so that everything is taken back."""
-    del number, frame
-    raise KeyboardInterrupt
 
 
 def state_directory() -> Path:

@@ -12,14 +12,13 @@ import click
 from dockstack.terminal import Screen, styled
 from dockstack.verify.cloud import DEFAULT_CLOUD, Choices, connect, find_facts
 from dockstack.verify.exercises import choose
+from dockstack.verify.interrupts import interrupt
 from dockstack.verify.model import Capability, Timeouts, Verdict
 from dockstack.verify.report import evidence_of, json_of, summary_of, table_of
 from dockstack.verify.runner import run_all
 from dockstack.verify.sweep import only_run, sweep
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from dockstack.verify.context import Exercise
     from dockstack.verify.model import CloudFacts, Result
 
@@ -76,12 +75,6 @@ def verify(
 def needs_of(exercise: Exercise) -> str:
     """Name the needs of an exercise in brackets."""
     return f" [{', '.join(sorted(exercise.needs))}]" if exercise.needs else ""
-
-
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """Treat SIGTERM as Ctrl-C, so that everything is taken back."""
-    del number, frame
-    raise KeyboardInterrupt
 
 
 def run_with_progress(

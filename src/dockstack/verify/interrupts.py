@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Postpone Ctrl-C while a "do" and the registration of its "undo" run; in between it would leave something behind."""
+"""Ctrl-C, and SIGTERM as another one: everything is taken back, and nothing is made meanwhile whose undo is unknown."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from types import FrameType
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Treat SIGTERM as Ctrl-C, once: timeout(1) sends it twice, and the second would end what the first has begun."""
+    del frame
+    if number == signal.SIGTERM:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 @contextmanager

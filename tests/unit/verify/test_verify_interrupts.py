@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from dockstack.verify.interrupts import postponed
+from dockstack.verify.interrupts import interrupt, postponed
 
 pytestmark = pytest.mark.unit
 
@@ -36,3 +36,20 @@ def test_nothing_happens_without_one():
         pass
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_end_does_not_interrupt_what_the_first_has_taken_back():
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_ctrl_c_interrupts_again():
+    signal.signal(signal.SIGINT, interrupt)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

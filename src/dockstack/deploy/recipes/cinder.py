@@ -45,6 +45,7 @@ SERVICES = ("cinder-api", "cinder-volume")
 _FORMER = ("cinder-scheduler", "cinder-backup")
 """What ran on its own before it became a part of cinder-volume."""
 SUDOERS = "/etc/sudoers.d/dockstack-cinder"
+FILTERS = f"{DIRECTORY}/resource_filters.json"
 FILES = "cinder-files"
 _ACCOUNT = "cinder-account"
 """The stage that makes Cinder's account, and what the manifest calls it that it was made."""
@@ -151,7 +152,7 @@ def configure(machine: Machine) -> None:
         machine.directory(directory, owner=USER, mode=0o700)
     write_configuration(machine, USER, {CONF: cinder_conf(settings)})
     copy_paste_file(machine, "cinder/api-paste.ini", PASTE, USER)
-    copy_paste_file(machine, "cinder/resource_filters.json", f"{DIRECTORY}/resource_filters.json", USER)
+    copy_paste_file(machine, "cinder/resource_filters.json", FILTERS, USER)
     write_api_file(machine, settings, "cinder-api")
     install_script(machine, programs.CINDER_VOLUME)
     machine.file(SUDOERS, sudoers(settings, USER), mode=0o440)
@@ -218,4 +219,4 @@ def types(machine: Machine) -> None:
 def stop(machine: Machine) -> None:
     """Have no Cinder, and none in the catalogue; volumes and backups stay, and are there again when it runs again."""
     desired = desired_state.volumes(settings_of(machine))
-    retire(machine, (*SERVICES, *_FORMER), (CONF, SUDOERS), provided=_ACCOUNT, desired=desired)
+    retire(machine, (*SERVICES, *_FORMER), (CONF, PASTE, FILTERS, SUDOERS), provided=_ACCOUNT, desired=desired)

@@ -175,13 +175,23 @@ def test_what_it_writes_only_it_can_read(machine):
 
 def test_disabling_takes_services_and_passwords_away_and_leaves_volumes(machine):
     one = machine({"hostname": "node1\nsystem"}, WANTED)
-    for service in recipe.services(one):
+    former = [Service(name=name, command=(name,)) for name in ("cinder-scheduler", "cinder-backup")]
+    for service in (*recipe.services(one), *former):
         one.records.define(service)
     recipe.stop(one)
     assert not one.records.services()
     removed = [line for line in one.commands if line.startswith("rm ")]
-    assert any(CONF in line for line in removed)
+    for path in (CONF, "/etc/cinder/api-paste.ini", "/etc/cinder/resource_filters.json"):
+        assert any(path in line for line in removed)
     assert not any("/var/lib/cinder" in line for line in one.commands)
+
+
+def test_what_ran_on_its_own_before_is_ended_when_cinder_starts(machine, monkeypatch):
+    one = machine({"hostname": "node1\nsystem"}, WANTED)
+    one.records.define(Service(name="cinder-backup", command=("cinder-backup",)))
+    monkeypatch.setattr(recipe, "ensure_running", lambda _machine, service: one.records.define(service))
+    recipe.start(one)
+    assert {service.name for service in one.records.services()} == set(recipe.SERVICES)
 
 
 def test_clean_takes_the_pool_away(machine):
