@@ -122,7 +122,7 @@ class TestResizes(ResizesCase):
     def test_flavors_that_no_container_can_have_are_refused(self):
         server = self.boot()
         for sizes, reason in (
-            ({"ephemeral": 1}, "no ephemeral disks"),
+            ({"ephemeral": 1}, "ephemeral disks of servers on Docker hosts neither move nor change"),
             (
                 {"ephemeral": 0, "extra_spec": {"docker:nofile_limit": "64"}},
                 "open files (docker:nofile_limit) cannot change",

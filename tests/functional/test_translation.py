@@ -180,7 +180,7 @@ class TestInstances(TranslationCase):
     def test_a_safety_spec_that_says_nothing_is_refused_but_keeps_no_server_from_being_deleted(self):
         instance = self.instance({"docker:no_new_privileges": "perhaps"})
         with pytest.raises(exception.BuildAbortException, match="docker:no_new_privileges must be true or false"):
-            servers.refuse_unsupported(instance, None, None)
+            servers.refuse_unsupported(instance, None)
         assert servers.describe(instance).confinement == Confinement(no_new_privileges=True)
 
     def test_a_server(self):

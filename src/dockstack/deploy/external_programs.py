@@ -17,9 +17,9 @@ from dockstack.errors import DockstackError
 MINIMAL = frozenset(
     """
     apt-get awk base64 basename blkid cat chmod chown chroot cp cut date dpkg dpkg-deb dpkg-query echo env fallocate
-    find findmnt flock getent gpasswd grep groupadd groupdel head hostname id install kill ldd ln losetup
-    ls mkdir mount mountpoint mv nproc
-    nsenter prlimit printf pwd readlink rm rmdir runuser sed seq setpriv sh sha256sum sleep stat su sync tail tar
+    find findmnt flock
+    getent gpasswd grep groupadd groupdel head hostname id install kill ldd ln losetup ls mkdir mount mountpoint mv
+    nproc nsenter prlimit printf pwd readlink rm rmdir runuser sed seq setpriv sh sha256sum sleep stat su sync tail tar
     test timeout touch true umask umount unshare useradd userdel usermod wc xargs
     """.split()  # noqa: SIM905 - a list of fifty words is easier read so
 )
