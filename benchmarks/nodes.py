@@ -31,8 +31,9 @@ import yaml
 
 from dockstack.cli import main as command_line
 from dockstack.deploy.configuration import compute_node
+from dockstack.deploy.configuration.migration import CLIENT_PUBLIC
 from dockstack.deploy.distributions import DEBIAN_12
-from dockstack.deploy.join import adding, journal
+from dockstack.deploy.join import adding, journal, peers
 from dockstack.deploy.join.look import MARK, NodeFacts
 from dockstack.deploy.join.plan import Joining
 from dockstack.deploy.node.environments import lock_text, source_hash
@@ -96,9 +97,12 @@ class LightNode(SshServer):
         if "tail -n +" in command:
             over = time.monotonic() >= self._until
             return f"gone\n{Event(Kind.END, seconds=self._run).line()}\n" if over else "alive\n"
-        if "os-release" in command:
-            return OS_RELEASE
-        return self._answers["files"] if "base64" in command else ""
+        told = {
+            "os-release": OS_RELEASE,
+            CLIENT_PUBLIC: f"ssh-ed25519 {'A' * 64}\n" * 2,
+            "base64": self._answers["files"],
+        }
+        return next((answer for word, answer in told.items() if word in command), "")
 
 
 def settled(joining: Joining, facts: NodeFacts) -> dict:
@@ -108,7 +112,7 @@ def settled(joining: Joining, facts: NodeFacts) -> dict:
     packages = joining.packages(DEBIAN_12, engine=False, client=False)
     found = {
         "packages": "\n".join(f"{name} installed 1" for name in packages),
-        "active": "\n".join(compute_node.HERE),
+        "active": "\n".join(compute_node.here(joining.cloud)),
         **dict.fromkeys(("ours", "engine", "client"), "yes"),
         "lock": hashlib.sha256(lock_text(f"{CLOUD['release']}/openstack").encode()).hexdigest(),
     }
@@ -150,7 +154,8 @@ def serve(directory: Path, count: int, run: float) -> None:
 
 def command(directory: Path, arguments: list[str]) -> None:
     """Be the command line, but for where its journal is."""
-    adding.Adding = partial(adding.Adding, journal=journal.Journal(directory / "journal"))
+    own = {"journal": journal.Journal(directory / "journal"), "peers": peers.Peers(directory / "peers")}
+    adding.Adding = partial(adding.Adding, **own)
     sys.argv = ["dockstack", *arguments]
     command_line.main()
 

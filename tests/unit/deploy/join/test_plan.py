@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -251,3 +253,9 @@ def test_the_exporter_is_planned_where_it_is_wanted_and_does_not_run(cloud, comp
     assert "exporter" in planned(wanted)[1]
     assert "exporter" not in planned(wanted, active=["exporter"])[0]
     assert "exporter" not in {*planned()[0], *planned()[1]}
+
+
+def test_the_benchmark_of_many_nodes_answers_as_one_on_which_nothing_is_to_be_done(cloud, compute):
+    benchmark = runpy.run_path(str(Path(__file__).parents[4] / "benchmarks/nodes.py"))
+    told = benchmark["settled"](Joining(compute(), cloud), FACTS)
+    assert set(told["facts"]["active"].split()) == set(compute_node.here(cloud))
