@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dockstack.compute.privileged import device_programs, device_rules
+from dockstack.compute.privileged import device_programs, device_rules, server_devices
 
 ROOTS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
 ROOT = next((root for root in ROOTS if (root / "cgroup.controllers").exists()), None)
@@ -70,6 +70,14 @@ except PermissionError:
     sys.exit(13)
 except OSError:
     pass  # a loop device without a file
+"""
+
+
+STAY = """
+import os, sys
+open(sys.argv[1] + "/cgroup.procs", "w").write(str(os.getpid()))
+print(flush=True)
+sys.stdin.read()
 """
 
 
@@ -131,6 +139,30 @@ def test_rates_are_lines_of_one_file(tmp_path):
     assert (tmp_path / "io.max").read_text() == "7:0 rbps=1000 wbps=max riops=max wiops=50\n"
     device_rules.limit({"": tmp_path}, FIRST, [0] * 4)
     assert (tmp_path / "io.max").read_text() == "7:0 rbps=max wbps=max riops=max wiops=max\n"
+
+
+def test_processes_of_a_server_are_found_whatever_groups_it_has_made(group, monkeypatch):
+    """A threaded group does not tell its processes; the one above does. Another one may go while it is looked at."""
+    threaded, gone = group / "threaded", group / "gone"
+    threaded.mkdir()
+    (threaded / "cgroup.type").write_text("threaded")
+    gone.mkdir()
+    scandir = os.scandir
+
+    def scan(path):
+        if Path(path) == gone:
+            gone.rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with subprocess.Popen([sys.executable, "-c", STAY, str(group)], stdin=-1, stdout=-1) as process:
+        process.stdout.readline()
+        try:
+            assert server_devices._list_processes(group) == [process.pid]
+        finally:
+            process.stdin.close()
+            process.wait()
+            threaded.rmdir()
 
 
 def test_on_a_machine_that_nobody_has_thought_of_it_is_refused(monkeypatch):
