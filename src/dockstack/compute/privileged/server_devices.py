@@ -118,7 +118,7 @@ def is_used(pid: int, container_id: str, server: str, volume: str) -> bool:
         groups = device_rules.find_groups(pid, container_id)
     except device_rules.Gone:
         return False
-    processes = _list_processes(groups.get("devices") or groups[""])
+    processes = _list_processes(groups.get("devices") or groups.get("") or next(iter(groups.values())))
     return bool(_list_mounts(pid, number)) or any(_has_open(process, number) for process in processes)
 
 
