@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dockstack.compute.privileged import device_programs, device_rules
+from dockstack.compute.privileged import device_programs, device_rules, server_devices
 
 ROOTS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
 ROOT = next((root for root in ROOTS if (root / "cgroup.controllers").exists()), None)
@@ -73,6 +73,14 @@ except OSError:
 """
 
 
+STAY = """
+import os, sys
+open(sys.argv[1] + "/cgroup.procs", "w").write(str(os.getpid()))
+print(flush=True)
+sys.stdin.read()
+"""
+
+
 def opens(group: Path, node: Path, how: str = "w") -> bool:
     """Say whether a process in the group may open a device."""
     done = subprocess.run([sys.executable, "-c", OPEN, str(group), str(node), how], check=False)
@@ -122,7 +130,44 @@ def test_what_the_kernel_does_not_tell_is_refused_and_nothing_changes(group, mon
 def test_the_group_of_a_container_is_found_from_a_process_in_one_below(monkeypatch, tmp_path):
     lines = f"0::/system.slice/docker-{CONTAINER}.scope/init.scope\n"
     monkeypatch.setattr(device_rules.Path, "read_text", lambda _path: lines)
-    assert device_rules.find_groups(1, CONTAINER) == {"": Path(f"/sys/fs/cgroup/system.slice/docker-{CONTAINER}.scope")}
+    assert device_rules.find_groups(1, CONTAINER) == {"": ROOT / f"system.slice/docker-{CONTAINER}.scope"}
+
+
+@pytest.mark.parametrize("controller", ["", "blkio"], ids=["v2", "v1"])
+def test_a_kernel_that_does_not_bound_devices_is_fine(group, controller):
+    """Nothing can be made in a control group, so a file that is not there is none that is refused."""
+    assert not (group / "blkio.throttle.read_bps_device").exists()
+    if (group / "io.max").exists():
+        pytest.skip("here it does")
+    device_rules.limit({controller: group}, FIRST, [1000, 0, 0, 50])
+
+
+@pytest.mark.parametrize("unified", ["unified", ""], ids=["hybrid", "v2"])
+def test_the_unified_hierarchy_is_where_the_machine_has_it(tmp_path, monkeypatch, unified):
+    (tmp_path / unified).mkdir(exist_ok=True)
+    (tmp_path / unified / "cgroup.controllers").touch()
+    (tmp_path / "name=systemd").mkdir()
+    lines = f"1:name=systemd:/docker/{CONTAINER}\n0::/docker/{CONTAINER}\n"
+    monkeypatch.setattr(device_rules, "_GROUPS", tmp_path)
+    read = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path: lines if path.parts[1] == "proc" else read(path))
+    assert device_rules.find_groups(1, CONTAINER)[""] == tmp_path / unified / "docker" / CONTAINER
+
+
+def test_a_machine_that_knows_no_rules_for_devices_is_refused_with_the_reason(tmp_path):
+    groups = {"memory": tmp_path}
+    for ask in (device_rules.check, lambda found: device_rules.allow(found, FIRST, read_only=True)):
+        with pytest.raises(OSError, match="no control group with rules for devices"):
+            ask(groups)
+    device_rules.deny(groups, FIRST)
+    device_rules.limit(groups, FIRST, [0] * 4)
+
+
+def test_a_hierarchy_that_is_not_mounted_has_no_group(tmp_path, monkeypatch):
+    (tmp_path / "devices").mkdir()
+    monkeypatch.setattr(device_rules, "_GROUPS", tmp_path)
+    monkeypatch.setattr(Path, "read_text", lambda _path: f"4:devices:/docker/{CONTAINER}\n0::/docker/{CONTAINER}\n")
+    assert list(device_rules.find_groups(1, CONTAINER)) == ["devices"]
 
 
 def test_rates_are_lines_of_one_file(tmp_path):
@@ -133,7 +178,32 @@ def test_rates_are_lines_of_one_file(tmp_path):
     assert (tmp_path / "io.max").read_text() == "7:0 rbps=max wbps=max riops=max wiops=max\n"
 
 
-def test_on_a_machine_that_nobody_has_thought_of_it_is_refused(monkeypatch):
-    monkeypatch.setattr(device_programs.platform, "machine", lambda: "vax")
-    with pytest.raises(OSError, match="vax"):
+def test_processes_of_a_server_are_found_whatever_groups_it_has_made(group, monkeypatch):
+    """A threaded group does not tell its processes; the one above does. Another one may go while it is looked at."""
+    threaded, gone = group / "threaded", group / "gone"
+    threaded.mkdir()
+    (threaded / "cgroup.type").write_text("threaded")
+    gone.mkdir()
+    scandir = os.scandir
+
+    def scan(path):
+        if Path(path) == gone:
+            gone.rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with subprocess.Popen([sys.executable, "-c", STAY, str(group)], stdin=-1, stdout=-1) as process:
+        process.stdout.readline()
+        try:
+            assert server_devices._list_processes(group) == [process.pid]
+        finally:
+            process.stdin.close()
+            process.wait()
+            threaded.rmdir()
+
+
+@pytest.mark.parametrize("machine", ["vax", "s390x", "riscv64", "ppc64le"])
+def test_on_a_machine_where_it_cannot_work_it_is_refused(monkeypatch, machine):
+    monkeypatch.setattr(device_programs.platform, "machine", lambda: machine)
+    with pytest.raises(OSError, match=machine):
         device_programs._bpf(16, b"")

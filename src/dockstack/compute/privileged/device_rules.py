@@ -7,7 +7,6 @@ with v2 they are a program (``device_programs``).
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
@@ -43,10 +42,18 @@ def find_groups(pid: int, container_id: str) -> dict[str, Path]:
     for line in lines:
         _, names, path = line.split(":", 2)
         for name in names.split(","):
-            groups[name] = _find_own(_GROUPS / name, path, container_id)
+            root = _find_root(name)
+            if root.is_dir():
+                groups[name] = _find_own(root, path, container_id)
     if not any(container_id in str(path) for path in groups.values()):
         raise Gone(errno.ESRCH, f"process {pid} is none of container {container_id[:12]}")
     return groups
+
+
+def _find_root(controller: str) -> Path:
+    """Return where a hierarchy is mounted; the unified one may be beside those of version 1."""
+    separate = not controller and not (_GROUPS / "cgroup.controllers").exists()
+    return _GROUPS / ("unified" if separate else controller)
 
 
 def _find_own(root: Path, path: str, container_id: str) -> Path:
@@ -60,11 +67,12 @@ def allow(groups: dict[str, Path], number: int, *, read_only: bool) -> None:
     """Let a server use a device.
 
     Raises:
-        OSError: the kernel refused.
+        OSError: the kernel refused, or knows no such rules.
     """
     if "devices" in groups:
         _write_rule(groups, "devices.allow", number, "r" if read_only else "rw")
         return
+    _require_rules(groups)
     access = device_programs.READ | (0 if read_only else device_programs.WRITE)
     device_programs.change(groups[""], lambda allowed: allowed.update({number: access}))
 
@@ -73,8 +81,8 @@ def deny(groups: dict[str, Path], number: int) -> None:
     """Let a server open a device no more; what is open stays open."""
     if "devices" in groups:
         _write_rule(groups, "devices.deny", number, "rw")
-        return
-    device_programs.change(groups[""], lambda allowed: allowed.pop(number, None))
+    elif "" in groups:
+        device_programs.change(groups[""], lambda allowed: allowed.pop(number, None))
 
 
 def limit(groups: dict[str, Path], number: int, rates: list[int]) -> None:
@@ -86,16 +94,16 @@ def limit(groups: dict[str, Path], number: int, rates: list[int]) -> None:
         rates: bytes read and written, requests to read and to write; 0 is no bound.
     """
     if "blkio" in groups:
-        for name, rate in zip(_THROTTLES, rates, strict=True):
-            with contextlib.suppress(FileNotFoundError):
-                (groups["blkio"] / f"blkio.throttle.{name}").write_text(f"{_spell(number)} {rate}\n")
-        return
-    words = " ".join(f"{name}={rate or 'max'}" for name, rate in zip(_BOUNDS, rates, strict=True))
-    try:
-        (groups[""] / "io.max").write_text(f"{_spell(number)} {words}\n")
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENODEV):  # the kernel does not bound devices; it is gone
-            raise
+        lines = [(f"blkio.throttle.{name}", str(rate)) for name, rate in zip(_THROTTLES, rates, strict=True)]
+    else:
+        lines = [("io.max", " ".join(f"{name}={rate or 'max'}" for name, rate in zip(_BOUNDS, rates, strict=True)))]
+    group = groups.get("blkio", groups.get("", Path()))
+    for name, words in lines if group.name else ():
+        try:
+            _write(group / name, f"{_spell(number)} {words}\n")
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):  # the kernel does not bound devices; it is gone
+                raise
 
 
 def check(groups: dict[str, Path]) -> None:
@@ -105,11 +113,26 @@ def check(groups: dict[str, Path]) -> None:
         OSError: saying why.
     """
     if "devices" not in groups:
+        _require_rules(groups)
         device_programs.check(groups[""])
 
 
+def _require_rules(groups: dict[str, Path]) -> None:
+    if "" not in groups:
+        raise OSError(errno.ENOTSUP, "this machine has no control group with rules for devices: stop the server for it")
+
+
 def _write_rule(groups: dict[str, Path], name: str, number: int, access: str) -> None:
-    (groups["devices"] / name).write_text(f"b {_spell(number)} {access}\n")
+    _write(groups["devices"] / name, f"b {_spell(number)} {access}\n")
+
+
+def _write(path: Path, line: str) -> None:
+    """Write a line to a file of a control group; asked to make one, these say EACCES and not that it is not there."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
 
 
 def _spell(number: int) -> str:

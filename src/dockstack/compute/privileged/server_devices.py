@@ -118,14 +118,25 @@ def is_used(pid: int, container_id: str, server: str, volume: str) -> bool:
         groups = device_rules.find_groups(pid, container_id)
     except device_rules.Gone:
         return False
-    group = groups.get("devices") or groups[""]
-    processes = [int(line) for path in group.rglob("cgroup.procs") for line in path.read_text().split()]
+    processes = _list_processes(groups.get("devices") or groups.get("") or next(iter(groups.values())))
     return bool(_list_mounts(pid, number)) or any(_has_open(process, number) for process in processes)
+
+
+def _list_processes(group: Path) -> list[int]:
+    """List a server's processes. Groups below its own are its own making: they vanish, or do not tell theirs."""
+    found: list[int] = []
+    for directory, _, _ in os.walk(group):
+        with contextlib.suppress(OSError):
+            found += [int(line) for line in Path(directory, "cgroup.procs").read_text().split()]
+    return found
 
 
 @attaching.entrypoint
 def write_out(pid: int, container_id: str, server: str) -> None:
-    """Have what a server that runs has written to file systems on its volumes on these; one that has ended is fine.
+    """Have what a server that runs has written on its volumes: to the devices, and to file systems wherever mounted.
+
+    A device knows what is mounted of it in any namespace, but not whether content of files was lost; a file system
+    does, since it was opened. One that has ended is fine.
 
     Raises:
         OSError: some of it is lost.
@@ -134,30 +145,37 @@ def write_out(pid: int, container_id: str, server: str) -> None:
     for volume in volumes.list_of(server):
         numbers |= {volumes.number_of(volumes.read(server, volume)), *volumes.find_mounted(volume)}
     try:
-        namespace = os.open(f"/proc/{int(pid)}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError):
-        return
-    try:
         device_rules.find_groups(pid, container_id)
-        in_thread(_write_out, namespace, _list_mounts(pid, *numbers))
-    except device_rules.Gone:
+        namespace = os.open(f"/proc/{int(pid)}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError, device_rules.Gone):
         return
-    finally:
-        os.close(namespace)
+    with contextlib.ExitStack() as opened:
+        opened.callback(os.close, namespace)
+        roots = in_thread(_open_roots, namespace, _list_mounts(pid, *numbers), numbers)
+        for root in roots:
+            opened.callback(os.close, root)
+        for number in numbers:
+            volumes.write_out(number)
+        for root in roots:
+            checked(libc.syncfs(root), "writing out a file system")
 
 
-def _write_out(namespace: int, mounted: list[str]) -> None:
-    """Work in the server's mount namespace; the thread ends in there."""
+def _open_roots(namespace: int, mounted: list[str], numbers: set[int]) -> list[int]:
+    """Work in the server's mount namespace; the thread ends in there.
+
+    The server may have put anything in the place of what was mounted: no device is opened, and no other file system
+    taken for its own.
+    """
     mounts.enter(namespace)
+    found: list[int] = []
     for path in mounted:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except FileNotFoundError:  # unmounted meanwhile, which has written it out
-            continue
-        try:
-            checked(libc.syncfs(descriptor), f"writing out {path}")
-        finally:
-            os.close(descriptor)
+        with contextlib.suppress(OSError):
+            root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            if os.fstat(root).st_dev in numbers:
+                found.append(root)
+            else:
+                os.close(root)
+    return found
 
 
 def _show(namespace: int, name: str, number: int, link: str, trees: dict[str, int]) -> None:

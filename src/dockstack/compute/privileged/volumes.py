@@ -18,6 +18,7 @@ import os
 import re
 import stat
 import struct
+import threading
 import time
 import uuid
 from collections.abc import Iterator  # noqa: TC003 - mypy wants it for the decorated function
@@ -38,6 +39,7 @@ _ROOT = "vda"  # the server's root file system, which the runtime mounts
 _PATIENCE, _INTERVAL = 15.0, 0.05  # seconds
 _OWN, _MOUNTED = "dockstack:", "dockmount:"  # what labels begin with; the latter are the mount broker's
 _KINDS = (_MOUNTED, _OWN)  # who writes, ends first
+_FLUSH = 0x1261  # linux/fs.h: BLKFLSBUF
 _LOCKS = ".locks"
 _LOCK = struct.Struct("hhqqi4x")  # struct flock (fcntl(2)) where file offsets have 64 bits
 _PLACES = (1 << 62) - 1
@@ -290,7 +292,7 @@ def open_device(number: int, flags: int) -> int:
     Raises:
         OSError: it is mounted, and was to be had alone (O_EXCL: EBUSY), or cannot be had.
     """
-    name = f".{os.major(number)}-{os.minor(number)}"
+    name = f".{os.major(number)}-{os.minor(number)}.{threading.get_native_id()}"  # others may open it, too
     path = Path("/dev") / f"dockstack{name}"
     path.unlink(missing_ok=True)
     os.mknod(path, stat.S_IFBLK | 0o600, number)
@@ -306,6 +308,25 @@ def write_all(descriptor: int, data: bytes, offset: int) -> None:
     while left:
         written = os.pwrite(descriptor, left, offset)
         left, offset = left[written:], offset + written
+
+
+def write_out(number: int) -> None:
+    """Have on a device what was written to it, and to a file system on it, in whichever mount namespace it is mounted.
+
+    Raises:
+        OSError: some of it is lost.
+    """
+    try:
+        device = open_device(number, os.O_RDONLY)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENODEV):  # it went meanwhile, which has written it out
+            return
+        raise
+    try:
+        fcntl.ioctl(device, _FLUSH)
+        os.fsync(device)
+    finally:
+        os.close(device)
 
 
 def _is_held(volume: str) -> bool:
