@@ -57,10 +57,15 @@ class Cloud:
     def up(self) -> None:
         """Make it, as the README says, at an address that others reach."""
         here = self.controller
-        chosen = {"listen_address": here.address, "tls.enable": "true", "network.encap_ip": here.tunnel_address}
-        options = " ".join(f"--set {name}={value}" for name, value in chosen.items())
-        here.run(f"cd dockstack && ./dockstack up {options}", timeout=1800)
+        here.run(f"cd dockstack && ./dockstack up {self.options}", timeout=1800)
         here.run("dockstack cloud import --from-here")
+
+    @property
+    def options(self) -> str:
+        """What `up` is given, so that the cloud is for other machines, too; the tests are on one."""
+        here = self.controller
+        chosen = {"listen_address": here.address, "tls.enable": "true", "network.encap_ip": here.tunnel_address}
+        return " ".join(f"--set {name}={value}" for name, value in chosen.items())
 
     def dockstack(self, line: str, **more) -> subprocess.CompletedProcess:
         """Run dockstack as the cloud's operator does."""

@@ -27,7 +27,8 @@ def elder(lab):
 
 def up(cloud, release):
     """Have a cloud of a release; return the last event of the run."""
-    done = cloud.controller.run(f"cd dockstack && ./dockstack up --json --set release={release}", timeout=SECONDS)
+    line = f"./dockstack up --json {cloud.options} --set release={release}"
+    done = cloud.controller.run(f"cd dockstack && {line}", timeout=SECONDS)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
