@@ -225,10 +225,14 @@ def sweep(host: Host, release_server: Callable[[str], bool | None]) -> None:
         with isolated("looking for volumes that are left of the server", server_uuid):
             _sweep_server(host, server_uuid, gone=bool(release_server(server_uuid)))
     with isolated("looking for devices of volumes that no server holds"):
-        for volume in privileged.drop_strays(connector.tag(host.name)):
-            LOG.info("Let go of volume %s, which no server of this host holds", volume)
+        for volume in privileged.list_strays(connector.tag(host.name)):
+            with isolated(f"letting go of volume {volume}, which no server of this host holds"):
+                privileged.drop_stray(volume, connector.tag(host.name))
+                LOG.info("Let go of volume %s, which no server of this host holds", volume)
     with isolated("looking for decrypted volumes that no server holds"):
-        _close_left_open(host)
+        for volume in privileged.list_left_open() if DECRYPTED_DIRECTORY.exists() else ():
+            with isolated(f"closing encrypted volume {volume}, which no server of this host holds"):
+                _close_left_open(host, volume)
 
 
 def list_disks(devices: Collection[Device]) -> tuple[Disk, ...]:
@@ -336,12 +340,11 @@ def _refuse_used(server: Server, container: Container, volume: Volume) -> None:
         )
 
 
-def _close_left_open(host: Host) -> None:
+def _close_left_open(host: Host, volume: str) -> None:
     """Close what a killed process had opened; a volume that is opened just now is held by nobody yet, and busy."""
-    for volume in privileged.list_left_open() if DECRYPTED_DIRECTORY.exists() else ():
-        if volume not in host.busy:
-            with host.busy.hold(volume):
-                privileged.close_left_open(volume)
+    with host.busy.hold_if_free(volume) as free:
+        if free:
+            privileged.close_left_open(volume)
             LOG.info("Closed encrypted volume %s, which no server of this host holds", volume)
 
 
