@@ -64,9 +64,10 @@ class Busy:
 
     @contextmanager
     def hold_if_free(self, server_uuid: str) -> Iterator[bool]:
-        """Have the server to oneself if nobody has it just now; whether that went is what the body gets."""
+        """Have the server to oneself if nobody works on it, nor this thread; the body gets whether that went."""
+        busy = server_uuid in self
         with self._counted(server_uuid) as hold:
-            free = hold.lock.acquire(blocking=False)
+            free = not busy and hold.lock.acquire(blocking=False)
             try:
                 yield free
             finally:
