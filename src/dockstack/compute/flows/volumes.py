@@ -235,6 +235,23 @@ def sweep(host: Host, release_server: Callable[[str], bool | None]) -> None:
                 _close_left_open(host, volume)
 
 
+def allow_again(host: Host) -> None:
+    """Let servers that run use the volumes that they hold; one that somebody works on has its turn the next time.
+
+    systemd, where it is told to read its units again, may give a control group the rules that it has made of these.
+    """
+    if not VOLUMES_DIRECTORY.exists():
+        return
+    held: list[list[str]] = []
+    with isolated("looking for the volumes that servers hold"):
+        held = privileged.list_held()
+    for server_uuid in sorted({server for server, _, _ in held}):
+        with isolated("letting it use its volumes", server_uuid), host.busy.hold_if_free(server_uuid) as free:
+            container = host.find_own(NAME_PREFIX + server_uuid) if free else None
+            if container is not None and container.pid:
+                server_devices.allow_again(container.pid, container.id, server_uuid)
+
+
 def list_disks(devices: Collection[Device]) -> tuple[Disk, ...]:
     """Say what the runtime gives a server at its start."""
     return tuple(

@@ -35,7 +35,7 @@ _HOST = re.compile(r"[0-9a-f]{16}")
 _COPY_BYTES = 4 << 20
 _SECTOR = 512
 _HALF = ".new"
-_ROOT = "vda"  # the server's root file system, which the runtime mounts
+ROOT = "vda"  # the server's root file system, which the runtime mounts
 _PATIENCE, _INTERVAL = 15.0, 0.05  # seconds
 _OWN, _MOUNTED = "dockstack:", "dockmount:"  # what labels begin with; the latter are the mount broker's
 _KINDS = (_MOUNTED, _OWN)  # who writes, ends first
@@ -276,7 +276,7 @@ def _await_unmounted(server: str, volume: str) -> None:
     except FileNotFoundError:
         return
     deadline = time.monotonic() + _PATIENCE
-    while record["device"] == _ROOT:
+    while record["device"] == ROOT:
         try:
             os.close(open_device(number_of(record), os.O_RDONLY | os.O_EXCL))
         except OSError as error:
