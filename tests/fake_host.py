@@ -240,7 +240,8 @@ class World:
             (volumes, "VOLUMES_DIRECTORY", self.directory / "held"),
             (volumes, "DECRYPTED_DIRECTORY", self.directory / "decrypted"),
             *((privileged_volumes, name, getattr(disks, name)) for name in ("hold", "let_go", "list_held")),
-            *((privileged_volumes, name, getattr(disks, name)) for name in ("drop_strays", "grow", "copy")),
+            *((privileged_volumes, name, getattr(disks, name)) for name in ("grow", "copy")),
+            *((privileged_volumes, name, getattr(disks, name)) for name in ("list_strays", "drop_stray")),
             *((server_devices, name, getattr(disks, name)) for name in ("present", "withdraw", "limit", "is_used")),
             (server_devices, "require_changeable", lambda _pid, _identity: None),
             (hosts_file, "read", lambda _pid, _identity: None),
@@ -395,11 +396,13 @@ class FakeVolumes:
         with self.world.step("volume.list_held"):
             return [[*key, seen["device"]] for key, seen in self.world.held.items()]
 
-    def drop_strays(self, _host: str) -> list[str]:
-        with self.world.step("volume.drop_strays"):
-            strays = self.world.connected - {volume for _, volume in self.world.held}
-            self.world.connected -= strays
-            return sorted(strays)
+    def list_strays(self, _host: str) -> list[str]:
+        with self.world.step("volume.list_strays"):
+            return sorted(self.world.connected - {volume for _, volume in self.world.held})
+
+    def drop_stray(self, volume: str, _host: str) -> None:
+        with self.world.step("volume.drop_stray"):
+            self.world.connected.discard(volume)
 
     def grow(self, _server: str, volume: str, _host: str) -> int:
         with self.world.step("volume.grow"):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dockstack.compute.privileged import device_programs, device_rules, server_devices
+from dockstack.compute.privileged import device_programs, device_rules, server_devices, volumes
 
 ROOTS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
 ROOT = next((root for root in ROOTS if (root / "cgroup.controllers").exists()), None)
@@ -110,6 +110,23 @@ def test_a_device_is_allowed_and_denied_while_the_group_is_used(group, nodes, fl
     with device_programs._opened(group) as (_, _, programs):
         assert len(programs) == len(flags)
         assert {len(program.code) for program in programs} == {len(DENY_BLOCK) * 8}, "nothing of ours is left"
+
+
+def test_a_rule_that_systemd_has_taken_away_is_there_again(group, nodes, monkeypatch, tmp_path):
+    """A reload of its units puts the program that it made in the place of ours."""
+    server, volume, root = (str(uuid.uuid4()) for _ in range(3))
+    monkeypatch.setattr(volumes, "VOLUMES_DIRECTORY", tmp_path / "held")
+    monkeypatch.setattr(device_rules, "find_groups", lambda *_process: {"": group})
+    for each, number, device in ((volume, FIRST, "vdb"), (root, SECOND, "vda")):
+        numbers = {"major": os.major(number), "minor": os.minor(number)}
+        volumes._write(server, each, {"volume": each, "device": device, "read_only": True, **numbers})
+    attach(group, 0)
+    for _ in range(2):
+        server_devices.allow_again(os.getpid(), CONTAINER, server)
+        assert (opens(group, nodes[FIRST], "r"), opens(group, nodes[FIRST])) == (True, False)
+        assert not opens(group, nodes[SECOND], "r"), "its root is not its own to open"
+        attach(group, 0)
+        assert not opens(group, nodes[FIRST], "r")
 
 
 def test_a_group_without_programs_may_use_all(group, nodes):

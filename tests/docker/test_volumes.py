@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -374,8 +375,32 @@ def test_a_kill_between_record_and_device_leaves_no_record_of_a_stranger(host, m
         with suppress(Killed):
             privileged.let_go(server, volume.id, tag)
     assert not privileged.list_held()
-    assert privileged.drop_strays(tag) == [volume.id]
+    assert privileged.list_strays(tag) == [volume.id]
+    privileged.drop_stray(volume.id, tag)
+    privileged.drop_stray(volume.id, tag)  # again
     assert not own_loops()
+
+
+def test_one_that_somebody_waits_for_keeps_no_sweep_from_the_others(host, make_volume, caplog) -> None:
+    """Its storage answers nobody, and a thread of this nova-compute, or of one that was killed, has it to itself."""
+    stuck, other = sorted((make_volume(), make_volume()), key=lambda volume: volume.id)
+    for volume in (stuck, other):
+        loops.make(str(path_of(volume)), f"dockstack:{volume.id}:{os.getpid():016x}")
+    with privileged._alone(stuck.id):
+        sweep = threading.Thread(target=volumes.sweep, args=(host, lambda _server_uuid: False), daemon=True)
+        sweep.start()
+        sweep.join(10)
+        assert not sweep.is_alive()
+        assert [loop.label.split(":")[1] for loop in own_loops()] == [stuck.id]
+        assert stuck.id in caplog.text
+    volumes.sweep(host, lambda _server_uuid: False)
+    assert not own_loops()
+
+
+def test_a_device_that_a_server_has_by_now_is_no_stray(lab, host, server, make_volume) -> None:
+    volumes.attach(host, server, volume := make_volume())
+    privileged.drop_stray(volume.id, f"{os.getpid():016x}")
+    assert can_read(lab, server)
 
 
 def test_what_is_lost_is_said_once_and_then_it_is_let_go(host, make_volume, monkeypatch) -> None:
@@ -447,7 +472,8 @@ def test_a_device_without_a_record_is_swept_and_another_hosts_stays(lab, host, s
     loops.make(str(path_of(stray)), f"dockstack:{stray.id}:{os.getpid():016x}")
     foreign = loops.make(str(path_of(others)), f"dockstack:{others.id}:{'f' * 16}")
     try:
-        assert privileged.drop_strays(f"{os.getpid():016x}") == [stray.id]
+        assert privileged.list_strays(f"{os.getpid():016x}") == [stray.id]
+        privileged.drop_stray(stray.id, f"{os.getpid():016x}")
         assert [loop.label.split(":")[1] for loop in own_loops()] == [kept.id]
         assert any(loop.label == foreign.label for loop in loops.find_all("dockstack:"))
     finally:

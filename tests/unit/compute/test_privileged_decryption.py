@@ -112,6 +112,13 @@ def test_nobody_waits_for_a_volume_that_is_closed(closing):
     assert closing == [(VOLUME, "nobody waits")] * 2
 
 
+def test_who_looks_for_what_is_left_open_waits_for_nobody(closing, tmp_path):
+    (tmp_path / "open" / VOLUME).mkdir(parents=True, exist_ok=True)
+    with decryption._locked(tmp_path / "open" / VOLUME), pytest.raises(BlockingIOError):
+        volumes.close_left_open(VOLUME)
+    assert not closing
+
+
 def test_calls_that_wait_for_storage_leave_threads_to_others():
     assert privileged.attaching.conf.thread_pool_size >= 64
 

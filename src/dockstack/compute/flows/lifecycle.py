@@ -277,6 +277,8 @@ def start(host: Host, server: Server) -> None:
         write_patch(host, server, container.id, config, roots=roots, devices=devices)
         if container.state is PowerState.SHUTDOWN:
             set_limits(host, server, container)
+        if container.state is not PowerState.PAUSED:
+            quiesced.forget(host, server.uuid)
         _begin(host, container.id)
     host.audit.forget(server.uuid)
 

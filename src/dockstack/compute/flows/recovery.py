@@ -16,7 +16,7 @@ from oslo_log import log as logging
 from dockstack.compute.containers import ending, namespaces, runtime
 from dockstack.compute.engine import EngineUnavailable, NotFound
 from dockstack.compute.failures import isolated
-from dockstack.compute.flows import lifecycle, volumes
+from dockstack.compute.flows import lifecycle, quiesce, volumes
 from dockstack.compute.guest import config_drive
 from dockstack.compute.host import config_drives, copies, creation, disks, originals, set_aside
 from dockstack.compute.model import Image, Limits, PowerState, Server
@@ -121,6 +121,7 @@ def prepare(host: Host) -> None:
         time.sleep(1)
     host.images.sweep()
     copies.sweep(host)
+    quiesce.sweep(host)
     here = host.engine.containers({HOST_LABEL: host.name})
     _remember_processors(host, here)
     _note_owners(host, here)

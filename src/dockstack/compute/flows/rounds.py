@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from dockstack.compute.failures import isolated
-from dockstack.compute.flows import incoming_migration, quiesce, recovery
+from dockstack.compute.flows import incoming_migration, quiesce, recovery, volumes
 from dockstack.compute.host import received
 from dockstack.errors import DockstackError
 
@@ -77,6 +77,7 @@ class Rounds:
         """
         listed = self._host.engine.containers()
         quiesce.sweep(self._host)
+        volumes.allow_again(self._host)
         with isolated("the round's sweep"):
             recovery.sweep_listed(self._host, self._read_claims(), listed, self._named)
         incoming_migration.sweep_listed(self._host, listed)

@@ -245,10 +245,31 @@ def sweep(host: Host, release_server: Callable[[str], bool | None]) -> None:
         with isolated("looking for volumes that are left of the server", server_uuid):
             _sweep_server(host, server_uuid, gone=bool(release_server(server_uuid)))
     with isolated("looking for devices of volumes that no server holds"):
-        for volume in privileged.drop_strays(connector.tag(host.name)):
-            LOG.info("Let go of volume %s, which no server of this host holds", volume)
+        for volume in privileged.list_strays(connector.tag(host.name)):
+            with isolated(f"letting go of volume {volume}, which no server of this host holds"):
+                privileged.drop_stray(volume, connector.tag(host.name))
+                LOG.info("Let go of volume %s, which no server of this host holds", volume)
     with isolated("looking for decrypted volumes that no server holds"):
-        _close_left_open(host)
+        for volume in privileged.list_left_open() if DECRYPTED_DIRECTORY.exists() else ():
+            with isolated(f"closing encrypted volume {volume}, which no server of this host holds"):
+                _close_left_open(host, volume)
+
+
+def allow_again(host: Host) -> None:
+    """Let servers that run use the volumes that they hold; one that somebody works on has its turn the next time.
+
+    systemd, where it is told to read its units again, may give a control group the rules that it has made of these.
+    """
+    if not VOLUMES_DIRECTORY.exists():
+        return
+    held: list[list[str]] = []
+    with isolated("looking for the volumes that servers hold"):
+        held = privileged.list_held()
+    for server_uuid in sorted({server for server, _, _ in held}):
+        with isolated("letting it use its volumes", server_uuid), host.busy.hold_if_free(server_uuid) as free:
+            container = host.find_own(NAME_PREFIX + server_uuid) if free else None
+            if container is not None and container.pid:
+                server_devices.allow_again(container.pid, container.id, server_uuid)
 
 
 def list_disks(devices: Collection[Device]) -> tuple[Disk, ...]:
@@ -356,12 +377,11 @@ def _refuse_used(server: Server, container: Container, volume: Volume) -> None:
         )
 
 
-def _close_left_open(host: Host) -> None:
+def _close_left_open(host: Host, volume: str) -> None:
     """Close what a killed process had opened; a volume that is opened just now is held by nobody yet, and busy."""
-    for volume in privileged.list_left_open() if DECRYPTED_DIRECTORY.exists() else ():
-        if volume not in host.busy:
-            with host.busy.hold(volume):
-                privileged.close_left_open(volume)
+    with host.busy.hold_if_free(volume) as free:
+        if free:
+            privileged.close_left_open(volume)
             LOG.info("Closed encrypted volume %s, which no server of this host holds", volume)
 
 

@@ -59,12 +59,28 @@ class Busy:
     @contextmanager
     def hold(self, server_uuid: str) -> Iterator[None]:
         """Have the server to oneself while the body runs; holds of one thread nest."""
+        with self._counted(server_uuid) as hold, hold.lock:
+            yield
+
+    @contextmanager
+    def hold_if_free(self, server_uuid: str) -> Iterator[bool]:
+        """Have the server to oneself if nobody works on it, nor this thread; the body gets whether that went."""
+        busy = server_uuid in self
+        with self._counted(server_uuid) as hold:
+            free = not busy and hold.lock.acquire(blocking=False)
+            try:
+                yield free
+            finally:
+                if free:
+                    hold.lock.release()
+
+    @contextmanager
+    def _counted(self, server_uuid: str) -> Iterator[_Hold]:
         with self._lock:
             hold = self._holds.setdefault(server_uuid, _Hold())
             hold.count += 1
         try:
-            with hold.lock:
-                yield
+            yield hold
         finally:
             with self._lock:
                 hold.count -= 1

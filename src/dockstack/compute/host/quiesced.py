@@ -6,6 +6,7 @@ A note is a file with a container's id. It says nothing of a container that is p
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,10 +38,15 @@ def forget(host: Host, server_uuid: str) -> None:
 
 
 def list_older(host: Host, seconds: float) -> list[str]:
-    """List the servers that have stood still for longer than this."""
-    directory, before = _find(host), time.time() - seconds
-    found = sorted(directory.iterdir()) if directory.is_dir() else []
-    return [path.name for path in found if path.stat().st_mtime < before]
+    """List the servers that have stood still for longer than this, or since a time that the clock has yet to reach."""
+    directory = _find(host)
+    found = []
+    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # it goes on meanwhile
+            since = path.stat().st_mtime
+            if not 0 <= time.time() - since <= seconds:  # asked after it, as notes are made meanwhile
+                found.append(path.name)
+    return found
 
 
 def _find(host: Host) -> Path:

@@ -69,16 +69,20 @@ def decrypt(volume: str, path: str, key: bytes, cipher: tuple[str, int]) -> str:
     return str(directory / storage_daemon.PLAIN)
 
 
-def close(volume: str, unless: Callable[[], bool] = lambda: False) -> None:
+def close(volume: str, unless: Callable[[], bool] = lambda: False, *, wait: bool = True) -> None:
     """Have a volume decrypted no more; absent is success. Its devices go first.
 
     Args:
         volume: its uuid.
         unless: says that it is to stay open, asked when nobody else can change that any more.
+        wait: for others who work on it.
+
+    Raises:
+        BlockingIOError: another one does, and is not to be waited for.
     """
     directory = _find(volume)
     if directory.exists():
-        with _locked(directory):
+        with _locked(directory, wait=wait):
             if not unless():
                 _clear(directory)
 
@@ -207,12 +211,12 @@ def _make_header(key: bytes, cipher: tuple[str, int]) -> bytes:
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def _locked(directory: Path, *, wait: bool = True) -> Iterator[None]:
     """Have a volume to oneself, also from the process of a nova-compute that has just been killed."""
     DECRYPTED_DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(DECRYPTED_DIRECTORY / f".{directory.name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(descriptor)

@@ -61,6 +61,17 @@ def present(pid: int, container_id: str, server: str, volume: str, views: list[l
 
 
 @attaching.entrypoint
+def allow_again(pid: int, container_id: str, server: str) -> None:
+    """Let a server that runs use its volumes, if somebody else has changed its rules; one that has ended is fine."""
+    with contextlib.suppress(device_rules.Gone):
+        groups = device_rules.find_groups(pid, container_id)
+        for volume in volumes.list_of(server):
+            record = volumes.read(server, volume)
+            if record["device"] != volumes.ROOT:
+                device_rules.allow(groups, volumes.number_of(record), read_only=bool(record["read_only"]))
+
+
+@attaching.entrypoint
 def withdraw(pid: int, container_id: str, server: str, volume: str) -> bool:
     """Let a server that runs use a volume no more; say whether it did so far. Again is fine.
 

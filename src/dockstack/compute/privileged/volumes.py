@@ -35,7 +35,7 @@ _HOST = re.compile(r"[0-9a-f]{16}")
 _COPY_BYTES = 4 << 20
 _SECTOR = 512
 _HALF = ".new"
-_ROOT = "vda"  # the server's root file system, which the runtime mounts
+ROOT = "vda"  # the server's root file system, which the runtime mounts
 _PATIENCE, _INTERVAL = 15.0, 0.05  # seconds
 _OWN, _MOUNTED = "dockstack:", "dockmount:"  # what labels begin with; the latter are the mount broker's
 _KINDS = (_MOUNTED, _OWN)  # who writes, ends first
@@ -108,23 +108,27 @@ def list_held() -> list[list[str]]:
 
 
 @attaching.entrypoint
-def drop_strays(host: str) -> list[str]:
-    """Let go of the loop devices of this host that no server holds; return their volumes.
+def list_strays(host: str) -> list[str]:
+    """List the volumes that have loop devices of this host, and that no server holds: one may be on its way there.
 
     Those of decrypted volumes go with what decrypts (``close_left_open``).
     """
     every = [loop for kind in _KINDS for loop in _find(kind)]
     found = {loop.label.split(":")[1] for loop in every if loop.label.endswith(f":{host}") and not loop.revoked}
-    return [volume for volume in sorted(found) if _drop_stray(volume, host)]
+    return sorted(volume for volume in found if not _is_held(volume))
 
 
-def _drop_stray(volume: str, host: str) -> bool:
-    """Let go of a volume's devices on this host; say whether there was one that no server holds."""
-    with _alone(volume):
-        strays = [] if _is_held(volume) else [loop for loop in _find_loops(volume, host) if not loop.revoked]
-        for loop in strays:
-            loops.revoke(loop)
-    return bool(strays)
+@attaching.entrypoint
+def drop_stray(volume: str, host: str) -> None:
+    """Let go of a volume's devices on this host, unless a server holds it by now; absent is success.
+
+    Raises:
+        BlockingIOError: somebody works on the volume, who may wait for its storage for ever.
+    """
+    with _alone(volume, wait=False):
+        for loop in [] if _is_held(volume) else _find_loops(volume, host):
+            if not loop.revoked:
+                loops.revoke(loop)
 
 
 @attaching.entrypoint
@@ -135,8 +139,12 @@ def list_left_open() -> list[str]:
 
 @attaching.entrypoint
 def close_left_open(volume: str) -> None:
-    """Have an encrypted volume open no more, unless a server holds it by now; absent is success."""
-    _close(volume)
+    """Have an encrypted volume open no more, unless a server holds it by now; absent is success.
+
+    Raises:
+        BlockingIOError: somebody works on the volume, who may wait for what decrypts it for ever.
+    """
+    _close(volume, wait=False)
 
 
 @attaching.entrypoint
@@ -227,9 +235,9 @@ def measure(number: int) -> int:
     return int((block / "size").read_text()) * _SECTOR
 
 
-def _close(volume: str) -> None:
+def _close(volume: str, *, wait: bool = True) -> None:
     """Close an encrypted volume unless a server holds it, which is certain under the lock that it has then."""
-    decryption.close(volume, unless=lambda: _is_held(volume))
+    decryption.close(volume, unless=lambda: _is_held(volume), wait=wait)
 
 
 def _find_device(server: str, volume: str, path: str, label: str) -> int:
@@ -268,7 +276,7 @@ def _await_unmounted(server: str, volume: str) -> None:
     except FileNotFoundError:
         return
     deadline = time.monotonic() + _PATIENCE
-    while record["device"] == _ROOT:
+    while record["device"] == ROOT:
         try:
             os.close(open_device(number_of(record), os.O_RDONLY | os.O_EXCL))
         except OSError as error:
@@ -388,14 +396,18 @@ def _check(server: str, volume: str, device: str = "vda") -> None:
 
 
 @contextmanager
-def _alone(volume: str) -> Iterator[None]:
+def _alone(volume: str, *, wait: bool = True) -> Iterator[None]:
     """Have a volume to oneself, also from the process of a nova-compute that has just been killed.
 
     Its number is a place in one file, of which the kernel locks a byte, so that no file of its own stays.
+
+    Raises:
+        BlockingIOError: another one has it, and is not to be waited for.
     """
+    how = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
     place = uuid.UUID(volume).int & _PLACES
     with _opened_locks() as descriptor:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLKW, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0))
+        fcntl.fcntl(descriptor, how, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0))
         yield
 
 
