@@ -27,6 +27,7 @@ class Apis:
         self.microversion = "2.104"
         self.region = "RegionOne"
         self.forbidden = ()  # paths
+        self.proxied = ()  # paths that a proxy forbids, before Keystone and the others are asked
         self.networks = [{"mtu": 1442, "provider:network_type": "geneve"}]
         self.listings = {}  # what an administrator gets, by the end of a path
         self.seen = []
@@ -41,6 +42,8 @@ class Apis:
                 path = self.path.partition("?")[0]
                 cloud.seen.append(path)
                 if path in cloud.forbidden:
+                    self.answer(403, {}, {"x-openstack-request-id": "req-1"})
+                elif path in cloud.proxied:
                     self.answer(403, {})
                 elif self.headers.get("X-Auth-Token") or path.startswith(("/identity", "/compute")):
                     self.answer(200, cloud.content(path))

@@ -53,6 +53,7 @@ class FakeCloud:
         self.keeps_provider = False  # Nova fails to delete it, and only logs that
         self.returning_agents = False
         self.reports = 0
+        self.silent = False  # nova-compute has ended, and Nova has not found out yet
 
     # -- what tests say ------------------------------------------------------------------------------------------------
 
@@ -120,9 +121,8 @@ class FakeCloud:
         found = [each for each in self.services.values() if each["binary"] == query.get("binary")]
         self.reports += 1
         for each in found:
-            each["updated_at"] = (
-                f"2026-11-27T17:00:00.{self.reports:06}" if each["state"] == "up" else each["updated_at"]
-            )
+            if (each["state"] == "up" or each["forced_down"]) and not self.silent:
+                each["updated_at"] = f"2026-11-27T17:00:00.{self.reports:06}"
         return {"services": [each for each in found if each["host"] == query.get("host", each["host"])]}
 
     def update_service(self, query, body, service_id):

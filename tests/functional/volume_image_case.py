@@ -22,6 +22,7 @@ from cinder import exception, objects, utils
 from cinder.image import image_utils
 from cinder.volume import throttling
 from oslo_config import cfg
+from oslo_log import log
 from volume_driver_case import GIB, Lab
 
 from dockstack.deploy.configuration import cinder, privilege
@@ -147,3 +148,26 @@ def test_programs_that_convert_have_limits(lab):
         line = [*found["prefix"], "sh", "-c", "ulimit -H -t; ulimit -H -d; ulimit -H -c"]
     assert tuple(found["prefix"]) == CONVERSION
     assert subprocess.run(line, check=True, capture_output=True, text=True).stdout.split() == ["14400", "1048576", "0"]
+
+
+def test_backups_that_do_not_start_are_said(monkeypatch):
+    """Cinder's own main() of backups is not run here, which makes their log."""
+
+    class Launcher:
+        def launch_service(self, service):
+            pass
+
+    def create(binary, **_):
+        if binary == "cinder-backup":
+            raise exception.InvalidConfigurationValue(option="backup_driver", value="x")
+
+    said = []
+    monkeypatch.setattr(cinder_volume.service, "process_launcher", Launcher)
+    monkeypatch.setattr(cinder_volume.service.Service, "create", create)
+    monkeypatch.setattr(cinder_volume.volume, "_ensure_service_started", lambda: None)
+    monkeypatch.setattr(cinder_volume.session, "dispose_engine", lambda: None)
+    monkeypatch.setattr(cinder_volume.cfg.CONF, "enabled_backends", [], raising=False)
+    monkeypatch.setattr(log.KeywordArgumentAdapter, "exception", lambda _, text, *__: said.append(text))
+    with pytest.raises(SystemExit):
+        cinder_volume.launch()
+    assert said == ["Backup service %s failed to start."]

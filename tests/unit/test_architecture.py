@@ -78,6 +78,16 @@ def test_every_folder_is_in_the_tree():
             assert f" {folder.name}/ " in block, f"ARCHITECTURE.md does not show {folder.name}/"
 
 
+def test_what_it_calls_coming_is_not_all_there():
+    rows = re.findall(r"^\| [^|]+ \| (`[^|]+) \|", TEXT.partition("## Where the coming parts stand")[2], re.MULTILINE)
+    assert rows
+    for row in rows:
+        named = re.findall(r"`([\w/.]+)`", row)
+        places = [SOURCE / each for each in named] + [SOURCE / "compute" / each for each in named]
+        there = [each for each in places if each.exists() or each.with_suffix(".py").exists()]
+        assert len(there) < len(named), f"{row} is there"
+
+
 # -- docs/adding-a-service.md ----------------------------------------------------------------------------------------
 
 GUIDE = (CHECKOUT / "docs/adding-a-service.md").read_text()

@@ -12,7 +12,15 @@ import click
 
 from dockstack.cli.node_check import check
 from dockstack.cli.node_drain import drain, undrain
-from dockstack.cli.node_hosts import Hosts, administrated, administrator_option, host_options, look_at, plans
+from dockstack.cli.node_hosts import (
+    Hosts,
+    administrated,
+    administrator_option,
+    host_options,
+    look_at,
+    plans,
+    probes_option,
+)
 from dockstack.cli.node_joining import all_joined, enrolment, join, joined
 from dockstack.cli.node_remove import remove
 from dockstack.cli.node_report import fits, plain, show_plan
@@ -51,8 +59,9 @@ def node() -> None:
 
 @node.command(short_help="Show what would change on machines; nothing is changed.")
 @host_options
+@probes_option
 @click.option("--diff", is_flag=True, help="Show what would stand in new files, too.")
-def plan(*, hosts: Hosts, diff: bool) -> None:
+def plan(*, hosts: Hosts, skip_probes: bool, diff: bool) -> None:
     """Show what would change on each host: packages, files, services; nothing is changed.
 
     The cloud is asked first whether it would take nodes with this document. What keeps a host from becoming a node is
@@ -60,7 +69,7 @@ def plan(*, hosts: Hosts, diff: bool) -> None:
     """
     from dockstack.deploy.join.plan import together  # noqa: PLC0415 - loads the recipes' engine
 
-    hosts.require_accepted()
+    hosts.require_accepted(skip=skip_probes)
     found = together(plans(look_at(hosts)))
     if hosts.as_json:
         click.echo(json.dumps({name: plain(outcome) for name, outcome in found.items()}, indent=1))
@@ -73,10 +82,11 @@ def plan(*, hosts: Hosts, diff: bool) -> None:
 @node.command(short_help="Make machines compute nodes, prove and enable them.")
 @host_options
 @administrator_option
+@probes_option
 @click.option("--no-proof", is_flag=True, help="Enable hosts without a test server.")
 @click.option("--image", default="", help="The test server's image.  [default: the first container image]")
 @click.option("--flavor", default="", help="The test server's flavor.  [default: the smallest]")
-def add(*, hosts: Hosts, os_cloud: str | None, no_proof: bool, image: str, flavor: str) -> None:
+def add(*, hosts: Hosts, os_cloud: str | None, skip_probes: bool, no_proof: bool, image: str, flavor: str) -> None:
     """Make machines compute nodes of the cloud: install, configure, start, prove, enable; safe to run again.
 
     Each host is looked at first, as by `plan`; one that does not fit, or breaks, stops only itself. It registers
@@ -86,7 +96,7 @@ def add(*, hosts: Hosts, os_cloud: str | None, no_proof: bool, image: str, flavo
     Kill this at any moment and run it again: it goes on. A second run changes nothing. Exit status 0: all are in; 1:
     one is not.
     """
-    hosts.require_accepted()
+    hosts.require_accepted(skip=skip_probes)
     cloud = administrated(hosts, os_cloud)
     let_in = enrolment(hosts, cloud, proof=not no_proof, image=image, flavor=flavor)
     added = join(hosts, look_at(hosts), let_in, "dockstack node add")

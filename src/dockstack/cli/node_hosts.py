@@ -71,12 +71,17 @@ class Hosts:
 
         return journal.hostname(node.name) or look.hostname(connect(node))
 
-    def require_accepted(self) -> None:
+    def require_accepted(self, *, skip: bool) -> None:
         """Refuse hosts that the cloud would refuse as nodes, before one is looked at.
+
+        Args:
+            skip: whether to ask nothing: a cloud may refuse this machine, and none of its nodes.
 
         Raises:
             DockstackError: it would; why, and what to do.
         """
+        if skip:
+            return
         from dockstack.deploy.join import probes  # noqa: PLC0415 - loads the recipes' engine
 
         with Screen(stderr=True).status("Asking the cloud ..."):
@@ -124,6 +129,11 @@ def host_options(function: Callable[..., None], forks: int = FORKS) -> Callable[
     ):
         command = option(command)
     return command
+
+
+probes_option = click.option(
+    "--skip-probes", is_flag=True, help="Do not ask the cloud from here first, as where it answers its nodes alone."
+)
 
 
 def usable(path: str) -> cloud_document.CloudDocument:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dockstack.cli.node_hosts import FORKS, Hosts, administrator_option, host_options, look_at, plans, required_cloud
+from dockstack.cli.node_hosts import (
+    FORKS,
+    Hosts,
+    administrator_option,
+    host_options,
+    look_at,
+    plans,
+    probes_option,
+    required_cloud,
+)
 from dockstack.cli.node_report import error_plain, fits, fitting, show_plan
 from dockstack.cli.node_run import failed, run
 from dockstack.display import printable
@@ -34,6 +43,7 @@ AT_A_TIME = 1  # a version that fails has failed on all that were begun with it,
 @click.command(short_help="A new version, while servers run; back if it fails.")
 @partial(host_options, forks=AT_A_TIME)
 @administrator_option
+@probes_option
 @click.option(
     "--stop-after",
     type=click.IntRange(1),
@@ -41,7 +51,7 @@ AT_A_TIME = 1  # a version that fails has failed on all that were begun with it,
     show_default=True,
     help="Begin with no further host when the new version has failed on so many.",
 )
-def upgrade(*, hosts: Hosts, os_cloud: str | None, stop_after: int) -> None:
+def upgrade(*, hosts: Hosts, os_cloud: str | None, skip_probes: bool, stop_after: int) -> None:
     """Bring compute nodes to this dockstack and the cloud document's release, while their servers run.
 
     One after the other, unless --forks says more. What a node runs with is kept beside the new; it stays if the cloud
@@ -54,7 +64,7 @@ def upgrade(*, hosts: Hosts, os_cloud: str | None, stop_after: int) -> None:
     from dockstack.deploy.join.upgrading import Upgrading  # noqa: PLC0415 - loads the recipes' engine
 
     hosts.require_named("upgrade")
-    hosts.require_accepted()
+    hosts.require_accepted(skip=skip_probes)
     upgrading = Upgrading(required_cloud(hosts, os_cloud), hosts.document)
     looked = look_at(replace(hosts, forks=max(hosts.forks, FORKS)))  # to look harms none
     planned = plans(looked)

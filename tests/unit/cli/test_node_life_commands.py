@@ -163,6 +163,8 @@ def test_no_host_is_upgraded_to_what_the_cloud_would_refuse(node, upgrades, monk
     monkeypatch.setattr(probes, "require_accepted", refuse)
     assert "would refuse nodes" in str(node("upgrade", "a").exception)
     assert upgrades == []
+    node("upgrade", "a", "--skip-probes")
+    assert upgrades == ["a"]
 
 
 def test_no_further_host_is_begun_with_when_one_has_failed(node, upgrades):

@@ -61,19 +61,24 @@ class Enrolment:
     mapping: Mapping
     proof: Proof | None
 
-    def enrol(self, host: str, tell: Callable[[str], None], aggregate: str = "") -> Enrolled:
+    def enrol(self, host: str, tell: Callable[[str], None], aggregate: str = "", *, anew: bool = False) -> Enrolled:
         """Let a host in that has joined; killed anywhere, the next run goes on. A host that is in is left as it is.
+
+        One that is in has no proof to pass, and must report instead if its nova-compute may be another one.
 
         Args:
             host: what Nova calls it.
             tell: told of what goes on now.
             aggregate: where it belongs, if anywhere; one that is in goes there, too.
+            anew: whether its nova-compute may be another one than that of which the cloud has heard last.
 
         Raises:
-            DockstackError: it is not mapped, or does not prove itself; then it stays disabled.
+            DockstackError: it is not mapped, or does not report, or does not prove itself; then it stays disabled.
         """
         service = hosts.required(self.cloud, host)
         mapped = self.mapping.ensure(host, tell)
+        if anew and not is_awaited(service):
+            self._await_report(host, tell)
         if service.enabled:
             self._join(host, aggregate, tell)
             return Enrolled(enabled=True, mapped=mapped)
@@ -89,6 +94,15 @@ class Enrolment:
     def _join(self, host: str, aggregate: str, tell: Callable[[str], None]) -> None:
         if aggregate and hosts.join_aggregate(self.cloud, aggregate, host):
             tell(f"Put into the aggregate {aggregate}")
+
+    def _await_report(self, host: str, tell: Callable[[str], None]) -> None:
+        """Wait until a host has reported since now: for a minute, Nova takes one that has ended for up."""
+        tell("Waiting until the cloud hears from its nova-compute")
+        if not hosts.reports_anew(self.cloud, host, PATIENCE, POLL):
+            raise DockstackError(
+                f"nova-compute on {host} has not reported within {PATIENCE:.0f} s.",
+                "See `dockstack logs nova-compute` there; then run the command again: it goes on from here.",
+            )
 
     def _await_up(self, host: str, tell: Callable[[str], None]) -> None:
         def settled() -> ComputeService | None:

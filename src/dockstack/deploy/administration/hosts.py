@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack.deploy.administration.api import ConflictError, NotThereError
 from dockstack.errors import DockstackError
 from dockstack.names import AGGREGATE_PROPERTIES
+from dockstack.waiting import wait_for
 
 if TYPE_CHECKING:
     from dockstack.deploy.administration.api import Cloud
@@ -90,6 +91,26 @@ def required(cloud: Cloud, host: str) -> ComputeService:
             "--os-cloud names another.",
         )
     return found
+
+
+def reports_anew(cloud: Cloud, host: str, seconds: float, every: float) -> bool:
+    """Wait for a report of a host's nova-compute that is newer than what the cloud has heard; tell whether one came.
+
+    One that somebody has forced down stays so, whatever it reports.
+
+    Args:
+        cloud: the cloud.
+        host: what Nova calls it.
+        seconds: how long.
+        every: seconds between two looks.
+    """
+    heard = required(cloud, host).reported
+
+    def hears_anew() -> bool:
+        service = required(cloud, host)
+        return (service.up or service.forced_down) and service.reported != heard
+
+    return bool(wait_for(hears_anew, seconds, every))
 
 
 def _service(plain: dict[str, Any]) -> ComputeService:

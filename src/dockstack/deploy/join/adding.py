@@ -94,7 +94,7 @@ class Adding:
         before, entry = self.journal.entry(node.name), _entry(node, looked)
         self.journal.note(entry)
         try:
-            added = self._let_in(node, self._add(node, looked, entry, tell), entry, tell)
+            added = self._add(node, looked, entry, tell)
         except DockstackError as error:
             self.journal.note(entry.now(Step.FAILED, error.brief, error.resolution))
             raise
@@ -106,34 +106,43 @@ class Adding:
             return added
         self.journal.note(entry.now(Step.PROVING))
         aggregate = node.attributes.text("compute.aggregate")
-        enrolled = self.enrolment.enrol(added.hostname, lambda text: tell(Event(Kind.SAY, text=text)), aggregate)
+
+        def say(text: str) -> None:
+            tell(Event(Kind.SAY, text=text))
+
+        enrolled = self.enrolment.enrol(added.hostname, say, aggregate, anew=added.sent or added.changes > 0)
         return replace(added, enrolled=enrolled)
 
     def _add(self, node: Node, looked: Survey, entry: Entry, tell: Callable[[Event], None]) -> Added:
         connection = connect(node)
         sent = not self.command_line.is_on(connection)
-        with self._turn(node, looked.plan, tell, another=sent or bool(looked.plan.environments)):
-            return self._run(connection, looked, entry, tell, send=sent)
+        with self._turn(node, looked.plan, tell, another=sent or bool(looked.plan.environments)) as begun:
+            if sent:
+                tell(Event(Kind.SAY, text="Sending dockstack; the node installs its environment (about 30 s)"))
+                self.command_line.ship(connection, looked.distribution)
+            run = self._hand_over(connection, looked, entry)
+            begun()
+            added = replace(self._run(run, looked, tell), sent=sent)
+            return self._let_in(node, added, entry, tell)
 
     def _turn(
         self, node: Node, plan: NodePlan, tell: Callable[[Event], None], *, another: bool
-    ) -> AbstractContextManager[None]:
+    ) -> AbstractContextManager[Callable[[], None]]:
         """Have a node wait for its turn if it has servers and gets another version."""
         if self.one_by_one is None or not plan.servers or not another:
-            return nullcontext()
+            return nullcontext(lambda: None)
         return self.one_by_one.turn(node.name, tell)
 
-    def _run(
-        self, connection: Connection, looked: Survey, entry: Entry, tell: Callable[[Event], None], *, send: bool
-    ) -> Added:
-        node = connection.node
-        if send:
-            tell(Event(Kind.SAY, text="Sending dockstack; the node installs its environment (about 30 s)"))
-            self.command_line.ship(connection, looked.distribution)
+    def _hand_over(self, connection: Connection, looked: Survey, entry: Entry) -> RemoteRun:
+        """Give a node its commission; return the run that carries it out."""
         self.journal.note(entry.now(Step.RUNNING))
         run = self.remote_run(connection, self.command_line.python)
-        self.certificates.keep(node.name, looked.told.document())
+        self.certificates.keep(connection.node.name, looked.told.document())
         run.hand_over(replace(looked.told, disabled=REASON if self.enrolment else ""))
+        return run
+
+    def _run(self, run: RemoteRun, looked: Survey, tell: Callable[[Event], None]) -> Added:
+        node = run.connection.node
         failures: list[Event] = []
 
         def told(event: Event) -> None:
@@ -144,8 +153,8 @@ class Adding:
         ended = run.follow(run.start(), told)
         if not ended.ok:
             raise _failure(node, failures, self.command)
-        self.peers.note(node.name, peers.ask(connection, str(looked.told.attributes["network.encap_ip"])))
-        return Added(looked.plan.hostname, ended.changes, send, ended.seconds)
+        self.peers.note(node.name, peers.ask(run.connection, str(looked.told.attributes["network.encap_ip"])))
+        return Added(looked.plan.hostname, ended.changes, sent=False, seconds=ended.seconds)
 
 
 def is_in(entry: Entry, before: Entry | None, told: Enrolled | None) -> Entry:

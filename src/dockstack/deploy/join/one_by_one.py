@@ -27,8 +27,11 @@ class OneByOne:
         self._failed = ""
 
     @contextmanager
-    def turn(self, name: str, tell: Callable[[Event], None]) -> Iterator[None]:
+    def turn(self, name: str, tell: Callable[[Event], None]) -> Iterator[Callable[[], None]]:
         """Wait for a node's turn, and have it for the time of the block.
+
+        Whatever the block raises, the node has failed; but for a connection that breaks before ``begun``, what it
+        yields, is called: the former version runs on there, and nothing was learnt of the other one.
 
         Args:
             name: the node's.
@@ -46,12 +49,12 @@ class OneByOne:
                     f"{name} has servers and runs its former version on: {self._failed} failed with this one.",
                     f"See to {self._failed} first. `dockstack node upgrade` keeps the former version to go back to.",
                 )
+            begun = threading.Event()
             try:
-                yield
-            except UnreachableError:
-                raise  # that says nothing of the version
-            except DockstackError:
-                self._failed = name
+                yield begun.set
+            except BaseException as error:
+                if begun.is_set() or not isinstance(error, UnreachableError):
+                    self._failed = name
                 raise
         finally:
             self._turn.release()

@@ -27,22 +27,25 @@ NAME = "@local"  # which no node over SSH can have
 def noted(known: Peers, cloud: CloudDocument) -> tuple[Node, ...]:
     """Note this machine among the peers if servers of that cloud move to it and from it, and return it as a node.
 
+    It is forgotten when it has no such SSH server any more. Whose cloud it has, clouds.yaml tells, and that may be
+    another one than last time: who is among them stays, or nodes would be told to let it in no more.
+
     Raises:
         DockstackError: it does not tell its keys.
     """
-    address = _listens_at(cloud)
+    address = _listens_at()
     if not address:
         known.forget(NAME)
+    if not address or not (known.knows(NAME) or api.is_ours(cloud.text("identity.auth_url"))):
         return ()
     node = replace(inventory.load(None).local, name=platform.node())
     known.note(NAME, peers.ask(connect(node), address))
     return (node,)
 
 
-def _listens_at(cloud: CloudDocument) -> str:
-    """Return where its SSH server for servers listens; "" if it has none for nodes, or has another cloud."""
+def _listens_at() -> str:
+    """Return where its SSH server for servers listens; "" if it has none for nodes."""
     servers = [service for service in Records.here().services() if service.name == migration.SERVICE]
     if not servers or not Path(paths.SECRETS_FILE).exists() or not Path(migration.CLIENT_PUBLIC).exists():
         return ""
-    ours = api.is_ours(cloud.text("identity.auth_url"))
-    return servers[0].check.target.rpartition(":")[0] if ours and servers[0].check else ""
+    return servers[0].check.target.rpartition(":")[0] if servers[0].check else ""

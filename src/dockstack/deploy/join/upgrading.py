@@ -160,13 +160,7 @@ class Upgrading:
     def _prove(self, connection: Connection, host: str, tell: Callable[[Event], None]) -> None:
         """Wait for a report of nova-compute that is newer than what the cloud has heard, and see that all is there."""
         tell(_say("Waiting until the cloud hears from its nova-compute"))
-        heard = hosts.required(self.cloud, host).reported
-
-        def hears_anew() -> bool:
-            service = hosts.required(self.cloud, host)
-            return service.up and service.reported != heard
-
-        if not wait_for(hears_anew, REPORT, POLL):
+        if not hosts.reports_anew(self.cloud, host, REPORT, POLL):
             raise DockstackError(f"The new nova-compute on {host} has not reported within {REPORT:.0f} s.")
         again = self.look_again(connection.node, self.document)
         if not self._is_current(connection, again):

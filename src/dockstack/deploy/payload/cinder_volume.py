@@ -21,6 +21,7 @@ from cinder import service, utils  # noqa: E402
 from cinder.cmd import backup, volume  # noqa: E402
 from cinder.db import api as session  # noqa: E402
 from oslo_config import cfg  # noqa: E402
+from oslo_log import log  # noqa: E402
 
 BINARY = "cinder-volume"
 
@@ -31,7 +32,10 @@ def as_itself() -> str:
 
 
 def launch() -> None:
-    """Start a child for each backend, the scheduler and the backups, and see to them until the end."""
+    """Start a child for each backend, the scheduler and the backups, and see to them until the end.
+
+    If the backups cannot be made ready, all ends, as cinder-backup would by itself; the log says why.
+    """
     launcher = service.process_launcher()
     for backend in cfg.CONF.enabled_backends:
         volume._launch_service(launcher, backend)  # noqa: SLF001 - no name of Cinder's says how it starts a child
@@ -39,6 +43,7 @@ def launch() -> None:
     scheduler = service.Service.create(binary="cinder-scheduler")
     session.dispose_engine()  # as Cinder does before each of its children, who must not share connections
     launcher.launch_service(scheduler)
+    backup.LOG = log.getLogger(backup.__name__)  # which only its own main() would make, and a failure is said with
     operations = utils.semaphore_factory(cfg.CONF.backup_max_operations, 1)
     backup._launch_backup_process(launcher, 0, operations)  # noqa: SLF001 - as above
     launcher.wait()

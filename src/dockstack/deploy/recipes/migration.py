@@ -49,6 +49,8 @@ def start(machine: Machine) -> None:
         else:
             start_on_node(machine, replace(own, requires=("ovs-vswitchd",)))  # its address may be on a bridge
         return
+    for path in (migration.CLIENT_PUBLIC, migration.HOST_PUBLIC):  # by which nodes know a host that is alone
+        machine.absent(path)
     _prepare(machine)
     addresses = (settings.tunnel_address, *(host.tunnel_address for host in others))
     _place(machine, own, "", addresses)

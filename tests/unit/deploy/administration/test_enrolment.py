@@ -21,9 +21,9 @@ PROPERTIES = {"img_hv_type": "docker", "trait:CUSTOM_DOCKER": "required"}
 
 @pytest.fixture
 def enrol(cloud, told):
-    def run(host="new", command="", proof=True, aggregate=""):
+    def run(host="new", command="", proof=True, aggregate="", anew=False):
         one = Enrolment(cloud, Mapping(cloud, command), Proof(cloud) if proof else None)
-        return one.enrol(host, told.append, aggregate)
+        return one.enrol(host, told.append, aggregate, anew=anew)
 
     return run
 
@@ -101,6 +101,26 @@ def test_one_that_is_in_is_left_alone(fake, enrol):
     fake.add_host("new")
     assert enrol() == Enrolled(enabled=True)
     assert fake.changes() == []
+
+
+@pytest.mark.parametrize("reason", [None, "broken fan"], ids=["enabled", "disabled"])
+def test_one_that_is_in_must_report_with_another_nova_compute(fake, enrol, told, monkeypatch, reason):
+    monkeypatch.setattr(enrolment, "PATIENCE", 0.01)
+    monkeypatch.setattr(enrolment, "POLL", 0.001)
+    fake.add_host("new", enabled=reason is None, reason=reason)
+    assert enrol(anew=True).enabled is (reason is None)
+    assert told == ["Waiting until the cloud hears from its nova-compute"]
+    fake.silent = True  # for a minute, Nova takes it for up
+    with pytest.raises(DockstackError, match="nova-compute on new has not reported"):
+        enrol(anew=True)
+    assert fake.changes() == []
+
+
+def test_one_that_is_forced_down_is_so_whatever_it_reports(fake, enrol, monkeypatch):
+    monkeypatch.setattr(enrolment, "POLL", 0.001)
+    fake.add_host("new")
+    fake.services["new"] |= {"forced_down": True, "state": "down"}
+    assert enrol(anew=True) == Enrolled(enabled=True)
 
 
 def test_one_that_somebody_else_has_disabled_stays_so(fake, enrol):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from dockstack.deploy.administration import api
+from dockstack.deploy.administration import enrolment as enrolment_module
 from dockstack.deploy.administration.enrolment import REASON, Enrolment
 from dockstack.deploy.administration.mapping import Mapping
 from dockstack.deploy.administration.proof import Proof
@@ -140,7 +141,8 @@ def test_the_first_failure_is_told_in_the_words_of_this_command_and_noted(adding
 
 @pytest.fixture
 def let_in(tmp_path, monkeypatch):
-    """A cloud that maps hosts by itself, and what lets hosts into it."""
+    """A cloud that maps hosts by itself, and what lets hosts into it; what does not report, does not do so later."""
+    monkeypatch.setattr(enrolment_module, "PATIENCE", 0.01)
     with administered(tmp_path, monkeypatch) as fake:
         cloud = api.connect("dockstack")
         yield fake, Enrolment(cloud, Mapping(cloud), Proof(cloud))
@@ -263,6 +265,48 @@ def test_a_dockstack_that_is_to_be_sent_is_another_version(adding, looked, conne
     one = replace(adding(*WELL), one_by_one=turns)
     with pytest.raises(DockstackError, match="first failed with this one"):
         one.add(connected.node, replace(looked, plan=replace(looked.plan, servers=1)), print)
+
+
+def refused_next(turns):
+    with pytest.raises(DockstackError, match="one failed with this one"), turns.turn("next", print):
+        pass
+    return True
+
+
+def test_one_whose_connection_breaks_while_its_run_goes_on_keeps_the_next_from_it(adding, looked, connected, server):
+    turns = OneByOne()
+    one = replace(adding(*WELL), one_by_one=turns)
+    looked = replace(looked, plan=replace(looked.plan, servers=1, environments=("OpenStack",)))
+    server.fatal = "setsid"
+    with pytest.raises(UnreachableError):
+        one.add(connected.node, looked, print)
+    assert refused_next(turns)
+
+
+def test_one_that_breaks_off_before_its_run_leaves_the_next_its_turn(adding, looked, connected, server):
+    turns, begun = OneByOne(), []
+    one = replace(adding(*WELL), one_by_one=turns)
+    looked = replace(looked, plan=replace(looked.plan, servers=1, environments=("OpenStack",)))
+    server.fatal = "commission.json"
+    with pytest.raises(UnreachableError):
+        one.add(connected.node, looked, print)
+    with turns.turn("next", print):
+        begun.append("next")
+    assert begun
+
+
+@pytest.mark.parametrize("enabled", [True, False], ids=["enabled", "awaited"])
+def test_one_with_another_version_has_its_turn_until_it_is_let_in(adding, looked, connected, let_in, enabled):
+    fake, enrolment = let_in
+    fake.add_host("one.example.org", enabled=enabled, reason=None if enabled else REASON, up=not enabled)
+    fake.boots = False
+    turns = OneByOne()
+    one = replace(adding(*WELL, enrolment=enrolment), one_by_one=turns)
+    looked = replace(looked, plan=replace(looked.plan, servers=1, environments=("OpenStack",)))
+    with pytest.raises(DockstackError, match="has not reported" if enabled else "The engine is broken"):
+        one.add(connected.node, looked, print)
+    assert one.journal.entry("one").step is Step.FAILED
+    assert refused_next(turns)
 
 
 def test_a_machine_that_goes_down_meanwhile_is_noted(adding, looked, connected, server):

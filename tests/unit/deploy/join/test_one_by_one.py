@@ -44,10 +44,36 @@ def test_after_one_that_failed_none_gets_it_any_more():
     assert "node upgrade" in refused.value.resolution
 
 
-def test_a_connection_that_breaks_says_nothing_of_the_version():
+@pytest.mark.parametrize(
+    "fault", [OSError("No space."), KeyError("x"), KeyboardInterrupt()], ids=["machine", "bug", "interrupted"]
+)
+def test_whatever_ends_a_turn_early_the_next_does_not_begin(fault):
+    turns, begun = OneByOne(), []
+    with pytest.raises(type(fault)), turns.turn("a", print):
+        raise fault
+    with pytest.raises(DockstackError, match="a failed"), turns.turn("b", print):
+        begun.append("b")
+    assert begun == []
+
+
+def test_a_connection_that_breaks_before_it_has_begun_says_nothing_of_the_version():
     turns, begun = OneByOne(), []
     with pytest.raises(UnreachableError), turns.turn("a", print):
         raise UnreachableError("It is down.", "Start it.")
     with turns.turn("b", print):
         begun.append("b")
     assert begun == ["b"]
+
+
+def test_one_whose_run_goes_on_without_us_has_not_come_up_with_it():
+    turns = OneByOne()
+
+    def breaks_off():
+        with turns.turn("a", print) as begin:
+            begin()
+            raise UnreachableError("It broke.", "Run it again.")
+
+    with pytest.raises(UnreachableError):
+        breaks_off()
+    with pytest.raises(DockstackError, match="a failed"), turns.turn("b", print):
+        pass

@@ -48,13 +48,24 @@ def test_nodes_know_the_host_of_their_controller(here, known, cloud):
     assert known.all() == (Peer("192.0.2.1", KEY, OTHER),)
 
 
-@pytest.mark.parametrize("missing", ["SECRETS_FILE", "CLIENT_PUBLIC", "a record", "its cloud"])
-def test_a_machine_that_is_no_host_of_theirs_is_forgotten(here, known, cloud, monkeypatch, missing):
+def test_one_that_they_know_stays_so_where_no_clouds_yaml_is_found(here, known, cloud, monkeypatch):
+    own_host.noted(known, cloud)
+    monkeypatch.setattr(api, "is_ours", lambda _: False)
+    assert [node.connector for node in own_host.noted(known, cloud)] == ["@local"]
+    assert known.all() == (Peer("192.0.2.1", KEY, OTHER),)
+
+
+def test_the_controller_of_another_cloud_is_none_of_them(here, known, cloud, monkeypatch):
+    monkeypatch.setattr(api, "is_ours", lambda _: False)
+    assert own_host.noted(known, cloud) == ()
+    assert known.all() == ()
+
+
+@pytest.mark.parametrize("missing", ["SECRETS_FILE", "CLIENT_PUBLIC", "a record"])
+def test_a_machine_that_is_no_host_of_theirs_is_forgotten(here, known, cloud, missing):
     own_host.noted(known, cloud)
     if missing == "a record":
         Records.here().forget(migration.SERVICE)
-    elif missing == "its cloud":
-        monkeypatch.setattr(api, "is_ours", lambda _: False)
     else:
         (here / missing).unlink()
     assert own_host.noted(known, cloud) == ()

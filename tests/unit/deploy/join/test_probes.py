@@ -231,6 +231,21 @@ def test_what_does_not_answer_from_here_may_answer_nodes(services, document, nam
     probes.require_accepted(document(**{name: away[name]}))
 
 
+def test_a_proxy_that_lets_nodes_in_alone_is_no_refusal_of_the_clouds(services, document):
+    services[0].proxied = ("/placement/resource_providers",)
+    outcome = ask(document(), "placement")
+    assert (outcome.verdict, outcome.seen.partition(" forbids")[0]) == (
+        Verdict.FAILED,
+        "What stands before placement",
+    )
+    probes.require_accepted(document())
+    services[0].proxied, services[0].forbidden = (), services[0].proxied
+    with pytest.raises(DockstackError) as refused:
+        probes.require_accepted(document())
+    assert "may not do what a compute node does" in refused.value.details
+    assert "--skip-probes" in refused.value.resolution
+
+
 # -- transport URLs, tunnels, TLS -------------------------------------------------------------------------------------
 
 

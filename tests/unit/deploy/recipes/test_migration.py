@@ -34,3 +34,12 @@ def test_a_host_that_other_machines_reach_has_a_server_for_them_that_lets_nobody
     (server,) = placed
     assert server.check.target == "192.0.2.1:8222"
     assert server.requires == ("ovs-vswitchd",), "its address may be on a bridge"
+
+
+def test_a_host_that_has_others_beside_it_now_is_none_that_nodes_know(machine, monkeypatch):
+    """Nodes' command and `up` would each write the same file, with what the other does not know of."""
+    monkeypatch.setattr(recipe, "_place", lambda *_: None)
+    one = machine(ANSWERS, "hosts=2")
+    recipe.start(one)
+    for path in (migration.CLIENT_PUBLIC, migration.HOST_PUBLIC):
+        assert any(command.startswith("rm -rf") and path in command for command in one.commands), (path, one.commands)

@@ -85,7 +85,8 @@ def require_accepted(cloud: CloudDocument) -> None:
         told = "\n".join(dict.fromkeys(f"- {one.seen} {one.means} {one.cure}" for one in found))
         raise DockstackError(
             "The cloud would refuse nodes with this cloud document; nothing was changed.",
-            "Correct the document, or the cloud; `dockstack cloud check` asks again.",
+            "Correct the document, or the cloud; `dockstack cloud check` asks again. "
+            "If it refuses this machine alone, --skip-probes goes on.",
             redact(told),
         )
 

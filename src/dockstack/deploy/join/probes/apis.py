@@ -173,6 +173,12 @@ def _get(question: Any, account: str, service: str = "identity") -> Any:
             f"Check accounts.{account}.username, .password, .project and the domains.",
         ) from error
     except exceptions.Forbidden as error:
+        if not error.request_id:  # which OpenStack's services put into each answer of theirs, and no proxy does
+            raise Failed(
+                f"What stands before {service} forbids this machine to ask it.",
+                "The node's services could not speak to the cloud's, if it forbids nodes, too.",
+                "Does a proxy let compute nodes in alone? Then this cannot be told from here.",
+            ) from error
         raise Refused(
             f"The account for {account} may not do what a compute node does.",
             "The node would never be reported to Placement, and Nova place nothing on it.",
