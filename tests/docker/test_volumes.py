@@ -397,6 +397,33 @@ def test_one_that_somebody_waits_for_keeps_no_sweep_from_the_others(host, make_v
     assert not own_loops()
 
 
+def test_a_share_that_answers_nobody_is_asked_for_its_own_volumes_alone(
+    host, make_volume, monkeypatch, tmp_path
+) -> None:
+    """A share of a file system in user space; the name of a file says nothing of a volume that was migrated."""
+    share, tag = tmp_path / "mnt" / "share", connector.tag(host.name)
+    share.mkdir(parents=True)
+    monkeypatch.setattr(privileged.mounts, "list_in_user_space", lambda: [str(share)], raising=False)
+    server, away, near = str(uuid.uuid4()), make_volume(), make_volume()
+    path = path_of(away).rename(share / "volume-of-another-name")
+    seen = {"device": "vdb", "read_only": False}
+    privileged.hold(server, away.id, str(path), tag, seen)
+    (far,) = own_loops()
+    asked, read = [], loops._read
+    monkeypatch.setattr(loops, "_read", lambda number: asked.append(number) or read(number))
+    privileged.hold(server, near.id, str(path_of(near)), tag, seen | {"device": "vdc"})
+    assert not privileged.is_mounted(near.id)
+    assert privileged.list_strays(tag) == []
+    privileged.let_go(server, near.id, tag)
+    assert asked
+    assert far.number not in asked
+    assert privileged.find_own(away.id) == [far.device]
+    privileged.hold(server, away.id, str(path), tag, seen)
+    assert [loop.number for loop in own_loops()] == [far.number], "it is found again"
+    privileged.let_go(server, away.id, tag)
+    assert not own_loops()
+
+
 def test_a_device_that_a_server_has_by_now_is_no_stray(lab, host, server, make_volume) -> None:
     volumes.attach(host, server, volume := make_volume())
     privileged.drop_stray(volume.id, f"{os.getpid():016x}")

@@ -21,12 +21,12 @@ import struct
 import threading
 import time
 import uuid
-from collections.abc import Iterator  # noqa: TC003 - mypy wants it for the decorated function
+from collections.abc import Collection, Iterator  # noqa: TC003 - mypy wants it for the decorated function
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dockstack.compute.privileged import attaching, decryption, loops
+from dockstack.compute.privileged import attaching, decryption, loops, mounts
 from dockstack.names import VOLUMES_DIRECTORY
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -67,7 +67,7 @@ def hold(server: str, volume: str, path: str, host: str, seen: dict[str, Any]) -
         number = _find_device(server, volume, path, _label(volume, host))
         numbers = {"major": os.major(number), "minor": os.minor(number)}
         seen = {"device": seen["device"], "read_only": bool(seen["read_only"])}
-        _write(server, volume, {"volume": volume, **seen, **numbers})
+        _write(server, volume, {"volume": volume, "path": path, **seen, **numbers})
     return numbers | {"size": measure(number)}
 
 
@@ -88,12 +88,13 @@ def let_go(server: str, volume: str, host: str) -> bool:
             loops.flush(loop)
     with _alone(volume):
         last = all(found == server for found, held in _list_records() if held == volume)
+        files = _list_files(volume)  # which nothing tells any more then
         _erase(server, volume)
         if last:
             with contextlib.ExitStack() as locks:
-                for loop in _find(_label(volume, host), volume):
+                for loop in _find(_label(volume, host), volume, files):
                     locks.enter_context(loops.locked(loop))
-                for loop in _find_loops(volume, host):
+                for loop in _find_loops(volume, host, files):
                     loops.revoke(loop)
     if last:
         _close(volume)
@@ -248,7 +249,7 @@ def _find_device(server: str, volume: str, path: str, label: str) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(f"{path} is neither a file nor a block device")
     known = _read_number(server, volume)
-    every = sorted(_find(label, volume), key=lambda loop: loop.device != known)
+    every = sorted(_find(label, volume, [path]), key=lambda loop: loop.device != known)
     for loop in (loop for loop in every if not loop.revoked):
         if loop.file == (found.st_dev, found.st_ino):
             return loop.device
@@ -381,13 +382,44 @@ def _labels(volume: str, host: str) -> list[str]:
     return [own.replace(_OWN, kind, 1) for kind in _KINDS]
 
 
-def _find_loops(volume: str, host: str) -> list[loops.Loop]:
-    return [loop for label in _labels(volume, host) for loop in _find(label, volume)]
+def _find_loops(volume: str, host: str, files: Collection[str | None] = ()) -> list[loops.Loop]:
+    return [loop for label in _labels(volume, host) for loop in _find(label, volume, files)]
 
 
-def _find(prefix: str, volume: str = "") -> list[loops.Loop]:
-    """List the loop devices whose labels begin so, without those over other decrypted volumes than this one."""
-    return loops.find_all(prefix, passing=decryption.others_than(volume))
+def _find(prefix: str, volume: str = "", files: Collection[str | None] = ()) -> list[loops.Loop]:
+    """List the loop devices whose labels begin so, without those over other volumes that a process may have to answer.
+
+    Args:
+        prefix: of their labels.
+        volume: the one whose file is asked, whoever serves it.
+        files: it is, besides those that records name.
+    """
+    decrypted, own = decryption.others_than(volume), {*files, *_list_files(volume)}
+    tails = {_tail(str(file)) for file in own}
+    served = [] if None in own else [f"{place}/" for place in mounts.list_in_user_space()]
+
+    def passes(file: str) -> bool:
+        if decrypted(file):
+            return True
+        named = (volume and volume in file) or _tail(file) in tails
+        return not named and file.startswith(tuple(served))
+
+    return loops.find_all(prefix, passing=passes)
+
+
+def _list_files(volume: str) -> set[str | None]:
+    """List the files that a volume is by records of it; None is of a record that names none, as older ones are."""
+    found: set[str | None] = set()
+    for server, held in _list_records():
+        if held == volume:
+            with contextlib.suppress(FileNotFoundError):  # it was let go of meanwhile
+                found.add(read(server, held).get("path"))
+    return found
+
+
+def _tail(path: str) -> tuple[str, ...]:
+    """Return by what a file is known, whatever links lead to its share."""
+    return Path(path.removesuffix(" (deleted)")).parts[-2:]
 
 
 def _check(server: str, volume: str, device: str = "vda") -> None:
