@@ -64,10 +64,10 @@ class TestFlavors(TranslationCase):
             instance = self.instance({name: value})
             servers.describe(instance)
             with pytest.raises(exception.BuildAbortException, match=reason):
-                servers.refuse_unsupported(instance, None, None)
+                servers.refuse_unsupported(instance, None)
 
     def test_a_feature_that_is_off_is_not_refused(self):
-        servers.refuse_unsupported(self.instance({"hw:cpu_realtime": "no"}), None, None)
+        servers.refuse_unsupported(self.instance({"hw:cpu_realtime": "no"}), None)
 
     def test_nova_validates_what_is_ours(self):
         found = {validator.name: validator for validator in validators.register()}
