@@ -99,6 +99,7 @@ class TestAdministration(PatientCase):
         self._wait_for_state_change(stopped, "SHUTOFF")
         self._wait_for_state_change(paused, "PAUSED")
         done = self.drain()
+        self._wait_for_state_change(running, "ACTIVE")  # Nova ends a move's record before the server's
         assert (self.where(running), self.where(stopped)) == (("host2", "ACTIVE"), ("host2", "SHUTOFF"))
         assert [each.why for each in done.unmoved] == ["it is paused"]
         assert hosts.moves(self.cloud, "host1") == []

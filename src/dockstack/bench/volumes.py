@@ -8,16 +8,19 @@ sync at the end, and small ones with a sync each.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import statistics
 import subprocess
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from openstack.exceptions import SDKException
 from rich.table import Table
 
 from dockstack.bench.fixture import set_up
@@ -129,11 +132,9 @@ def measure(connection: Any, request: Request, size: int, count: int, say: Calla
         latencies = _time_attachments(connection, fixture, volume, count, say)
         with _booted(connection, fixture.server) as server:
             _attach(connection, server, volume)
-            try:
+            with _then(lambda: _detach(connection, server, volume)):
                 target = _Target(fixture.engine, server, size)
                 writes = target.compare(count, say)
-            finally:
-                _detach(connection, server, volume)
     return Measured(latencies, writes, size, fixture.baseline_reason, machine)
 
 
@@ -143,21 +144,17 @@ def _volume(connection: Any, gigabytes: int) -> Iterator[str]:
     for old in storage.volumes(name=PREFIX + NAME):  # of a killed run
         storage.delete_volume(old.id)
     volume = storage.create_volume(name=PREFIX + NAME, size=gigabytes)
-    try:
+    with _then(lambda: storage.delete_volume(volume.id, ignore_missing=True)):
         _await(connection, volume.id, "available")
         yield str(volume.id)
-    finally:
-        storage.delete_volume(volume.id, ignore_missing=True)
 
 
 @contextmanager
 def _booted(connection: Any, template: ServerTemplate) -> Iterator[str]:
     server = post(connection, template, NAME).id
-    try:
+    with _then(lambda: delete(connection, server)):
         wait_active(connection, server)
         yield str(server)
-    finally:
-        delete(connection, server)
 
 
 def _time_attachments(
@@ -263,23 +260,50 @@ def _libraries(program: str) -> list[Path]:
 
 @contextmanager
 def _files(directory: Path, size: int) -> Iterator[tuple[str, Path]]:
-    """Have a loop device over a file beside the volumes, as a volume's own is, and another file; MiB."""
-    paths = [directory / f".{PREFIX}{kind}" for kind in ("loop", "file")]
-    device = ""
+    """Have a loop device over a file beside the volumes, as a volume's own is, and another file; MiB.
+
+    The directory is Cinder's and we are root: the files have no names there, so that none can be a link to somewhere
+    else, and a killed run leaves none.
+    """
+    with tempfile.TemporaryFile(dir=directory) as below, tempfile.TemporaryFile(dir=directory) as bare:
+        for file in (below, bare):
+            file.truncate(size << 20)
+        with _loop_device(_path(below)) as device:
+            yield device, _path(bare)
+
+
+def _path(file: IO[bytes]) -> Path:
+    """Return by which name programs that we start find a file that has none."""
+    return Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+
+
+@contextmanager
+def _loop_device(file: Path) -> Iterator[str]:
+    """Have a loop device over a file, until we close it or are killed: one that is detached while in use ends then."""
+    made = subprocess.run(
+        ["losetup", "--find", "--show", "--direct-io=on", str(file)], check=True, capture_output=True, text=True
+    )
+    device = made.stdout.strip()
+    descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for path in paths:
-            with path.open("wb") as file:
-                file.truncate(size << 20)
-        made = subprocess.run(
-            ["losetup", "--find", "--show", "--direct-io=on", str(paths[0])], check=True, capture_output=True, text=True
-        )
-        device = made.stdout.strip()
-        yield device, paths[1]
+        subprocess.run(["losetup", "--detach", device], check=True)
+        yield device
     finally:
-        if device:
-            subprocess.run(["losetup", "--detach", device], check=False)
-        for path in paths:
-            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+@contextmanager
+def _then(undo: Callable[[], object]) -> Iterator[None]:
+    """Run the body, and then what takes it back, whose failure is not told in place of the body's."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            undo()
+        except (DockstackError, SDKException) as second:
+            error.add_note(f"Nor could it be taken back: {second}")
+        raise
+    undo()
 
 
 def table_of(measured: Measured) -> Table:

@@ -104,9 +104,13 @@ def tempest(
         directory.mkdir(parents=True, exist_ok=True)
         record = workspace.directory / "foreign-accounts"
         started = time.monotonic()
+
+        def tell(text: str) -> None:
+            console.print(text, style="dim")
+
         with (
-            swept(connection, record, lambda text: console.print(text, style="dim")),
-            signed_image(connection, facts, workspace.directory) if selection.signed else nullcontext() as signed,
+            swept(connection, record, tell),
+            signed_image(connection, facts, workspace.directory, tell) if selection.signed else nullcontext() as signed,
         ):
             workspace.of_signed_images.configure(configuration.of_signed_image(settings, signed))
             outcomes, finished = run(console, workspace, selection, concurrency, directory)

@@ -74,3 +74,42 @@ def test_a_dd_that_does_not_tell_is_shown(tmp_path):
     with pytest.raises(DockstackError, match="how long") as raised:
         target._write("/dev/vdb", inside=True)
     assert raised.value.details == "what?"
+
+
+@pytest.fixture
+def losetup(tmp_path, monkeypatch):
+    """A losetup that makes a file the device, and writes down what it was told."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/losetup"
+    program.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/told\ntouch {tmp_path}/device; echo {tmp_path}/device\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    return tmp_path
+
+
+def test_what_is_compared_with_has_no_name_in_cinders_directory(losetup):
+    """It is Cinder's, who may have put links there; and a killed run leaves nothing."""
+    pool, victim = losetup / "pool", losetup / "victim"
+    pool.mkdir()
+    victim.write_text("precious")
+    for kind in ("loop", "file"):
+        (pool / f".dockstack-bench-{kind}").symlink_to(victim)
+    before = sorted(pool.iterdir())
+    with volumes._files(pool, 1) as (device, file):
+        assert sorted(pool.iterdir()) == before
+        assert device == str(losetup / "device")
+        assert file.stat().st_size == 1 << 20
+        assert len((losetup / "told").read_text().splitlines()) == 2, "detached already: it ends with who has it open"
+    assert victim.read_text() == "precious"
+    assert sorted(pool.iterdir()) == before
+
+
+def test_what_cannot_be_taken_back_does_not_hide_why_it_had_to():
+    def refuse():
+        raise DockstackError("The volume is still in use.", "Look.")
+
+    with pytest.raises(DockstackError, match="dd is not installed") as first, volumes._then(refuse):
+        raise DockstackError("dd is not installed.", "Install it.")
+    assert "still in use" in first.value.__notes__[0]
+    with pytest.raises(DockstackError, match="still in use"), volumes._then(refuse):
+        pass
