@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from fixtures import MonkeyPatch
 from nova import context as nova_context
 from nova import objects
 from nova.virt import node
@@ -67,3 +68,12 @@ class TestRegisteredHost(ServersCase):
         assert self.service()["disabled_reason"] == REASON
         admin = nova_context.get_admin_context()
         assert objects.Service.get_by_compute_host(admin, "host1").disabled is False
+
+    def test_one_that_is_older_than_all_others_is_refused_and_told_what_to_do(self):
+        least = objects.service.SERVICE_VERSION  # of all that are there; Nova's own fixture says what this one has
+        self.useFixture(MonkeyPatch("nova.objects.Service.get_minimum_version_multi", lambda *_, **__: least))
+        self.useFixture(MonkeyPatch("nova.objects.service.SERVICE_VERSION", 60))
+        node.LOCAL_NODE_UUID = None
+        with pytest.raises(SystemExit, match=r"older than all that it has: .*v60.*the cloud's own release"):
+            register_host.register("host3", REASON)
+        assert not self.admin_api.get_services(host="host3", binary="nova-compute")

@@ -26,6 +26,9 @@ def register(host: str, reason: str) -> bool:
     """Have a record of the host's nova-compute; return whether there was none.
 
     Without a local identity, nova-compute would refuse to start beside a record.
+
+    Raises:
+        SystemExit: Nova refuses it, with what to do about it.
     """
     admin = context.get_admin_context()
     if objects.Service.get_by_host_and_binary(admin, host, BINARY) is not None:
@@ -37,6 +40,11 @@ def register(host: str, reason: str) -> bool:
         record.create()
     except (exception.ServiceTopicExists, exception.ServiceBinaryExists):  # nova-compute was faster
         return False
+    except exception.ServiceTooOld as error:
+        raise SystemExit(
+            f"Nova lets in no host that is older than all that it has: {error} Give this one the cloud's own release "
+            "(`dockstack cloud import` finds it): only one that was in before the others were upgraded may be older."
+        ) from error
     return True
 
 
