@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from dockstack.deploy.distributions import Distribution
     from dockstack.deploy.wanted.hosts import ExtraHost
 
-# Of the machine's /run, what services of a host need: the controller's cache and fork server, and the system's bus.
-SHARED_RUN = ("dockstack/memcached", "dockstack/fork-server", "dbus", "systemd", "udev")
+# Of the machine's /run, what services of a host need: the controller's databases and cache, and the system's bus.
+SHARED_RUN = ("dockstack/memcached", "dbus", "systemd", "udev")
 # What stands below /sys besides the links, which must be the host's own.
 SHARED_SYS = ("fs/bpf", "fs/cgroup", "kernel/debug", "kernel/security", "kernel/tracing")
 CENTRAL = "ovn-central"
