@@ -215,3 +215,26 @@ def test_nonsense_makes_no_service_and_harms_no_other(server):
         stranger.settimeout(PATIENCE)
         assert len(stranger.recv(64)) == 4  # the status of a process that failed
     assert forks_again(server)
+
+
+@pytest.fixture
+def control_group():
+    """A control group, as systemd has one for each service."""
+    root = Path("/sys/fs/cgroup")
+    version_1 = (root / "pids").is_dir()
+    made = root / ("pids" if version_1 else "") / f"forks-{os.getpid()}"
+    try:
+        made.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    yield made
+    made.rmdir()
+
+
+def test_it_is_counted_where_its_shim_is(server, control_group):
+    procs = control_group / "cgroup.procs"
+    shim, pid = server.service(preexec_fn=lambda: procs.write_text(str(os.getpid())))
+    assert set(procs.read_text().split()) == {str(shim.pid), str(pid)}
+    shim.kill()
+    shim.wait()
+    assert wait_for(lambda: not procs.read_text(), PATIENCE, 0.02)
