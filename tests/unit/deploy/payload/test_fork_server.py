@@ -51,7 +51,7 @@ seen = {
     "limits": {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if "RLIMIT_" in name},
     "nice": os.getpriority(os.PRIO_PROCESS, 0), "processors": sorted(os.sched_getaffinity(0)),
     "oom": int(open("/proc/self/oom_score_adj").read()),
-    "status": dict(line.strip().split(":\\t", 1) for line in open("/proc/self/status") if ":\\t" in line),
+    "status": dict(line.split(":", 1) for line in open("/proc/self/status")),
     "inherited": [name for name in os.listdir("/proc/self/fd")
                   if int(name) > 2 and os.path.exists(f"/proc/self/fd/{name}") and os.get_inheritable(int(name))],
     "namespaces": {name: os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "net")},
