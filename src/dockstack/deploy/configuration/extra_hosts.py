@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dockstack import names
-from dockstack.deploy.configuration import haproxy, programs, scripts
+from dockstack.deploy.configuration import fork_server, haproxy, programs, scripts
 from dockstack.deploy.paths import ETC
 from dockstack.deploy.supervision.services import Check, CheckKind, Service
 from dockstack.deploy.wanted import hosts
@@ -109,7 +109,9 @@ def _entered_check(check: Check | None, key: str) -> Check | None:
 
 
 def _file(key: str, path: str) -> str:
-    """Return the path, on the machine, of a host's own copy of a file."""
+    """Return the path, on the machine, of a host's own copy of a file; those of a shim are the machine's."""
+    if path in fork_server.SCRIPTS:
+        return path
     if path.startswith(f"{scripts.DIRECTORY}/"):
         return f"{script_directory(key)}{path.removeprefix(scripts.DIRECTORY)}"
     return hosts.outside(key, path) if path.startswith("/etc/") else path

@@ -17,6 +17,7 @@ NAME = "fork-server"
 DIRECTORY = f"{RUN}/{NAME}"
 SERVER, SHIM = "fork_server", "fork_shim"
 """The scripts; the recipe puts them where the scripts are."""
+SCRIPTS = (scripts.python_script(SERVER), scripts.python_script(SHIM))
 
 COMMON, NOVA, NEUTRON = FAMILIES = "common", "nova", "neutron"
 """The families: each has a process whose memory its services share."""
@@ -49,7 +50,7 @@ def forked(settings: Settings, service: Service, family: str) -> Service:
         requires=(*service.requires, NAME),
         # What the server watches, too: it starts anew, and the services after it.
         watch=tuple(
-            dict.fromkeys((*service.watch, *map(scripts.python_script, (SERVER, SHIM)), *settings.agent_watch))
+            dict.fromkeys((*service.watch, *SCRIPTS, *settings.agent_watch))
         ),
     )
 
