@@ -49,9 +49,7 @@ def forked(settings: Settings, service: Service, family: str) -> Service:
         shim=(f"{settings.virtualenv}/bin/python", "-I", "-S", scripts.python_script(SHIM), _socket(family)),
         requires=(*service.requires, NAME),
         # What the server watches, too: it starts anew, and the services after it.
-        watch=tuple(
-            dict.fromkeys((*service.watch, *SCRIPTS, *settings.agent_watch))
-        ),
+        watch=tuple(dict.fromkeys((*service.watch, *SCRIPTS, *settings.agent_watch))),
     )
 
 

@@ -325,3 +325,9 @@ def test_sudo_lets_a_service_have_its_helper_and_nothing_before_or_within_it(ask
 @pytest.mark.parametrize("user", ["nova", "neutron", "cinder"])
 def test_a_fork_server_lets_nobody_have_more_of_sudo(settings, user):
     assert sudoers(replace(settings, fork_server=True), user) == sudoers(settings, user)
+
+
+def test_neutron_is_told_its_address_where_another_process_has_imported_for_it(settings):
+    forking = replace(settings, fork_server=True, tunnel_address="192.0.2.7")
+    assert neutron.neutron_conf(forking)["DEFAULT"]["my_ip"] == "192.0.2.7"
+    assert "my_ip" not in neutron.neutron_conf(settings)["DEFAULT"]
