@@ -355,11 +355,6 @@ def become(connection: socket.socket) -> list[str]:
     for number, descriptor in enumerate(standard):
         os.dup2(descriptor, number)
         os.close(descriptor)
-    if setting.uid is not None:
-        os.setgroups(setting.groups)
-        os.setresgid(setting.gid, setting.gid, setting.gid)
-        os.setresuid(setting.uid, setting.uid, setting.uid)
-    _call("prctl", PR_SET_DUMPABLE, 1)  # as after any exec: else its own files in /proc are root's
     os.chdir(request.directory)
     os.umask(request.umask)
     os.set_inheritable(lifeline, False)
@@ -371,6 +366,12 @@ def become(connection: socket.socket) -> list[str]:
         sys.exit("the shim did not wait")
     connection.close()
     signal.alarm(0)
+    # The user's other processes may trace this one from here on: nothing is said to the shim any more, which is root's.
+    if setting.uid is not None:
+        os.setgroups(setting.groups)
+        os.setresgid(setting.gid, setting.gid, setting.gid)
+        os.setresuid(setting.uid, setting.uid, setting.uid)
+    _call("prctl", PR_SET_DUMPABLE, 1)  # as after any exec: else its own files in /proc are root's
     # From here on it is found as the service's, so not before the shim stands for it.
     _show_environment(request.environment)
     _entitle(" ".join(command))
