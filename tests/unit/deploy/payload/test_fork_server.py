@@ -535,3 +535,51 @@ def test_it_is_counted_where_its_shim_is(server, control_group):
     shim.kill()
     shim.wait()
     assert wait_for(lambda: not procs.read_text(), PATIENCE, 0.02)
+
+
+@pytest.fixture
+def family(functions, tmp_path):
+    """The process of a family, without processes; and a way to come to it."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(tmp_path / "sock"))
+    listener.listen(128)
+
+    def come():
+        plug = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        plug.settimeout(PATIENCE)
+        plug.connect(str(tmp_path / "sock"))
+        return plug
+
+    with listener:
+        yield functions["Family"](listener), come
+
+
+def rests(family):
+    return family._rest_until > time.monotonic()
+
+
+def test_without_processes_to_fork_the_family_rests_and_whoever_came_is_let_go(family, monkeypatch):
+    made, come = family
+
+    def fork():
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(os, "fork", fork)
+    with come() as plug:
+        assert made._accept() is None
+        assert plug.recv(1) == b""
+    assert rests(made)
+
+
+def test_only_so_many_may_become_services_at_once(family, functions, monkeypatch):
+    made, come = family
+    pids = iter(range(1, 1000))
+    monkeypatch.setattr(os, "fork", lambda: next(pids))
+    plugs = [come() for _ in range(functions["MOST_AT_ONCE"] + 1)]
+    for _ in plugs[1:]:
+        assert made._accept() is None
+        assert not rests(made)
+    assert made._accept() is None
+    assert rests(made)
+    for plug in plugs:
+        plug.close()
