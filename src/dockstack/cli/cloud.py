@@ -99,7 +99,7 @@ def status(environment: str | None, assignments: tuple[str, ...], *, as_json: bo
             colour = "green" if one.healthy else "red"
             state = styled(("healthy" if one.healthy else one.state, colour))
             memory = f"{one.memory / MIB:.0f} MiB" if one.memory else "-"
-            table.add_row(one.name, state, str(one.pid or "-"), age(one.since), memory, one.problem)
+            table.add_row(one.name, state, str(one.pid or "-"), age(one.since), memory, one.problem or one.note)
         console = Screen()
         console.print(table)
         total = sum(one.memory for one in found) / MIB

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dockstack import names
-from dockstack.deploy.configuration import haproxy, programs, scripts
+from dockstack.deploy.configuration import fork_server, haproxy, programs, scripts
 from dockstack.deploy.paths import ETC
 from dockstack.deploy.supervision.services import Check, CheckKind, Service
 from dockstack.deploy.wanted import hosts
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from dockstack.deploy.distributions import Distribution
     from dockstack.deploy.wanted.hosts import ExtraHost
 
-# Of the machine's /run, what services of a host need: the controller's cache and fork server, and the system's bus.
-SHARED_RUN = ("dockstack/memcached", "dockstack/fork-server", "dbus", "systemd", "udev")
+# Of the machine's /run, what services of a host need: the controller's databases and cache, and the system's bus.
+SHARED_RUN = ("dockstack/memcached", "dbus", "systemd", "udev")
 # What stands below /sys besides the links, which must be the host's own.
 SHARED_SYS = ("fs/bpf", "fs/cgroup", "kernel/debug", "kernel/security", "kernel/tracing")
 CENTRAL = "ovn-central"
@@ -109,7 +109,9 @@ def _entered_check(check: Check | None, key: str) -> Check | None:
 
 
 def _file(key: str, path: str) -> str:
-    """Return the path, on the machine, of a host's own copy of a file."""
+    """Return the path, on the machine, of a host's own copy of a file; those of a shim are the machine's."""
+    if path in fork_server.SCRIPTS:
+        return path
     if path.startswith(f"{scripts.DIRECTORY}/"):
         return f"{script_directory(key)}{path.removeprefix(scripts.DIRECTORY)}"
     return hosts.outside(key, path) if path.startswith("/etc/") else path

@@ -17,21 +17,22 @@ NAME = "fork-server"
 DIRECTORY = f"{RUN}/{NAME}"
 SERVER, SHIM = "fork_server", "fork_shim"
 """The scripts; the recipe puts them where the scripts are."""
+SCRIPTS = (scripts.python_script(SERVER), scripts.python_script(SHIM))
 
 COMMON, NOVA, NEUTRON = FAMILIES = "common", "nova", "neutron"
 """The families: each has a process whose memory its services share."""
 
 
-def service(settings: Settings, group: str, environment: dict[str, str]) -> Service:
-    """Return the fork server; ``group``: whoever is in it may have a process forked, as oneself."""
+def service(settings: Settings, environment: dict[str, str]) -> Service:
+    """Return the fork server; root alone may have it fork."""
     script = scripts.python_script(SERVER)
     return Service(
         name=NAME,
         title="What Python services are forked from",
         command=(f"{settings.virtualenv}/bin/python", script, DIRECTORY),
-        environment=environment,
+        environment={**environment, "HOME": DIRECTORY},  # modules make caches there while they are imported
         prepare=(
-            ("install", "-d", "-g", group, "-m", "750", DIRECTORY),
+            ("install", "-d", "-o", "root", "-g", "root", "-m", "700", DIRECTORY),
             ("rm", "-f", *(_socket(family) for family in FAMILIES)),  # systemd would take an old one for an answer
         ),
         check=Check(CheckKind.UNIX, _socket(COMMON)),
@@ -45,15 +46,11 @@ def forked(settings: Settings, service: Service, family: str) -> Service:
         return service
     return replace(
         service,
-        command=(*shim(settings, family), *service.command),
+        shim=(f"{settings.virtualenv}/bin/python", "-I", "-S", scripts.python_script(SHIM), _socket(family)),
         requires=(*service.requires, NAME),
-        watch=(*service.watch, *map(scripts.python_script, (SERVER, SHIM))),
+        # What the server watches, too: it starts anew, and the services after it.
+        watch=tuple(dict.fromkeys((*service.watch, *SCRIPTS, *settings.agent_watch))),
     )
-
-
-def shim(settings: Settings, family: str) -> tuple[str, ...]:
-    """Return the words that have a Python command forked."""
-    return (f"{settings.virtualenv}/bin/python", "-I", "-S", scripts.python_script(SHIM), _socket(family))
 
 
 def _socket(family: str) -> str:

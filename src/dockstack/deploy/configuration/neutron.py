@@ -21,6 +21,8 @@ def neutron_conf(settings: Settings) -> Ini:
         "DEFAULT": {
             **oslo.logging_options(settings),
             "host": settings.hostname,
+            # Its default is looked for while modules are imported, which a fork server does outside of the host.
+            **({"my_ip": settings.tunnel_address} if settings.fork_server else {}),
             "state_path": STATE_DIRECTORY,
             "transport_url": settings.transport_url,
             "core_plugin": "ml2",

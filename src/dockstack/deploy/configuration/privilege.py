@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dockstack.deploy.configuration import fork_server
-
 if TYPE_CHECKING:
     from dockstack.deploy.configuration.ini import Ini
     from dockstack.deploy.configuration.settings import Settings
@@ -53,9 +51,6 @@ _CONTEXTS = {
 """The privsep contexts that each user may enter, as parts of sudo's regular expressions."""
 
 
-_FORKED = (fork_server.NOVA, fork_server.NEUTRON)
-"""The users whose helpers are forked: a family of services goes by the name of its user."""
-
 ROOTWRAP_CONF = "/etc/neutron/rootwrap.conf"
 ROOTWRAP_FILTERS = "/etc/neutron/rootwrap.d"
 
@@ -90,7 +85,7 @@ def rootwrap_filters() -> Ini:
 
 def helper_command(settings: Settings, user: str) -> str:
     """Return the command that starts a privsep daemon for one service."""
-    return f"sudo -n {_forked(settings, user)}{_helper(settings, user)}"
+    return f"sudo -n {_helper(settings, user)}"
 
 
 def helper_sections(settings: Settings, user: str) -> Ini:
@@ -107,11 +102,6 @@ def unprivileged_helper(settings: Settings, user: str) -> dict[str, str]:
     return {"helper_command": f"/usr/bin/prlimit --data={1 << 30} {_helper(settings, user)}", "capabilities": ""}
 
 
-def _forked(settings: Settings, user: str) -> str:
-    """Return what has the helper forked, whose memory would be that of a service else; "" where none is."""
-    return " ".join((*fork_server.shim(settings, user), "")) if settings.fork_server and user in _FORKED else ""
-
-
 def _helper(settings: Settings, user: str) -> str:
     return f"{settings.virtualenv}/bin/privsep-helper --config-file {_CONFIG_FILES[user]}"
 
@@ -126,14 +116,12 @@ def sudoers(settings: Settings, user: str, *, rootwrap: bool = True) -> str:
     """
     contexts = "|".join(_CONTEXTS[user])
     config_file = _CONFIG_FILES[user].replace(".", r"\.")
-    program, *forked = f"{_forked(settings, user)}{settings.virtualenv}/bin/privsep-helper".split()
-    before = "".join(f"{word} " for word in forked).replace(".", r"\.")
-    options = f"--config-file {config_file} --privsep_context ({contexts}) --privsep_sock_path /[a-zA-Z0-9_/.]+"
+    arguments = f"^--config-file {config_file} --privsep_context ({contexts}) --privsep_sock_path /[a-zA-Z0-9_/.]+$"
     return (
         f"# Written by dockstack: {user} gains root only through its privsep helpers.\n"
         f"Defaults:{user} !requiretty, !use_pty\n"
         + (f"{user} ALL=(root) NOPASSWD: {_rootwrap(settings)}\n" if user == "neutron" and rootwrap else "")
-        + f"{user} ALL=(root) NOPASSWD: {program} ^{before}{options}$\n"
+        + f"{user} ALL=(root) NOPASSWD: {settings.virtualenv}/bin/privsep-helper {arguments}\n"
     )
 
 

@@ -20,7 +20,7 @@ OVS_GROUP = "dockstack-ovs"
 """Whoever is in it may speak to Open vSwitch's and OVN's databases."""
 
 CACHE_GROUP = "dockstack-cache"
-"""Whoever is in it may read the token cache, and have processes forked."""
+"""Whoever is in it may read the token cache."""
 
 # What consoles' proxies, and with Nova 33 nova-compute, do not yet choose by themselves.
 NATIVE_THREADS = {"OS_NOVA_DISABLE_EVENTLET_PATCHING": "true"}
@@ -76,7 +76,7 @@ def infrastructure(settings: Settings) -> tuple[Service, ...]:
 
 def forks(settings: Settings) -> Service:
     """Return what the Python services are forked from."""
-    return fork_server.service(settings, CACHE_GROUP, {**PYTHON_ENVIRONMENT, **NATIVE_THREADS})
+    return fork_server.service(settings, {**PYTHON_ENVIRONMENT, **NATIVE_THREADS})
 
 
 def tls_proxy(settings: Settings) -> Service:
@@ -221,9 +221,7 @@ def _conductor(settings: Settings, files: tuple[str, ...]) -> Service:
 def _by_script(settings: Settings, service: Service, name: str) -> Service:
     """Have a daemon run by a script of ours, with the same arguments."""
     script = scripts.python_script(name)
-    program = service.command.index(f"{settings.virtualenv}/bin/{service.name}")
-    run = (f"{settings.virtualenv}/bin/python", script)
-    command = (*service.command[:program], *run, *service.command[program + 1 :])
+    command = (f"{settings.virtualenv}/bin/python", script, *service.command[1:])
     return replace(service, command=command, watch=(*service.watch, script))
 
 

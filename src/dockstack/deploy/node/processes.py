@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from contextlib import suppress
@@ -22,8 +23,10 @@ SERVICE_MARK = (
     "DOCKSTACK_SERVICE"  # in the environment of every process that supervisor starts for us, and its children
 )
 RUN_MARK = "DOCKSTACK_UP"  # in the environment of `up` and of every command that it runs
-LISTING = ("ps", "-e", "-o", "pid=,ppid=,cputimes=,comm=")
-FORKED = "forked:"  # begins the name of a shim that stands for another process (payload/fork_shim.py)
+LISTING = ("ps", "-e", "-o", "pid=,ppid=,cputimes=,uid=,pidns=,comm=")
+FORKED = re.compile(r"forked:([1-9]\d*)")  # a shim that stands for another process (payload/fork_shim.py)
+SHIM = "fork_shim.py"
+COLUMNS = 5  # of LISTING, and a name, which may be empty
 POLL = 0.05
 KILL_GRACE = 5.0
 ENDED = frozenset({psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
@@ -44,16 +47,34 @@ class Process:
 
 def snapshot() -> dict[int, Process]:
     """Return all processes by pid; those that end meanwhile are left out."""
-    return _adopted({pid: process for pid in psutil.pids() if (process := look(pid)) is not None})
+    everything = {pid: process for pid in psutil.pids() if (process := look(pid)) is not None}
+    return _adopted(everything, stands_for)
 
 
-def _adopted(everything: dict[int, Process]) -> dict[int, Process]:
-    """Have each process that was forked for a shim be the shim's child: to its supervisor, it is."""
-    for shim in [one for one in everything.values() if one.name.startswith(FORKED)]:
-        forked = everything.get(int(shim.name.removeprefix(FORKED)))
-        if forked is not None:
-            everything[forked.pid] = replace(forked, parent=shim.pid)
+def _adopted(everything: dict[int, Process], stands: Callable[[int, int], bool]) -> dict[int, Process]:
+    """Have each process that was forked for a shim be the shim's child: to its supervisor, it is.
+
+    Args:
+        everything: all processes.
+        stands: whether a process is a shim, and stands for another one: names are free to choose, also in containers.
+    """
+    for shim in list(everything.values()):
+        named = FORKED.fullmatch(shim.name)
+        pid = int(named[1]) if named else 0
+        if pid in everything and stands(shim.pid, pid):
+            everything[pid] = replace(everything[pid], parent=shim.pid)
     return everything
+
+
+def stands_for(shim: int, forked: int) -> bool:
+    """Return whether a process of this machine's root is a shim of ours, and has the mark that the other one has."""
+    try:
+        ours = psutil.Process(shim).uids().real == 0 and any(Path(word).name == SHIM for word in arguments(shim))
+    except psutil.Error:
+        return False
+    own = _namespace("self")
+    here = all(_namespace(str(pid)) == own for pid in (shim, forked))
+    return ours and here and mark(shim, SERVICE_MARK) == mark(forked, SERVICE_MARK)
 
 
 def look(pid: int) -> Process | None:
@@ -95,10 +116,16 @@ def tree(pid: int, all_processes: dict[int, Process]) -> set[int]:
 
 def processor_seconds(pid: int, listing: Iterable[str]) -> int:
     """Return what a process and its descendants have used; the listing is the output of LISTING on their machine."""
-    rows = [line.split(maxsplit=3) for line in listing]
-    everything = {int(one): Process(int(one), int(parent), 0, name) for one, parent, _, name in rows}
-    wanted = tree(pid, _adopted(everything))
-    return sum(int(seconds) for one, _, seconds, _ in rows if int(one) in wanted)
+    rows = [row for line in listing if len(row := (*line.split(maxsplit=5), "")) > COLUMNS]
+    everything = {int(one): Process(int(one), int(parent), 0, name) for one, parent, _, _, _, name, *_ in rows}
+    users = {int(one): (user, namespace) for one, _, _, user, namespace, *_ in rows}
+    roots = ("0", users.get(pid, ("", ""))[1])
+
+    def stands(shim: int, forked: int) -> bool:
+        return users[shim] == roots and users[forked][1] == roots[1]
+
+    wanted = tree(pid, _adopted(everything, stands))
+    return sum(int(seconds) for one, _, seconds, *_ in rows if int(one) in wanted)
 
 
 def mark(pid: int, name: str) -> str | None:

@@ -5,11 +5,12 @@ Apart, each of them has a hundred MiB of modules to itself, and takes a second o
 process imports what all use, and forks one for each family of services, which imports that family's own. Nobody else
 may be told by their memory: they have no threads, have read no configuration, and hold no secret.
 
-A service's start comes from a shim (fork_shim.py), which its supervisor has started as the service: with its user,
-environment, limits and namespaces. The kernel says whose the shim is, and what it sends was opened by itself: the
-forked process gets no right that the shim does not have. Then it does as ``python`` would with the shim's command.
+A service's start comes from a shim (fork_shim.py), which its supervisor has started as root in the service's place, and
+which sends the whole command, as root would run it: into a host's namespaces, with a limit, as the service's user. The
+forked process does what these programs would do, and then what ``python`` would. Root alone may ask, so nobody gets a
+process here who could not have started it.
 
-If anything fails before that, the shim becomes the service itself. If this process ends, the services go on.
+If anything fails before that, the shim becomes the command itself. If this process ends, the services go on.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import gc
+import grp
 import importlib
 import os
+import pwd
+import re
 import resource
 import runpy
 import select
@@ -26,13 +30,15 @@ import signal
 import socket
 import struct
 import sys
+import time
 import warnings
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 COMMON = "common"
 """The family of those that have nothing more in common than all have."""
@@ -104,19 +110,42 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 ROOM = 8192
 """Bytes for the names and environments that forked processes show in /proc."""
 
+MARK = b"DOCKSTACK_SERVICE="
+"""By this variable one finds a service's processes, so it is shown whatever else there is no room for."""
+
 WAITING = 128
-LONGEST_REQUEST, FILES = 256 * 1024, 6
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
-SO_PEERGROUPS, MOST_GROUPS = 59, 255
-CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
+MOST_AT_ONCE, DEADLINE = 64, 10
+"""So many processes may be forked within the seconds that each has to become a service."""
+
+REST = 1.0  # seconds until the next try where there are no descriptors, or no processes, for one more
+LONGEST_REQUEST, FILES = 256 * 1024, 4
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
+NAMESPACES = {"mnt": 0x00020000, "net": 0x40000000}
 LIMITS = {
-    "Max address space": resource.RLIMIT_AS,
-    "Max core file size": resource.RLIMIT_CORE,
+    "Max cpu time": resource.RLIMIT_CPU,
+    "Max file size": resource.RLIMIT_FSIZE,
     "Max data size": resource.RLIMIT_DATA,
-    "Max open files": resource.RLIMIT_NOFILE,
+    "Max stack size": resource.RLIMIT_STACK,
+    "Max core file size": resource.RLIMIT_CORE,
+    "Max resident set": resource.RLIMIT_RSS,
     "Max processes": resource.RLIMIT_NPROC,
+    "Max open files": resource.RLIMIT_NOFILE,
+    "Max locked memory": resource.RLIMIT_MEMLOCK,
+    "Max address space": resource.RLIMIT_AS,
+    "Max file locks": 10,
+    "Max pending signals": resource.RLIMIT_SIGPENDING,
+    "Max msgqueue size": resource.RLIMIT_MSGQUEUE,
+    "Max nice priority": resource.RLIMIT_NICE,
+    "Max realtime priority": resource.RLIMIT_RTPRIO,
+    "Max realtime timeout": resource.RLIMIT_RTTIME,
 }
 """By their names in /proc: prlimit(2) would need a right that root in a container may not have."""
+SAME = ("Uid", "Gid", "Groups", "CapInh", "CapAmb", "Seccomp", "Seccomp_filters")
+"""What a process cannot take over from another, or need not, so that a shim must have it as this server does."""
+WRAPPERS = {"nsenter", "setpriv", "prlimit"}
+OPTIONS = {"net", "mount", "reuid", "regid", "groups", "init-groups", "data"}
+"""The programs that root puts before a service's own, and those of their options that are understood here."""
+
 ENVIRONMENT_PLACE = slice(47, 49)  # of its addresses, after the name (proc(5), stat)
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -127,9 +156,9 @@ class Request(NamedTuple):
     Attributes:
         umask: of the shim.
         directory: its working directory.
-        command: an argument list: a script, or a Python with its arguments.
+        command: an argument list: a script, or a Python with its arguments, behind programs that set a process up.
         environment: assignments.
-        files: standard input, output and error, its mounts, its network, and a pipe that ends with it.
+        files: standard input, output and error, and a pipe that ends with it.
     """
 
     umask: int
@@ -137,6 +166,24 @@ class Request(NamedTuple):
     command: list[str]
     environment: list[bytes]
     files: tuple[int, ...]
+
+
+class Setting(NamedTuple):
+    """What the programs before a command would set up.
+
+    Attributes:
+        namespaces: descriptors of those to enter.
+        uid: the user to become, if it is another one.
+        gid: its group.
+        groups: its further groups.
+        data: the limit of its memory, in bytes.
+    """
+
+    namespaces: dict[str, int]
+    uid: int | None
+    gid: int
+    groups: list[int]
+    data: int | None
 
 
 def main() -> None:
@@ -151,9 +198,12 @@ def main() -> None:
         load(FAMILIES[COMMON])
     gc.freeze()
     _entitle("dockstack fork server")
+    parent = os.getpid()
     for family, listener in listeners.items():
         if os.fork() == 0:
             _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                return  # it has ended before
             for other in listeners.values():
                 if other is not listener:
                     other.close()
@@ -201,61 +251,138 @@ def serve(family: str, listener: socket.socket) -> list[str]:
         raise RuntimeError(f"a module of {family} has started a thread")
     _entitle(f"dockstack fork server: {family}")
     gc.freeze()
-    poll = select.poll()
-    poll.register(listener)
-    running: dict[int, tuple[int, socket.socket]] = {}
-    while True:
-        for ready, _ in poll.poll():
-            if ready == listener.fileno():
-                connection, _ = listener.accept()
-                pid = os.fork()
-                if pid == 0:
-                    listener.close()
-                    for other, (_, foreign) in running.items():
-                        os.close(other)
-                        foreign.close()
-                    return become(connection)
-                descriptor = os.pidfd_open(pid)
-                running[descriptor] = pid, connection
-                poll.register(descriptor)
-            else:
-                poll.unregister(ready)
-                os.close(ready)
-                pid, connection = running.pop(ready)
-                _, status = os.waitpid(pid, 0)
-                with connection, suppress(OSError):  # its shim may be gone
-                    connection.send(struct.pack("i", status), socket.MSG_DONTWAIT)
+    loaded_marker(listener.getsockname().removesuffix(NEW)).touch()
+    return become(Family(listener).forked())
+
+
+class Family:
+    """The process of a family: forks for each shim, and tells it how its process has ended."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        """Serve this listener."""
+        self._listener = listener
+        self._children: dict[int, socket.socket] = {}
+        self._recent: deque[float] = deque(maxlen=MOST_AT_ONCE)
+        self._rest_until = 0.0
+        self._woken, self._waking = os.pipe()
+        os.set_blocking(self._waking, False)
+
+    def forked(self) -> socket.socket:
+        """Return in a forked process only, with the connection of its shim."""
+        signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        while True:
+            rest = max(0.0, self._rest_until - time.monotonic())
+            waiting = [self._woken, *([] if rest else [self._listener.fileno()])]
+            ready, _, _ = select.select(waiting, [], [], rest or None)
+            if self._woken in ready:
+                os.read(self._woken, 512)
+                self._bury()
+            elif ready and (connection := self._accept()) is not None:
+                return connection
+
+    def _accept(self) -> socket.socket | None:
+        """Fork for who has come, if it is root; whatever is lacking for that, the family goes on."""
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:
+            self._rest(REST, f"nobody can come in: {error}")
+            return None
+        if peer(connection)[1] != 0:
+            connection.close()
+            return None
+        try:
+            pid = os.fork()
+        except OSError as error:
+            connection.close()
+            self._rest(REST, f"nothing can be forked: {error}")
+            return None
+        if pid == 0:
+            signal.alarm(DEADLINE)
+            self._leave()
+            return connection
+        self._children[pid] = connection
+        now = time.monotonic()
+        if len(self._recent) == MOST_AT_ONCE and self._recent[0] + DEADLINE > now:
+            self._rest(self._recent[0] + DEADLINE - now, "too many come at once")
+        self._recent.append(now)
+        return None
+
+    def _rest(self, seconds: float, reason: str) -> None:
+        print(f"The next may come in {seconds:.0f} s: {reason}", flush=True)
+        self._rest_until = time.monotonic() + seconds
+
+    def _leave(self) -> None:
+        """In a forked process: have nothing of the family's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._listener.close()
+        os.close(self._woken)
+        os.close(self._waking)
+        for foreign in self._children.values():
+            foreign.close()
+
+    def _bury(self) -> None:
+        """Take the status of all that have ended; one that a tracer holds is told of again when that lets it go."""
+        while self._children:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            with self._children.pop(pid) as connection, suppress(OSError):  # its shim may be gone
+                connection.send(struct.pack("i", status), socket.MSG_DONTWAIT)
 
 
 def become(connection: socket.socket) -> list[str]:
-    """Be in all respects what the shim is, tell it who this is, and return its command."""
-    shim, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    """Be in all respects what the shim's command would be, tell the shim who this is, and return the command.
+
+    Raises:
+        ValueError: this process cannot be what is wanted; the shim can.
+    """
+    shim, _, _ = peer(connection)
     request = receive(connection)
-    *standard, mounts, network, lifeline = request.files
+    *standard, lifeline = request.files
+    command, options = unwrapped(request.command)
+    _refuse_unrunnable(command)
+    setting = understood(options)
+    status = _status(shim)
+    _refuse_different(shim, status, setting)
     os.setsid()
     _join_control_groups(shim)
-    _take_limits(shim)
-    for descriptor, kind, name in ((mounts, CLONE_NEWNS, "mnt"), (network, CLONE_NEWNET, "net")):
-        if not os.path.samestat(os.fstat(descriptor), os.stat(f"/proc/self/ns/{name}")):  # noqa: PTH116
-            _call("setns", descriptor, kind)
-        os.close(descriptor)
+    _take_over(shim, status)
+    if setting.data is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (setting.data, setting.data))
+    _enter(setting.namespaces)
     for number, descriptor in enumerate(standard):
         os.dup2(descriptor, number)
         os.close(descriptor)
-    os.setgroups(_peer_groups(connection))
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
-    _call("prctl", PR_SET_DUMPABLE, 1)  # as after any exec: else its own files in /proc are root's
     os.chdir(request.directory)
     os.umask(request.umask)
-    _show_environment(request.environment)
-    _entitle(" ".join(request.command))
+    os.set_inheritable(lifeline, False)
     die_with(lifeline)
     descriptor = os.pidfd_open(os.getpid())
     socket.send_fds(connection, [str(os.getpid()).encode()], [descriptor])
     os.close(descriptor)
+    if not connection.recv(1):  # the shim has ended, or is the service itself
+        sys.exit("the shim did not wait")
     connection.close()
-    return request.command
+    signal.alarm(0)
+    # The user's other processes may trace this one from here on: nothing is said to the shim any more, which is root's.
+    if setting.uid is not None:
+        os.setgroups(setting.groups)
+        os.setresgid(setting.gid, setting.gid, setting.gid)
+        os.setresuid(setting.uid, setting.uid, setting.uid)
+    _call("prctl", PR_SET_DUMPABLE, 1)  # as after any exec: else its own files in /proc are root's
+    # From here on it is found as the service's, so not before the shim stands for it.
+    _show_environment(request.environment)
+    _entitle(" ".join(command))
+    _be_another()
+    return command
+
+
+def peer(connection: socket.socket) -> tuple[int, int, int]:
+    """Return who is at the other end, as the kernel says: process, user and group."""
+    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, uid, gid
 
 
 def receive(connection: socket.socket) -> Request:
@@ -265,16 +392,15 @@ def receive(connection: socket.socket) -> Request:
         SystemExit: there is none: somebody looked whether this server answers.
         ValueError: it is no request.
     """
-    connection.settimeout(10)
     data, files, _, _ = socket.recv_fds(connection, LONGEST_REQUEST, FILES)
-    while more := connection.recv(LONGEST_REQUEST):
-        data += more
-    connection.settimeout(None)
     if not data:
         sys.exit()
-    umask, directory, count, *words = data.split(b"\0")
-    if len(files) != FILES:
+    size, data = int.from_bytes(data[:4], sys.byteorder), data[4:]
+    while len(data) < size <= LONGEST_REQUEST and (more := connection.recv(size - len(data))):
+        data += more
+    if len(data) != size or len(files) != FILES:
         raise ValueError("not a request of a shim")
+    umask, directory, count, *words = data.split(b"\0")
     return Request(
         umask=int(umask),
         directory=os.fsdecode(directory),
@@ -282,6 +408,138 @@ def receive(connection: socket.socket) -> Request:
         environment=words[int(count) :],
         files=tuple(files),
     )
+
+
+def unwrapped(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return a command, and the options of the programs before it, each of which becomes the next.
+
+    Raises:
+        ValueError: an option that is not understood.
+    """
+    left, options = list(words), {}
+    while left and Path(left[0]).name in WRAPPERS:
+        del left[0]
+        while left and left[0].startswith("--"):
+            name, _, value = left.pop(0)[2:].partition("=")
+            if not name:
+                break
+            if name not in OPTIONS or name in options:
+                raise ValueError(f"option --{name} is not for a fork server")
+            options[name] = value
+    return left, options
+
+
+def understood(options: Mapping[str, str]) -> Setting:
+    """Return what these options would set up; names are this machine's, whatever host is entered.
+
+    Raises:
+        ValueError: it is not said who the process is to be.
+    """
+    files = {"mnt": options.get("mount"), "net": options.get("net")}
+    uid, gid, groups = None, 0, []
+    if "reuid" in options:
+        account = _account(options["reuid"])
+        uid, gid = account.pw_uid, _group(options["regid"])
+        if "groups" in options:
+            groups = [_group(name) for name in options["groups"].split(",")]
+        elif "init-groups" in options:
+            groups = os.getgrouplist(account.pw_name, gid)
+        else:
+            raise ValueError("it is not said which groups the process has")
+    elif options.keys() & {"regid", "groups", "init-groups"}:
+        raise ValueError("groups without a user are not for a fork server")
+    return Setting(
+        namespaces={kind: os.open(file, os.O_RDONLY) for kind, file in files.items() if file},
+        uid=uid,
+        gid=gid,
+        groups=groups,
+        data=int(options["data"]) if "data" in options else None,
+    )
+
+
+def _account(user: str) -> pwd.struct_passwd:
+    return pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+
+
+def _group(name: str) -> int:
+    return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
+
+
+def _refuse_unrunnable(command: Sequence[str]) -> None:
+    """Refuse what ``run`` would not do as the very program does."""
+    if not command:
+        raise ValueError("there is no command")
+    if _is_python(command[0]):
+        options = [word for word in command[1:2] if word.startswith("-")]
+        if len(command) < 2 or options not in ([], ["-m"]) or (options and len(command) < 3):  # noqa: PLR2004
+            raise ValueError(f"{' '.join(command[:3])} is not for a fork server")
+        return
+    with Path(command[0]).open("rb") as program:
+        first = program.readline(256)
+    if not first.startswith(b"#!") or b"python" not in first:
+        raise ValueError(f"{command[0]} is no script of Python's")
+
+
+def _is_python(program: str) -> bool:
+    return re.fullmatch(r"python[\d.]*", Path(program).name) is not None
+
+
+def _status(pid: int | str) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _refuse_different(shim: int, status: Mapping[str, str], setting: Setting) -> None:
+    """Refuse a shim that has what nobody can take over from another process."""
+    own = _status("self")
+    # Whoever becomes another user loses them; who stays root must have no more than the shim.
+    names = (*SAME, *(("CapPrm", "CapEff") if setting.uid in (None, 0) else ()))
+    differs = [name for name in names if status.get(name) != own.get(name)]
+    for kind in os.listdir("/proc/self/ns"):  # noqa: PTH208 - names
+        theirs, ours = (os.stat(f"/proc/{pid}/ns/{kind}") for pid in (shim, "self"))  # noqa: PTH116
+        if not os.path.samestat(theirs, ours):
+            differs.append(f"{kind} namespace")
+    if int(status["CapBnd"], 16) & ~int(own["CapBnd"], 16):
+        differs.append("CapBnd")
+    if differs:
+        raise ValueError(f"the shim differs from this server in {', '.join(differs)}")
+
+
+def _take_over(shim: int, status: Mapping[str, str]) -> None:
+    """Have what the kernel gives a process from its parent as the shim has it from its supervisor."""
+    _take_limits(shim)
+    score = Path(f"/proc/{shim}/oom_score_adj").read_text()
+    if score != Path("/proc/self/oom_score_adj").read_text():
+        Path("/proc/self/oom_score_adj").write_text(score)
+    nice = os.getpriority(os.PRIO_PROCESS, shim)
+    if nice != os.getpriority(os.PRIO_PROCESS, 0):
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+    os.sched_setaffinity(0, os.sched_getaffinity(shim))
+    policy, parameters = os.sched_getscheduler(shim), os.sched_getparam(shim)
+    if policy != os.sched_getscheduler(0):
+        os.sched_setscheduler(0, policy, parameters)
+    lost = int(_status("self")["CapBnd"], 16) & ~int(status["CapBnd"], 16)
+    for number in range(lost.bit_length()):
+        if lost >> number & 1:
+            _call("prctl", PR_CAPBSET_DROP, number, 0, 0, 0)
+    if status["NoNewPrivs"] == "1":
+        _call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def _enter(namespaces: Mapping[str, int]) -> None:
+    """Enter namespaces; which of them this process is in already is looked at before its /proc is another."""
+    here = {kind: os.stat(f"/proc/self/ns/{kind}") for kind in namespaces}  # noqa: PTH116
+    for kind, descriptor in namespaces.items():
+        if not os.path.samestat(os.fstat(descriptor), here[kind]):
+            _call("setns", descriptor, NAMESPACES[kind])
+        os.close(descriptor)
+
+
+def _be_another() -> None:
+    """Have nothing in common with those that are forked beside this one but what was imported."""
+    time.tzset()
+    if "multiprocessing.process" in sys.modules:
+        sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
 
 
 def die_with(lifeline: int) -> None:
@@ -297,7 +555,7 @@ def die_with(lifeline: int) -> None:
 def run(command: Sequence[str]) -> None:
     """Do as a Python that was started with this command, and return when its program does."""
     gc.enable()
-    arguments = list(command[1:]) if Path(command[0]).name.startswith("python") else list(command)
+    arguments = list(command[1:]) if _is_python(command[0]) else list(command)
     if arguments[0] == "-m":
         sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as Python does
         sys.argv = arguments[1:]
@@ -308,13 +566,23 @@ def run(command: Sequence[str]) -> None:
         runpy.run_path(arguments[0], run_name="__main__")
 
 
+NEW = ".new"
+
+
+def loaded_marker(path: str) -> Path:
+    """Return the file that is there once the family that listens at a socket has imported all, and answers at once."""
+    return Path(f"{path}.loaded")
+
+
 def _listen(path: str) -> socket.socket:
     """Listen before anything is imported: shims that come early wait. Whom they find there answers at once."""
-    new = Path(f"{path}.new")
+    loaded_marker(path).unlink(missing_ok=True)
+    new = Path(f"{path}{NEW}")
     new.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
     listener.bind(str(new))
-    new.chmod(0o666)  # its directory says who may come near
+    os.umask(mask)
     listener.listen(WAITING)
     new.rename(path)
     return listener
@@ -327,12 +595,12 @@ def _make_room() -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv, "." * ROOM], room)  # noqa: S606 - nothing of a stranger's
 
 
-def _show_environment(assignments: Iterable[bytes]) -> None:
+def _show_environment(assignments: Sequence[bytes]) -> None:
     """Take an environment, and show it where others look for the mark of a service (/proc/PID/environ)."""
     place = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[ENVIRONMENT_PLACE]
     start, end = (int(each) for each in place)
     os.environb.clear()  # nobody may point there when it changes
-    shown = b"\0".join(assignments)[: end - start - 1]
+    shown = b"\0".join(sorted(assignments, key=lambda each: not bytes(each).startswith(MARK)))[: end - start - 1]
     ctypes.memset(start, 0, end - start)
     ctypes.memmove(start, shown, len(shown))
     for each in assignments:
@@ -348,21 +616,35 @@ def _entitle(title: str) -> None:
         setproctitle(title)
 
 
-def _peer_groups(connection: socket.socket) -> list[int]:
-    data = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * MOST_GROUPS)
-    return list(struct.unpack(f"{len(data) // 4}I", data))
-
-
 def _join_control_groups(shim: int) -> None:
     """Be counted with the shim, where a supervisor keeps each service's processes in a group."""
     own = set(Path("/proc/self/cgroup").read_text().splitlines())
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     for line in Path(f"/proc/{shim}/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
         if line not in own:
-            root = Path("/sys/fs/cgroup") / controllers.removeprefix("name=")
-            if not controllers and (root / "unified").is_dir():  # version 2 beside version 1
-                root /= "unified"
-            (root / path.lstrip("/") / "cgroup.procs").write_text(str(os.getpid()))
+            _, controllers, path = line.split(":", 2)
+            (control_group(controllers, path, mounts) / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def control_group(controllers: str, path: str, mounts: Iterable[str]) -> Path:
+    """Return the directory of a control group.
+
+    Args:
+        controllers: of its hierarchy, as in /proc/PID/cgroup; none in version 2.
+        path: in the hierarchy.
+        mounts: lines of /proc/PID/mountinfo: a hierarchy, or a part of one, may be mounted anywhere.
+
+    Raises:
+        FileNotFoundError: it cannot be seen.
+    """
+    for line in mounts:
+        before, _, after = line.partition(" - ")
+        root, point = before.split()[3:5]
+        kind, _, options = after.split(" ", 2)
+        found = kind == "cgroup" and set(controllers.split(",")) <= set(options.split(","))
+        if (found if controllers else kind == "cgroup2") and f"{path}/".startswith(f"{root.rstrip('/')}/"):
+            return Path(point) / os.path.relpath(path, root)
+    raise FileNotFoundError(f"control group {path} of {controllers or 'version 2'} is not mounted")
 
 
 def _take_limits(shim: int) -> None:
@@ -370,11 +652,12 @@ def _take_limits(shim: int) -> None:
         name, values = line[:26].rstrip(), line[26:].split()
         if name in LIMITS:
             soft, hard = (resource.RLIM_INFINITY if each == "unlimited" else int(each) for each in values[:2])
-            resource.setrlimit(LIMITS[name], (soft, hard))
+            if resource.getrlimit(LIMITS[name]) != (soft, hard):
+                resource.setrlimit(LIMITS[name], (soft, hard))
 
 
 def _call(name: str, *arguments: int) -> None:
-    if getattr(_libc, name)(*arguments) != 0:
+    if getattr(_libc, name)(*map(ctypes.c_ulong, arguments)) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
 

@@ -14,11 +14,13 @@ from dockstack.deploy.configuration import fork_server, mariadb, programs, rabbi
 from dockstack.deploy.configuration.ini import render_ini
 from dockstack.deploy.hypervisors import chosen
 from dockstack.deploy.node import baked
+from dockstack.deploy.node.output import StepFailedError
 from dockstack.deploy.recipes import encryption
-from dockstack.deploy.recipes.controller import install_script
+from dockstack.deploy.recipes.controller import forget, install_script
 from dockstack.deploy.recipes.facts import settings_of
 from dockstack.deploy.recipes.stage import Stage
 from dockstack.deploy.supervision.restart import ensure_running
+from dockstack.deploy.wanted.hosts import further_keys
 from dockstack.deploy.wanted.inventory import Role
 
 if TYPE_CHECKING:
@@ -47,6 +49,14 @@ def stages(node: Node) -> tuple[Stage, ...]:
             start_fork_server,
             ("openstack-environment", "accounts", "supervisor", *installed),
             phase="infrastructure",
+        ),
+        Stage(
+            "fork-server-removal",
+            "Removing what Python services were forked from",
+            remove_fork_server,
+            _forking(node),
+            weight=0,
+            phase="services",
         ),
         # All Python services come after the cache, and so after what they are forked from.
         Stage("token-cache", "Starting the token cache", token_cache, (*before, "fork-server"), phase="infrastructure"),
@@ -157,10 +167,34 @@ def token_cache(machine: Machine) -> None:
             ensure_running(machine, service)
 
 
+def _forking(node: Node) -> tuple[str, ...]:
+    """Return the stages that start services which may be forked."""
+    keys = further_keys(node.attributes) if chosen(node) is not None else ()
+    further = (f"{key}-{name}" for key in keys for name in ("compute", "agent"))
+    compute = ("compute",) if chosen(node) is not None else ()
+    return ("identity", "placement", "glance", "nova", "nova-daemons", "neutron-workers", *compute, *further)
+
+
 def start_fork_server(machine: Machine) -> None:
-    """Have Python services forked from one process, if that is wanted; without it they import for themselves."""
+    """Have Python services forked from one process, if that is wanted; without it they import for themselves.
+
+    Nothing needs it, so nothing fails with it.
+    """
     settings = settings_of(machine)
-    if settings.fork_server:
-        for name in (fork_server.SERVER, fork_server.SHIM):
-            install_script(machine, name)
+    if not settings.fork_server:
+        return
+    for name in (fork_server.SERVER, fork_server.SHIM):
+        install_script(machine, name)
+    try:
         ensure_running(machine, programs.forks(settings))
+    except StepFailedError as error:
+        machine.say(f"warning: services are not forked, and share no memory: {error}")
+
+
+def remove_fork_server(machine: Machine) -> None:
+    """Remove it where it is not wanted, once no service asks it any more."""
+    if settings_of(machine).fork_server or any(service.shim for service in machine.records.services()):
+        return
+    forget(machine, (fork_server.NAME,))
+    for path in (*fork_server.SCRIPTS, fork_server.DIRECTORY):
+        machine.absent(path)

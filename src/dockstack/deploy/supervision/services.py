@@ -80,6 +80,7 @@ class Service:
         nofile: limit of open files.
         stoppable: False: ``down`` leaves it alone (an engine that we only found, never ours).
         inside: the further host on this machine whose process it is (see hosts.py); "" for the machine itself.
+        shim: words before the whole command, by which root has another process become it; none: it is started as it is.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Service:
     nofile: int = 65536
     stoppable: bool = True
     inside: str = ""
+    shim: tuple[str, ...] = ()
 
     @property
     def log_path(self) -> str:
@@ -129,7 +131,10 @@ class ServiceStart(NamedTuple):
 
 
 def entered_command(service: Service) -> tuple[str, ...]:
-    """Return the command that root runs: it enters the service's host, changes to its user and becomes the service."""
+    """Return the command that root runs: it enters the service's host, changes to its user and becomes the service.
+
+    Of a service with a shim, that is what the shim is told.
+    """
     identity: tuple[str, ...] = ()
     if service.user != "root" or service.group or service.groups:
         groups = f"--groups={','.join(service.groups)}" if service.groups else "--init-groups"
@@ -137,7 +142,8 @@ def entered_command(service: Service) -> tuple[str, ...]:
             *("/usr/bin/setpriv", f"--reuid={service.user}", f"--regid={service.group or service.user}"),
             *(groups, "--"),
         )
-    return (*(names.enter_host(service.inside) if service.inside else ()), *identity, *service.command)
+    host = names.enter_host(service.inside) if service.inside else ()
+    return (*service.shim, *host, *identity, *service.command)
 
 
 def definition_hash(service: Service, unit: str, watched: Mapping[str, str], versions: Mapping[str, str]) -> str:

@@ -30,6 +30,7 @@ class Condition:
         since: seconds since the epoch.
         memory: proportional memory of its processes, bytes.
         problem: why it is not healthy; "" if it is.
+        note: what else there is to know of it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Condition:
     since: float | None
     memory: int
     problem: str
+    note: str = ""
 
     @property
     def healthy(self) -> bool:
@@ -64,7 +66,10 @@ def _look(service: Service, seen: RunState, everything: dict[int, processes.Proc
     problem = readiness.ask(service.check, patience=PATIENCE).problem if service.check else ""
     memory = processes.pss(processes.tree(seen.pid, everything))
     since = processes.started_at(seen.pid)
-    return Condition(service.name, service.title, "running", seen.pid, since, memory, problem)
+    main = everything.get(seen.pid)
+    alone = service.shim and main is not None and not processes.FORKED.fullmatch(main.name)
+    note = "not forked: it shares no memory" if alone else ""
+    return Condition(service.name, service.title, "running", seen.pid, since, memory, problem, note)
 
 
 def age(since: float | None, now: float | None = None) -> str:

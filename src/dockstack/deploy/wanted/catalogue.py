@@ -140,9 +140,10 @@ CATALOGUE: tuple[Attribute, ...] = (
     Attribute(
         "services.fork_server",
         Kind.BOOLEAN,
-        True,
+        False,
         "Have OpenStack's Python services on the controller forked from a process that has imported their modules, "
-        "whose memory they share. Without it each imports for itself: more memory, and a slower start.",
+        "whose memory they share: for machines that are short of memory, until it has been in use for longer. Without "
+        "it each imports for itself.",
     ),
     Attribute(
         "distribution",

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -8,7 +11,6 @@ from dockstack.deploy.configuration import (
     barbican,
     cinder,
     desired_state,
-    fork_server,
     glance,
     keystone,
     mariadb,
@@ -260,15 +262,72 @@ def test_servers_whose_subnets_name_no_name_servers_get_those_that_dhcp_offers(s
 
 @pytest.mark.parametrize("user", ["nova", "neutron", "cinder"])
 def test_sudo_allows_the_helper_that_the_configuration_names_and_no_other(settings, user):
-    forking = replace(settings, fork_server=True)
-    program, _, pattern = sudoers(forking, user).splitlines()[-1].partition("NOPASSWD: ")[2].partition(" ")
+    program, _, pattern = sudoers(settings, user).splitlines()[-1].partition("NOPASSWD: ")[2].partition(" ")
     context = {"nova": "dockstack.compute.privileged.context", "neutron": "neutron.privileged.default"}.get(
         user, "os_brick.privileged.default"
     )
     rest = f"--privsep_context {context} --privsep_sock_path /tmp/a/privsep.sock"
-    sudo, option, *command = [*helper_command(forking, user).split(), *rest.split()]
+    sudo, option, *command = [*helper_command(settings, user).split(), *rest.split()]
     assert (sudo, option, command[0]) == ("sudo", "-n", program)
     assert re.fullmatch(pattern, " ".join(command[1:]))
-    if user != "cinder":
-        assert fork_server.DIRECTORY in pattern.replace("\\", "")
-        assert not re.fullmatch(pattern, " ".join(command[1:]).replace("privsep-helper", "python"))
+
+
+SUDO_AS = "nobody"
+"""An account that every machine has, instead of the service's."""
+
+
+@pytest.fixture
+def asks_sudo(settings, tmp_path):
+    """Whether sudo itself, with the rules of a user and no others, would run a command."""
+    if os.geteuid() != 0 or shutil.which("visudo") is None:
+        pytest.skip("only root asks sudo what others may do")
+    here = replace(settings, virtualenv=str(tmp_path))
+    program = tmp_path / "bin/privsep-helper"
+    program.parent.mkdir()
+    program.write_text("")
+    program.chmod(0o755)
+
+    def ask(user, *arguments):
+        rules = tmp_path / "sudoers"
+        text = sudoers(here, user, rootwrap=False)
+        rules.write_text(text.replace(f"\n{user} ", f"\n{SUDO_AS} ").replace(f":{user} ", f":{SUDO_AS} "))
+        rules.chmod(0o440)
+        subprocess.run(["visudo", "-cqf", rules], check=True)
+        mount = 'mount --bind "$1" /etc/sudoers && shift && exec sudo -n -l -U "$@"'
+        words = ["unshare", "--mount", "sh", "-c", mount, "sh", rules, SUDO_AS, program, *arguments]
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+    return ask
+
+
+def helper_arguments(user, **changed):
+    context = {"nova": "nova.privsep.sys_admin_pctxt", "neutron": "neutron.privileged.default"}[user]
+    options = {
+        "config-file": f"/etc/{user}/{user}.conf",
+        "privsep_context": context,
+        "privsep_sock_path": "/tmp/a/b.sock",
+    }
+    return [word for name, value in {**options, **changed}.items() for word in (f"--{name}", value)]
+
+
+@pytest.mark.parametrize("user", ["nova", "neutron"])
+def test_sudo_lets_a_service_have_its_helper_and_nothing_before_or_within_it(asks_sudo, user):
+    """Sudo joins arguments by spaces before it compares them."""
+    right = helper_arguments(user)
+    assert asks_sudo(user, *right)
+    assert not asks_sudo(user, "-m", *right)
+    assert not asks_sudo(user, *right, "--debug")
+    assert not asks_sudo(user, *helper_arguments(user, privsep_sock_path="/tmp/a b"))
+    assert not asks_sudo(user, *helper_arguments(user, privsep_context="os.system"))
+    assert not asks_sudo(user, "x/y z", *right)
+
+
+@pytest.mark.parametrize("user", ["nova", "neutron", "cinder"])
+def test_a_fork_server_lets_nobody_have_more_of_sudo(settings, user):
+    assert sudoers(replace(settings, fork_server=True), user) == sudoers(settings, user)
+
+
+def test_neutron_is_told_its_address_where_another_process_has_imported_for_it(settings):
+    forking = replace(settings, fork_server=True, tunnel_address="192.0.2.7")
+    assert neutron.neutron_conf(forking)["DEFAULT"]["my_ip"] == "192.0.2.7"
+    assert "my_ip" not in neutron.neutron_conf(settings)["DEFAULT"]

@@ -154,3 +154,57 @@ def test_these_tests_end_nothing_of_the_machine_s():
         assert processes.look(pid) is not None
     finally:
         os.kill(pid, signal.SIGKILL)
+
+
+def renamed(name, *words, first="pass", then="pass", **environment):
+    """Start a process by a name of its choice, with further arguments."""
+    rename = f"with open('/proc/self/comm', 'w') as comm: comm.write({name!r})"
+    program = f"{first}\n{rename}\n{then}\nprint(1, flush=True)\ninput()"
+    started = subprocess.Popen(
+        [sys.executable, "-c", program, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+    started.stdout.readline()
+    return started
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "code", "marks"),
+    [
+        ("forked:x", ("/a/fork_shim.py",), "pass", "ss"),
+        ("forked:", ("/a/fork_shim.py",), "pass", "ss"),
+        ("forked:0PID", ("/a/fork_shim.py",), "pass", "ss"),
+        ("", ("/a/fork_shim.py",), "pass", "ss"),
+        ("forked:PID", (), "pass", "ss"),
+        ("forked:PID", ("/a/fork_shim.py",), "pass", "st"),
+        ("forked:PID", ("/a/fork_shim.py",), "import os; os.setuid(65534)", "ss"),
+    ],
+    ids=("letters", "nothing", "zero", "no-name", "other-program", "other-mark", "other-user"),
+)
+def test_a_process_by_the_name_of_a_shim_adopts_nobody(start, name, words, code, marks):
+    """Names are free to choose, also in a server, whose processes the machine sees."""
+    other = start("import time; print(1, flush=True); time.sleep(60)", DOCKSTACK_SERVICE=marks[0])
+    said = renamed(name.replace("PID", str(other.pid)), *words, then=code, DOCKSTACK_SERVICE=marks[1])
+    try:
+        everything = processes.snapshot()
+        assert everything[other.pid].parent == os.getpid()
+        assert processes.tree(said.pid, everything) == {said.pid}
+    finally:
+        said.communicate()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a shim is root's")
+@pytest.mark.parametrize("inside", [False, True], ids=("here", "container"))
+def test_a_shim_of_roots_on_this_machine_stands_for_a_process_of_its_service(start, inside):
+    other = start("import time; print(1, flush=True); time.sleep(60)", DOCKSTACK_SERVICE="s")
+    unshare = "import ctypes, os; ctypes.CDLL(None).unshare(0x20000000); os.fork() and (os.wait(), os._exit(0))"
+    first = unshare if inside else "pass"  # its child is in the new namespace
+    said = renamed(f"forked:{other.pid}", "/a/fork_shim.py", first=first, DOCKSTACK_SERVICE="s")
+    try:
+        everything = processes.snapshot()
+        shim = next(one for one in everything.values() if one.name == f"forked:{other.pid}")
+        assert (everything[other.pid].parent == shim.pid) is not inside
+    finally:
+        said.communicate()

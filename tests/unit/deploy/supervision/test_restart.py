@@ -226,7 +226,7 @@ def starting(machine, monkeypatch):
         monkeypatch.setattr(restart, "_answer", lambda *_: Answer() if clock.now >= ready else answer)
 
         def run(command, **_):
-            listing = [f"{pid(clock.now)} 1 {int(clock.now * share)} it", "99 1 100000 other"]
+            listing = [f"{pid(clock.now)} 1 {int(clock.now * share)} 0 9 it", "99 1 100000 0 9 other"]
             return Output(True, "\n".join(listing if command == processes.LISTING else []), "")
 
         monkeypatch.setattr(one, "run", run)
@@ -275,8 +275,29 @@ def test_what_processes_have_used_is_read_from_ps():
     lines = LocalShell().run(processes.LISTING).lines
     own = psutil.Process().cpu_times()
     assert processes.processor_seconds(os.getpid(), lines) >= int(own.user + own.system) - 1  # and its descendants'
-    assert processes.processor_seconds(2, ["1 0 500 a", "2 1 3 b", "3 2 4 c d", "4 1 50 e", "5 3 1 f"]) == 8
+    some = ["1 0 500 0 9 a", "2 1 3 7 9 b", "3 2 4 7 9 c d", "4 1 50 7 9 e", "5 3 1 7 9 f"]
+    assert processes.processor_seconds(2, some) == 8
     assert processes.processor_seconds(6, lines[:1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "used"),
+    [
+        ("3 1 0 0 9 forked:4", 57),
+        ("3 1 0 0 9 forked:x", 7),
+        ("3 1 0 0 9 forked:04", 7),
+        ("3 1 0 0 9 forked:4 5", 7),
+        ("3 1 0 0 9 ", 7),
+        ("3 1 0 1000 9 forked:4", 7),
+        ("3 1 0 0 8 forked:4", 7),
+        ("", 7),
+    ],
+    ids=("shim", "no-number", "zero", "two", "no-name", "user", "namespace", "nothing"),
+)
+def test_a_name_that_somebody_chose_counts_nobody_to_it(row, used):
+    """Whoever stands for another process is root's, in the service's own pid namespace."""
+    rows = ["3 1 7 0 9 main", "4 1 50 0 9 other"]
+    assert processes.processor_seconds(3, [row.replace("3 1 0", "3 1 7", 1) or rows[0], *rows[1:]]) == used
 
 
 def test_a_run_that_is_killed_while_a_service_starts_leaves_it_alone(cloud, monkeypatch):

@@ -72,7 +72,7 @@ if ! nsenter --mount="$mounts" test -e "$marker" 2>/dev/null; then
     mount --make-private "$hosts"
     umount "$mounts" 2>/dev/null || true
     rm -rf "$run"
-    install -d -m 755 "$run" "$run/netns" "$run/openvswitch" /run/ovn /run/dockstack/memcached /run/dockstack/fork-server
+    install -d -m 755 "$run" "$run/netns" "$run/openvswitch" /run/ovn /run/dockstack/memcached
     install -d -m 1777 "$run/lock"
     : > "$mounts"
     if [ -n "$storage" ]; then

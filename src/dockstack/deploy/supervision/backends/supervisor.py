@@ -121,7 +121,7 @@ def wrapped_command(service: Service) -> tuple[str, ...]:
 
 def _becomes(service: Service) -> bool:
     """Whether root starts it and the command itself changes to user, groups or host; supervisor only knows users."""
-    return bool(service.group or service.groups or service.inside)
+    return bool(service.group or service.groups or service.inside or service.shim)
 
 
 def quote(word: str) -> str:

@@ -59,7 +59,7 @@ def render(service: Service) -> str:
     if service.unit:
         return render_drop_in(service)
     after = " ".join(_required_units(service))
-    command = entered_command(service) if service.inside else service.command
+    command = entered_command(service) if service.inside or service.shim else service.command
     lines = [
         "[Unit]",
         f"Description={service.title or service.name} (dockstack)",
@@ -104,7 +104,12 @@ def render_drop_in(service: Service) -> str:
 
 
 def _identity(service: Service) -> list[str]:
-    """Return User= and Group=. In a further host the command itself becomes the user, as only root may enter it."""
+    """Return User= and Group=. In a further host the command itself becomes the user, as only root may enter it.
+
+    So does one with a shim, which has no User= at all: systemd would give it a home for it.
+    """
+    if service.shim:
+        return []
     if service.inside:
         return ["User=root"]
     lines = [f"User={service.user}"]
