@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -128,12 +129,22 @@ def test_two_servers_talk(lab, switch) -> None:
         ovs.unplug(server, port)
 
 
+def have_ovn(switch) -> None:
+    """Have OVN run the switch, as far as the driver's replica of its database tells, which follows a moment later."""
+    switch.vsctl("set", "Open_vSwitch", ".", "external_ids:ovn-remote=unix:/nowhere")
+    look = ovs.connect().db_list("Open_vSwitch", columns=["external_ids"])
+    deadline = time.monotonic() + 30
+    while "ovn-remote" not in look.execute(check_error=True)[0]["external_ids"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_waits_for_the_flows_only_where_ovn_says_that_they_are_there(lab, switch) -> None:
     server, port = on_switch(lab.server())
     lab.create(server)
     ovs.plug(server, port)
     assert ovs.wait_installed({port.id}) == set()  # no OVN: at once, and Neutron has the word
-    switch.vsctl("set", "Open_vSwitch", ".", "external_ids:ovn-remote=unix:/nowhere")
+    have_ovn(switch)
     try:
         saying = threading.Timer(
             0.3, switch.vsctl, ["set", "interface", port.device, "external_ids:ovn-installed=true"]
@@ -154,7 +165,7 @@ def test_waiting_for_flows_reads_the_ports_once_however_long_it_takes(lab, switc
     for each, its_port in ((server, port), (other, other_port)):
         lab.create(each)
         ovs.plug(each, its_port)
-    switch.vsctl("set", "Open_vSwitch", ".", "external_ids:ovn-remote=unix:/nowhere")
+    have_ovn(switch)
     database, reads = ovs.connect(), []
     db_list = database.db_list
     monkeypatch.setattr(database, "db_list", lambda table, **more: reads.append(table) or db_list(table, **more))

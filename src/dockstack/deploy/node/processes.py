@@ -23,7 +23,8 @@ SERVICE_MARK = (
     "DOCKSTACK_SERVICE"  # in the environment of every process that supervisor starts for us, and its children
 )
 RUN_MARK = "DOCKSTACK_UP"  # in the environment of `up` and of every command that it runs
-LISTING = ("ps", "-e", "-o", "pid=,ppid=,cputimes=,uid=,pidns=,comm=")
+# The real user: a setuid program that somebody has started under a name of his choice is root's by the effective one.
+LISTING = ("ps", "-e", "-o", "pid=,ppid=,cputimes=,ruid=,pidns=,comm=")
 FORKED = re.compile(r"forked:([1-9]\d*)")  # a shim that stands for another process (payload/fork_shim.py)
 SHIM = "fork_shim.py"
 COLUMNS = 5  # of LISTING, and a name, which may be empty

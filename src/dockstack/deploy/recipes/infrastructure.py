@@ -34,22 +34,24 @@ DATABASE_OPTIONS = f"{paths.ETC}/mariadb.cnf"
 
 
 def stages(node: Node) -> tuple[Stage, ...]:
-    """Return a stage for each of the three, and one for what Python services are forked from."""
+    """Return a stage for each of the three, and those of what Python services are forked from."""
     if not node.has(Role.CONTROLLER):
         return ()
     # Whatever comes later waits for one of these, and speaks through the proxy, if there is one.
     before = ("packages", "accounts", "supervisor", *((encryption.PROXY,) if encryption.wanted(node) else ()))
-    installed = ("hypervisor-configure",) if chosen(node) is not None else ()  # it imports the driver
+    # All Python services come after the cache, and so after what they are forked from.
+    forks = _fork_server(node)
+    cache = Stage(
+        "token-cache",
+        "Starting the token cache",
+        token_cache,
+        (*before, *(stage.name for stage in forks)),
+        phase="infrastructure",
+    )
     return (
         Stage("database", "Starting the database", database, before, phase="infrastructure"),
         Stage("message-bus", "Starting the message bus", message_bus, before, phase="infrastructure"),
-        Stage(
-            "fork-server",
-            "Starting what Python services are forked from",
-            start_fork_server,
-            ("openstack-environment", "accounts", "supervisor", *installed),
-            phase="infrastructure",
-        ),
+        *forks,
         Stage(
             "fork-server-removal",
             "Removing what Python services were forked from",
@@ -58,9 +60,18 @@ def stages(node: Node) -> tuple[Stage, ...]:
             weight=0,
             phase="services",
         ),
-        # All Python services come after the cache, and so after what they are forked from.
-        Stage("token-cache", "Starting the token cache", token_cache, (*before, "fork-server"), phase="infrastructure"),
+        cache,
     )
+
+
+def _fork_server(node: Node) -> tuple[Stage, ...]:
+    """Return the stage of the fork server, where one is wanted; it imports the driver, so that comes before it."""
+    if not node.attributes.flag("services.fork_server"):
+        return ()
+    installed = ("hypervisor-configure",) if chosen(node) is not None else ()
+    after = ("openstack-environment", "accounts", "supervisor", *installed)
+    title = "Starting what Python services are forked from"
+    return (Stage("fork-server", title, start_fork_server, after, phase="infrastructure"),)
 
 
 def database(machine: Machine) -> None:
@@ -176,13 +187,8 @@ def _forking(node: Node) -> tuple[str, ...]:
 
 
 def start_fork_server(machine: Machine) -> None:
-    """Have Python services forked from one process, if that is wanted; without it they import for themselves.
-
-    Nothing needs it, so nothing fails with it.
-    """
+    """Have Python services forked from one process; without it they import for themselves, so nothing fails with it."""
     settings = settings_of(machine)
-    if not settings.fork_server:
-        return
     for name in (fork_server.SERVER, fork_server.SHIM):
         install_script(machine, name)
     try:

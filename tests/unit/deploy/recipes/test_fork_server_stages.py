@@ -39,10 +39,25 @@ def asked(machine, monkeypatch):
     return build
 
 
-def test_it_is_not_there_unless_it_is_asked_for(asked):
-    one, _, started = asked()
-    infrastructure.start_fork_server(one)
-    assert started == []
+def stages_of(*assignments):
+    return {one.name: one for one in node_stages(load(None, assignments).local)}
+
+
+def waits_for(stages, name):
+    """Return all stages that one comes after."""
+    direct = stages[name].after
+    return set(direct).union(*(waits_for(stages, one) for one in direct))
+
+
+def test_it_is_not_there_unless_it_is_asked_for_and_no_api_waits_for_the_hypervisor():
+    stages = stages_of()
+    assert "fork-server" not in stages
+    assert not {one for one in waits_for(stages, "identity") if one.startswith("hypervisor")}
+    forking = stages_of(ON)
+    assert {"fork-server", "hypervisor-configure"} <= waits_for(forking, "identity")
+
+
+def test_it_starts(asked):
     one, _, started = asked(ON)
     infrastructure.start_fork_server(one)
     assert started == [fork_server.NAME]
@@ -56,7 +71,7 @@ def test_that_it_does_not_start_is_a_warning(asked):
 
 @pytest.mark.parametrize("hosts", [1, 2], ids=("one", "two"))
 def test_it_is_removed_after_all_that_may_ask_it(hosts):
-    stages = {one.name: one for one in node_stages(load(None, [f"hosts={hosts}"]).local)}
+    stages = stages_of(f"hosts={hosts}")
     assert {"identity", "glance", "nova", "nova-daemons", "compute"} <= set(stages["fork-server-removal"].after)
     assert ("host2-agent" in stages["fork-server-removal"].after) == (hosts == 2)
     nodes = node_stages(load(None, ["docker.enable=false"]).local)
