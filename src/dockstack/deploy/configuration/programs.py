@@ -215,7 +215,9 @@ def nova_control(settings: Settings) -> tuple[Service, ...]:
 
 def _conductor(settings: Settings, files: tuple[str, ...]) -> Service:
     """Nova's conductor, run by a script of ours that also ends builds which nobody is working on."""
-    return _by_script(settings, _daemon(settings, "nova-conductor", "nova", files), NOVA_CONDUCTOR)
+    service = _by_script(settings, _daemon(settings, "nova-conductor", "nova", files), NOVA_CONDUCTOR)
+    # Nova 33 would choose eventlet once it is loaded, which is too late for what the script has loaded before.
+    return replace(service, environment={**service.environment, **NATIVE_THREADS})
 
 
 def _by_script(settings: Settings, service: Service, name: str) -> Service:
