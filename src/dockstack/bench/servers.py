@@ -13,6 +13,7 @@ from openstack import exceptions as sdk_errors
 
 from dockstack.bench.model import PREFIX, Boot, Burst
 from dockstack.errors import DockstackError
+from dockstack.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,16 +149,18 @@ def _wait_kept(connection: Any, image_id: str) -> Any:
     Raises:
         DockstackError: Nova gave it up, or it was not there within the limit.
     """
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            image = connection.image.get_image(image_id)
-        except sdk_errors.NotFoundException as error:  # what fails, Nova removes
-            raise DockstackError("An image of the benchmark's server failed.", "Look at nova-compute's log.") from error
-        if image.status == "active":
-            return image
-        time.sleep(POLL_SECONDS)
-    raise DockstackError(f"An image of the benchmark's server was not in Glance within {LIMIT_SECONDS:g} s.")
+
+    def look() -> Any | None:
+        image = connection.image.get_image(image_id)
+        return image if image.status == "active" else None
+
+    try:
+        kept = wait_for(look, LIMIT_SECONDS, POLL_SECONDS)
+    except sdk_errors.NotFoundException as error:  # what fails, Nova removes
+        raise DockstackError("An image of the benchmark's server failed.", "Look at nova-compute's log.") from error
+    if kept is None:
+        raise DockstackError(f"An image of the benchmark's server was not in Glance within {LIMIT_SECONDS:g} s.")
+    return kept
 
 
 def named(connection: Any, name: str = "") -> list[Any]:

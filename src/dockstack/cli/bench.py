@@ -32,6 +32,10 @@ def bench() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
+on_network = click.option("--network", default="private", show_default=True, help="The servers' network.")
+"""The option of benchmarks whose servers are on a network that is there; density makes its own."""
+
+
 def measuring(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options that every benchmark of servers has.
 
@@ -58,7 +62,7 @@ def measuring(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]
     "--burst", default=20, show_default=True, type=click.IntRange(0, 1000), help="Servers at once; 0: no burst."
 )
 @click.option("--warm-up", default=2, show_default=True, type=click.IntRange(0, 100), help="Rounds thrown away first.")
-@click.option("--network", default="private", show_default=True, help="The servers' network.")
+@on_network
 @click.option("--no-floor", is_flag=True, help="Leave out the fake driver; no goal can be stated then.")
 @measuring("boot")
 def boot(
@@ -89,7 +93,7 @@ def boot(
 @bench.command()
 @click.option("--count", default=5, show_default=True, type=click.IntRange(1, 100), help="Rounds of all actions.")
 @click.option("--larger-flavor", default="m1.tiny", show_default=True, help="The flavor to resize to.")
-@click.option("--network", default="private", show_default=True, help="The servers' network.")
+@on_network
 @click.option("--no-floor", is_flag=True, help="Leave out the fake driver.")
 @measuring("actions")
 def actions(
@@ -149,7 +153,7 @@ def density(
     "--sizes", default="32,256", show_default=True, help="MiB of random bytes that images and servers hold, rising."
 )
 @click.option("--count", default=3, show_default=True, type=click.IntRange(1, 100), help="Rounds of all sizes.")
-@click.option("--network", default="private", show_default=True, help="The servers' network.")
+@on_network
 @measuring("images")
 def images(
     *,
@@ -192,7 +196,7 @@ def registry(*, size: int, count: int, os_cloud: str, output: Path | None, as_js
 @bench.command()
 @click.option("--size", default=512, show_default=True, type=click.IntRange(16, 10000), help="MiB that are written.")
 @click.option("--count", default=7, show_default=True, type=click.IntRange(1, 100), help="Rounds.")
-@click.option("--network", default="private", show_default=True, help="The servers' network.")
+@on_network
 @click.option("--no-floor", is_flag=True, help="Leave out the fake driver.")
 @measuring("volumes")
 def volumes(

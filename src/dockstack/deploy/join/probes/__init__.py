@@ -97,5 +97,5 @@ def _refusal(probe: Probe) -> Refused | None:
     except Refused as refused:
         return refused
     except (Failed, Skipped):
-        return None
+        pass
     return None
